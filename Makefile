@@ -1,0 +1,49 @@
+# Everything runs in .venv, made here with python3 (another one: make PYTHON=python3.12 …).
+PYTHON ?= python3
+ARGS   ?=
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+CONFIG := setup.py settings.ini constraints.txt
+
+.PHONY: help compare test notebooks readme lab experiments clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+compare: $(VENV)/installed ## compare the two models; options of the command: make compare ARGS="--seed 1"
+	$(BIN)/mnist_cmp --threads 2 $(ARGS)
+
+test: $(VENV)/installed-dev ## run everything that CI runs
+	$(BIN)/python tools/check.py
+
+notebooks: $(VENV)/installed-dev ## export the modules, then refresh all outputs, or those of ARGS=nbs/01_data.ipynb
+	$(BIN)/nbdev_export
+	$(BIN)/python tools/execute.py $(ARGS)
+	$(BIN)/nbdev_clean
+
+readme: $(VENV)/installed-dev ## make README.md from nbs/index.ipynb
+	$(BIN)/python tools/readme.py
+
+lab: $(VENV)/installed-dev ## open the notebooks in JupyterLab, on this machine only and with a token
+	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=nbs $(ARGS)
+
+experiments: $(VENV)/installed-dev ## run the experiments behind the tutorials again (hours)
+	$(BIN)/python tools/experiments.py $(ARGS)
+
+clean: ## remove .venv and all that was built; runs/ stays
+	rm -rf $(VENV) build dist *.egg-info _proc _docs nbs/nbdev.yml
+	find mnist_cmp nbs tools \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mnist_cmp needs Python 3.11 or newer;" \
+	  "this is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(CONFIG) | $(BIN)/pip
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/installed-dev: $(CONFIG) | $(BIN)/pip
+	$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/installed

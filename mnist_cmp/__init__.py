@@ -1,0 +1,35 @@
+"""Which of two models is better on this data, at equal size and equal tuning effort, by how much, and how sure are we?
+
+Each public name is here, and so is each room (`mnist_cmp.data`, …). A name is loaded at its first use:
+`import mnist_cmp` alone loads no other package.
+"""
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_rooms = {room: names.split() for room, names in {
+    'core': '',
+    'data': 'Split Data load_data show_samples default_device',
+    'models': 'MLP CNNClassifier DeepMLP glorot_init zero_init norm_init initialise register_model model_names get_model',
+    'params': 'number_of_params params_table relative_difference match_params flops size_table',
+    'steps': '',
+    'evaluation': 'measure measure_accuracy topk_errors smoke_test save_model load_model',
+    'training': 'Epoch History train snapshot_accuracies plot_accuracy display_timer',
+    'search': 'Box Point sobol_points plot_sobol Trial SearchResult',  # and the function: the room `search` is callable
+    'comparison': 'compare Comparison',
+    'report': 'write_report verdict',
+    'controls': 'TrainPanel chime make_sound',
+    'cli': '',
+}.items()}
+_room_of = {name: room for room, names in _rooms.items() for name in names}
+
+__all__ = list(_room_of)
+
+
+def __getattr__(name):
+    if name in _rooms: return import_module(f'{__name__}.{name}')
+    if name in _room_of: return getattr(import_module(f'{__name__}.{_room_of[name]}'), name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def __dir__(): return sorted({*globals(), *_rooms, *__all__})

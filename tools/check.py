@@ -1,0 +1,194 @@
+"""Everything that CI runs, each check with its seconds: `make test`.
+
+Exporting, cleaning and building are done in a copy, so that nothing here changes a file of yours. Where MNIST_CMP_DATA
+is a folder, with the real MNIST in it, the notebooks' `#| slow` cells run too.
+"""
+import ast, json, os, re, shutil, statistics, subprocess, sys, tempfile, time, venv
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent  # the commands of the environment that runs this file
+OWN = {'__init__', '__main__', '_modidx'}  # modules that no notebook exports
+ENV = {name: value for name, value in os.environ.items() if name not in ('IN_TEST', 'PYTHONPATH', 'MNIST_CMP_DATA')}
+ENV.update(PATH=f'{BIN}{os.pathsep}{os.environ["PATH"]}', OMP_NUM_THREADS='1', MNIST_CMP_QUIET='1')
+if REAL_MNIST := Path(os.environ.get('MNIST_CMP_DATA') or ROOT/'nowhere').is_dir():
+    ENV['MNIST_CMP_DATA'] = str(Path(os.environ['MNIST_CMP_DATA']).resolve())
+
+IMPORT_TIME = """import sys, time; start = time.perf_counter(); import mnist_cmp; print(time.perf_counter() - start)
+assert not {'torch', 'numpy', 'matplotlib'} & set(sys.modules), 'import mnist_cmp alone loads a large package'"""
+EVERY_NAME = """from mnist_cmp import *
+import mnist_cmp, pathlib
+for name in [*mnist_cmp.__all__, *mnist_cmp._rooms]: getattr(mnist_cmp, name)
+assert (pathlib.Path(mnist_cmp.__file__).parent/'py.typed').exists(), 'py.typed is missing'"""
+BARE = """import sys, mnist_cmp, importlib.util
+assert mnist_cmp.__file__.startswith(sys.prefix), f'{mnist_cmp.__file__} is not the installed package'
+assert not importlib.util.find_spec('nbdev'), 'nbdev was installed with the package'"""
+
+
+def run(*command, cwd=ROOT):
+    "Run the command and return what it printed; a failure raises AssertionError with the end of its output."
+    done = subprocess.run(list(map(str, command)), cwd=cwd, env=ENV, text=True, errors='replace',
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+    end = '\n'.join(done.stdout.splitlines()[-60:])
+    assert done.returncode == 0, f'{command[0]} ended with {done.returncode}:\n{end}'
+    return done.stdout
+
+
+def copy_checkout(to):
+    "A copy without what git ignores."
+    ignored = [line.strip() for line in (ROOT/'.gitignore').read_text().splitlines() if line and line[0] != '#']
+    shutil.copytree(ROOT, to, symlinks=True, ignore=shutil.ignore_patterns('.git', *ignored))
+    return to
+
+
+def contents(folder, pattern):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob(pattern)}
+
+
+def unchanged(before, after, remedy):
+    differ = sorted(name for name in before | after if before.get(name) != after.get(name))
+    assert not differ, f'{", ".join(differ)}: run `{remedy}`'
+
+
+def notebooks(): return [path for path in sorted((ROOT/'nbs').rglob('*.ipynb')) if not path.parent.name.startswith('.')]
+
+
+def code_cells(path):
+    "`(cell, source)` of each code cell."
+    cells = json.loads(path.read_text(encoding='utf-8'))['cells']
+    return [(cell, ''.join(cell['source'])) for cell in cells if cell['cell_type'] == 'code']
+
+
+def flagged(source, flag): return re.search(rf'^#\|\s*{flag}', source, re.M)
+
+
+def modules_in_sync(copy):
+    before = contents(copy/'mnist_cmp', '*.py')
+    for name in before.keys() - {f'{own}.py' for own in OWN - {'_modidx'}}: (copy/'mnist_cmp'/name).unlink()
+    run('nbdev_export', cwd=copy)
+    unchanged(before, contents(copy/'mnist_cmp', '*.py'), 'nbdev_export')
+
+
+def notebooks_clean(copy):
+    before = contents(copy/'nbs', '*.ipynb')
+    run('nbdev_clean', cwd=copy)
+    unchanged(before, contents(copy/'nbs', '*.ipynb'), 'nbdev_clean')
+
+
+def notebooks_small():
+    found = [f'{path.name}: widget state' for path in notebooks() if '"widgets": {' in path.read_text(encoding='utf-8')]
+    for path in notebooks():
+        for number, (cell, source) in enumerate(code_cells(path), 1):
+            place, code = f'{path.name}, code cell {number}', [line for line in source.splitlines() if line.strip()]
+            lines = sum(not line.startswith('#|') for line in code)
+            if flagged(source, 'export') and lines > 30: found.append(f'{place}: {lines} lines exported')
+            for output in cell['outputs']:
+                sizes = {mime: len(''.join(data)) for mime, data in output.get('data', {}).items()}
+                if output['output_type'] == 'error': found.append(f'{place}: an error')
+                if any('widget' in mime for mime in sizes): found.append(f'{place}: a widget')
+                if any(mime.startswith('image/') and size*3/4 > 90_000 for mime, size in sizes.items()):
+                    found.append(f'{place}: an image over 90 kB')
+    assert not found, '\n'.join(found)
+
+
+def imported(path):
+    "Dotted names of all that a module imports, `mnist_cmp.core.check_int` for `from .core import check_int`."
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        if isinstance(node, ast.Import): yield from (alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            base = '.'.join(filter(None, ['mnist_cmp' if node.level else '', node.module]))
+            yield from (f'{base}.{alias.name}' for alias in node.names)
+
+
+def rooms_in_order():
+    "The notebooks' numbers give the order; a module imports only modules of lower number."
+    rooms = [path.stem[3:] for path in sorted((ROOT/'nbs').glob('[0-9][0-9]_*.ipynb'))]
+    modules = {path.stem: path for path in (ROOT/'mnist_cmp').glob('*.py') if path.stem not in OWN}
+    found = [f'{name}: a module without a notebook, or the other way round' for name in set(rooms) ^ set(modules)]
+    for position, room in enumerate(rooms):
+        allowed = {*rooms[:position], '__version__'}
+        for name in imported(modules[room]) if room in modules else ():
+            package, _, rest = name.partition('.')
+            if package == 'mnist_cmp' and rest.split('.')[0] not in allowed: found.append(f'{room} imports {name}')
+            if re.match(r'ipywidgets|IPython\.display\.Audio', name) and 'controls' in rooms[position + 1:]:
+                found.append(f'{room} imports {name}, which only controls and the rooms after it may')
+    assert not found, '\n'.join(found)
+
+
+def sidebar_is_complete():
+    sidebar = (ROOT/'_quarto.yml').read_text(encoding='utf-8').partition('  sidebar:')[2]
+    missing = [name for path in notebooks() if (name := path.relative_to(ROOT/'nbs').as_posix()) not in sidebar]
+    assert not missing, f'_quarto.yml: the sidebar lacks {", ".join(missing)}'
+
+
+def import_is_light():
+    seconds = statistics.median(float(run(sys.executable, '-c', IMPORT_TIME)) for _ in range(5))
+    assert seconds < 0.3, f'import mnist_cmp takes {seconds:.2f} s'
+
+
+def every_name_resolves(): run(sys.executable, '-c', EVERY_NAME)
+
+
+def readme_is_index(): run(sys.executable, 'tools/readme.py', '--check')
+
+
+def no_machine_paths(copy):
+    pattern = re.compile(rf'(?<![\w.-])(?:/(?:home|Users|root|tmp)/\w|{re.escape(str(ROOT))}\b)')
+    files = [path for path in sorted(copy.rglob('*')) if path.is_file()]
+    found = [path.relative_to(copy).as_posix() for path in files
+             if pattern.search(path.read_text(encoding='utf-8', errors='ignore'))]
+    assert not found, f'a path of one machine stands in {", ".join(found)}'
+
+
+def package_installs(copy):
+    "sdist, wheel from that sdist, and that wheel in an environment with its declared dependencies alone."
+    work = copy.parent
+    run(sys.executable, '-m', 'build', '--outdir', work/'dist', copy, cwd=work)
+    run(sys.executable, '-m', 'twine', 'check', '--strict', *(work/'dist').iterdir(), cwd=work)
+    venv.create(work/'bare', with_pip=True)
+    bare = work/'bare'/BIN.name
+    run(bare/'python', '-m', 'pip', 'install', '-c', ROOT/'constraints.txt', *(work/'dist').glob('*.whl'), cwd=work)
+    for code in (BARE, EVERY_NAME): run(bare/'python', '-c', code, cwd=work)
+    run(bare/'mnist_cmp', '--help', cwd=work)
+    run(bare/'python', '-m', 'mnist_cmp', '--version', cwd=work)
+
+
+def notebook_passes(path):
+    out = run('nbdev_test', '--path', path, *(['--flags', 'slow'] if REAL_MNIST else []))
+    assert 'Success.' in out, f'nbdev_test did not run it:\n{out}'
+
+
+def check(name, function, *args):
+    "Run one check, print its line, and return whether it passed."
+    start, problem = time.perf_counter(), None
+    try: function(*args)
+    except Exception as error: problem = str(error) if isinstance(error, AssertionError) else repr(error)
+    print(f'{"FAILED" if problem else "ok":6} {time.perf_counter() - start:6.1f} s  {name}', flush=True)
+    if problem: print('    ' + problem.replace('\n', '\n    '), flush=True)
+    return problem is None
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        copy = copy_checkout(Path(folder)/'copy')
+        passed = [check('no path of one machine', no_machine_paths, copy),
+                  check('modules in sync with notebooks', modules_in_sync, copy),
+                  check('notebooks clean', notebooks_clean, copy),
+                  check('notebooks small, without errors and widgets', notebooks_small),
+                  check('rooms import only rooms above', rooms_in_order),
+                  check('sidebar has every notebook', sidebar_is_complete),
+                  check('README is index.ipynb', readme_is_index),
+                  check('import mnist_cmp in under 0.3 s', import_is_light),
+                  check('every public name resolves', every_name_resolves)]
+        jobs = [('package builds and installs in a bare environment', package_installs, copy)]
+        jobs += [(f'nbdev_test {path.relative_to(ROOT)}', notebook_passes, path) for path in notebooks()]
+        with ThreadPoolExecutor(2) as pool: passed += pool.map(lambda job: check(*job), jobs)
+    has_slow = [path for path in notebooks() if any(flagged(source, 'slow') for _, source in code_cells(path))]
+    skipped = [] if REAL_MNIST else has_slow
+    for path in skipped: print(f'skipped   {path.relative_to(ROOT)}: the real-MNIST cells (MNIST_CMP_DATA is no folder)')
+    print(f'{sum(passed)} passed, {len(passed) - sum(passed)} failed, {len(skipped)} skipped')
+    return 0 if all(passed) else 1
+
+
+if __name__ == '__main__': sys.exit(main())

@@ -1,0 +1,43 @@
+"""Execute notebooks in place, so that their saved outputs are fresh: `python tools/execute.py nbs/01_data.ipynb …`.
+
+Cells marked `#| eval: false` are left alone. Cells marked `#| slow` need the real MNIST (`MNIST_CMP_DATA`): without it
+they keep their old outputs.
+"""
+import os, re, sys, time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+
+def skipped(source, has_mnist):
+    flags = re.findall(r'^#\|\s*(.+?)\s*$', source, re.M)
+    return 'eval: false' in flags or ('slow' in flags and not has_mnist)
+
+
+def execute(path, has_mnist):
+    "Run the cells of the notebook at `path` in order and save their outputs; raise at the first error."
+    nb, start = nbformat.read(path, as_version=4), time.perf_counter()
+    client = NotebookClient(nb, timeout=3600, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}},
+                            store_widget_state=False)
+    with client.setup_kernel():
+        for i, cell in enumerate(nb.cells):
+            if cell.cell_type == 'code' and not skipped(cell.source, has_mnist): client.execute_cell(cell, i)
+    for output in (output for cell in nb.cells for output in cell.get('outputs', [])):
+        output.get('data', {}).pop('application/vnd.jupyter.widget-view+json', None)  # dead without its kernel
+    nbformat.write(nb, path)
+    print(f'{path}: {time.perf_counter() - start:.1f} s', flush=True)
+
+
+def main(paths):
+    os.environ.update(MNIST_CMP_QUIET='1', OMP_NUM_THREADS=os.environ.get('OMP_NUM_THREADS', '1'))
+    has_mnist = bool(os.environ.get('MNIST_CMP_DATA'))
+    if has_mnist: os.environ['MNIST_CMP_DATA'] = str(Path(os.environ['MNIST_CMP_DATA']).resolve())
+    for path in paths or sorted(Path('nbs').rglob('*.ipynb')):
+        if '.ipynb_checkpoints' in str(path): continue
+        try: execute(Path(path), has_mnist)
+        except CellExecutionError as e: sys.exit(f'{path}: {e}')
+
+
+if __name__ == '__main__': main(sys.argv[1:])

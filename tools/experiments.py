@@ -1,0 +1,120 @@
+"""Run the experiments whose results the notebooks show: `make experiments`, or `python tools/experiments.py [job …]`.
+
+Needs the real MNIST (`MNIST_CMP_DATA`). Each job leaves a JSON file in `runs/experiments`, and goes on where it ended when
+it is started again; two jobs run side by side, one thread each. At the end the files are put together in `nbs/results`.
+"""
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import torch
+
+from mnist_cmp.core import machine, read_json, write_json
+from mnist_cmp.data import Split, load_data
+from mnist_cmp.evaluation import load_model, measure_accuracy, save_model, smoke_test, topk_errors
+from mnist_cmp.models import CNNClassifier, MLP, initialise
+from mnist_cmp.search import Box, Point, SearchResult, search
+from mnist_cmp.training import train
+
+WORK, RESULTS = Path('runs/experiments'), Path('nbs/results')
+SMALL, LARGE = (16, 48), (128, 2048)
+NETS = {'cnn': CNNClassifier, 'mlp': MLP}
+
+
+def search_2019(name, start, learning_rate, batch_size):
+    "A search as in 2019: 60,000 images to train on, scored on the same images."
+    mnist = load_data('mnist', valid_size=0)
+    return search(name, mnist.train, mnist.train, Box(learning_rate, batch_size), start=start, n=20, epochs=3, threads=1,
+                  store=WORK/f'search_{name}_{batch_size[1]}').to_dict()
+
+
+def final_2019(job, name, point):
+    "Ten epochs on 60,000 images, measured on the test images after each; top-k errors of the last weights."
+    mnist = load_data('mnist', valid_size=0)
+    net = initialise(NETS[name])
+    smoke = smoke_test(net, mnist.train)
+    history = train(net, mnist.train, mnist.test, **point._asdict(), epochs=10, threads=1, checkpoint=WORK/f'train_{job}')
+    save_model(net, WORK/f'{job}.safetensors')
+    return {'smoke_test': smoke._asdict(), 'history': history.to_dict(), 'topk_errors': topk_errors(net, mnist.test)}
+
+
+def best_mlp_2019():
+    "The MLP at the best point of its search."
+    best = SearchResult.from_dict(result('small_mlp_search')).best.point
+    return final_2019('small_mlp', 'mlp', best)
+
+
+def shifted(split, dx, dy):
+    "The images moved by `dx` pixels to the right and `dy` down, what leaves the frame lost."
+    x = torch.zeros_like(split.x)
+    h, w = x.shape[2:]
+    x[:, :, max(0, dy):h + min(0, dy), max(0, dx):w + min(0, dx)] = \
+        split.x[:, :, max(0, -dy):h + min(0, -dy), max(0, -dx):w + min(0, -dx)]
+    return Split(x, split.y, split.name, split.classes)
+
+
+def shifts():
+    "Accuracy of the two nets of the small-batch half on test images moved by 0 to 6 pixels, mean over four directions."
+    test = load_data('mnist').test
+    nets = {name: load_model(NETS[name](), WORK/f'small_{name}.safetensors') for name in NETS}
+    ways = ((1, 0), (-1, 0), (0, 1), (0, -1))
+    def accuracy(net, d): return sum(measure_accuracy(net, shifted(test, d*x, d*y)) for x, y in (ways if d else ways[:1])) / (4 if d else 1)
+    return {'pixels': list(range(7)), 'accuracy': {name: [accuracy(net, d) for d in range(7)] for name, net in nets.items()}}
+
+
+def holdout_search(name):
+    "The search of the fair comparison on MNIST, in the folder from which `compare` goes on."
+    mnist = load_data('mnist')
+    return search(name, mnist.train, mnist.valid, Box(), start=1030, n=20, epochs=3, threads=1,
+                  store=WORK/'mnist_holdout'/'search'/name).to_dict()
+
+
+def digits_budget(name):
+    "How long must a trial on the digits be? Validation accuracy of twenty trials over 30 epochs."
+    digits = load_data('digits')
+    found = search(name, digits.train, digits.valid, Box(), start=1030, n=20, epochs=30, threads=1, store=WORK/f'digits_budget_{name}')
+    return {'points': [t.point for t in found.trials],
+            'valid_accuracy': [[e.valid_accuracy for e in t.history.epochs] for t in found.trials]}
+
+
+JOBS = {   # name → (function, arguments); a job may use the results of those before it in its line of DEPENDS
+    'small_cnn_search': (search_2019, 'cnn', 2030, (.01, .1), SMALL),
+    'small_mlp_search': (search_2019, 'mlp', 1030, (.001, .1), SMALL),
+    'digits_budget_mlp': (digits_budget, 'mlp'),
+    'digits_budget_cnn': (digits_budget, 'cnn'),
+    'small_mlp': (best_mlp_2019,),
+    'small_cnn': (final_2019, 'small_cnn', 'cnn', Point(.0831689, 19)),
+    'shifts': (shifts,),
+    'holdout_mlp_search': (holdout_search, 'mlp'),
+    'holdout_cnn_search': (holdout_search, 'cnn'),
+    'large_cnn': (final_2019, 'large_cnn', 'cnn', Point(.0505483, 373)),
+    'large_mlp': (final_2019, 'large_mlp', 'mlp', Point(.0953835, 466)),
+    'large_mlp_search': (search_2019, 'mlp', 4030, (.01, .1), LARGE),
+    'large_cnn_search': (search_2019, 'cnn', 2030, (.01, .1), LARGE),
+}
+DEPENDS = {'small_mlp': ['small_mlp_search'], 'shifts': ['small_mlp', 'small_cnn']}
+
+
+def result(job): return read_json(WORK/f'{job}.json')['result']
+
+
+def run(job):
+    "Run a job unless its result is there."
+    for other in DEPENDS.get(job, []):
+        while not (WORK/f'{other}.json').exists(): time.sleep(5)
+    if not (WORK/f'{job}.json').exists():
+        function, *args = JOBS[job]
+        start = time.perf_counter()
+        found = function(*args)
+        write_json(WORK/f'{job}.json', {'machine': machine(), 'seconds': time.perf_counter() - start, 'result': found})
+    return job
+
+
+def main(jobs):
+    WORK.mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor(2) as pool:
+        for job in pool.map(run, jobs or JOBS): print('done:', job, flush=True)
+
+
+if __name__ == '__main__': main(sys.argv[1:])
