@@ -8,9 +8,10 @@ __all__ = ['PALETTE', 'check_int', 'check_float', 'check_choice', 'atomic_path',
            'Progress']
 
 # %% ../nbs/00_core.ipynb #00-core-002
-import hashlib, json, math, numbers, os, platform, sys, tempfile, time
+import hashlib, html, json, math, numbers, os, platform, sys, tempfile, time
 from contextlib import contextmanager
 from pathlib import Path
+from fastcore.basics import patch
 
 # %% ../nbs/00_core.ipynb #00-core-005
 def _complain(name, value, valid, hint=''):
@@ -203,7 +204,7 @@ def plot_style():
     style = {'figure.dpi': 100, 'font.size': 10, 'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True,
              'grid.color': '#dddddd', 'grid.linewidth': .6, 'axes.axisbelow': True, 'legend.frameon': False,
              'figure.constrained_layout.use': True, 'savefig.facecolor': 'white', 'figure.facecolor': 'white',
-             'svg.hashsalt': 'mnist_cmp', 'axes.titlesize': 11}
+             'svg.hashsalt': 'mnist_cmp', 'axes.titlesize': 11, 'axes.prop_cycle': mpl.cycler(color=PALETTE)}
     with mpl.rc_context(style):
         yield
         interactive = mpl.is_interactive()   # a notebook's first plot switches this on, and it must stay so:
@@ -238,6 +239,10 @@ class Progress:
             self.bar = display(HTML(self._html('')), display_id=True)
         return self
 
+    def __exit__(self, *exc):
+        if self.where == 'terminal': self.bar.close()
+        elif self.where == 'notebook': self._show('')
+
     def update(self, n:int=1, note:str=''):
         "`n` more steps are done; `note` is shown beside the bar."
         self.done += n
@@ -246,18 +251,17 @@ class Progress:
             self.bar.update(n)
         elif self.where == 'notebook': self._show(self._html(note))
 
-    def __exit__(self, *exc):
-        if self.where == 'terminal': self.bar.close()
-        elif self.where == 'notebook': self._show('')
+# %% ../nbs/00_core.ipynb #00-core-052
+@patch
+def _show(self:Progress, text):
+    "Put `text`, as HTML, in the place of the bar."
+    from IPython.display import HTML
+    self.bar.update(HTML(text))
 
-    def _show(self, html):
-        from IPython.display import HTML
-        self.bar.update(HTML(html))
-
-    def _html(self, note):
-        "One line: name, bar, count, time left, note."
-        import html
-        spent = time.perf_counter() - self.start
-        left = f', {format_seconds(spent / self.done * (self.total - self.done))} left' if self.done else ''
-        return (f'{html.escape(self.desc)} <progress value="{self.done}" max="{self.total}"></progress> '
-                f'{self.done}/{self.total}{left} {html.escape(note)}')
+@patch
+def _html(self:Progress, note):
+    "One line: name, bar, count, time left, note."
+    spent = time.perf_counter() - self.start
+    left = f', {format_seconds(spent / self.done * (self.total - self.done))} left' if self.done else ''
+    return (f'{html.escape(self.desc)} <progress value="{self.done}" max="{self.total}"></progress> '
+            f'{self.done}/{self.total}{left} {html.escape(note)}')

@@ -64,7 +64,7 @@ def _check_images(name, x):
 def _check_labels(name, y, n, n_classes):
     "Raise `ValueError` unless `y` holds `n` labels below `n_classes`."
     if y.dtype != torch.int64 or y.ndim != 1:
-        raise ValueError(f'{name}: the labels are {y.dtype} of shape {tuple(y.shape)}, but must be int64 of shape (N,).')
+        raise ValueError(f'{name}: the labels are {y.dtype} of shape {tuple(y.shape)}, but must be int64 of shape (N).')
     if len(y) != n: raise ValueError(f'{name}: {n:,} images, but {len(y):,} labels. Each image needs one label.')
     low, high = y.min().item(), y.max().item()
     if low < 0 or high >= n_classes: raise ValueError(
@@ -103,7 +103,7 @@ class Data:
     def to_frame(self):
         "How many images each split has, in all and of each class."
         import pandas as pd
-        count = lambda s: [len(s), *torch.bincount(s.y, minlength=len(s.classes)).tolist()]
+        count = lambda s: [len(s), *torch.bincount(s.y.cpu(), minlength=len(s.classes)).tolist()]
         columns = pd.Index(['images', *self.classes], name=self.name)
         return pd.DataFrame([count(s) for s in self.splits], [s.name for s in self.splits], columns)
 
@@ -188,7 +188,8 @@ def _digits_tensors():
     from sklearn.datasets import load_digits
     digits = load_digits()
     x = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16
-    x = F.interpolate(x, size=(24, 24), mode='bilinear', align_corners=False).clamp(0, 1)
+    x = F.interpolate(x, size=(24, 24), mode='bilinear', align_corners=False)
+    x = (x * 144).round() / 144   # exact ninths of sixteenths, so the same bits on every machine
     return F.pad(x, (2, 2, 2, 2)), torch.tensor(digits.target, dtype=torch.int64)
 
 def _load_digits(valid_size):
@@ -198,7 +199,7 @@ def _load_digits(valid_size):
     train, valid = _hold_out(Split(x[:1497], y[:1497], 'train', classes), 300 if valid_size is None else 0)
     return Data(train, valid, Split(x[1497:], y[1497:], 'test', classes), 'digits', classes, search_epochs=8, epochs=20)
 
-# %% ../nbs/01_data.ipynb #01-data-043
+# %% ../nbs/01_data.ipynb #01-data-045
 def _load_source(source, root, valid_size, download):
     "A data set of the MNIST family, its files checked before they are read."
     folder, idx = ensure_files(source, root, download), torchvision_datasets().mnist
@@ -207,7 +208,7 @@ def _load_source(source, root, valid_size, download):
     train, valid = _hold_out(Split(x[:, None], y, 'train', source.classes), valid_size)
     return Data(train, valid, Split(x_test[:, None], y_test, 'test', source.classes), source.name, source.classes)
 
-# %% ../nbs/01_data.ipynb #01-data-048
+# %% ../nbs/01_data.ipynb #01-data-050
 DATASETS = ('digits', *FAMILY)
 
 def load_data(
@@ -222,7 +223,7 @@ def load_data(
     valid_size = check_int('valid_size', 10_000 if valid_size is None else valid_size, 0, 59_999)
     return _load_source(get_source(name), root, valid_size, download)
 
-# %% ../nbs/01_data.ipynb #01-data-051
+# %% ../nbs/01_data.ipynb #01-data-053
 def default_device()->torch.device:
     "The fastest device here: cuda, else mps, else cpu."
     if torch.cuda.is_available(): return torch.device('cuda')

@@ -187,16 +187,25 @@ class _Study:
         shutil.rmtree(self.checkpoint(trial.index), ignore_errors=True)
 
 # %% ../nbs/09_search.ipynb #09-search-026
-def _identity(make, train, valid, box, start, epochs, seed, init, device, threads):
-    "All that a search's trials depend on, in JSON's types."
-    return dict(model=model_name(make), train=train.fingerprint, valid=valid.fingerprint, learning_rate=list(box.learning_rate),
-                batch_size=list(box.batch_size), start=start, epochs=epochs, seed=seed, init=getattr(init, '__name__', str(init)),
-                device=torch.device(device or default_device()).type, threads=threads or torch.get_num_threads(), machine=machine())
+@patch
+def fill(self:_Study, blank)->SearchResult:
+    "`blank` with those finished trials that belong to it."
+    trials = [t for i, t in sorted(self.trials.items()) if blank.start <= i < blank.start + blank.n]
+    return replace(blank, trials=trials)
+
+def _identity(blank, train, valid, seed, init, device, threads):
+    "All that the trials of a search depend on, in JSON's types."
+    box = {k: list(v) for k, v in asdict(blank.box).items()}
+    return box | dict(model=blank.model, train=train.fingerprint, valid=valid.fingerprint, start=blank.start,
+                      epochs=blank.epochs, seed=seed, init=getattr(init, '__name__', str(init)),
+                      device=torch.device(device or default_device()).type, threads=threads or torch.get_num_threads(),
+                      machine=machine())
 
 def _check_box(box, train):
+    "Raise `ValueError` if the box holds batches larger than the training split."
     if box.batch_size[1] > len(train):
-        raise ValueError(f'batch_size of the box goes up to {box.batch_size[1]}, but there are {len(train):,} images to train on. '
-                         'Choose a smaller box.')
+        raise ValueError(f'batch_size of the box goes up to {box.batch_size[1]}, but there are {len(train):,} images '
+                         'to train on. Choose a smaller box.')
 
 # %% ../nbs/09_search.ipynb #09-search-027
 def _note(result):
@@ -206,6 +215,22 @@ def _note(result):
     return f'best {result.best.accuracy:.2%} at {result.best.point.learning_rate:.4f}, {result.best.point.batch_size}'
 
 # %% ../nbs/09_search.ipynb #09-search-028
+def _run_trials(study, blank, run_trial, on_trial):
+    "The trials that are missing, one after the other, until one of them is stopped."
+    result = study.fill(blank)
+    with Progress(blank.n, f'{blank.model}: search') as bar:
+        bar.update(len(result.trials))
+        for index in range(blank.start, blank.start + blank.n):
+            if index in study.trials: continue
+            history = run_trial(index)
+            if history.state == 'stopped': break
+            study.add(Trial(index, history))
+            result = study.fill(blank)
+            bar.update(note=_note(result))
+            if on_trial: on_trial(result)
+    return result
+
+# %% ../nbs/09_search.ipynb #09-search-029
 def search(
     make,                    # makes the net: a callable, a short name or 'pkg.module:Name'
     train:Split,             # images to learn from
@@ -223,30 +248,22 @@ def search(
     on_trial=None,           # called with the `SearchResult` so far after each trial
     on_epoch=None,           # called with the running trial's `History` after each epoch
     should_stop=None,        # asked several times a second; True ends the search, finished trials are kept
-    progress:str='search',   # what the progress bar calls it
+    name:str=None,           # the model's name in tables and files; None: its own
 )->SearchResult:
-    "Train a fresh net at each point and score it on `valid`; raises `ValueError` on bad arguments or another search's store."
-    box, epochs, seed = box or Box(), check_int('epochs', epochs, 1), check_int('seed', seed, 0)
+    "Train a fresh net at each point and score it on `valid`; raises `ValueError` on bad arguments or another's store."
+    make, name, box = get_model(make), name or model_name(make), box or Box()
     points = dict(enumerate(sobol_points(box, start, n), start))
     _check_box(box, train)
-    study = _Study(store, _identity(make, train, valid, box, start, epochs, seed, init, device, threads))
-    def result(): return SearchResult(model_name(make), box, start, n, epochs, valid.name,
-                                      [t for i, t in sorted(study.trials.items()) if i in points])
-    with Progress(n, progress) as bar:
-        bar.update(len(result().trials))
-        for index in [i for i in points if i not in study.trials]:
-            trial_seed = derive_seed(seed, 'trial', index)
-            net = initialise(get_model(make), init, trial_seed)
-            history = train_net(net, train, valid, **points[index]._asdict(), epochs=epochs, seed=trial_seed, device=device,
-                                threads=threads, on_epoch=on_epoch, should_stop=should_stop, checkpoint=study.checkpoint(index),
-                                progress=None)
-            if history.state == 'stopped': break
-            study.add(Trial(index, history))
-            bar.update(note=_note(result()))
-            if on_trial: on_trial(result())
-    return result()
+    blank = SearchResult(name, box, start, n, check_int('epochs', epochs, 1), valid.name, [])
+    study = _Study(store, _identity(blank, train, valid, seed, init, device, threads))
+    def run_trial(index):
+        own = derive_seed(seed, 'trial', index)
+        return train_net(initialise(make, init, own), train, valid, **points[index]._asdict(), epochs=epochs, seed=own,
+                         device=device, threads=threads, on_epoch=on_epoch, should_stop=should_stop,
+                         checkpoint=study.checkpoint(index), progress=None)
+    return _run_trials(study, blank, run_trial, on_trial)
 
-# %% ../nbs/09_search.ipynb #09-search-042
+# %% ../nbs/09_search.ipynb #09-search-043
 @patch
 def plot(self:SearchResult, ax=None):
     "Accuracy of each trial over learning rate and batch size; the best is ringed, a diverged one is a cross."
@@ -267,7 +284,7 @@ def plot(self:SearchResult, ax=None):
 
 _words = {'train': 'training', 'valid': 'validation', 'test': 'test'}
 
-# %% ../nbs/09_search.ipynb #09-search-045
+# %% ../nbs/09_search.ipynb #09-search-046
 class _CallableRoom(ModuleType):
     "`mnist_cmp.search` names this room and the function in it; calling the room calls the function."
     def __call__(self, *args, **kwargs): return self.search(*args, **kwargs)
