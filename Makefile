@@ -12,7 +12,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 compare: $(VENV)/installed ## compare the two models; options of the command: make compare ARGS="--seed 1"
-	$(BIN)/mnist_cmp --threads 2 $(ARGS)
+	$(BIN)/mnist_cmp $(ARGS)
 
 test: $(VENV)/installed-dev ## run everything that CI runs
 	$(BIN)/python tools/check.py

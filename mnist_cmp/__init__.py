@@ -9,13 +9,15 @@ __version__ = "0.1.0"
 
 _rooms = {room: names.split() for room, names in {
     'core': '',
+    'sources': '',
     'data': 'Split Data load_data show_samples default_device',
     'models': 'MLP CNNClassifier DeepMLP glorot_init zero_init norm_init initialise register_model model_names get_model',
     'params': 'number_of_params params_table relative_difference match_params flops size_table',
     'steps': '',
-    'evaluation': 'measure measure_accuracy topk_errors smoke_test save_model load_model',
+    'evaluation': 'measure measure_accuracy predict topk_errors smoke_test save_model load_model',
     'training': 'Epoch History train snapshot_accuracies plot_accuracy display_timer',
-    'search': 'Box Point sobol_points plot_sobol Trial SearchResult',  # and the function: the room `search` is callable
+    'workers': '',
+    'search': 'Box Point sobol_points plot_sobol Trial SearchResult search',  # the room `search` can be called, too
     'comparison': 'compare Comparison',
     'report': 'write_report verdict',
     'controls': 'TrainPanel chime make_sound',

@@ -61,10 +61,12 @@ def _add_numbers(add):
     for name, low, default, text in (
             ('points', 1, 20, 'trials for each model, at least 1 (default: %(default)s)'),
             ('start', 0, None, 'place of the first trial in the Sobol sequence, at least 0 (default: 1030; protocol 2019 takes 2030 for cnn)'),
-            ('search_epochs', 1, None, 'epochs of each trial, at least 1 (default: 8 for digits, else 3)'),
+            ('search_epochs', 1, None, 'epochs of each trial, at least 1 (default: 10 for digits, else 3)'),
             ('epochs', 1, None, 'epochs of the final training, at least 1 (default: 20 for digits, else 10)'),
             ('seed', 0, 0, 'seed of everything that is drawn, at least 0 (default: %(default)s)'),
-            ('threads', 1, 1, "PyTorch's threads, at least 1 (default: %(default)s); another number gives other last digits")):
+            ('workers', 1, os.cpu_count(), 'trainings side by side in a search, at least 1 (default: the number of cores, '
+             '%(default)s here); does not change the result'),
+            ('threads', 1, 1, "PyTorch's threads in each training, at least 1 (default: %(default)s); another number gives other last digits")):
         add(f'--{name}', type=_whole(low), default=default, metavar='N', help=text)
 
 # %% ../nbs/14_cli.ipynb #14-cli-012
@@ -102,7 +104,7 @@ def run(
     data = load_data(args.dataset, root=args.data_dir)
     if not args.quiet: _head(args, data, out)
     found = compare(args.models, data, box=_box(args), store=out, on_trial=None if args.quiet or sys.stderr.isatty() else _say_trial,
-                    **{k: getattr(args, k) for k in 'points start search_epochs epochs seed protocol threads'.split()})
+                    **{k: getattr(args, k) for k in 'points start search_epochs epochs seed protocol workers threads'.split()})
     page = write_report(found, out)
     print(f'\n{summary(found)}\n\n{verdict(found)}\n\nReport: {page}')
 

@@ -207,15 +207,16 @@ def compare(
     seed:int=0,                # of everything that is drawn, ≥ 0
     protocol:str='holdout',    # or '2019'
     device=None,               # None: cuda or mps where there is one, else cpu
-    threads:int=None,          # PyTorch's threads; None: as they are
+    threads:int=None,          # PyTorch's threads in each process; None: as they are
+    workers:int=1,             # processes that search side by side, ≥ 1; their number does not change the result
     store=None,                # a folder that makes the comparison resumable
     on_trial=None,             # called with the `SearchResult` so far after each trial
-    on_epoch=None,             # called with the running `History` after each epoch
+    on_epoch=None,             # called with the running `History` after each epoch (of trials: with one worker only)
     should_stop=None,          # asked several times a second; True ends the comparison by `Stopped`
 )->Comparison:
     "Tune, train and test each model with the same chances; raises `ValueError` on bad arguments, before any work."
     run = _Run(_named(models), load_data(data) if isinstance(data, str) else data, protocol, seed, store)
-    search_how = dict(n=check_int('points', points, 1), on_trial=on_trial,
+    search_how = dict(n=check_int('points', points, 1), workers=check_int('workers', workers, 1), on_trial=on_trial,
                       epochs=_epochs('search_epochs', search_epochs, run.data.search_epochs))
     final_how = dict(epochs=_epochs('epochs', epochs, run.data.epochs))
     how = dict(device=device, threads=threads, on_epoch=on_epoch, should_stop=should_stop)

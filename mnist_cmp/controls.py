@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from .core import PALETTE, check_int, format_seconds
 from .data import DATASETS, Data, load_data
 from .models import get_model, initialise, model_names
-from .training import train
+from .training import History, train
 
 # %% ../nbs/13_controls.ipynb #13-controls-006
 RATE = 10_000   # samples a second
@@ -24,7 +24,7 @@ def tone()->np.ndarray:
     "One second of a sine of 300 Hz at `RATE` samples a second, in [-1, 1]."
     return np.sin(1.5*np.pi*400*np.arange(RATE)/RATE)
 
-# %% ../nbs/13_controls.ipynb #13-controls-013
+# %% ../nbs/13_controls.ipynb #13-controls-010
 def _later(seconds, func, *args):
     "Call `func(*args)` in `seconds`, unless the process has ended by then."
     timer = threading.Timer(seconds, func, args)
@@ -33,6 +33,8 @@ def _later(seconds, func, *args):
 
 class Chime:
     "A tone in the browser; off until it is switched on."
+    keep = 3   # s that the player stays in the page
+
     def __init__(self): self.is_on = False
     def __repr__(self): return f'chime, switched {"on" if self.is_on else "off"}'
     def on(self): self.is_on = True
@@ -43,11 +45,11 @@ class Chime:
         "Play the tone, if switched on."
         if not self.is_on: return
         shown = display(self.audio(), display_id=True)
-        if shown: _later(3, shown.update, HTML(''))
+        if shown: _later(self.keep, shown.update, HTML(''))
 
 chime = Chime()
 
-# %% ../nbs/13_controls.ipynb #13-controls-021
+# %% ../nbs/13_controls.ipynb #13-controls-015
 def make_sound(
     func,   # any function
 ):
@@ -58,18 +60,28 @@ def make_sound(
         finally: chime()
     return sounding
 
-# %% ../nbs/13_controls.ipynb #13-controls-026
+# %% ../nbs/13_controls.ipynb #13-controls-019
 def _table(history):
     "The epochs as an HTML table, the newest first."
-    row = lambda tag, cells: '<tr>' + ''.join(f'<{tag} style="text-align: right; padding: 0 .6em">{c}</{tag}>' for c in cells) + '</tr>'
+    cell = lambda tag, text: f'<{tag} style="text-align: right; padding: 1px .5em">{text}</{tag}>'
+    row = lambda tag, texts: f'<tr>{"".join(cell(tag, t) for t in texts)}</tr>'
     rows = [row('td', (e.epoch, f'{e.train_loss:.4f}', f'{e.train_accuracy:.2%}', f'{e.valid_accuracy:.2%}', f'{e.seconds:.2f}'))
             for e in reversed(history.epochs)]
-    return f'<table>{row("th", ("epoch", "loss", "training", "validation", "seconds"))}{"".join(rows)}</table>'
+    head = row('th', ('epoch', 'loss', 'training', 'validation', 'seconds'))
+    return f'<table style="line-height: 18px">{head}{"".join(rows)}</table>'
 
-# %% ../nbs/13_controls.ipynb #13-controls-030
+def _sentence(history, epochs):
+    "What became of a training that should have had `epochs` epochs."
+    n = len(history.epochs)
+    if n == 0: return 'Stopped before the first epoch ended.'
+    if history.state == 'diverged': return f'Diverged in epoch {n}: the loss is no longer finite. Try a smaller learning rate.'
+    return (f'{history.state.capitalize()}: validation accuracy {history.last.valid_accuracy:.2%} '
+            f'after {n} of {epochs} epochs, {format_seconds(history.seconds)}.')
+
+# %% ../nbs/13_controls.ipynb #13-controls-023
 def _curve(history, title, epochs):
     "Accuracy per epoch, over the range of `epochs`, as a PNG; drawn without pyplot."
-    fig = Figure(figsize=(4.4, 2.9), dpi=100, layout='constrained')
+    fig = Figure(figsize=(4.2, 2.8), dpi=100, layout='constrained')
     ax, at = fig.add_subplot(), [e.epoch for e in history.epochs]
     ax.plot(at, [100*e.valid_accuracy for e in history.epochs], 'o-', markersize=4, color=PALETTE[0], label='validation')
     ax.plot(at, [100*e.train_accuracy for e in history.epochs], 'x--', markersize=4, color=PALETTE[1], label='training (running)')
@@ -83,21 +95,7 @@ def _curve(history, title, epochs):
     fig.savefig(png, format='png')
     return png.getvalue()
 
-# %% ../nbs/13_controls.ipynb #13-controls-034
-def _sentence(history, epochs):
-    "What became of a training that should have had `epochs` epochs."
-    n = len(history.epochs)
-    if n == 0: return 'Stopped before the first epoch ended.'
-    if history.state == 'diverged': return f'Diverged in epoch {n}: the loss is no longer finite. Try a smaller learning rate.'
-    return (f'{history.state.capitalize()}: validation accuracy {history.last.valid_accuracy:.2%} '
-            f'after {n} of {epochs} epochs, {format_seconds(history.seconds)}.')
-
-# %% ../nbs/13_controls.ipynb #13-controls-038
-def _usual_epochs(dataset):
-    "The epochs of a final training on a named data set."
-    return load_data(dataset).epochs if dataset == 'digits' else Data.epochs
-
-# %% ../nbs/13_controls.ipynb #13-controls-042
+# %% ../nbs/13_controls.ipynb #13-controls-027
 _NOTE = 'Accuracy is measured on validation images; test images are not touched.'
 _training = threading.Lock()   # held while a panel trains: the trainings of a process share torch's global generator
 
@@ -116,13 +114,18 @@ class TrainPanel:
         self._make_result()
         row = lambda *parts: widgets.HBox(parts, layout={'flex_flow': 'row wrap', 'align_items': 'center'})
         self.ui = widgets.VBox([
-            row(self.dataset, self.model), row(self.learning_rate, self.batch_size, self.epochs),
-            row(self.train_button, self.stop_button, self.progress, widgets.Label(_NOTE)),
-            self.message, self.result, self._bell])
+            row(self.dataset, self.model, self.epochs),
+            row(self.learning_rate, self.batch_size, widgets.HBox([self.train_button, self.stop_button])),
+            self.progress, self.message, self.result, widgets.Label(_NOTE), self._bell])
 
-    def _repr_mimebundle_(self, **kwargs): return self.ui._repr_mimebundle_(**kwargs)
+    def __repr__(self): return 'TrainPanel: its widgets need a running notebook'
+    def _repr_mimebundle_(self, **kwargs): return self.ui._repr_mimebundle_(**kwargs) | {'text/plain': repr(self)}
 
-# %% ../nbs/13_controls.ipynb #13-controls-044
+# %% ../nbs/13_controls.ipynb #13-controls-029
+def _usual_epochs(dataset):
+    "The epochs of a final training on a named data set."
+    return load_data(dataset).epochs if dataset == 'digits' else Data.epochs
+
 @patch
 def _make_fields(self:TrainPanel):
     "The widgets for the settings, and the two buttons."
@@ -133,8 +136,9 @@ def _make_fields(self:TrainPanel):
     self.learning_rate = field(widgets.FloatText, 'learning rate', value=.1, step=.01)
     self.batch_size = field(widgets.IntText, 'batch size', value=32)
     self.epochs = field(widgets.IntText, 'epochs', value=_usual_epochs('digits'))
-    self.train_button = widgets.Button(description='Train', button_style='primary', icon='play', layout={'width': '100px'})
-    self.stop_button = widgets.Button(description='Stop', icon='stop', disabled=True, layout={'width': '100px'})
+    button = functools.partial(widgets.Button, layout={'width': '108px', 'margin': '2px 2px 2px 6px'})
+    self.train_button = button(description='Train', icon='play', button_style='primary')
+    self.stop_button = button(description='Stop', icon='stop', disabled=True)
     self.dataset.observe(lambda change: setattr(self.epochs, 'value', _usual_epochs(change.new)), 'value')
     self.train_button.on_click(lambda _: self.start())
     self.stop_button.on_click(lambda _: self.stop())
@@ -144,15 +148,15 @@ def settings(self:TrainPanel)->dict:
     "What the fields say, by name."
     return {name: getattr(self, name).value for name in ('dataset', 'model', 'learning_rate', 'batch_size', 'epochs')}
 
-# %% ../nbs/13_controls.ipynb #13-controls-048
+# %% ../nbs/13_controls.ipynb #13-controls-031
 @patch
 def _make_result(self:TrainPanel):
     "The widgets that show how the training goes."
-    self.progress = widgets.IntProgress(max=1, layout={'width': '230px'})
+    self.progress = widgets.IntProgress(max=1, layout={'width': '700px', 'max_width': '100%', 'height': '20px'})
     self.message = widgets.HTML()
-    self.table = widgets.HTML(layout={'max_height': '290px', 'overflow': 'auto', 'padding': '0 16px 0 0'})
+    self.table = widgets.HTML(layout={'max_height': '280px', 'overflow': 'auto', 'margin': '2px 12px 10px 2px'})
     self.curve = widgets.Image(format='png')
-    self.result = widgets.HBox([self.table, self.curve], layout={'display': 'none'})
+    self.result = widgets.HBox([self.table, self.curve], layout={'display': 'none', 'flex_flow': 'row wrap'})
     self._bell = widgets.HTML(layout={'display': 'none'})   # holds the tone while it sounds
 
 @patch
@@ -161,13 +165,14 @@ def _say(self:TrainPanel, text, bad=False):
     style = ' style="color: var(--jp-error-color1, #c62828)"' if bad else ''
     self.message.value = f'<span{style}>{html.escape(text)}</span>'
 
-# %% ../nbs/13_controls.ipynb #13-controls-052
+# %% ../nbs/13_controls.ipynb #13-controls-035
 @patch
 def _show(self:TrainPanel, history, net, title, epochs, last=False):
     "Keep and show a training after an epoch, or after its `last`."
     self.history, self.net, n = history, net, len(history.epochs)
     self.progress.value = n
-    self._say(_sentence(history, epochs) if last else f'Epoch {n} of {epochs} is done: validation accuracy {history.last.valid_accuracy:.2%}.')
+    so_far = f'Epoch {n} of {epochs} is done: validation accuracy {history.last.valid_accuracy:.2%}.'
+    self._say(_sentence(history, epochs) if last else so_far)
     if not last and time.monotonic() - self._drawn < .5: return
     self.table.value, self.curve.value = _table(history), _curve(history, title, epochs)
     self.result.layout.display = 'flex'
@@ -178,9 +183,9 @@ def _ring(self:TrainPanel):
     "Play the tone in the panel, if `chime` is on: what a thread displays would reach no cell."
     if not chime.is_on: return
     self._bell.value = chime.audio()._repr_html_()
-    _later(3, setattr, self._bell, 'value', '')
+    _later(chime.keep, setattr, self._bell, 'value', '')
 
-# %% ../nbs/13_controls.ipynb #13-controls-054
+# %% ../nbs/13_controls.ipynb #13-controls-037
 @patch
 def _train(self:TrainPanel, dataset, model, learning_rate, batch_size, epochs):
     "Train with these settings and show it."
@@ -195,7 +200,7 @@ def _train(self:TrainPanel, dataset, model, learning_rate, batch_size, epochs):
     if history.epochs: show(history, last=True)
     else: self._say(_sentence(history, epochs))
 
-# %% ../nbs/13_controls.ipynb #13-controls-055
+# %% ../nbs/13_controls.ipynb #13-controls-038
 @patch
 def _work(self:TrainPanel, settings):
     "What the thread does: train, turn an error into a line, and leave the panel ready for the next training."
@@ -212,10 +217,10 @@ def _work(self:TrainPanel, settings):
 @patch
 def _enable(self:TrainPanel, ready):
     "Let the user set fields and press Train if `ready`, else press Stop."
-    for w in (self.dataset, self.model, self.learning_rate, self.batch_size, self.epochs, self.train_button): w.disabled = not ready
-    self.stop_button.disabled = ready
+    for name in self.settings: getattr(self, name).disabled = not ready
+    self.train_button.disabled, self.stop_button.disabled = not ready, ready
 
-# %% ../nbs/13_controls.ipynb #13-controls-056
+# %% ../nbs/13_controls.ipynb #13-controls-039
 @patch
 def start(self:TrainPanel):
     "Train with the settings shown, in a thread, as the Train button does; refused while a panel of this process trains."

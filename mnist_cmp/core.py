@@ -24,41 +24,41 @@ def _range(low, high, low_open=False):
     if low is None: return f' of at most {high}'
     return f' above {low} and at most {high}' if low_open else f' from {low} to {high}'
 
-# %% ../nbs/00_core.ipynb #00-core-006
+# %% ../nbs/00_core.ipynb #00-core-007
 def check_int(
     name:str,        # the argument's name, for the message
     value,           # what the caller gave
-    low:int=None,    # smallest valid value
-    high:int=None,   # largest valid value
+    low:int=None,    # smallest valid value; None: no limit
+    high:int=None,   # largest valid value; None: no limit
     hint:str='',     # the way out, a sentence
 )->int:
-    "`value` as an int in [`low`, `high`]; raises `ValueError`."
+    "`value` as an int in [`low`, `high`]; raises `ValueError` for anything else."
     good = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not good or (low is not None and value < low) or (high is not None and value > high):
         _complain(name, value, f'a whole number{_range(low, high)}', hint)
     return int(value)
 
-# %% ../nbs/00_core.ipynb #00-core-010
+# %% ../nbs/00_core.ipynb #00-core-011
 def check_float(
     name:str,              # the argument's name, for the message
     value,                 # what the caller gave
-    low:float=None,        # lower bound
-    high:float=None,       # upper bound, included
+    low:float=None,        # lower bound; None: no limit
+    high:float=None,       # upper bound, included; None: no limit
     low_open:bool=False,   # is the lower bound itself refused?
     hint:str='',           # the way out, a sentence
 )->float:
-    "`value` as a finite float in the interval; raises `ValueError`."
+    "`value` as a finite float in the interval; raises `ValueError` for anything else."
     good = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
     if good and low is not None: good = value > low if low_open else value >= low
     if good and high is not None: good = value <= high
     if not good: _complain(name, value, f'a finite number{_range(low, high, low_open)}', hint)
     return float(value)
 
-# %% ../nbs/00_core.ipynb #00-core-014
+# %% ../nbs/00_core.ipynb #00-core-015
 def check_choice(
     name:str,      # the argument's name, for the message
     value,         # what the caller gave
-    choices,       # the valid values
+    choices,       # the valid values, any iterable
     hint:str='',   # the way out, a sentence
 ):
     "`value` if it is one of `choices`; raises `ValueError` that lists them."
@@ -66,12 +66,12 @@ def check_choice(
     if value not in choices: _complain(name, value, 'one of ' + ', '.join(map(repr, choices)), hint)
     return value
 
-# %% ../nbs/00_core.ipynb #00-core-017
+# %% ../nbs/00_core.ipynb #00-core-018
 @contextmanager
 def atomic_path(
-    path,   # where the file shall stand
+    path,   # where the file shall stand; missing folders are made
 ):
-    "A path to write to; it takes `path`'s place when the block ends well and vanishes when it does not."
+    "A path to write to: it takes `path`'s place if the block ends well, and vanishes if not; raises `OSError`."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     fd, temp = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.part')
@@ -84,7 +84,7 @@ def atomic_path(
         if os.name == 'posix': _fsync(path.parent)
     finally: Path(temp).unlink(missing_ok=True)
 
-# %% ../nbs/00_core.ipynb #00-core-018
+# %% ../nbs/00_core.ipynb #00-core-020
 def _fsync(path):
     "Make the system put a file, or a folder's list of names, on the disk."
     fd = os.open(path, os.O_RDONLY if os.name == 'posix' else os.O_RDWR)
@@ -97,16 +97,16 @@ def _umask():
     os.umask(mask)
     return mask
 
-# %% ../nbs/00_core.ipynb #00-core-022
+# %% ../nbs/00_core.ipynb #00-core-024
 def write_json(
-    path,   # where
+    path,   # where; missing folders are made
     obj,    # as for `json_text`
 ):
-    "Write `obj` as JSON, atomically."
+    "Write `obj` as JSON, atomically; raises `OSError` if that can't be done."
     with atomic_path(path) as p: p.write_text(json_text(obj, indent=1) + '\n', encoding='utf-8')
 
 def json_text(
-    obj,               # dicts, lists, strings, numbers, None
+    obj,               # dicts, lists, strings, numbers, None; of anything else its `str`
     indent:int=None,   # spaces for each level; None: all on one line
 )->str:
     "`obj` as JSON; NaN and infinities become null."
@@ -121,39 +121,40 @@ def _plain(obj):
     if isinstance(obj, numbers.Real): return float(obj) if math.isfinite(obj) else None
     return str(obj)
 
-# %% ../nbs/00_core.ipynb #00-core-023
+# %% ../nbs/00_core.ipynb #00-core-026
 def read_json(
     path,   # the file
 ):
-    "The object in the JSON file at `path`; raises `ValueError` naming the file if it is damaged."
+    "What the JSON file holds; raises `FileNotFoundError`, or `ValueError` naming the file if it is damaged."
     try: return json.loads(Path(path).read_text(encoding='utf-8'))
     except (UnicodeDecodeError, json.JSONDecodeError) as e:
         raise ValueError(f'{path} is not readable as JSON ({e}): the file is damaged. Delete it to start anew.') from None
 
-# %% ../nbs/00_core.ipynb #00-core-027
+# %% ../nbs/00_core.ipynb #00-core-030
 def check_folder(
     name:str,   # the argument's name, for the message
-    path,       # a folder that may not exist yet
+    path,       # a folder; it is made if it does not exist yet
 )->Path:
-    "`path` as a folder that exists and can be written to; raises `ValueError`."
+    "`path` as a folder that exists and can be written to; raises `ValueError` if it can't be made so."
     path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path): pass
-    except OSError as e: _complain(name, str(path), f'a folder that can be written to ({e.strerror})', 'Choose another one.')
+    except OSError as e:
+        _complain(name, str(path), f'a folder that can be written to ({e.strerror})', 'Choose another one.')
     return path
 
-# %% ../nbs/00_core.ipynb #00-core-030
+# %% ../nbs/00_core.ipynb #00-core-033
 def derive_seed(
     seed:int,   # the user's seed, ≥ 0
     *path,      # strings and whole numbers that name the use
 )->int:
-    "A seed in [0, 2⁶³) that depends on `seed` and `path` alone: the head of their SHA-256."
+    "A seed in [0, 2⁶³) that depends on `seed` and `path` alone: the head of their SHA-256; raises `ValueError`."
     check_int('seed', seed, 0)
     text = json.dumps([int(seed), *path])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], 'big') >> 1
 
-# %% ../nbs/00_core.ipynb #00-core-036
+# %% ../nbs/00_core.ipynb #00-core-037
 def _processor():
     "The processor's model name, as the system tells it."
     try: lines = Path('/proc/cpuinfo').read_text().splitlines()
@@ -164,16 +165,16 @@ def _processor():
 def machine()->str:
     "System, processor, number of cores and PyTorch version, in one line."
     from importlib.metadata import version
-    return f'{platform.system()} {platform.machine()}, {_processor()}, {os.cpu_count()} cores, torch {version("torch")}'
+    system = f'{platform.system()} {platform.machine()}'
+    return f'{system}, {_processor()}, {os.cpu_count()} cores, torch {version("torch")}'
 
-# %% ../nbs/00_core.ipynb #00-core-039
+# %% ../nbs/00_core.ipynb #00-core-041
 def timestamp()->str:
     "The local time as a name for files: year-month-day_hour-minute-second."
     return time.strftime('%Y-%m-%d_%H-%M-%S')
 
-# %% ../nbs/00_core.ipynb #00-core-041
 def format_seconds(
-    seconds:float,   # a duration, s
+    seconds:float,   # a duration, s, ≥ 0
 )->str:
     "A duration as people say it: '0.42 s', '38 s', '3 min 12 s', '2 h 05 min'."
     if seconds < 9.95: return f'{seconds:.2g} s'
@@ -188,29 +189,29 @@ _fixed = {'mlp': 0, 'cnn': 1, 'deep_mlp': 2}
 
 def model_color(
     name:str,    # a model's name
-    names=(),    # all names in the plot, in order
+    names=(),    # all names in the plot, in order, `name` among them; (): it is alone
 )->str:
-    "The colour of a model: fixed for the built-in ones, by place among the others."
+    "The colour of a model as '#rrggbb': fixed for the built-in ones, by place among the others."
     if name in _fixed: return PALETTE[_fixed[name]]
     others = [n for n in names if n not in _fixed] or [name]
     free = [c for i, c in enumerate(PALETTE) if i not in {_fixed[n] for n in names if n in _fixed}]
     return free[others.index(name) % len(free)]
 
-# %% ../nbs/00_core.ipynb #00-core-046
+# %% ../nbs/00_core.ipynb #00-core-047
 @contextmanager
 def plot_style():
     "Matplotlib settings shared by all plots, inside a `with` block."
     import matplotlib as mpl
-    style = {'figure.dpi': 100, 'font.size': 10, 'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True,
-             'grid.color': '#dddddd', 'grid.linewidth': .6, 'axes.axisbelow': True, 'legend.frameon': False,
-             'figure.constrained_layout.use': True, 'savefig.facecolor': 'white', 'figure.facecolor': 'white',
-             'svg.hashsalt': 'mnist_cmp', 'axes.titlesize': 11, 'axes.prop_cycle': mpl.cycler(color=PALETTE)}
+    style = {'figure.dpi': 100, 'figure.constrained_layout.use': True, 'figure.facecolor': 'white', 'font.size': 10,
+             'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True, 'axes.axisbelow': True,
+             'axes.titlesize': 11, 'axes.prop_cycle': mpl.cycler(color=PALETTE), 'grid.color': '#dddddd',
+             'grid.linewidth': .6, 'legend.frameon': False, 'savefig.facecolor': 'white', 'svg.hashsalt': 'mnist_cmp'}
     with mpl.rc_context(style):
         yield
         interactive = mpl.is_interactive()   # a notebook's first plot switches this on, and it must stay so:
     mpl.interactive(interactive)             # otherwise no later figure is shown
 
-# %% ../nbs/00_core.ipynb #00-core-050
+# %% ../nbs/00_core.ipynb #00-core-051
 def _in_notebook():
     "Does this code run in a Jupyter kernel?"
     ip = sys.modules.get('IPython')
@@ -222,10 +223,13 @@ def _watched():
     if _in_notebook(): return 'notebook'
     return 'terminal' if sys.stderr.isatty() else None
 
-# %% ../nbs/00_core.ipynb #00-core-051
+# %% ../nbs/00_core.ipynb #00-core-053
 class Progress:
-    "A bar over `total` steps of a work called `desc` (None: no bar); use it in a `with` block."
-    def __init__(self, total:int, desc:str=''):
+    "A bar over the steps of a long work; use it in a `with` block."
+    def __init__(self,
+        total:int,       # number of steps, ≥ 0
+        desc:str='',     # what the work is called; None: no bar
+    ):
         self.total,self.desc,self.done,self.bar = total,desc,0,None
         self.where = None if desc is None else _watched()
 
@@ -251,7 +255,7 @@ class Progress:
             self.bar.update(n)
         elif self.where == 'notebook': self._show(self._html(note))
 
-# %% ../nbs/00_core.ipynb #00-core-052
+# %% ../nbs/00_core.ipynb #00-core-055
 @patch
 def _show(self:Progress, text):
     "Put `text`, as HTML, in the place of the bar."

@@ -30,7 +30,7 @@ def _logits(net, split, batch_size=None, check=lambda: None):
             yield net(float_images(split.x[i:i+size].to(device))), split.y[i:i+size].to(device)
     finally: net.train(was_training)
 
-# %% ../nbs/05_evaluation.ipynb #05-evaluation-008
+# %% ../nbs/05_evaluation.ipynb #05-evaluation-010
 class Score(NamedTuple):
     "Mean cross-entropy (nats) and accuracy (a fraction) over a split."
     loss:float
@@ -39,8 +39,8 @@ class Score(NamedTuple):
 def measure(
     net:nn.Module,            # on any device
     split:Split,              # images and labels
-    batch_size:int=None,      # images at a time; None: by device
-    check=lambda: None,       # called before each batch; may raise to end it
+    batch_size:int=None,      # images at a time, ≥ 1; None: by device
+    check=lambda: None,       # called before each batch; what it raises ends the measuring and comes through
 )->Score:
     "Loss and accuracy of `net` on `split`."
     sums = [torch.stack([F.cross_entropy(out, y, reduction='sum'), (out.argmax(1) == y).sum()])
@@ -51,21 +51,21 @@ def measure(
 def measure_accuracy(
     net:nn.Module,            # on any device
     split:Split,              # images and labels
-    batch_size:int=None,      # images at a time; None: by device
+    batch_size:int=None,      # images at a time, ≥ 1; None: by device
 )->float:
     "The share of `split` that `net` gets right, a fraction."
     return measure(net, split, batch_size).accuracy
 
-# %% ../nbs/05_evaluation.ipynb #05-evaluation-012
+# %% ../nbs/05_evaluation.ipynb #05-evaluation-014
 def predict(
     net:nn.Module,            # on any device
     split:Split,              # images; their labels are not looked at
-    batch_size:int=None,      # images at a time; None: by device
+    batch_size:int=None,      # images at a time, ≥ 1; None: by device
 )->torch.Tensor:
     "Logits of `net` for `split`, N×classes, on the CPU."
     return torch.cat([out.cpu() for out, _ in _logits(net, split, batch_size)])
 
-# %% ../nbs/05_evaluation.ipynb #05-evaluation-016
+# %% ../nbs/05_evaluation.ipynb #05-evaluation-018
 def count_topk_errors(
     logits:torch.Tensor,      # N×classes
     y:torch.Tensor,           # labels, N
@@ -82,10 +82,10 @@ def topk_errors(
     split:Split,              # images and labels
     ks=(1, 2, 3, 4, 5),       # numbers of guesses, each from 1 to the number of classes
 )->dict[int, int]:
-    "For each k the number of images whose label is not among the k best guesses of `net`."
+    "For each k the number of images whose label is not among the net's k best guesses; raises `ValueError` on a bad k."
     return count_topk_errors(predict(net, split), split.y.cpu(), ks)
 
-# %% ../nbs/05_evaluation.ipynb #05-evaluation-020
+# %% ../nbs/05_evaluation.ipynb #05-evaluation-022
 class SmokeTest(NamedTuple):
     "What `smoke_test` saw: shape of the logits, loss beside ln(classes), accuracy beside 1/classes."
     shape:tuple
@@ -95,11 +95,15 @@ class SmokeTest(NamedTuple):
     expected_accuracy:float
 
     def __str__(self):
-        return (f'logits {tuple(self.shape)}, loss {self.loss:.3f} (ln {round(math.exp(self.expected_loss))} = {self.expected_loss:.3f}), '
+        classes = round(math.exp(self.expected_loss))
+        return (f'logits {tuple(self.shape)}, loss {self.loss:.3f} (ln {classes} = {self.expected_loss:.3f}), '
                 f'accuracy {self.accuracy:.1%} (chance {self.expected_accuracy:.1%})')
 
-# %% ../nbs/05_evaluation.ipynb #05-evaluation-021
-def check_net(net, split):
+# %% ../nbs/05_evaluation.ipynb #05-evaluation-025
+def check_net(
+    net:nn.Module,   # on any device
+    split:Split,     # what it is to be trained on
+)->torch.Tensor:
     "The logits of `net` for two images of `split`; raises `ValueError` if it does not fit the split."
     if not any(p.requires_grad for p in net.parameters()): raise ValueError('The net has no parameters to train.')
     x = float_images(split.x[[0, -1]].to(next(net.parameters()).device))
@@ -107,38 +111,44 @@ def check_net(net, split):
     try: logits = net(x)
     except RuntimeError as e: raise ValueError(f'The net does not take images of shape {tuple(x.shape)}: {e}') from e
     if logits.shape != (2, classes):
-        raise ValueError(f'The net gives logits of shape {tuple(logits.shape)} for 2 images, but must give (2, {classes}): '
-                         'one for each class.')
+        raise ValueError(f'The net gives logits of shape {tuple(logits.shape)} for 2 images, '
+                         f'but must give (2, {classes}): one for each class.')
     if not logits.isfinite().all(): raise ValueError('The net gives logits that are not finite. Check its initialiser.')
     return logits
 
-# %% ../nbs/05_evaluation.ipynb #05-evaluation-022
+# %% ../nbs/05_evaluation.ipynb #05-evaluation-027
 def smoke_test(
-    net:nn.Module,          # an untrained net; it is left as it is
-    split:Split,            # images to try it on; the first 1,000 are used
+    net:nn.Module,   # an untrained net; it is left as it is
+    split:Split,     # images to try it on; the first 1,000 are used
 )->SmokeTest:
-    "Try an untrained net; raises `ValueError` if it gives a wrong shape or numbers, or has parameters that can't learn."
+    "Try an untrained net; raises `ValueError` if it does not fit, or has parameters that can't learn."
     net, few, classes = copy.deepcopy(net), split[:1000], len(split.classes)
     logits = check_net(net, few)
     logits.logsumexp(1).sum().backward()
     dead = [name for name, p in net.named_parameters() if p.requires_grad and p.grad is None]
-    if dead: raise ValueError(f'No gradient reaches {", ".join(dead)}: the net makes no use of them. Use or remove them.')
-    return SmokeTest(tuple(logits.shape), *(s := measure(net, few))[:1], math.log(classes), s.accuracy, 1/classes)
+    if dead:
+        raise ValueError(f'No gradient reaches {", ".join(dead)}: the net makes no use of them. Use or remove them.')
+    score = measure(net, few)
+    return SmokeTest(tuple(logits.shape), score.loss, math.log(classes), score.accuracy, 1/classes)
 
-# %% ../nbs/05_evaluation.ipynb #05-evaluation-026
-def cpu_weights(net):
+# %% ../nbs/05_evaluation.ipynb #05-evaluation-031
+def cpu_weights(
+    net:nn.Module,   # on any device
+)->dict[str, torch.Tensor]:
     "A copy of the weights on the CPU that shares nothing with the net."
     return {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in net.state_dict().items()}
 
 def save_model(
     net:nn.Module,   # any net
-    path,            # where, usually ending in .safetensors
+    path,            # where, usually ending in .safetensors; missing folders are made
 ):
-    "Write the weights of `net` to `path` as safetensors, atomically."
+    "Write the weights of `net` to `path` as safetensors, atomically; raises `OSError` if that can't be done."
     with atomic_path(path) as p: save_file(cpu_weights(net), p, metadata={'model': type(net).__name__})
 
-# %% ../nbs/05_evaluation.ipynb #05-evaluation-027
-def read_weights(path):
+# %% ../nbs/05_evaluation.ipynb #05-evaluation-033
+def read_weights(
+    path,   # a file of `save_model`, or a .pth or .pt of named tensors
+)->tuple[dict, dict]:
     "Name → tensor, and the metadata, of a weights file; raises `FileNotFoundError` or `ValueError` naming it."
     if not Path(path).is_file(): raise FileNotFoundError(f'There is no weights file {path}.')
     try:
@@ -148,17 +158,21 @@ def read_weights(path):
         raise ValueError(f'{path} is damaged, or holds something else than weights ({str(e).splitlines()[0]}). '
                          'Fetch or train it again.') from None
 
-# %% ../nbs/05_evaluation.ipynb #05-evaluation-028
-def put_weights(net, weights, path):
-    "Load `weights` into `net`; raises `ValueError` that names what differs if they are another architecture's."
+# %% ../nbs/05_evaluation.ipynb #05-evaluation-038
+def put_weights(
+    net:nn.Module,   # its weights are replaced
+    weights:dict,    # name → tensor
+    path,            # where they came from, for the message
+)->nn.Module:
+    "`net` with `weights` in it; raises `ValueError` that names what differs if they are another architecture's."
     want = {k: tuple(v.shape) for k, v in net.state_dict().items()}
     have = {k: tuple(v.shape) for k, v in weights.items()}
     wrong = [f'{k}: {have.get(k, "missing")} in the file, {want.get(k, "missing")} in the net'
              for k in want | have if want.get(k) != have.get(k)]
     if wrong:
         more = f' and {len(wrong) - 3} more' if len(wrong) > 3 else ''
-        raise ValueError(f'The weights in {path} are not those of a {type(net).__name__} of this size ({"; ".join(wrong[:3])}{more}). '
-                         'Make the net that they were saved from.')
+        raise ValueError(f'The weights in {path} are not those of a {type(net).__name__} of this size '
+                         f'({"; ".join(wrong[:3])}{more}). Make the net that they were saved from.')
     net.load_state_dict(weights)
     return net
 
@@ -166,5 +180,5 @@ def load_model(
     net:nn.Module,   # a net of the same architecture; its weights are replaced
     path,            # a file of `save_model`, or a .pth of tensors
 )->nn.Module:
-    "`net` with the weights in `path`; raises `ValueError` if they don't fit or the file is damaged."
+    "`net` with the weights in `path`; raises `FileNotFoundError`, or `ValueError` if they don't fit or are damaged."
     return put_weights(net, read_weights(path)[0], path)

@@ -18,9 +18,8 @@ def _describe(net, what):
     "Class name, what it is, and its number of parameters, in one line."
     return f'{type(net).__name__}: {what}, {sum(p.numel() for p in net.parameters()):,} parameters'
 
-# %% ../nbs/02_models.ipynb #02-models-006
 class MLP(nn.Module):
-    "Fully connected net with two hidden layers of `h1` and `h2` units and ReLU between."
+    "Fully connected net with two hidden layers of `h1` and `h2` units and ReLU between; raises `ValueError`."
     def __init__(self,
         h1:int=620,        # units of the first hidden layer, ≥ 1
         h2:int=620,        # units of the second hidden layer, ≥ 1
@@ -35,15 +34,16 @@ class MLP(nn.Module):
 
     def describe(self)->str:
         "The layers in one line."
-        return _describe(self, f'fully connected, 784 → {self.fc1.out_features} → {self.fc2.out_features} → 10, depth 3')
+        h1, h2 = self.fc1.out_features, self.fc2.out_features
+        return _describe(self, f'fully connected, 784 → {h1} → {h2} → 10, depth 3')
 
-# %% ../nbs/02_models.ipynb #02-models-011
+# %% ../nbs/02_models.ipynb #02-models-010
 def _conv_stage(i, o, padding=1, pool=True):
     "A 3×3 convolution from `i` to `o` feature maps, ReLU and, if `pool`, a max-pooling by 2."
     return [nn.Conv2d(i, o, 3, padding=padding), nn.ReLU()] + ([nn.MaxPool2d(2)] if pool else [])
 
 class CNNClassifier(nn.Module):
-    "Five 3×3 convolutions with ReLU and max-pooling, then linear layers of `size` and 10 units."
+    "Five 3×3 convolutions with ReLU and max-pooling, then linear layers of `size` and 10 units; raises `ValueError`."
     def __init__(self,
         size:int=472,      # units of the hidden linear layer, ≥ 1
     ):
@@ -61,9 +61,9 @@ class CNNClassifier(nn.Module):
         return _describe(self, 'convolutions 1 → 16 → 32 → 64 → 128 → 256, '
                                f'linear 1024 → {self.fct1.out_features} → 10, depth 7')
 
-# %% ../nbs/02_models.ipynb #02-models-014
+# %% ../nbs/02_models.ipynb #02-models-013
 class DeepMLP(nn.Module):
-    "Fully connected net of `depth` linear layers: `depth - 1` hidden ones of `width` units, ReLU between."
+    "`depth` linear layers, the hidden ones of `width` units, with ReLU between; raises `ValueError`."
     def __init__(self,
         width:int=346,     # units of each hidden layer, ≥ 1
         depth:int=7,       # number of linear layers, ≥ 2
@@ -81,7 +81,7 @@ class DeepMLP(nn.Module):
         sizes = [l.in_features for l in self.layers if isinstance(l, nn.Linear)] + [10]
         return _describe(self, f'fully connected, {" → ".join(map(str, sizes))}, depth {len(sizes)-1}')
 
-# %% ../nbs/02_models.ipynb #02-models-018
+# %% ../nbs/02_models.ipynb #02-models-017
 def _has_weights(layer): return isinstance(layer, (nn.Linear, nn.Conv2d))
 
 def _zero_bias(layer):
@@ -96,7 +96,7 @@ def glorot_init(
         init.xavier_uniform_(layer.weight, generator=generator)
         _zero_bias(layer)
 
-# %% ../nbs/02_models.ipynb #02-models-019
+# %% ../nbs/02_models.ipynb #02-models-020
 def zero_init(
     layer:nn.Module,   # a layer; others than Linear and Conv2d are left alone
 ):
@@ -125,7 +125,8 @@ def initialise(
         torch.manual_seed(derive_seed(seed, 'construct'))
         net = make()
         if not isinstance(net, nn.Module):
-            raise ValueError(f'{make!r} gave a {type(net).__name__}, but a model must be a callable that makes an nn.Module.')
+            raise ValueError(f'{make!r} gave a {type(net).__name__}, but a model must be a callable that makes '
+                             'an nn.Module.')
         if init is None: return net
         if 'generator' in inspect.signature(init).parameters:
             init = partial(init, generator=torch.Generator().manual_seed(derive_seed(seed, 'init')))
@@ -139,21 +140,23 @@ def model_names()->list[str]:
     return list(_registry)
 
 def register_model(
-    name:str,   # a short name; letters, digits and _
+    name:str,   # a short name of letters, digits and _, not beginning with a digit
     make,       # a callable without arguments that makes an `nn.Module`
 ):
     "Make `make` known as `name`; raises `ValueError` if the name is taken or odd."
     if not name.isidentifier(): raise ValueError(f'name is {name!r}, but must be made of letters, digits and _.')
-    if name in _registry: raise ValueError(f'name is {name!r}, which is taken; choose another one than {", ".join(_registry)}.')
+    if name in _registry:
+        raise ValueError(f'name is {name!r}, which is taken; choose another one than {", ".join(_registry)}.')
     _registry[name] = make
 
-# %% ../nbs/02_models.ipynb #02-models-030
+# %% ../nbs/02_models.ipynb #02-models-032
 def _import_maker(spec):
     "The object that 'pkg.module:Name' names."
     module, _, attr = spec.partition(':')
     try: make = getattr(importlib.import_module(module), attr)
     except (ImportError, AttributeError, ValueError) as e:
-        raise ValueError(f"model is {spec!r}, but {e}. Write 'pkg.module:Name' of something that Python can import.") from None
+        raise ValueError(f"model is {spec!r}, but {e}. Write 'pkg.module:Name' of something that Python can import."
+                         ) from None
     return make
 
 def get_model(
@@ -169,7 +172,7 @@ def get_model(
         raise ValueError(f'model is {spec!r}, but must be a callable without arguments that makes an nn.Module.')
     return make
 
-# %% ../nbs/02_models.ipynb #02-models-033
+# %% ../nbs/02_models.ipynb #02-models-035
 def model_name(
     spec,   # as for `get_model`
 )->str:

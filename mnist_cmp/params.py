@@ -18,7 +18,7 @@ def number_of_params(
     net:nn.Module,             # any net
     display_comp:bool=False,   # print how the number comes about?
 )->tuple[int, int]:
-    "Number of parameters, and depth: the number of weight matrices and kernels."
+    "Number of parameters, and depth: the number of parameters of two dimensions or more (matrices and kernels)."
     shapes = {name: tuple(p.shape) for name, p in net.named_parameters()}
     count = sum(p.numel() for p in net.parameters())
     if display_comp:
@@ -41,10 +41,10 @@ def params_table(
 def _count(x): return number_of_params(x)[0] if isinstance(x, nn.Module) else check_int('number of parameters', x, 1)
 
 def relative_difference(
-    a,   # a net or a number of parameters: the reference
-    b,   # a net or a number of parameters
+    a,   # a net, or a number of parameters ≥ 1: the reference
+    b,   # a net, or a number of parameters ≥ 1
 )->float:
-    "|a − b| / a, a fraction: how far the size of `b` is from that of `a`."
+    "|a − b| / a, a fraction: how far the size of `b` is from that of `a`; raises `ValueError` on a number below 1."
     a, b = _count(a), _count(b)
     return abs(a - b) / a
 
@@ -57,9 +57,10 @@ class Match(NamedTuple):
     deviation:float
 
     def __str__(self):
-        return f'width {self.width}: {self.count:,} parameters, {self.deviation:+.2%} from the target of {self.target:,}'
+        return (f'width {self.width}: {self.count:,} parameters, '
+                f'{self.deviation:+.2%} from the target of {self.target:,}')
 
-# %% ../nbs/03_params.ipynb #03-params-020
+# %% ../nbs/03_params.ipynb #03-params-021
 def _counter(make):
     "A function from width to number of parameters; no memory is spent on weights."
     def count(width):
@@ -76,45 +77,45 @@ def _crossing(count, target, max_width):
         low, high = (middle, high) if count(middle) < target else (low, middle)
     return high
 
-# %% ../nbs/03_params.ipynb #03-params-021
+# %% ../nbs/03_params.ipynb #03-params-024
 def match_params(
-    make,                    # makes a net from a width (a positive int); its size grows with the width
-    target,                  # a number of parameters, or a net that has it
+    make,                    # makes a net from a width (an int ≥ 1); its size grows with the width
+    target,                  # a number of parameters ≥ 1, or a net that has it
     tolerance:float=.005,    # deviation up to which round widths are preferred, a fraction ≥ 0
-    max_width:int=1_000_000, # largest width tried
+    max_width:int=1_000_000, # largest width tried, ≥ 1
 )->Match:
-    "The width at which `make(width)` has `target` parameters, as closely as round widths allow."
+    "The width at which `make(width)` has about `target` parameters, round if it can be; raises `ValueError`."
     target, count = _count(target), _counter(make)
     check_float('tolerance', tolerance, 0)
     check_int('max_width', max_width, 1)
     cross = _crossing(count, target, max_width)
     def match(width): return Match(width, n := count(width), target, n/target - 1)
-    for step in (8, 4, 2, 1):
+    for step in (8, 4, 2, 1):   # the multiples of `step` next to where the target is crossed
         near = {max(step, w) for w in (cross // step * step, -(-cross // step) * step, (cross - 1) // step * step)}
         best = min((match(w) for w in sorted(near) if w <= max_width), key=lambda m: abs(m.deviation), default=None)
         if best and abs(best.deviation) <= tolerance: break
     return best
 
-# %% ../nbs/03_params.ipynb #03-params-030
+# %% ../nbs/03_params.ipynb #03-params-033
 class Flops(NamedTuple):
     "Floating-point operations per image: the forward pass, and forward and backward together."
     forward:int
     training:int
 
 def flops(
-    net:nn.Module,                # any net; it is left as it is
-    input_shape=(1, 28, 28),      # shape of one input
+    net:nn.Module,             # any net; it is left as it is
+    input_shape=(1, 28, 28),   # shape of one input
 )->Flops:
     "Operations per image in matrix products and convolutions, by `torch.utils.flop_counter`."
-    net, x = copy.deepcopy(net).cpu(), torch.zeros(2, *input_shape)   # two images: batch normalisation wants more than one
+    net, x = copy.deepcopy(net).cpu(), torch.zeros(2, *input_shape)   # two: batch normalisation wants more than one
     with FlopCounterMode(display=False) as forward: out = net(x)
     with FlopCounterMode(display=False) as backward: out.sum().backward()
     forward, backward = forward.get_total_flops() // 2, backward.get_total_flops() // 2
     return Flops(forward, forward + backward)
 
-# %% ../nbs/03_params.ipynb #03-params-033
+# %% ../nbs/03_params.ipynb #03-params-036
 def size_table(
-    nets:dict,   # name → net; the first one is the reference
+    nets:dict,   # name → net, one or more; the first one is the reference
 )->pd.DataFrame:
     "A row for each net: parameters, difference from the first (a fraction), depth, FLOPs per image."
     rows, reference = {}, next(iter(nets.values()))

@@ -20,6 +20,7 @@ from .core import (Progress, check_float, check_folder, check_int, derive_seed, 
 from .data import Split, default_device
 from .models import get_model, glorot_init, initialise, model_name
 from .training import History, train as train_net
+from .workers import run_jobs
 
 # %% ../nbs/09_search.ipynb #09-search-005
 class Point(NamedTuple):
@@ -198,7 +199,7 @@ def _identity(blank, train, valid, seed, init, device, threads):
     box = {k: list(v) for k, v in asdict(blank.box).items()}
     return box | dict(model=blank.model, train=train.fingerprint, valid=valid.fingerprint, start=blank.start,
                       epochs=blank.epochs, seed=seed, init=getattr(init, '__name__', str(init)),
-                      device=torch.device(device or default_device()).type, threads=threads or torch.get_num_threads(),
+                      device=torch.device(device or default_device()).type, threads=threads,
                       machine=machine())
 
 def _check_box(box, train):
@@ -215,19 +216,18 @@ def _note(result):
     return f'best {result.best.accuracy:.2%} at {result.best.point.learning_rate:.4f}, {result.best.point.batch_size}'
 
 # %% ../nbs/09_search.ipynb #09-search-028
-def _run_trials(study, blank, run_trial, on_trial):
-    "The trials that are missing, one after the other, until one of them is stopped."
+def _run_trials(study, blank, run_trial, workers, should_stop, on_trial):
+    "The trials that are missing, kept as they finish, until one of them is stopped."
     result = study.fill(blank)
+    missing = [i for i in range(blank.start, blank.start + blank.n) if i not in study.trials]
     with Progress(blank.n, f'{blank.model}: search') as bar:
         bar.update(len(result.trials))
-        for index in range(blank.start, blank.start + blank.n):
-            if index in study.trials: continue
-            history = run_trial(index)
+        for index, history in run_jobs(run_trial, missing, workers, should_stop):
             if history.state == 'stopped': break
             study.add(Trial(index, history))
             result = study.fill(blank)
             bar.update(note=_note(result))
-            if on_trial: on_trial(result)
+            if on_trial: on_trial(study.trials[index], result)
     return result
 
 # %% ../nbs/09_search.ipynb #09-search-029
@@ -243,10 +243,11 @@ def search(
     seed:int=0,              # trial i draws its weights and orders from (seed, i)
     init=glorot_init,        # initialiser for `net.apply`
     device=None,             # None: cuda or mps where there is one, else cpu
-    threads:int=None,        # PyTorch's threads; None: as they are
+    threads:int=None,        # PyTorch's threads in each process; None: as they are
+    workers:int=1,           # processes that train side by side, ≥ 1; their number does not change the result
     store=None,              # a folder that makes the search resumable
-    on_trial=None,           # called with the `SearchResult` so far after each trial
-    on_epoch=None,           # called with the running trial's `History` after each epoch
+    on_trial=None,           # called with each finished `Trial` and the `SearchResult` so far
+    on_epoch=None,           # called with the running trial's `History` after each epoch; with one worker only
     should_stop=None,        # asked several times a second; True ends the search, finished trials are kept
     name:str=None,           # the model's name in tables and files; None: its own
 )->SearchResult:
@@ -254,16 +255,18 @@ def search(
     make, name, box = get_model(make), name or model_name(make), box or Box()
     points = dict(enumerate(sobol_points(box, start, n), start))
     _check_box(box, train)
-    blank = SearchResult(name, box, start, n, check_int('epochs', epochs, 1), valid.name, [])
-    study = _Study(store, _identity(blank, train, valid, seed, init, device, threads))
-    def run_trial(index):
+    how = dict(epochs=check_int('epochs', epochs, 1), device=device, threads=threads or torch.get_num_threads(),
+               on_epoch=on_epoch if workers == 1 else None, progress=None)
+    blank = SearchResult(name, box, start, n, epochs, valid.name, [])
+    study = _Study(store, _identity(blank, train, valid, seed, init, device, how['threads']))
+    checkpoint = study.checkpoint
+    def run_trial(index, should_stop):
         own = derive_seed(seed, 'trial', index)
-        return train_net(initialise(make, init, own), train, valid, **points[index]._asdict(), epochs=epochs, seed=own,
-                         device=device, threads=threads, on_epoch=on_epoch, should_stop=should_stop,
-                         checkpoint=study.checkpoint(index), progress=None)
-    return _run_trials(study, blank, run_trial, on_trial)
+        return train_net(initialise(make, init, own), train, valid, **points[index]._asdict(), seed=own,
+                         should_stop=should_stop, checkpoint=checkpoint(index), **how)
+    return _run_trials(study, blank, run_trial, workers, should_stop, on_trial)
 
-# %% ../nbs/09_search.ipynb #09-search-043
+# %% ../nbs/09_search.ipynb #09-search-045
 @patch
 def plot(self:SearchResult, ax=None):
     "Accuracy of each trial over learning rate and batch size; the best is ringed, a diverged one is a cross."
@@ -284,7 +287,7 @@ def plot(self:SearchResult, ax=None):
 
 _words = {'train': 'training', 'valid': 'validation', 'test': 'test'}
 
-# %% ../nbs/09_search.ipynb #09-search-046
+# %% ../nbs/09_search.ipynb #09-search-053
 class _CallableRoom(ModuleType):
     "`mnist_cmp.search` names this room and the function in it; calling the room calls the function."
     def __call__(self, *args, **kwargs): return self.search(*args, **kwargs)

@@ -17,22 +17,27 @@ def float_images(
 
 # %% ../nbs/04_steps.ipynb #04-steps-008
 class AutogradStep:
-    "The general path: any `nn.Module`, gradients by autograd, weights by `torch.optim.SGD`."
+    "The general path: any `nn.Module`, gradients by autograd, the same bits as `torch.optim.SGD`."
     engine = 'autograd'
 
-    def __init__(self, net, learning_rate):
-        self.net,self.optimizer = net,torch.optim.SGD(net.parameters(), lr=learning_rate)
+    def __init__(self,
+        net:nn.Module,         # in training mode, on its device
+        learning_rate:float,   # step size of SGD, > 0
+    ):
+        self.net,self.learning_rate,self.params = net,learning_rate,list(net.parameters())
 
     def __call__(self, x, y):
         "One step on images `x` and labels `y`: the batch's mean loss and number of right answers, before the step."
         logits = self.net(float_images(x))
         loss = F.cross_entropy(logits, y)
-        self.optimizer.zero_grad()
+        for p in self.params: p.grad = None
         loss.backward()
-        self.optimizer.step()
+        with torch.no_grad():
+            for p in self.params:
+                if p.grad is not None: p.add_(p.grad, alpha=-self.learning_rate)
         return loss.detach(), (logits.detach().argmax(1) == y).sum()
 
-# %% ../nbs/04_steps.ipynb #04-steps-009
+# %% ../nbs/04_steps.ipynb #04-steps-010
 def make_step(
     net:nn.Module,         # in training mode, on its device
     learning_rate:float,   # step size of SGD, > 0

@@ -17,12 +17,13 @@ from safetensors.torch import save_file
 from .core import (PALETTE, Progress, atomic_path, check_float, check_folder, check_int, derive_seed,
                             format_seconds, json_text, machine, plot_style, timestamp)
 from .data import Split, default_device
-from .evaluation import (check_net, cpu_weights, load_model, measure, measure_accuracy, put_weights,
-                                  read_weights, save_model, smoke_test, topk_errors)
+from .evaluation import (check_net, cpu_weights, measure, measure_accuracy, put_weights, read_weights,
+                                  save_model)
+from .evaluation import load_model, smoke_test, topk_errors   # unused here; part of this room's public names
 from .params import number_of_params
 from .steps import make_step
 
-# %% ../nbs/06_training.ipynb #06-training-007
+# %% ../nbs/06_training.ipynb #06-training-005
 @dataclass
 class Epoch:
     "One pass over the training images. Losses are means in nats, accuracies fractions."
@@ -34,33 +35,32 @@ class Epoch:
     valid_accuracy:float = None     # at the epoch's end
     end_train_accuracy:float = None # on the training images at the epoch's end, if asked for
 
-# %% ../nbs/06_training.ipynb #06-training-008
 @dataclass
 class History:
     "The epochs of a training, and what they depend on."
-    learning_rate:float
-    batch_size:int
-    seed:int
+    learning_rate:float             # step size of SGD
+    batch_size:int                  # images a step
+    seed:int                        # of the order of images and of chance in layers
     engine:str                      # which training step ran
     threads:int                     # PyTorch's threads
-    device:str
+    device:str                      # 'cpu', 'cuda' or 'mps'
     machine:str                     # processor and PyTorch version
     epochs:list[Epoch] = field(default_factory=list)
     state:str = 'finished'          # or 'stopped' (by `should_stop`), 'diverged' (a loss that is not finite)
     snapshots:dict = field(default_factory=dict, repr=False)   # epoch → weights on the CPU, if asked for
 
-    @property
-    def last(self)->Epoch: return self.epochs[-1]
+# %% ../nbs/06_training.ipynb #06-training-007
+@patch(as_prop=True)
+def last(self:History)->Epoch: return self.epochs[-1]
 
-    @property
-    def seconds(self)->float: return sum(e.seconds for e in self.epochs)
+@patch(as_prop=True)
+def seconds(self:History)->float: return sum(e.seconds for e in self.epochs)
 
-    @property
-    def best(self)->Epoch:
-        "The epoch of highest validation accuracy, the first of equals."
-        return max(self.epochs, key=lambda e: -1 if e.valid_accuracy is None else e.valid_accuracy)
+@patch(as_prop=True)
+def best(self:History)->Epoch:
+    "The epoch of highest validation accuracy, the first of equals."
+    return max(self.epochs, key=lambda e: -1 if e.valid_accuracy is None else e.valid_accuracy)
 
-# %% ../nbs/06_training.ipynb #06-training-009
 @patch
 def to_frame(self:History)->pd.DataFrame:
     "A row for each epoch."
@@ -68,7 +68,8 @@ def to_frame(self:History)->pd.DataFrame:
 
 @patch
 def _repr_html_(self:History):
-    settings = f'learning rate {self.learning_rate:g}, batch size {self.batch_size}, seed {self.seed}, {self.engine}, {self.state}'
+    settings = (f'learning rate {self.learning_rate:g}, batch size {self.batch_size}, seed {self.seed}, '
+                f'{self.engine}, {self.state}')
     percent = {c: '{:.2%}' for c in self.to_frame() if 'accuracy' in c}
     table = self.to_frame().dropna(axis=1, how='all').style.format({'seconds': '{:.2f}'} | percent, precision=4)
     return f'<p>{settings}</p>{table.to_html()}'
@@ -85,7 +86,7 @@ def from_dict(cls:History, d:dict)->History:
     nan = lambda e: {k: math.nan if v is None and k in ('train_loss', 'train_accuracy') else v for k, v in e.items()}
     return cls(**{**d, 'epochs': [Epoch(**nan(e)) for e in d['epochs']]})
 
-# %% ../nbs/06_training.ipynb #06-training-014
+# %% ../nbs/06_training.ipynb #06-training-013
 def _order(n, seed, epoch):
     "The order of `n` images in an epoch."
     return torch.randperm(n, generator=torch.Generator().manual_seed(derive_seed(seed, 'order', epoch)))
@@ -98,14 +99,16 @@ def _layer_chance(seed, epoch, device):
         yield
 
 @contextmanager
-def torch_threads(threads):
-    "Inside the block PyTorch computes with `threads` threads, or as many as before if None."
+def torch_threads(
+    threads:int,   # ≥ 1; None: as many as before
+):
+    "Inside the block PyTorch computes with `threads` threads; gives their number."
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try: yield torch.get_num_threads()
     finally: torch.set_num_threads(before)
 
-# %% ../nbs/06_training.ipynb #06-training-018
+# %% ../nbs/06_training.ipynb #06-training-016
 class _Stopped(Exception): pass
 
 def _asker(should_stop, every=.05):
@@ -118,7 +121,6 @@ def _asker(should_stop, every=.05):
         if should_stop(): raise _Stopped
     return ask
 
-# %% ../nbs/06_training.ipynb #06-training-019
 def _train_epoch(step, split, batch_size, order, ask):
     "One pass over `split`: mean loss and running accuracy. The device is waited for once, at the end."
     loss, correct = torch.zeros((), device=split.x.device), torch.zeros((), dtype=torch.int64, device=split.x.device)
@@ -130,7 +132,20 @@ def _train_epoch(step, split, batch_size, order, ask):
         correct += batch_correct
     return loss.item() / len(order), correct.item() / len(order)
 
-# %% ../nbs/06_training.ipynb #06-training-024
+# %% ../nbs/06_training.ipynb #06-training-020
+def _run_epoch(step, net, train, valid, history, ask, measure_train):
+    "Train `net` for one more epoch, and measure."
+    start, number, device = time.perf_counter(), len(history.epochs) + 1, train.x.device
+    with _layer_chance(history.seed, number, device):
+        net.train()
+        order = _order(len(train), history.seed, number).to(device)
+        record = Epoch(number, *_train_epoch(step, train, history.batch_size, order, ask), 0.)
+        if valid: record.valid_loss, record.valid_accuracy = measure(net, valid, check=ask)
+        if measure_train: record.end_train_accuracy = measure(net, train, check=ask).accuracy
+    record.seconds = time.perf_counter() - start
+    return record
+
+# %% ../nbs/06_training.ipynb #06-training-022
 _FORMAT = 'mnist_cmp checkpoint 1'
 
 class _Checkpoint:
@@ -146,10 +161,10 @@ class _Checkpoint:
         meta = {'format': _FORMAT, 'identity': json_text(self.identity), 'history': json_text(history.to_dict())}
         with atomic_path(self.file) as p: save_file(cpu_weights(net), p, metadata=meta)
 
-# %% ../nbs/06_training.ipynb #06-training-025
+# %% ../nbs/06_training.ipynb #06-training-024
 @patch
 def resume(self:_Checkpoint, net, epochs):
-    "The history so far, its weights put into `net`, or None if there is none; raises `ValueError` if it is another training's."
+    "The history so far, its weights put into `net`; None if there is none; `ValueError` if it is another training's."
     if not self.file.exists(): return None
     way_out = 'Pass the same settings, or another checkpoint folder.'
     weights, meta = read_weights(self.file)
@@ -159,26 +174,14 @@ def resume(self:_Checkpoint, net, epochs):
     if wrong: raise ValueError(f'The training in {self.folder} is another one: {"; ".join(wrong)}. {way_out}')
     history = History.from_dict(json.loads(meta['history']))
     if len(history.epochs) > epochs:
-        raise ValueError(f'epochs is {epochs}, but the training in {self.folder} has had {len(history.epochs)} already. {way_out}')
+        raise ValueError(f'epochs is {epochs}, but the training in {self.folder} has had '
+                         f'{len(history.epochs)} already. {way_out}')
     put_weights(net, weights, self.file)
     return history
 
 # %% ../nbs/06_training.ipynb #06-training-026
-def _run_epoch(step, net, train, valid, history, ask, measure_train):
-    "Train `net` for one more epoch, and measure."
-    start, number, device = time.perf_counter(), len(history.epochs) + 1, train.x.device
-    with _layer_chance(history.seed, number, device):
-        net.train()
-        order = _order(len(train), history.seed, number).to(device)
-        record = Epoch(number, *_train_epoch(step, train, history.batch_size, order, ask), 0.)
-        if valid: record.valid_loss, record.valid_accuracy = measure(net, valid, check=ask)
-        if measure_train: record.end_train_accuracy = measure(net, train, check=ask).accuracy
-    record.seconds = time.perf_counter() - start
-    return record
-
-# %% ../nbs/06_training.ipynb #06-training-027
-def _run(net, train, valid, history, epochs, ask, saver, on_epoch, measure_train, snapshots, progress):
-    "The epochs that are missing; ends early when asked to stop (then with the last whole epoch's weights) or when the loss diverges."
+def _run(net, train, valid, history, epochs, saver, ask, on_epoch, measure_train, snapshots, progress):
+    "The epochs that are missing; if asked to stop, the weights are those after the last whole epoch."
     step = make_step(net, history.learning_rate)
     with Progress(epochs, progress) as bar:
         bar.update(len(history.epochs))
@@ -189,12 +192,20 @@ def _run(net, train, valid, history, epochs, ask, saver, on_epoch, measure_train
                 net.load_state_dict(whole)
                 return replace(history, state='stopped')
             history.epochs.append(record)
-            if not all(math.isfinite(l) for l in (record.train_loss, record.valid_loss or 0)): history.state = 'diverged'
+            losses = record.train_loss, record.valid_loss or 0
+            if not all(math.isfinite(loss) for loss in losses): history.state = 'diverged'
             if snapshots: history.snapshots[record.epoch] = cpu_weights(net)
             if saver: saver.save(net, history, best=valid and history.best is record)
-            bar.update(note=f'loss {record.train_loss:.4f}' + (f', accuracy {record.valid_accuracy:.2%}' if valid else ''))
+            note = f', accuracy {record.valid_accuracy:.2%}' if valid else ''
+            bar.update(note=f'loss {record.train_loss:.4f}{note}')
             if on_epoch: on_epoch(history)
     return history
+
+def _check_settings(n, learning_rate, batch_size, epochs, seed, threads):
+    "The settings for `n` images as plain numbers; raises `ValueError`."
+    if threads is not None: check_int('threads', threads, 1)
+    return (check_float('learning_rate', learning_rate, 0, low_open=True), check_int('batch_size', batch_size, 1, n),
+            check_int('epochs', epochs, 1), check_int('seed', seed, 0))
 
 # %% ../nbs/06_training.ipynb #06-training-028
 def train(
@@ -207,54 +218,55 @@ def train(
     epochs:int,                 # passes over `train`, ≥ 1; with a checkpoint: in all
     seed:int=0,                 # of the order of images and of layers such as dropout, ≥ 0
     device=None,                # None: cuda or mps where there is one, else cpu
-    threads:int=None,           # PyTorch's threads; None: as they are
+    threads:int=None,           # PyTorch's threads, ≥ 1; None: as they are
     on_epoch=None,              # called with the `History` after each epoch
     should_stop=None,           # asked several times a second (between two steps); True ends the training
     checkpoint=None,            # a folder to resume from and to write to after each epoch
     measure_train:bool=False,   # measure accuracy on `train` at each epoch's end too?
     snapshots:bool=False,       # keep the weights of each epoch in `History.snapshots`?
-    progress:str="training",    # what the progress bar calls it; None: no bar
+    progress:str='training',    # what the progress bar calls it; None: no bar
 )->History:
     "Train `net` by plain SGD on cross-entropy; raises `ValueError` on bad arguments or another training's checkpoint."
-    learning_rate = check_float('learning_rate', learning_rate, 0, low_open=True)
-    batch_size, epochs = check_int('batch_size', batch_size, 1, len(train)), check_int('epochs', epochs, 1)
-    if threads is not None: check_int('threads', threads, 1)
-    device = torch.device(device or default_device())
+    settings = _check_settings(len(train), learning_rate, batch_size, epochs, seed, threads)
+    (learning_rate, batch_size, epochs, seed), device = settings, torch.device(device or default_device())
     check_net(net.to(device), train)
     train, valid = train.to(device), valid.to(device) if valid else None
     with torch_threads(threads) as threads:
         engine = make_step(net, learning_rate).engine
-        history = History(learning_rate, batch_size, check_int('seed', seed, 0), engine, threads, device.type, machine())
+        history = History(learning_rate, batch_size, seed, engine, threads, device.type, machine())
         saver = _Checkpoint(checkpoint, net, history, train, valid) if checkpoint else None
         if saver: history = saver.resume(net, epochs) or history
-        return _run(net, train, valid, history, epochs, _asker(should_stop), saver, on_epoch, measure_train, snapshots, progress)
+        how = on_epoch, measure_train, snapshots, progress
+        return _run(net, train, valid, history, epochs, saver, _asker(should_stop), *how)
 
-# %% ../nbs/06_training.ipynb #06-training-056
+# %% ../nbs/06_training.ipynb #06-training-049
 def snapshot_accuracies(
     net:nn.Module,        # of the trained architecture; it is left as it is
     history:History,      # of a training with `snapshots=True`
     split:Split,          # images to measure on
     display:bool=True,    # print a line for each epoch?
 )->dict[int, float]:
-    "Epoch → accuracy on `split` (a fraction) of the weights after that epoch."
+    "Epoch → accuracy on `split` (a fraction) of the weights after it; raises `ValueError` if there are no snapshots."
     if not history.snapshots: raise ValueError('The history holds no snapshots. Train with snapshots=True.')
     net, running, found = copy.deepcopy(net), {e.epoch: e.train_accuracy for e in history.epochs}, {}
     for epoch, weights in history.snapshots.items():
         net.load_state_dict(weights)
         found[epoch] = measure_accuracy(net, split)
-        if display: print(f'epoch {epoch:3d} : accuracy on {split.name} {found[epoch]:.2%}, training images {running[epoch]:.2%}')
+        if display: print(f'epoch {epoch:3d} : accuracy on {split.name} {found[epoch]:.2%}, '
+                          f'training images {running[epoch]:.2%}')
     return found
 
-# %% ../nbs/06_training.ipynb #06-training-059
+# %% ../nbs/06_training.ipynb #06-training-051
 def plot_accuracy(
-    history:History,                # what to show
-    valid_label:str='validation',   # what the second bars were measured on
+    history:History,                # what to show, one epoch at least
+    valid_label:str='validation',   # what the second accuracy was measured on
     title:str='',                   # above the plot
     save_to=None,                   # a folder for the picture and its log, named by the time; None: not saved
     net:nn.Module=None,             # the net, described in the log
 ):
-    "A bar for training and one for validation accuracy in each epoch; the line is at 97 %."
-    bars = {valid_label: [e.valid_accuracy for e in history.epochs], 'training (running)': [e.train_accuracy for e in history.epochs]}
+    "Bars of validation and training accuracy in each epoch, a line at 97 %; `ValueError` if it can't be saved."
+    bars = {valid_label: [e.valid_accuracy for e in history.epochs],
+            'training (running)': [e.train_accuracy for e in history.epochs]}
     bars = {k: [100*a for a in v] for k, v in bars.items() if None not in v}
     with plot_style():
         import matplotlib.pyplot as plt
@@ -262,28 +274,30 @@ def plot_accuracy(
         epochs = [e.epoch for e in history.epochs]
         for i, (label, values) in enumerate(bars.items()):
             ax.bar([e + .3*(i - (len(bars) - 1)/2) for e in epochs], values, .3, label=label, color=PALETTE[i])
-        lowest = min(map(min, bars.values()))
-        ax.axhline(97, color='black', linewidth=1)
-        ax.set(xlabel='epoch', ylabel='accuracy (%)', xticks=epochs, title=title, ylim=(max(0, math.floor(min(lowest, 97)) - 3), 100))
-        ax.legend(loc='upper center', bbox_to_anchor=(.5, -.18), ncols=2)
+        lowest = min(97, *map(min, bars.values()))
+        ax.axhline(97, color='black', linewidth=1, label='97 %')
+        ax.set(xlabel='epoch', ylabel='accuracy (%)', xticks=epochs, title=title)
+        ax.set_ylim(max(0, math.floor(lowest) - 3), 100)
+        ax.legend(loc='upper center', bbox_to_anchor=(.5, -.18), ncols=3)
         if save_to: _save_plot(fig, save_to, history, net)
     return ax
 
-# %% ../nbs/06_training.ipynb #06-training-060
+# %% ../nbs/06_training.ipynb #06-training-053
 def _save_plot(fig, folder, history, net):
     "The picture and a text file beside it that says what it shows; both named by the time."
     stem = check_folder('save_to', folder)/timestamp()
     with atomic_path(stem.with_suffix('.png')) as p: fig.savefig(p, format='png')
-    what = type(net).__name__ + ' : number of parameters = {}, depth = {}, '.format(*number_of_params(net)) if net else ''
-    with atomic_path(stem.with_suffix('.txt')) as p:
-        p.write_text(f'{what}lr = {history.learning_rate}, batch size = {history.batch_size}, seed = {history.seed}\n', encoding='utf-8')
+    what = ''
+    if net: what = '{} : number of parameters = {}, depth = {}, '.format(type(net).__name__, *number_of_params(net))
+    how = f'lr = {history.learning_rate}, batch size = {history.batch_size}, seed = {history.seed}'
+    with atomic_path(stem.with_suffix('.txt')) as p: p.write_text(f'{what}{how}\n', encoding='utf-8')
 
 @patch
 def plot(self:History, **kwargs):
     "`plot_accuracy` of this history."
     return plot_accuracy(self, **kwargs)
 
-# %% ../nbs/06_training.ipynb #06-training-064
+# %% ../nbs/06_training.ipynb #06-training-056
 def _wait_for_device():
     "Wait until the GPU, if one is used, has done its work."
     if torch.cuda.is_available() and torch.cuda.is_initialized(): torch.cuda.synchronize()

@@ -103,7 +103,7 @@ def imported(path):
 
 def rooms_in_order():
     "The notebooks' numbers give the order; a module imports only modules of lower number."
-    rooms = [path.stem[3:] for path in sorted((ROOT/'nbs').glob('[0-9][0-9]_*.ipynb'))]
+    rooms = [path.stem.partition('_')[2] for path in sorted((ROOT/'nbs').glob('[0-9]*_*.ipynb'))]
     modules = {path.stem: path for path in (ROOT/'mnist_cmp').glob('*.py') if path.stem not in OWN}
     found = [f'{name}: a module without a notebook, or the other way round' for name in set(rooms) ^ set(modules)]
     for position, room in enumerate(rooms):
@@ -122,15 +122,15 @@ def sidebar_is_complete():
     assert not missing, f'_quarto.yml: the sidebar lacks {", ".join(missing)}'
 
 
+def site_is_processed(copy):
+    "nbdev's part of the site, which Quarto renders: it runs each cell that imports something."
+    run(sys.executable, '-c', "from nbdev.serve import proc_nbs; proc_nbs('nbs', force=True, n_workers=2)", cwd=copy)
+    assert (copy/'_proc'/'index.ipynb').exists(), 'no page was made'
+
+
 def import_is_light():
     seconds = statistics.median(float(run(sys.executable, '-c', IMPORT_TIME)) for _ in range(5))
     assert seconds < 0.3, f'import mnist_cmp takes {seconds:.2f} s'
-
-
-def every_name_resolves(): run(sys.executable, '-c', EVERY_NAME)
-
-
-def readme_is_index(): run(sys.executable, 'tools/readme.py', '--check')
 
 
 def no_machine_paths(copy):
@@ -148,7 +148,8 @@ def package_installs(copy):
     run(sys.executable, '-m', 'twine', 'check', '--strict', *(work/'dist').iterdir(), cwd=work)
     venv.create(work/'bare', with_pip=True)
     bare = work/'bare'/BIN.name
-    run(bare/'python', '-m', 'pip', 'install', '-c', ROOT/'constraints.txt', *(work/'dist').glob('*.whl'), cwd=work)
+    wheel, = (work/'dist').glob('*.whl')
+    run(bare/'python', '-m', 'pip', 'install', '--no-compile', '-c', ROOT/'constraints.txt', wheel, cwd=work)
     for code in (BARE, EVERY_NAME): run(bare/'python', '-c', code, cwd=work)
     run(bare/'mnist_cmp', '--help', cwd=work)
     run(bare/'python', '-m', 'mnist_cmp', '--version', cwd=work)
@@ -178,15 +179,16 @@ def main():
                   check('notebooks small, without errors and widgets', notebooks_small),
                   check('rooms import only rooms above', rooms_in_order),
                   check('sidebar has every notebook', sidebar_is_complete),
-                  check('README is index.ipynb', readme_is_index),
+                  check('notebooks become pages', site_is_processed, copy),
+                  check('README is index.ipynb', run, sys.executable, 'tools/readme.py', '--check'),
                   check('import mnist_cmp in under 0.3 s', import_is_light),
-                  check('every public name resolves', every_name_resolves)]
+                  check('every public name resolves', run, sys.executable, '-c', EVERY_NAME)]
         jobs = [('package builds and installs in a bare environment', package_installs, copy)]
-        jobs += [(f'nbdev_test {path.relative_to(ROOT)}', notebook_passes, path) for path in notebooks()]
+        jobs += [(f'nbdev_test {path.relative_to(ROOT)}', notebook_passes, path) for path in reversed(notebooks())]
         with ThreadPoolExecutor(2) as pool: passed += pool.map(lambda job: check(*job), jobs)
     has_slow = [path for path in notebooks() if any(flagged(source, 'slow') for _, source in code_cells(path))]
     skipped = [] if REAL_MNIST else has_slow
-    for path in skipped: print(f'skipped   {path.relative_to(ROOT)}: the real-MNIST cells (MNIST_CMP_DATA is no folder)')
+    for path in skipped: print(f'skipped   {path.relative_to(ROOT)}: its real-MNIST cells; MNIST_CMP_DATA is no folder')
     print(f'{sum(passed)} passed, {len(passed) - sum(passed)} failed, {len(skipped)} skipped')
     return 0 if all(passed) else 1
 

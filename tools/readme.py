@@ -36,7 +36,8 @@ class Table(HTMLParser):
 
     def markdown(self):
         width = max(map(len, self.rows))
-        rows = [[' '.join(cell.split()).replace('|', r'\|') for cell in row] + ['']*(width - len(row)) for row in self.rows]
+        text = lambda cell: ' '.join(cell.split()).replace('|', r'\|')
+        rows = [[*map(text, row), *['']*(width - len(row))] for row in self.rows]
         return '\n'.join(f'| {" | ".join(row)} |' for row in [rows[0], ['---']*width, *rows[1:]])
 
 
