@@ -17,8 +17,8 @@ def _pair(number):
     def parse(text):
         try: low, high = (number(part) for part in text.split(','))
         except ValueError: raise argparse.ArgumentTypeError(f'{text!r} is not of the form LOW,HIGH') from None
-        if not 0 < low < high < float('inf'): raise argparse.ArgumentTypeError(f'{text!r}: must be two positive numbers, the lower one first')
-        return low, high
+        if 0 < low < high < float('inf'): return low, high
+        raise argparse.ArgumentTypeError(f'{text!r}: must be two positive numbers, the lower one first')
     return parse
 
 def _whole(low):
@@ -26,29 +26,58 @@ def _whole(low):
     def parse(text):
         try: value = int(text)
         except ValueError: value = None
-        if value is None or value < low: raise argparse.ArgumentTypeError(f'{text!r} is not a whole number of at least {low}')
-        return value
+        if value is not None and value >= low: return value
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number of at least {low}')
     return parse
 
 def _names(text):
     "A parser of 'name,name,…'."
     names = [n.strip() for n in text.split(',')]
-    if len(set(names)) < 2 or not all(names): raise argparse.ArgumentTypeError(f'{text!r}: give two different models at least, separated by commas')
-    return names
+    if len(set(names)) >= 2 and all(names): return names
+    raise argparse.ArgumentTypeError(f'{text!r}: give two different models at least, separated by commas')
 
 # %% ../nbs/14_cli.ipynb #14-cli-008
+def _add_task(add):
+    "The options that say what is compared on what."
+    add('--dataset', default='digits', choices=['digits', 'mnist', 'fashion_mnist', 'kmnist'],
+        help='images to compare on (default: %(default)s, which needs no download)')
+    add('--data_dir', help='folder of the data files (default: $MNIST_CMP_DATA, else a cache folder of the user)')
+    add('--models', type=_names, default=['mlp', 'cnn'], metavar='NAME,NAME',
+        help='two or more of mlp, cnn, deep_mlp, or pkg.module:Name (default: mlp,cnn)')
+    add('--protocol', default='holdout', choices=['holdout', '2019'],
+        help='holdout: choose on validation images; 2019: as that notebook did (default: %(default)s)')
+    add('--learning_rate', type=_pair(float), metavar='LOW,HIGH',
+        help='search box: step size of SGD, above 0 (default: 0.001,0.1; protocol 2019 takes 0.01,0.1 for cnn)')
+    add('--batch_size', type=_pair(int), metavar='LOW,HIGH',
+        help='search box: images a step, from 1 to the number of training images (default: 16,48)')
+
+# %% ../nbs/14_cli.ipynb #14-cli-010
+def _add_numbers(add):
+    "The options that are whole numbers."
+    for name, low, default, text in (
+            ('points', 1, 20, 'trials for each model, at least 1 (default: %(default)s)'),
+            ('start', 0, None, 'place of the first trial in the Sobol sequence, at least 0 '
+             '(default: 1030; protocol 2019 takes 2030 for cnn)'),
+            ('search_epochs', 1, None, 'epochs of each trial, at least 1 (default: 10 for digits, else 3)'),
+            ('epochs', 1, None, 'epochs of the final training, at least 1 (default: 20 for digits, else 10)'),
+            ('seed', 0, 0, 'seed of everything that is drawn, at least 0 (default: %(default)s)'),
+            ('workers', 1, os.cpu_count(), 'trainings side by side in a search, at least 1 '
+             '(default: the number of cores, %(default)s here); does not change the result'),
+            ('threads', 1, 1, "PyTorch's threads in each training, at least 1 (default: %(default)s); "
+             'another number gives other last digits')):
+        add(f'--{name}', type=_whole(low), default=default, metavar='N', help=text)
+
+# %% ../nbs/14_cli.ipynb #14-cli-012
+_WHAT = ('Which model is better on this data, at equal size and equal tuning effort? Searches learning rate and batch '
+         'size for each model, trains each at its best point, tests it once, and writes a report.')
+_THEN = ('Stopped runs go on: give the same options and the same --out. '
+         'Exit codes: 0 done, 1 failure, 2 wrong usage, 130 Ctrl-C.')
+
 def _parser():
     "The command's options."
-    p = argparse.ArgumentParser('mnist_cmp', description='Which model is better on this data, at equal size and equal tuning effort? '
-        'Searches learning rate and batch size for each model, trains each at its best point, tests it once, and writes a report.',
-        epilog='Stopped runs go on: give the same options and the same --out. Exit codes: 0 done, 1 failure, 2 wrong usage, 130 Ctrl-C.')
+    p = argparse.ArgumentParser('mnist_cmp', description=_WHAT, epilog=_THEN)
     add = p.add_argument
-    add('--dataset', default='digits', choices=['digits', 'mnist', 'fashion_mnist', 'kmnist'], help='images to compare on (default: %(default)s, which needs no download)')
-    add('--data_dir', help='folder of the data files (default: $MNIST_CMP_DATA, else a cache folder of the user)')
-    add('--models', type=_names, default=['mlp', 'cnn'], metavar='NAME,NAME', help='two or more of mlp, cnn, deep_mlp, or pkg.module:Name (default: mlp,cnn)')
-    add('--protocol', default='holdout', choices=['holdout', '2019'], help='holdout: choose on validation images; 2019: as that notebook did (default: %(default)s)')
-    add('--learning_rate', type=_pair(float), metavar='LOW,HIGH', help='search box: step size of SGD, above 0 (default: 0.001,0.1; protocol 2019 takes 0.01,0.1 for cnn)')
-    add('--batch_size', type=_pair(int), metavar='LOW,HIGH', help='search box: images a step, from 1 to the number of training images (default: 16,48)')
+    _add_task(add)
     _add_numbers(add)
     add('--out', type=Path, help='run folder, made if missing; a stopped run in it goes on (default: runs/<time>)')
     add('--quiet', action='store_true', help='print the result only')
@@ -56,43 +85,31 @@ def _parser():
     add('--version', action='version', version=f'mnist_cmp {__version__}')
     return p
 
-def _add_numbers(add):
-    "The options that are whole numbers."
-    for name, low, default, text in (
-            ('points', 1, 20, 'trials for each model, at least 1 (default: %(default)s)'),
-            ('start', 0, None, 'place of the first trial in the Sobol sequence, at least 0 (default: 1030; protocol 2019 takes 2030 for cnn)'),
-            ('search_epochs', 1, None, 'epochs of each trial, at least 1 (default: 10 for digits, else 3)'),
-            ('epochs', 1, None, 'epochs of the final training, at least 1 (default: 20 for digits, else 10)'),
-            ('seed', 0, 0, 'seed of everything that is drawn, at least 0 (default: %(default)s)'),
-            ('workers', 1, os.cpu_count(), 'trainings side by side in a search, at least 1 (default: the number of cores, '
-             '%(default)s here); does not change the result'),
-            ('threads', 1, 1, "PyTorch's threads in each training, at least 1 (default: %(default)s); another number gives other last digits")):
-        add(f'--{name}', type=_whole(low), default=default, metavar='N', help=text)
-
-# %% ../nbs/14_cli.ipynb #14-cli-012
+# %% ../nbs/14_cli.ipynb #14-cli-018
 def _box(args):
     "The search box, or None where the protocol is to choose it."
     if not args.learning_rate and not args.batch_size: return None
     from mnist_cmp.search import Box
     return Box(**{k: v for k in ('learning_rate', 'batch_size') if (v := getattr(args, k))})
 
-def _say_trial(result):
+def _say_trial(trial, result):
     "A line for a finished trial, for logs where no progress bar moves."
-    t = result.trials[-1]
-    print(f'{result.model}: trial {len(result.trials)}/{result.n}, learning rate {t.point.learning_rate:.5f}, batch size {t.point.batch_size}: '
-          f'{t.accuracy:.2%} ({t.history.seconds:.1f} s)', flush=True)
+    rate, size = trial.point
+    print(f'{result.model}: trial {len(result.trials)}/{result.n}, learning rate {rate:.5f}, batch size {size}: '
+          f'{trial.accuracy:.2%} ({trial.history.seconds:.1f} s)', flush=True)
 
 def _head(args, data, out):
     "What is going to happen."
+    trial, final = args.search_epochs or data.search_epochs, args.epochs or data.epochs
     print(f'{data!r}\nmodels: {", ".join(args.models)}; protocol {args.protocol}; {args.points} points x '
-          f'{args.search_epochs or data.search_epochs} epochs, then {args.epochs or data.epochs} epochs; run folder: {out}', flush=True)
+          f'{trial} epochs, then {final} epochs; run folder: {out}', flush=True)
 
-# %% ../nbs/14_cli.ipynb #14-cli-013
+# %% ../nbs/14_cli.ipynb #14-cli-021
 def run(
-    args:argparse.Namespace,   # the options
-    out:Path,                  # the run folder
+    args:argparse.Namespace,   # the options, as `_parser` gives them
+    out:Path,                  # the run folder, made if missing
 ):
-    "The main job: compare, write the report, print the result."
+    "The main job: compare, write the report, print the result; raises what the rooms raise."
     from mnist_cmp.comparison import compare
     from mnist_cmp.core import check_folder
     from mnist_cmp.data import load_data
@@ -103,15 +120,17 @@ def run(
     if args.quiet: os.environ['MNIST_CMP_QUIET'] = '1'
     data = load_data(args.dataset, root=args.data_dir)
     if not args.quiet: _head(args, data, out)
-    found = compare(args.models, data, box=_box(args), store=out, on_trial=None if args.quiet or sys.stderr.isatty() else _say_trial,
-                    **{k: getattr(args, k) for k in 'points start search_epochs epochs seed protocol workers threads'.split()})
+    numbers = 'points start search_epochs epochs seed protocol workers threads'.split()
+    found = compare(args.models, data, box=_box(args), store=out, **{k: getattr(args, k) for k in numbers},
+                    on_trial=None if args.quiet or sys.stderr.isatty() else _say_trial)
     page = write_report(found, out)
     print(f'\n{summary(found)}\n\n{verdict(found)}\n\nReport: {page}')
 
-# %% ../nbs/14_cli.ipynb #14-cli-015
+# %% ../nbs/14_cli.ipynb #14-cli-023
 def _resume_command(argv, out):
     "The command that goes on with a stopped run."
-    return shlex.join(['mnist_cmp', *argv] + ([] if any(a.split('=')[0] == '--out' for a in argv) else ['--out', str(out)]))
+    has_out = any(a.split('=')[0] == '--out' for a in argv)
+    return shlex.join(['mnist_cmp', *argv, *([] if has_out else ['--out', str(out)])])
 
 def main(
     argv:list=None,   # the arguments; None: those of the command line

@@ -6,18 +6,18 @@
 __all__ = ['KS', 'PROTOCOLS', 'TestResult', 'measure_test', 'Contestant', 'Comparison', 'Stopped', 'compare']
 
 # %% ../nbs/11_comparison.ipynb #11-comparison-002
-import math, platform, time
+import math, platform, re, time
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 import torch, torch.nn as nn
 import pandas as pd
 from fastcore.basics import patch
 from . import __version__
-from .core import check_choice, check_folder, check_int, derive_seed, machine, model_color, plot_style, read_json, write_json
-from .data import Data, Split, load_data
-from .evaluation import check_net, count_topk_errors, load_model, measure, predict, save_model
+from .core import (check_choice, check_folder, check_int, derive_seed, machine, model_color, plot_style,
+                            read_json, write_json)
+from .data import Split, load_data
+from .evaluation import check_net, count_topk_errors, load_model, predict, save_model
 from .models import get_model, initialise, model_name
 from .params import flops, number_of_params
 from .search import Box, SearchResult, search
@@ -37,7 +37,7 @@ class TestResult:
 
 def measure_test(
     net:nn.Module,             # a trained net
-    test:Split,                # the test images
+    test:Split,                # the test images, at least one
 )->TestResult:
     "Everything that is measured on the test images, from one pass over them."
     logits, y = predict(net, test), test.y.cpu()
@@ -65,7 +65,6 @@ class Contestant:
         "Everything in plain types."
         return asdict(self) | {'search': self.search.to_dict(), 'history': self.history.to_dict()}
 
-# %% ../nbs/11_comparison.ipynb #11-comparison-009
 @patch(cls_method=True)
 def from_dict(cls:Contestant, d:dict)->Contestant:
     "The contestant that `to_dict` gave, also by way of JSON."
@@ -76,7 +75,8 @@ def from_dict(cls:Contestant, d:dict)->Contestant:
 # %% ../nbs/11_comparison.ipynb #11-comparison-010
 def _versions():
     "Of this package and of those that the numbers come from."
-    return {'mnist_cmp': __version__, 'python': platform.python_version()} | {p: version(p) for p in ('torch', 'numpy', 'sobol_seq')}
+    others = {package: version(package) for package in ('torch', 'numpy', 'sobol_seq')}
+    return {'mnist_cmp': __version__, 'python': platform.python_version()} | others
 
 @dataclass
 class Comparison:
@@ -97,7 +97,9 @@ class Comparison:
         return {c.name: c for c in self.contestants}[check_choice('model', name, self.names)]
 
     @property
-    def names(self)->list[str]: return [c.name for c in self.contestants]
+    def names(self)->list[str]:
+        "The models' names, in order."
+        return [c.name for c in self.contestants]
 
     @property
     def best(self)->Contestant:
@@ -106,8 +108,8 @@ class Comparison:
 
 # %% ../nbs/11_comparison.ipynb #11-comparison-012
 PROTOCOLS = {'holdout': 'settings chosen on validation images; the test images are used once, after the last epoch',
-             '2019': 'as in the 2019 notebook: no images held out, search scored on the training images, each model with points '
-                     'and box of its own, test images in the curves'}
+             '2019': 'as in the 2019 notebook: no images held out, search scored on the training images, each model '
+                     'with points and box of its own, test images in the curves'}
 
 def _joined(data):
     "Training and validation images together."
@@ -117,14 +119,16 @@ def _joined(data):
 def _splits(data, protocol):
     "The images to train on, to score the search on, and to draw the curves with."
     if protocol == '2019': return (everything := _joined(data)), everything, data.test
-    if data.valid is None: raise ValueError("data has no validation images, but protocol 'holdout' needs them: load it with valid_size above 0.")
-    return data.train, data.valid, data.valid
+    if data.valid is not None: return data.train, data.valid, data.valid
+    raise ValueError("data has no validation images, but protocol 'holdout' needs them: "
+                     'load it with valid_size above 0.')
 
 # %% ../nbs/11_comparison.ipynb #11-comparison-015
 def _points_of(name, protocol, box, start):
     "Box and start of the search for a model: what was asked for, or the protocol's own."
     as_cnn = protocol == '2019' and name == 'cnn'
-    return box or Box(learning_rate=(.01 if as_cnn else .001, .1)), (2030 if as_cnn else 1030) if start is None else start
+    if start is None: start = 2030 if as_cnn else 1030
+    return box or Box(learning_rate=(.01 if as_cnn else .001, .1)), start
 
 # %% ../nbs/11_comparison.ipynb #11-comparison-018
 class Stopped(Exception):
@@ -134,8 +138,12 @@ def _named(models):
     "Name → maker for a list of models or a dict of them; raises `ValueError` if two share a name."
     if isinstance(models, str) or not hasattr(models, '__iter__'): models = [models]
     named = dict(models) if isinstance(models, dict) else {model_name(m): m for m in models}
-    if len(named) != len(models): raise ValueError(f'models is {models!r}, in which two have one name. Give a dict: name → model.')
+    if len(named) != len(models):
+        raise ValueError(f'models is {models!r}, in which two have one name. Give a dict: name → model.')
     if len(named) < 2: raise ValueError(f'models is {models!r}, but a comparison needs two at least.')
+    odd = [name for name in named if not re.fullmatch(r'\w[\w.-]*', str(name))]
+    if odd: raise ValueError(f'models has the name {odd[0]!r}, but names are made of letters, digits, _, - and .: '
+                             'they name files.')
     for make in named.values(): get_model(make)
     return named
 
@@ -153,7 +161,7 @@ def _check_all(models, train_split):
         try: check_net(initialise(get_model(make)), train_split)
         except ValueError as e: raise ValueError(f'{name}: {e}') from None
 
-# %% ../nbs/11_comparison.ipynb #11-comparison-021
+# %% ../nbs/11_comparison.ipynb #11-comparison-022
 def _tuned(make, splits, **how):
     "The whole search of a model; raises `Stopped` if it was stopped."
     found = search(make, splits[0], splits[1], **how)
@@ -172,12 +180,13 @@ def _epochs(name, given, default):
     "The number of epochs that was asked for, or the data set's."
     return check_int(name, default if given is None else given, 1)
 
-# %% ../nbs/11_comparison.ipynb #11-comparison-022
+# %% ../nbs/11_comparison.ipynb #11-comparison-024
 class _Run:
-    "A comparison on its way: what is compared on what, and what is finished."
+    "A comparison on its way: what is compared, on what, and where it is kept."
     def __init__(self, models, data, protocol, seed, store):
         self.began,self.models,self.data,self.protocol,self.seed = time.perf_counter(),models,data,protocol,seed
-        self.splits,self.store = _splits(data, check_choice('protocol', protocol, PROTOCOLS)),store and check_folder('store', store)
+        self.splits = _splits(data, check_choice('protocol', protocol, PROTOCOLS))
+        self.store = store and check_folder('store', store)
         _check_all(models, self.splits[0])
 
     def place(self, part, name): return self.store and self.store/part/name
@@ -187,14 +196,17 @@ class _Run:
         contestants, nets, own = [], {}, derive_seed(self.seed, 'final', 0)
         for name, make in self.models.items():
             where, first = _points_of(name, self.protocol, box, start)
-            found = _tuned(make, self.splits, box=where, start=first, seed=self.seed, name=name, store=self.place('search', name), **search_how)
-            nets[name], history = _final(make, self.splits, found, own, checkpoint=self.place('final', name), **final_how)
-            contestants.append(_contestant(name, make, nets[name], found, history, measure_test(nets[name], self.data.test)))
-        sizes, prints = ({s.name: f(s) for s in self.data.splits} for f in (len, lambda s: s.fingerprint))
+            found = _tuned(make, self.splits, box=where, start=first, seed=self.seed, name=name,
+                           store=self.place('search', name), **search_how)
+            net, history = _final(make, self.splits, found, own, checkpoint=self.place('final', name), **final_how)
+            contestants.append(_contestant(name, make, net, found, history, measure_test(net, self.data.test)))
+            nets[name] = net
+        used = {s.name: s for s in (*self.splits, self.data.test)}
+        sizes, prints = ({name: f(s) for name, s in used.items()} for f in (len, lambda s: s.fingerprint))
         return Comparison(self.data.name, self.protocol, sizes, prints, list(self.data.classes), self.seed, contestants,
                           time.perf_counter() - self.began, nets=nets)
 
-# %% ../nbs/11_comparison.ipynb #11-comparison-023
+# %% ../nbs/11_comparison.ipynb #11-comparison-026
 def compare(
     models=('mlp', 'cnn'),     # short or dotted names, callables, or a dict name → one of these; two at least
     data='digits',             # a `Data`, or a name for `load_data`
@@ -210,7 +222,7 @@ def compare(
     threads:int=None,          # PyTorch's threads in each process; None: as they are
     workers:int=1,             # processes that search side by side, ≥ 1; their number does not change the result
     store=None,                # a folder that makes the comparison resumable
-    on_trial=None,             # called with the `SearchResult` so far after each trial
+    on_trial=None,             # called with each finished `Trial` and the `SearchResult` so far
     on_epoch=None,             # called with the running `History` after each epoch (of trials: with one worker only)
     should_stop=None,          # asked several times a second; True ends the comparison by `Stopped`
 )->Comparison:
@@ -222,7 +234,7 @@ def compare(
     how = dict(device=device, threads=threads, on_epoch=on_epoch, should_stop=should_stop)
     with torch_threads(threads): return run(box, start, search_how | how, final_how | how)
 
-# %% ../nbs/11_comparison.ipynb #11-comparison-033
+# %% ../nbs/11_comparison.ipynb #11-comparison-036
 def _relative(a, b, name):
     "(a - b)/b in words, where the model called `name` makes `b` errors."
     if b: return f'{100*(a - b)/b:+.1f} %'
@@ -237,62 +249,74 @@ def kbest(self:Comparison)->pd.DataFrame:
         for c in self.contestants:
             if c is best: continue
             a, b = c.test.errors[k], best.test.errors[k]
-            rows[k] |= {f'{c.name} − {best.name} (points)': 100*(a - b)/n, f'{c.name} against {best.name}': _relative(a, b, best.name)}
+            rows[k] |= {f'{c.name} − {best.name} (points)': 100*(a - b)/n,
+                        f'{c.name} against {best.name}': _relative(a, b, best.name)}
     return pd.DataFrame.from_dict(rows, orient='index').rename_axis('k')
 
-# %% ../nbs/11_comparison.ipynb #11-comparison-036
+# %% ../nbs/11_comparison.ipynb #11-comparison-039
 @patch
 def to_frame(self:Comparison)->pd.DataFrame:
     "A row for each model: its size, cost, best settings, and accuracies (fractions)."
     rows = {c.name: {'parameters': c.parameters, 'depth': c.depth, 'training FLOPs': c.training_flops,
                      'learning rate': c.history.learning_rate, 'batch size': c.history.batch_size,
-                     'training': c.history.last.train_accuracy, 'validation': c.history.last.valid_accuracy, 'test': c.test.accuracy,
-                     'seconds': c.history.seconds} for c in self.contestants}
+                     'training': c.history.last.train_accuracy, 'validation': c.history.last.valid_accuracy,
+                     'test': c.test.accuracy, 'seconds': c.history.seconds} for c in self.contestants}
     table = pd.DataFrame.from_dict(rows, orient='index')
     return table.drop(columns='validation') if self.protocol == '2019' else table
 
 @patch
 def _repr_html_(self:Comparison):
-    style = self.to_frame().style.format({c: '{:.2%}' for c in ('training', 'validation', 'test')} | {'parameters': '{:,}', 'training FLOPs': '{:,}'}, precision=4)
-    return f'<p>{self.dataset}, protocol {self.protocol}: {PROTOCOLS[self.protocol]}</p>{style.to_html()}'
+    words = {c: '{:.2%}' for c in ('training', 'validation', 'test')} | {'parameters': '{:,}', 'training FLOPs': '{:,}'}
+    table = self.to_frame().style.format(words, precision=4).to_html()
+    return f'<p>{self.dataset}, protocol {self.protocol}: {PROTOCOLS[self.protocol]}</p>{table}'
 
-# %% ../nbs/11_comparison.ipynb #11-comparison-040
+# %% ../nbs/11_comparison.ipynb #11-comparison-042
 @patch
-def plot(self:Comparison, ax=None):
+def plot(self:Comparison,
+    ax=None,   # matplotlib axes; None: new ones
+):
     "Accuracy per epoch of each model, on training images and on those held out."
     held = 'test' if self.protocol == '2019' else 'validation'
     with plot_style():
         import matplotlib.pyplot as plt
-        if ax is None: _, ax = plt.subplots(figsize=(7, 4))
+        if ax is None: _, ax = plt.subplots(figsize=(6, 3.2))
         for c in self.contestants:
             color, table = model_color(c.name, self.names), 100*c.history.to_frame()
-            ax.plot(table.index, table.valid_accuracy, 'o-', color=color, label=f'{c.name}, {held}')
-            ax.plot(table.index, table.train_accuracy, 'x--', color=color, alpha=.7, label=f'{c.name}, training (running average)')
+            ax.plot(table.index, table.valid_accuracy, 'o-', markersize=4, color=color, label=f'{c.name}, {held}')
+            ax.plot(table.index, table.train_accuracy, 'x--', markersize=4, color=color,
+                    label=f'{c.name}, training (running)')
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set(xlabel='epoch', ylabel='accuracy (%)', title=f'{self.dataset}: accuracy during the final training')
         ax.legend(loc='lower right')
     return ax
 
-# %% ../nbs/11_comparison.ipynb #11-comparison-043
+# %% ../nbs/11_comparison.ipynb #11-comparison-044
 @patch
-def plot_kbest(self:Comparison, ax=None):
-    "k-best errors of each model, one bar each."
+def plot_kbest(self:Comparison,
+    ax=None,   # matplotlib axes; None: new ones
+):
+    "k-best errors of each model, one bar each, with the number of wrong images on it."
     with plot_style():
         import matplotlib.pyplot as plt
         if ax is None: _, ax = plt.subplots(figsize=(7, 3.2))
-        width = .8/len(self.contestants)
+        n, width = self.sizes['test'], .8/len(self.contestants)
         for i, c in enumerate(self.contestants):
             at = [k + width*(i - (len(self.contestants) - 1)/2) for k in c.test.errors]
-            bars = ax.bar(at, [100*e/self.sizes['test'] for e in c.test.errors.values()], width, color=model_color(c.name, self.names), label=c.name)
+            bars = ax.bar(at, [100*e/n for e in c.test.errors.values()], width, label=c.name,
+                          color=model_color(c.name, self.names))
             ax.bar_label(bars, [f'{e:,}' for e in c.test.errors.values()], fontsize=8)
-        ax.set(xlabel='k: guesses allowed', ylabel='test error (%)', xticks=list(c.test.errors), title=f'{self.dataset}: k-best error, '
-               f'with the number of wrong images out of {self.sizes["test"]:,}')
+        ax.set(xlabel='k: guesses allowed', ylabel='test error (%)', xticks=list(c.test.errors))
+        ax.margins(y=.1)
+        ax.set_title(f'{self.dataset}: k-best error, with the number of wrong images out of {n:,}')
         ax.legend()
     return ax
 
 # %% ../nbs/11_comparison.ipynb #11-comparison-047
 @patch
-def difference(self:Comparison, a:str, b:str)->tuple[float, float, float]:
+def difference(self:Comparison,
+    a:str,   # a model's name
+    b:str,   # another one's
+)->tuple[float, float, float]:
     "Test error of `a` minus that of `b`, and the ends of its 95 % interval over test images (fractions)."
     n, wrong_a, wrong_b = self.sizes['test'], set(self[a].test.wrong), set(self[b].test.wrong)
     only_a, only_b = len(wrong_a - wrong_b), len(wrong_b - wrong_a)
@@ -300,30 +324,42 @@ def difference(self:Comparison, a:str, b:str)->tuple[float, float, float]:
     half = 1.959964*math.sqrt((p + q - (p - q)**2)/(n + 2))
     return (only_a - only_b)/n, max(-1., p - q - half), min(1., p - q + half)
 
-# %% ../nbs/11_comparison.ipynb #11-comparison-054
+# %% ../nbs/11_comparison.ipynb #11-comparison-052
 _FORMAT = 'mnist_cmp report 1'
 
 @patch
-def save(self:Comparison, folder)->Path:
-    "Write `report.json`, and `weights/NAME.safetensors` for each net at hand, into `folder`; gives the folder."
+def save(self:Comparison,
+    folder,   # made if it is not there; what has the same name in it is replaced
+)->Path:
+    "Write `report.json`, and `weights/NAME.safetensors` for each net at hand, into `folder`; raises `ValueError`."
     folder = check_folder('folder', folder)
     for name, net in self.nets.items(): save_model(net, folder/'weights'/f'{name}.safetensors')
-    plain = {k: getattr(self, k) for k in self.__dataclass_fields__ if k not in ('nets', 'contestants')}
-    write_json(folder/'report.json', {'format': _FORMAT, **plain, 'contestants': [c.to_dict() for c in self.contestants]})
+    fields = [k for k in self.__dataclass_fields__ if k not in ('nets', 'contestants')]
+    plain = {'format': _FORMAT} | {k: getattr(self, k) for k in fields}
+    write_json(folder/'report.json', plain | {'contestants': [c.to_dict() for c in self.contestants]})
     return folder
 
-# %% ../nbs/11_comparison.ipynb #11-comparison-055
+# %% ../nbs/11_comparison.ipynb #11-comparison-054
 @patch(cls_method=True)
-def load(cls:Comparison, folder)->Comparison:
+def load(cls:Comparison,
+    folder,   # where `save` put it
+)->Comparison:
     "The comparison in `folder`, without its nets; raises `FileNotFoundError` or `ValueError` that names the file."
     path = Path(folder)/'report.json'
     if not path.exists(): raise FileNotFoundError(f'There is no {path}: {folder} holds no finished comparison.')
     saved = read_json(path)
     if not isinstance(saved, dict) or saved.pop('format', None) != _FORMAT:
         raise ValueError(f'{path} is no {_FORMAT}. Open it with the release of mnist_cmp that wrote it.')
-    return cls(**saved | {'contestants': [Contestant.from_dict(c) for c in saved['contestants']]})
+    try: return cls(**saved | {'contestants': [Contestant.from_dict(c) for c in saved['contestants']]})
+    except (KeyError, TypeError, AttributeError) as e:
+        raise ValueError(f'{path} is damaged: {type(e).__name__} {e}. Run the comparison again.') from None
 
 @patch
-def load_net(self:Comparison, name:str, folder, make=None)->nn.Module:
-    "The trained net of a model, from the weights in `folder`; `make` is needed if the model has no name that `get_model` knows."
-    return load_model(get_model(make or self[name].maker)(), Path(folder)/'weights'/f'{check_choice("model", name, self.names)}.safetensors')
+def load_net(self:Comparison,
+    name:str,    # a model's name
+    folder,      # where `save` put it
+    make=None,   # makes the net; needed if the model has no name that `get_model` knows
+)->nn.Module:
+    "The trained net of a model; raises `FileNotFoundError`, or `ValueError` if `make` makes another net."
+    make = get_model(make or self[name].maker)
+    return load_model(make(), Path(folder)/'weights'/f'{check_choice("model", name, self.names)}.safetensors')

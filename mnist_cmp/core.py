@@ -128,7 +128,8 @@ def read_json(
     "What the JSON file holds; raises `FileNotFoundError`, or `ValueError` naming the file if it is damaged."
     try: return json.loads(Path(path).read_text(encoding='utf-8'))
     except (UnicodeDecodeError, json.JSONDecodeError) as e:
-        raise ValueError(f'{path} is not readable as JSON ({e}): the file is damaged. Delete it to start anew.') from None
+        raise ValueError(f'{path} is not readable as JSON ({e}): the file is damaged. Delete it to start anew.'
+                         ) from None
 
 # %% ../nbs/00_core.ipynb #00-core-030
 def check_folder(
@@ -202,7 +203,7 @@ def model_color(
 def plot_style():
     "Matplotlib settings shared by all plots, inside a `with` block."
     import matplotlib as mpl
-    style = {'figure.dpi': 100, 'figure.constrained_layout.use': True, 'figure.facecolor': 'white', 'font.size': 10,
+    style = {'figure.dpi': 90, 'figure.constrained_layout.use': True, 'figure.facecolor': 'white', 'font.size': 10,
              'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True, 'axes.axisbelow': True,
              'axes.titlesize': 11, 'axes.prop_cycle': mpl.cycler(color=PALETTE), 'grid.color': '#dddddd',
              'grid.linewidth': .6, 'legend.frameon': False, 'savefig.facecolor': 'white', 'svg.hashsalt': 'mnist_cmp'}
@@ -247,8 +248,11 @@ class Progress:
         if self.where == 'terminal': self.bar.close()
         elif self.where == 'notebook': self._show('')
 
-    def update(self, n:int=1, note:str=''):
-        "`n` more steps are done; `note` is shown beside the bar."
+    def update(self,
+        n:int=1,       # steps done since the last call, ≥ 0
+        note:str='',   # shown beside the bar
+    ):
+        "Move the bar on."
         self.done += n
         if self.where == 'terminal':
             self.bar.set_postfix_str(note, refresh=False)

@@ -197,7 +197,8 @@ def _load_digits(valid_size):
     check_choice('valid_size', valid_size, (None, 0), 'The digits have one split; 0 joins validation to training.')
     (x, y), classes = _digits_tensors(), tuple('0123456789')
     train, valid = _hold_out(Split(x[:1497], y[:1497], 'train', classes), 300 if valid_size is None else 0)
-    return Data(train, valid, Split(x[1497:], y[1497:], 'test', classes), 'digits', classes, search_epochs=10, epochs=20)
+    test = Split(x[1497:], y[1497:], 'test', classes)
+    return Data(train, valid, test, 'digits', classes, search_epochs=10, epochs=20)
 
 # %% ../nbs/01_data.ipynb #01-data-045
 def _load_source(source, root, valid_size, download):

@@ -45,7 +45,7 @@ def measure(
     "Loss and accuracy of `net` on `split`."
     sums = [torch.stack([F.cross_entropy(out, y, reduction='sum'), (out.argmax(1) == y).sum()])
             for out, y in _logits(net, split, batch_size, check)]
-    loss, correct = torch.stack(sums).double().sum(0).tolist()
+    loss, correct = torch.stack(sums).cpu().double().sum(0).tolist()
     return Score(loss / len(split), correct / len(split))
 
 def measure_accuracy(
@@ -106,10 +106,10 @@ def check_net(
 )->torch.Tensor:
     "The logits of `net` for two images of `split`; raises `ValueError` if it does not fit the split."
     if not any(p.requires_grad for p in net.parameters()): raise ValueError('The net has no parameters to train.')
-    x = float_images(split.x[[0, -1]].to(next(net.parameters()).device))
-    classes = len(split.classes)
-    try: logits = net(x)
+    x, classes, was_training = split.x[[0, -1]].to(next(net.parameters()).device), len(split.classes), net.training
+    try: logits = net.eval()(float_images(x))   # so that batch normalisation and dropout are left as they are
     except RuntimeError as e: raise ValueError(f'The net does not take images of shape {tuple(x.shape)}: {e}') from e
+    finally: net.train(was_training)
     if logits.shape != (2, classes):
         raise ValueError(f'The net gives logits of shape {tuple(logits.shape)} for 2 images, '
                          f'but must give (2, {classes}): one for each class.')

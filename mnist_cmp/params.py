@@ -68,7 +68,7 @@ def _counter(make):
     return count
 
 def _crossing(count, target, max_width):
-    "The smallest width in [1, `max_width`] whose net has at least `target` parameters, by doubling and bisection."
+    "The smallest width whose net has at least `target` parameters, or `max_width`; by doubling and bisection."
     high = 1
     while high < max_width and count(high) < target: high = min(2*high, max_width)
     low = high // 2

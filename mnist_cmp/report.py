@@ -6,7 +6,7 @@
 __all__ = ['verdict', 'summary', 'write_report']
 
 # %% ../nbs/12_report.ipynb #12-report-002
-import base64, html, io
+import base64, html
 from contextlib import contextmanager
 from pathlib import Path
 import pandas as pd
@@ -19,14 +19,15 @@ def _points(x): return f'{100*x:.2f}'
 def _against(comparison, other, best):
     "Two sentences on `best` against `other`."
     n, d = comparison.sizes['test'], comparison.difference(other.name, best.name)
+    count, others = f'{best.test.errors[1]:,} of {n:,} test images wrong', f'{other.test.errors[1]:,}'
     interval = f'95 % interval over test images: {_points(d[1])} to {_points(d[2])} points'
-    if d[0] == 0: head = f'{best.name} and {other.name} both get {best.test.errors[1]:,} of {n:,} test images wrong ({interval}).'
-    else: head = (f'{best.name} gets {best.test.errors[1]:,} of {n:,} test images wrong, {other.name} {other.test.errors[1]:,}: '
+    if d[0] == 0: head = f'{best.name} and {other.name} both get {count} ({interval}).'
+    else: head = (f'{best.name} gets {count}, {other.name} {others}: '
                   f'{_points(d[0])} points fewer errors for {best.name} ({interval}).')
     if d[1] <= 0: return f"{head} The interval holds 0, so these images can't tell which of the two is better."
     return f'{head} On such images {best.name}, as trained here, is the better one.'
 
-# %% ../nbs/12_report.ipynb #12-report-008
+# %% ../nbs/12_report.ipynb #12-report-009
 def _cautions(comparison):
     "What a reader has to know before quoting the result."
     yield 'One training of each model: another seed gives other nets, and that chance is not in the interval.'
@@ -34,29 +35,35 @@ def _cautions(comparison):
     for c in comparison.contestants:
         yield from c.search.edges()
         if c.history.state == 'diverged':
-            yield f'The final training of {c.name} diverged in epoch {c.history.last.epoch}: its test result says nothing.'
+            yield (f'The final training of {c.name} diverged in epoch {c.history.last.epoch}: '
+                   'its test result says nothing.')
 
 def verdict(
     comparison:Comparison,   # a finished comparison
 )->str:
-    "The result in plain words: the best model against each other one, then what the result does not cover."
+    "The result in plain words, a line each: the best model against each other one, then what is not covered."
     others = [c for c in comparison.contestants if c is not comparison.best]
     return '\n'.join([*(_against(comparison, c, comparison.best) for c in others), *_cautions(comparison)])
 
-# %% ../nbs/12_report.ipynb #12-report-014
+# %% ../nbs/12_report.ipynb #12-report-015
+def _summary_row(c, n):
+    "What `summary` says of a contestant, as texts."
+    h, errors = c.history, c.test.errors[1]
+    train, held = (f'{100*a:.2f}' for a in (h.last.train_accuracy, h.last.valid_accuracy))
+    seconds = h.seconds + sum(t.history.seconds for t in c.search.trials)
+    return (c.name[:14], f'{c.parameters:,}', f'{h.learning_rate:.5f}', h.batch_size, train, held,
+            f'{errors:,} ({errors/n:.2%})', f'{seconds:.0f}s')
+
 def summary(
     comparison:Comparison,   # a finished comparison
 )->str:
     "The models side by side as plain text, at most 80 columns wide for names of up to 14 letters."
-    n, held = comparison.sizes['test'], 'test' if comparison.protocol == '2019' else 'valid'
-    lines = [f'{"model":<14} {"parameters":>10} {"learn. rate":>11} {"batch":>5} {"train %":>7} {held + " %":>7} {"test errors":>14} {"time":>5}']
-    for c in comparison.contestants:
-        h, e = c.history, c.test.errors[1]
-        lines.append(f'{c.name[:14]:<14} {c.parameters:>10,} {h.learning_rate:>11.5f} {h.batch_size:>5} {100*h.last.train_accuracy:>7.2f} '
-                     f'{100*h.last.valid_accuracy:>7.2f} {f"{e:,} ({e/n:.2%})":>14} {h.seconds + sum(t.history.seconds for t in c.search.trials):>4.0f}s')
-    return '\n'.join(lines)
+    held = 'test %' if comparison.protocol == '2019' else 'valid %'
+    head = 'model', 'parameters', 'learn. rate', 'batch', 'train %', held, 'test errors', 'time'
+    rows = [_summary_row(c, comparison.sizes['test']) for c in comparison.contestants]
+    return '\n'.join('{:<14} {:>10} {:>11} {:>5} {:>7} {:>7} {:>14} {:>5}'.format(*row) for row in [head, *rows])
 
-# %% ../nbs/12_report.ipynb #12-report-018
+# %% ../nbs/12_report.ipynb #12-report-019
 @contextmanager
 def _no_window():
     "Inside the block matplotlib draws to memory, and what it drew is closed afterwards."
@@ -71,32 +78,40 @@ def _no_window():
 def _figures(comparison):
     "Name, caption and axes of each figure."
     held = 'test images' if comparison.protocol == '2019' else 'validation images'
-    yield 'curves', f'Accuracy after each epoch of the final training, on {held} and as a running average on training images.', comparison.plot()
+    yield 'curves', (f'Accuracy after each epoch of the final training, on {held} and as a running average on training '
+                     'images.'), comparison.plot()
     yield 'kbest', 'Test images whose label is not among the k best guesses.', comparison.plot_kbest()
     for c in comparison.contestants:
-        yield f'search_{c.name}', f'The search of {c.name}: each dot is a trial that was run; larger and lighter is better.', c.search.plot()
+        caption = f'The search of {c.name}: each dot is a trial that was run; larger and lighter is better.'
+        yield f'search_{c.name}', caption, c.search.plot()
 
-# %% ../nbs/12_report.ipynb #12-report-019
+# %% ../nbs/12_report.ipynb #12-report-021
 def _draw(comparison, folder):
     "Each figure as SVG and PNG into `folder`: (name, caption, PNG bytes) for each."
     drawn = []
     with _no_window():
         for name, caption, ax in _figures(comparison):
-            for kind in ('svg', 'png'):
-                with atomic_path(folder/f'{name}.{kind}') as p: ax.figure.savefig(p, format=kind, dpi=140, metadata={'Date': None} if kind == 'svg' else None)
+            for kind, metadata in ('svg', {'Date': None}), ('png', None):   # no date: equal runs, equal files
+                with atomic_path(folder/f'{name}.{kind}') as p:
+                    ax.figure.savefig(p, format=kind, dpi=140, metadata=metadata)
             drawn.append((name, caption, (folder/f'{name}.png').read_bytes()))
     return drawn
 
-# %% ../nbs/12_report.ipynb #12-report-023
-_CSS = """:root { color-scheme: light dark; --line: #d5d5d5; --soft: #666; --back: #fff; --text: #1a1a1a; --card: #f5f7f9 }
-@media (prefers-color-scheme: dark) { :root { --line: #444; --soft: #aaa; --back: #16181b; --text: #e8e8e8; --card: #22262b } }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--text); background: var(--back); max-width: 52rem; margin: 2rem auto; padding: 0 1rem }
+# %% ../nbs/12_report.ipynb #12-report-025
+_CSS = """
+:root { color-scheme: light dark; --line: #d5d5d5; --soft: #666; --back: #fff; --text: #1a1a1a; --card: #f5f7f9 }
+@media (prefers-color-scheme: dark) {
+  :root { --line: #444; --soft: #aaa; --back: #16181b; --text: #e8e8e8; --card: #22262b } }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--text); background: var(--back); max-width: 52rem;
+  margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.6rem; line-height: 1.25 } h2 { font-size: 1.2rem; margin-top: 2.2rem }
-.verdict { background: var(--card); border-left: 4px solid #0072B2; padding: .8rem 1rem; border-radius: 4px } .verdict p { margin: .3rem 0 }
-.scroll { overflow-x: auto } table { border-collapse: collapse; font-size: .9rem; white-space: nowrap }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right } th:first-child, td:first-child { text-align: left }
-figure { margin: 1.5rem 0 } img { max-width: 100%; background: #fff; border-radius: 4px } figcaption, .soft { color: var(--soft); font-size: .9rem }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; font-size: .9rem } dd { margin: 0; overflow-wrap: anywhere }
+.verdict { background: var(--card); border-left: 4px solid #0072B2; padding: .8rem 1rem; border-radius: 4px }
+.verdict p { margin: .3rem 0 } .scroll { overflow-x: auto } table { border-collapse: collapse; font-size: .9rem }
+th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right }
+td { white-space: nowrap } th { vertical-align: bottom } th:first-child, td:first-child { text-align: left }
+figure { margin: 1.5rem 0 } img { max-width: 100%; background: #fff; border-radius: 4px }
+figcaption, .soft { color: var(--soft); font-size: .9rem } dd { margin: 0; overflow-wrap: anywhere }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; font-size: .9rem }
 @media print { body { max-width: none } figure { break-inside: avoid } }"""
 
 def _table(frame):
@@ -105,60 +120,70 @@ def _table(frame):
     rows = (''.join(f'<td>{html.escape(str(v))}</td>' for v in (i, *row)) for i, row in zip(frame.index, frame.values))
     return f'<div class="scroll"><table><tr>{head}</tr>{"".join(f"<tr>{r}</tr>" for r in rows)}</table></div>'
 
-# %% ../nbs/12_report.ipynb #12-report-024
+# %% ../nbs/12_report.ipynb #12-report-027
 def _models_table(comparison):
     "The models side by side, as texts."
-    rows = {c.name: {'parameters': f'{c.parameters:,}', 'depth': c.depth, 'MFLOP per image, training': f'{c.training_flops/1e6:.2f}',
+    rows = {c.name: {'test error': f'{1 - c.test.accuracy:.2%}', 'parameters': f'{c.parameters:,}', 'depth': c.depth,
+                     'training MFLOP per image': f'{c.training_flops/1e6:.2f}',
                      'learning rate': f'{c.history.learning_rate:.5f}', 'batch size': c.history.batch_size,
-                     'final training': format_seconds(c.history.seconds), 'test error': f'{1 - c.test.accuracy:.2%}'} for c in comparison.contestants}
+                     'final training': format_seconds(c.history.seconds)} for c in comparison.contestants}
     return pd.DataFrame.from_dict(rows, orient='index').rename_axis('model')
 
 def _kbest_table(comparison):
     "The k-best table, as texts."
     return comparison.kbest().map(lambda v: v if isinstance(v, str) else f'{v:.2f}')
 
-# %% ../nbs/12_report.ipynb #12-report-025
+# %% ../nbs/12_report.ipynb #12-report-029
+def _searched(search):
+    "Where a search looked."
+    (a, b), (c, d) = search.box.learning_rate, search.box.batch_size
+    return f'{search.model}: learning rate {a:g} to {b:g}, batch size {c} to {d}, from point {search.start}'
+
 def _methods(comparison):
     "How the numbers came about, in a paragraph."
     c = comparison.contestants[0]
     sizes = ', '.join(f'{n:,} for {split}' for split, n in comparison.sizes.items())
-    searches = '; '.join(f'{x.name}: learning rate {x.search.box.learning_rate[0]:g} to {x.search.box.learning_rate[1]:g}, batch size '
-                         f'{x.search.box.batch_size[0]} to {x.search.box.batch_size[1]}, from point {x.search.start}' for x in comparison.contestants)
+    searches = '; '.join(_searched(x.search) for x in comparison.contestants)
     return (f'Data: {comparison.dataset}, {sizes}. Protocol {comparison.protocol}: {PROTOCOLS[comparison.protocol]}. '
-            f'Each model was tried at {c.search.n} points of a Sobol sequence for {c.search.epochs} epochs ({searches}). A fresh net, with weights by '
-            f'Glorot & Bengio (2010), was then trained at the best point for {len(c.history.epochs)} epochs by plain SGD on cross-entropy; '
-            f'the weights after the last epoch are what was tested. Seed {comparison.seed}. '
+            f'Each model was tried at {c.search.n} points of a Sobol sequence for {c.search.epochs} epochs '
+            f'({searches}). A fresh net, with weights by Glorot & Bengio (2010), was then trained at the best point '
+            f'for {len(c.history.epochs)} epochs by plain SGD on cross-entropy; the weights after the last epoch are '
+            f'what was tested. Seed {comparison.seed}. '
             'Interval of the difference: Bonett & Price (2012), over test images only.')
 
 def _provenance(comparison):
     "Name → value of what the numbers depend on."
     h = comparison.contestants[0].history
     return ({'machine': comparison.machine, 'device': f'{h.device}, {h.threads} thread(s), step engine {h.engine}',
-             'versions': ', '.join(f'{k} {v}' for k, v in comparison.versions.items()), 'wall time': format_seconds(comparison.seconds)}
+             'versions': ', '.join(f'{k} {v}' for k, v in comparison.versions.items()),
+             'wall time': format_seconds(comparison.seconds)}
             | {f'SHA-256 of {s}': f for s, f in comparison.fingerprints.items()})
 
-# %% ../nbs/12_report.ipynb #12-report-027
+# %% ../nbs/12_report.ipynb #12-report-031
 def _page(comparison, drawn):
     "The whole report as HTML."
-    esc, names = html.escape, ' against '.join(comparison.names)
+    esc, title = html.escape, html.escape(f'{" against ".join(comparison.names)} on {comparison.dataset}')
     said = ''.join(f'<p>{esc(line)}</p>' for line in verdict(comparison).splitlines())
-    figures = ''.join(f'<figure><img alt="{esc(caption)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
-                      f'<figcaption>{esc(caption)}</figcaption></figure>' for _, caption, png in drawn)
+    coded = ((esc(caption), base64.b64encode(png).decode()) for _, caption, png in drawn)
+    figures = ''.join(f'<figure><img alt="{caption}" src="data:image/png;base64,{png}">'
+                      f'<figcaption>{caption}</figcaption></figure>' for caption, png in coded)
     facts = ''.join(f'<dt>{esc(k)}</dt><dd>{esc(str(v))}</dd>' for k, v in _provenance(comparison).items())
     models = ''.join(f'<p class="soft">{esc(c.description)}</p>' for c in comparison.contestants)
-    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-            f'<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; style-src \'unsafe-inline\'">'
-            f'<title>{esc(names)} on {esc(comparison.dataset)}</title><style>{_CSS}</style></head><body>'
-            f'<h1>{esc(names)} on {esc(comparison.dataset)}</h1><div class="verdict">{said}</div>'
-            f'<h2>The models</h2>{_table(_models_table(comparison))}{models}<h2>k-best errors on the test images</h2>{_table(_kbest_table(comparison))}'
-            f'<h2>Figures</h2>{figures}<h2>Methods</h2><p>{esc(_methods(comparison))}</p><h2>Provenance</h2><dl>{facts}</dl></body></html>\n')
+    return ('<!doctype html><html lang="en"><head><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            '<meta http-equiv="Content-Security-Policy" '
+            'content="default-src \'none\'; img-src data:; style-src \'unsafe-inline\'">'
+            f'<title>{title}</title><style>{_CSS}</style></head><body><h1>{title}</h1><div class="verdict">{said}</div>'
+            f'<h2>The models</h2>{_table(_models_table(comparison))}{models}'
+            f'<h2>k-best errors on the test images</h2>{_table(_kbest_table(comparison))}<h2>Figures</h2>{figures}'
+            f'<h2>Methods</h2><p>{esc(_methods(comparison))}</p><h2>Provenance</h2><dl>{facts}</dl></body></html>\n')
 
-# %% ../nbs/12_report.ipynb #12-report-029
+# %% ../nbs/12_report.ipynb #12-report-033
 def write_report(
     comparison:Comparison,   # a finished comparison
     folder,                  # made if it is not there; the report's files in it are replaced
 )->Path:
-    "Write `report.html`, `report.json`, `figures/` and `weights/` into `folder`; gives the path of `report.html`."
+    "Write `report.html` and `.json`, `figures/`, `weights/`; gives the path of `report.html`, raises `ValueError`."
     folder = check_folder('folder', folder)
     comparison.save(folder)
     drawn = _draw(comparison, folder/'figures')

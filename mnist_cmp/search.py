@@ -8,15 +8,14 @@ __all__ = ['Point', 'Box', 'sobol_points', 'plot_sobol', 'Trial', 'SearchResult'
 # %% ../nbs/09_search.ipynb #09-search-002
 import math, shutil, sys
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 import pandas as pd
 import sobol_seq
 import torch
 from fastcore.basics import patch
-from .core import (Progress, check_float, check_folder, check_int, derive_seed, machine, model_color, plot_style,
-                            read_json, write_json)
+from .core import (Progress, check_float, check_folder, check_int, derive_seed, machine, model_color,
+                            plot_style, read_json, write_json)
 from .data import Split, default_device
 from .models import get_model, glorot_init, initialise, model_name
 from .training import History, train as train_net
@@ -46,29 +45,32 @@ class Box:
         if low >= high: raise ValueError(f'{title} is {ends!r}, but its lower end must be below its upper end.')
         object.__setattr__(self, name, (low, high))
 
-    def point(self, u, v):
-        "The point at `u`, `v` in [0, 1]: both on a linear scale, the batch size rounded up, as in 2019."
+    def point(self,
+        u:float,   # place along the learning rate, in [0, 1]
+        v:float,   # place along the batch size, in [0, 1]
+    )->Point:
+        "A point of the box: both scales are linear, the batch size is rounded up, as in 2019."
         (a, b), (c, d) = self.learning_rate, self.batch_size
         return Point(float(u*(b - a) + a), math.ceil(v*(d - c) + c))
 
 # %% ../nbs/09_search.ipynb #09-search-008
 def sobol_points(
     box:Box=None,     # where; None: the default box
-    start:int=1030,   # place of the first point in the sequence, ≥ 0
-    n:int=20,         # number of points, ≥ 1
+    start:int=1030,   # place of the first point in the sequence, from 0 to 2²⁹
+    n:int=20,         # number of points, from 1 to 2²⁰
 )->list[Point]:
-    "Points `start`, …, `start + n - 1` of the two-dimensional Sobol sequence, brought to the box."
+    "Points `start`, …, `start + n - 1` of the two-dimensional Sobol sequence, in the box; raises `ValueError`."
     box, start, n = box or Box(), check_int('start', start, 0, 2**29), check_int('n', n, 1, 2**20)
     return [box.point(*sobol_seq.i4_sobol(2, i)[0]) for i in range(start, start + n)]
 
-# %% ../nbs/09_search.ipynb #09-search-014
+# %% ../nbs/09_search.ipynb #09-search-013
 def plot_sobol(
     box:Box=None,     # where; None: the default box
-    start:int=1030,   # place of the first point in the sequence
-    n:int=20,         # number of points
+    start:int=1030,   # place of the first point in the sequence, ≥ 0
+    n:int=20,         # number of points, ≥ 1
     ax=None,          # matplotlib axes; None: new ones
 ):
-    "The points, each with its place in the sequence."
+    "Plot the points, each with its place in the sequence; gives the axes, raises `ValueError`."
     with plot_style():
         import matplotlib.pyplot as plt
         if ax is None: _, ax = plt.subplots(figsize=(6, 3.6))
@@ -84,7 +86,7 @@ def _box_axes(ax, box):
         limits(low - .06*(high - low), high + .06*(high - low))
     ax.set(xlabel='learning rate', ylabel='batch size')
 
-# %% ../nbs/09_search.ipynb #09-search-018
+# %% ../nbs/09_search.ipynb #09-search-017
 @dataclass
 class Trial:
     "A point of the sequence and what came of it."
@@ -92,14 +94,15 @@ class Trial:
     history:History    # settings, epochs, state
 
     @property
-    def point(self)->Point: return Point(self.history.learning_rate, self.history.batch_size)
+    def point(self)->Point:
+        "Its settings."
+        return Point(self.history.learning_rate, self.history.batch_size)
 
     @property
     def accuracy(self)->float:
         "Validation accuracy after the last epoch, a fraction; NaN if the training diverged."
         return self.history.last.valid_accuracy if self.history.state == 'finished' else math.nan
 
-# %% ../nbs/09_search.ipynb #09-search-019
 @dataclass
 class SearchResult:
     "The trials of a search, in the order of the sequence."
@@ -111,32 +114,34 @@ class SearchResult:
     scored_on:str           # name of the split that gave the scores
     trials:list[Trial]
 
-    @property
-    def done(self)->bool:
-        "Has every point been tried?"
-        return len(self.trials) == self.n
-
-    @property
-    def best(self)->Trial:
-        "The trial of highest accuracy; of equals the one of lowest loss, then the first; raises `ValueError` if there is none."
-        good = [t for t in self.trials if not math.isnan(t.accuracy)]
-        if not good: raise ValueError('No trial ended with a score: every training diverged. Choose a box of smaller learning rates.')
-        return min(good, key=lambda t: (-t.accuracy, t.history.last.valid_loss, t.index))
-
 # %% ../nbs/09_search.ipynb #09-search-020
+@patch(as_prop=True)
+def done(self:SearchResult)->bool:
+    "Has every point been tried?"
+    return len(self.trials) == self.n
+
+@patch(as_prop=True)
+def best(self:SearchResult)->Trial:
+    "The trial of highest accuracy; of equals the one of lowest loss, then the first; raises `ValueError` without one."
+    good = [t for t in self.trials if not math.isnan(t.accuracy)]
+    if not good: raise ValueError('No trial ended with a score: every training diverged. '
+                                  'Choose a box of smaller learning rates.')
+    return min(good, key=lambda t: (-t.accuracy, t.history.last.valid_loss, t.index))
+
 @patch
 def to_frame(self:SearchResult)->pd.DataFrame:
-    "A row for each trial."
-    rows = [dict(index=t.index, **t.point._asdict(), accuracy=t.accuracy, loss=t.history.last.valid_loss, seconds=t.history.seconds,
-                 state=t.history.state) for t in self.trials]
-    return pd.DataFrame(rows, columns='index learning_rate batch_size accuracy loss seconds state'.split()).set_index('index')
+    "A row for each trial; accuracy is a fraction, loss in nats."
+    rows = [dict(index=t.index, **t.point._asdict(), accuracy=t.accuracy, loss=t.history.last.valid_loss,
+                 seconds=t.history.seconds, state=t.history.state) for t in self.trials]
+    columns = 'index learning_rate batch_size accuracy loss seconds state'.split()
+    return pd.DataFrame(rows, columns=columns).set_index('index')
 
 @patch
 def _repr_html_(self:SearchResult):
-    style = self.to_frame().style.format({'accuracy': '{:.2%}', 'loss': '{:.4f}', 'learning_rate': '{:.4f}', 'seconds': '{:.1f}'})
-    return style.highlight_max(subset='accuracy', props='font-weight: bold').to_html()
+    words = {'accuracy': '{:.2%}', 'loss': '{:.4f}', 'learning_rate': '{:.4f}', 'seconds': '{:.1f}'}
+    return self.to_frame().style.format(words).highlight_max(subset='accuracy', props='font-weight: bold').to_html()
 
-# %% ../nbs/09_search.ipynb #09-search-021
+# %% ../nbs/09_search.ipynb #09-search-023
 @patch
 def to_dict(self:SearchResult)->dict:
     "Everything in plain types."
@@ -148,20 +153,22 @@ def from_dict(cls:SearchResult, d:dict)->SearchResult:
     trials = [Trial(t['index'], History.from_dict(t['history'])) for t in d['trials']]
     return cls(**d | {'box': Box(**d['box']), 'trials': trials})
 
-# %% ../nbs/09_search.ipynb #09-search-023
+# %% ../nbs/09_search.ipynb #09-search-026
 @patch
-def edges(self:SearchResult, margin:float=.05)->list[str]:
-    "A sentence for each side of the box within `margin` (a fraction of the side's length) of the best point."
+def edges(self:SearchResult,
+    margin:float=.05,   # how near is near, a fraction of the side's length
+)->list[str]:
+    "A sentence for each side of the box that the best point is near to; raises `ValueError` if there is no best one."
     found = []
     for name, value in self.best.point._asdict().items():
         low, high = getattr(self.box, name)
         for side, end, gap in (('lower', low, value - low), ('upper', high, high - value)):
             if gap <= margin * (high - low):
-                found.append(f'The best {name.replace("_", " ")} of {self.model}, {value:.4g}, lies at the {side} edge of the box '
-                             f'({low:g} to {high:g}): better settings may lie outside.')
+                found.append(f'The best {name.replace("_", " ")} of {self.model}, {value:.4g}, lies at the {side} edge '
+                             f'of the box ({low:g} to {high:g}): better settings may lie outside.')
     return found
 
-# %% ../nbs/09_search.ipynb #09-search-025
+# %% ../nbs/09_search.ipynb #09-search-029
 _STUDY = 'mnist_cmp study 1'
 
 class _Study:
@@ -173,8 +180,9 @@ class _Study:
     def _read(self, path):
         saved = read_json(path)
         if saved.get('format') != _STUDY: raise ValueError(f'{path} is no {_STUDY}. Choose another folder.')
-        wrong = [f'{k} was {saved["identity"].get(k)!r} and is {v!r}' for k, v in self.identity.items() if saved['identity'].get(k) != v]
-        if wrong: raise ValueError(f'The search in {self.folder} is another one: {"; ".join(wrong)}. Choose another folder.')
+        was = saved['identity']
+        wrong = '; '.join(f'{k} was {was.get(k)!r} and is {v!r}' for k, v in self.identity.items() if was.get(k) != v)
+        if wrong: raise ValueError(f'The search in {self.folder} is another one: {wrong}. Choose another folder.')
         self.trials = {t['index']: Trial(t['index'], History.from_dict(t['history'])) for t in saved['trials']}
 
     def checkpoint(self, index): return self.folder and self.folder/f'trial_{index}'
@@ -187,7 +195,7 @@ class _Study:
         write_json(self.folder/'study.json', {'format': _STUDY, 'identity': self.identity, 'trials': trials})
         shutil.rmtree(self.checkpoint(trial.index), ignore_errors=True)
 
-# %% ../nbs/09_search.ipynb #09-search-026
+# %% ../nbs/09_search.ipynb #09-search-031
 @patch
 def fill(self:_Study, blank)->SearchResult:
     "`blank` with those finished trials that belong to it."
@@ -199,23 +207,30 @@ def _identity(blank, train, valid, seed, init, device, threads):
     box = {k: list(v) for k, v in asdict(blank.box).items()}
     return box | dict(model=blank.model, train=train.fingerprint, valid=valid.fingerprint, start=blank.start,
                       epochs=blank.epochs, seed=seed, init=getattr(init, '__name__', str(init)),
-                      device=torch.device(device or default_device()).type, threads=threads,
-                      machine=machine())
+                      device=torch.device(device or default_device()).type, threads=threads, machine=machine())
 
-def _check_box(box, train):
-    "Raise `ValueError` if the box holds batches larger than the training split."
-    if box.batch_size[1] > len(train):
-        raise ValueError(f'batch_size of the box goes up to {box.batch_size[1]}, but there are {len(train):,} images '
-                         'to train on. Choose a smaller box.')
+def _points(box, start, n, train):
+    "Place → point; raises `ValueError` if the box holds batches larger than the training split."
+    points = dict(enumerate(sobol_points(box, start, n), start))
+    if box.batch_size[1] <= len(train): return points
+    raise ValueError(f'batch_size of the box goes up to {box.batch_size[1]}, but there are {len(train):,} images '
+                     'to train on. Choose a smaller box.')
 
-# %% ../nbs/09_search.ipynb #09-search-027
+# %% ../nbs/09_search.ipynb #09-search-033
+def _trial_runner(make, init, train, valid, points, seed, checkpoint, how):
+    "A function from a point's place to the history of a fresh net trained there."
+    def run_trial(index, should_stop):
+        own = derive_seed(seed, 'trial', index)
+        return train_net(initialise(make, init, own), train, valid, **points[index]._asdict(), seed=own,
+                         should_stop=should_stop, checkpoint=checkpoint(index), **how)
+    return run_trial
+
 def _note(result):
     "The best so far, for the progress bar."
     good = [t for t in result.trials if not math.isnan(t.accuracy)]
     if not good: return 'none good yet'
     return f'best {result.best.accuracy:.2%} at {result.best.point.learning_rate:.4f}, {result.best.point.batch_size}'
 
-# %% ../nbs/09_search.ipynb #09-search-028
 def _run_trials(study, blank, run_trial, workers, should_stop, on_trial):
     "The trials that are missing, kept as they finish, until one of them is stopped."
     result = study.fill(blank)
@@ -230,7 +245,7 @@ def _run_trials(study, blank, run_trial, workers, should_stop, on_trial):
             if on_trial: on_trial(study.trials[index], result)
     return result
 
-# %% ../nbs/09_search.ipynb #09-search-029
+# %% ../nbs/09_search.ipynb #09-search-035
 def search(
     make,                    # makes the net: a callable, a short name or 'pkg.module:Name'
     train:Split,             # images to learn from
@@ -253,22 +268,19 @@ def search(
 )->SearchResult:
     "Train a fresh net at each point and score it on `valid`; raises `ValueError` on bad arguments or another's store."
     make, name, box = get_model(make), name or model_name(make), box or Box()
-    points = dict(enumerate(sobol_points(box, start, n), start))
-    _check_box(box, train)
+    points = _points(box, start, n, train)
     how = dict(epochs=check_int('epochs', epochs, 1), device=device, threads=threads or torch.get_num_threads(),
                on_epoch=on_epoch if workers == 1 else None, progress=None)
     blank = SearchResult(name, box, start, n, epochs, valid.name, [])
     study = _Study(store, _identity(blank, train, valid, seed, init, device, how['threads']))
-    checkpoint = study.checkpoint
-    def run_trial(index, should_stop):
-        own = derive_seed(seed, 'trial', index)
-        return train_net(initialise(make, init, own), train, valid, **points[index]._asdict(), seed=own,
-                         should_stop=should_stop, checkpoint=checkpoint(index), **how)
+    run_trial = _trial_runner(make, init, train, valid, points, seed, study.checkpoint, how)
     return _run_trials(study, blank, run_trial, workers, should_stop, on_trial)
 
-# %% ../nbs/09_search.ipynb #09-search-045
+# %% ../nbs/09_search.ipynb #09-search-049
 @patch
-def plot(self:SearchResult, ax=None):
+def plot(self:SearchResult,
+    ax=None,   # matplotlib axes; None: new ones
+):
     "Accuracy of each trial over learning rate and batch size; the best is ringed, a diverged one is a cross."
     table = self.to_frame()
     good, lost = table[table.accuracy.notna()], table[table.accuracy.isna()]
@@ -287,7 +299,7 @@ def plot(self:SearchResult, ax=None):
 
 _words = {'train': 'training', 'valid': 'validation', 'test': 'test'}
 
-# %% ../nbs/09_search.ipynb #09-search-053
+# %% ../nbs/09_search.ipynb #09-search-056
 class _CallableRoom(ModuleType):
     "`mnist_cmp.search` names this room and the function in it; calling the room calls the function."
     def __call__(self, *args, **kwargs): return self.search(*args, **kwargs)

@@ -51,10 +51,14 @@ class History:
 
 # %% ../nbs/06_training.ipynb #06-training-007
 @patch(as_prop=True)
-def last(self:History)->Epoch: return self.epochs[-1]
+def last(self:History)->Epoch:
+    "The last epoch that was finished."
+    return self.epochs[-1]
 
 @patch(as_prop=True)
-def seconds(self:History)->float: return sum(e.seconds for e in self.epochs)
+def seconds(self:History)->float:
+    "Time of all epochs, s."
+    return sum(e.seconds for e in self.epochs)
 
 @patch(as_prop=True)
 def best(self:History)->Epoch:
@@ -293,7 +297,9 @@ def _save_plot(fig, folder, history, net):
     with atomic_path(stem.with_suffix('.txt')) as p: p.write_text(f'{what}{how}\n', encoding='utf-8')
 
 @patch
-def plot(self:History, **kwargs):
+def plot(self:History,
+    **kwargs,   # as for `plot_accuracy`
+):
     "`plot_accuracy` of this history."
     return plot_accuracy(self, **kwargs)
 

@@ -7,7 +7,7 @@ __all__ = ['run_jobs']
 
 # %% ../nbs/08_workers.ipynb #08-workers-002
 import signal
-from concurrent.futures import FIRST_COMPLETED, CancelledError, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from multiprocessing import get_context
 import cloudpickle
 from .core import check_int
@@ -19,7 +19,9 @@ def _start(payload, stop):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _work, _stop = cloudpickle.loads(payload), stop
 
-def _call(job): return _work(job, _stop.is_set)
+def _call(job):
+    "Whether the job was begun, and its result: what still waits when all is stopped is not."
+    return (False, None) if _stop.is_set() else (True, _work(job, _stop.is_set))
 
 # %% ../nbs/08_workers.ipynb #08-workers-006
 def _run_in_processes(work, jobs, workers, should_stop):
@@ -32,7 +34,8 @@ def _run_in_processes(work, jobs, workers, should_stop):
             while pending:
                 for done in wait(pending, timeout=.1, return_when=FIRST_COMPLETED).done:
                     job = pending.pop(done)
-                    if not done.cancelled(): yield job, done.result()
+                    begun, result = (False, None) if done.cancelled() else done.result()
+                    if begun: yield job, result
                 if should_stop is not None and not stop.is_set() and should_stop():
                     stop.set()
                     for future in pending: future.cancel()
