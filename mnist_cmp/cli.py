@@ -6,10 +6,10 @@
 __all__ = ['run', 'main']
 
 # %% ../nbs/14_cli.ipynb #14-cli-002
-import argparse, os, shlex, sys, traceback
+import argparse, math, os, shlex, sys, traceback
 from pathlib import Path
 from . import __version__
-from .core import timestamp
+from .core import available_cores, timestamp
 
 # %% ../nbs/14_cli.ipynb #14-cli-005
 def _pair(number):
@@ -61,8 +61,8 @@ def _add_numbers(add):
             ('search_epochs', 1, None, 'epochs of each trial, at least 1 (default: 10 for digits, else 3)'),
             ('epochs', 1, None, 'epochs of the final training, at least 1 (default: 20 for digits, else 10)'),
             ('seed', 0, 0, 'seed of everything that is drawn, at least 0 (default: %(default)s)'),
-            ('workers', 1, os.cpu_count(), 'trainings side by side in a search, at least 1 '
-             '(default: the number of cores, %(default)s here); does not change the result'),
+            ('workers', 1, available_cores(), 'trainings side by side in a search, at least 1 '
+             '(default: the number of cores); does not change the result'),
             ('threads', 1, 1, "PyTorch's threads in each training, at least 1 (default: %(default)s); "
              'another number gives other last digits')):
         add(f'--{name}', type=_whole(low), default=default, metavar='N', help=text)
@@ -87,16 +87,15 @@ def _parser():
 
 # %% ../nbs/14_cli.ipynb #14-cli-018
 def _box(args):
-    "The search box, or None where the protocol is to choose it."
-    if not args.learning_rate and not args.batch_size: return None
-    from mnist_cmp.search import Box
-    return Box(**{k: v for k in ('learning_rate', 'batch_size') if (v := getattr(args, k))})
+    "The sides of the search box that were given; the protocol chooses the others."
+    return {k: v for k in ('learning_rate', 'batch_size') if (v := getattr(args, k))}
 
 def _say_trial(trial, result):
     "A line for a finished trial, for logs where no progress bar moves."
     rate, size = trial.point
+    score = 'diverged' if math.isnan(trial.accuracy) else f'{trial.accuracy:.2%}'
     print(f'{result.model}: trial {len(result.trials)}/{result.n}, learning rate {rate:.5f}, batch size {size}: '
-          f'{trial.accuracy:.2%} ({trial.history.seconds:.1f} s)', flush=True)
+          f'{score} ({trial.history.seconds:.1f} s)', flush=True)
 
 def _head(args, data, out):
     "What is going to happen."
@@ -139,7 +138,7 @@ def main(
     argv = sys.argv[1:] if argv is None else list(argv)
     args = _parser().parse_args(argv)
     out = args.out or Path('runs')/timestamp()
-    sys.path.insert(0, '')   # models of the folder in which the command is given, as with `python -m`
+    sys.path.append('')      # models of the folder in which the command is given, as with `python -m`
     try: run(args, out)
     except KeyboardInterrupt:
         print(f'\nStopped; what was finished is kept. To go on:\n  {_resume_command(argv, out)}', file=sys.stderr)

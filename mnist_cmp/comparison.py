@@ -6,7 +6,7 @@
 __all__ = ['KS', 'PROTOCOLS', 'TestResult', 'measure_test', 'Contestant', 'Comparison', 'Stopped', 'compare']
 
 # %% ../nbs/11_comparison.ipynb #11-comparison-002
-import math, platform, re, time
+import html, math, platform, re, time
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -41,9 +41,10 @@ def measure_test(
 )->TestResult:
     "Everything that is measured on the test images, from one pass over them."
     logits, y = predict(net, test), test.y.cpu()
-    wrong = (logits.argmax(1) != y).nonzero().flatten().tolist()
-    loss = nn.functional.cross_entropy(logits, y).item()
     ks = [k for k in KS if k <= len(test.classes)]
+    first = logits.topk(max(ks)).indices[:, 0]   # the ranking that the errors are counted in, also where logits tie
+    wrong = (first != y).nonzero().flatten().tolist()
+    loss = nn.functional.cross_entropy(logits, y).item()
     return TestResult(loss, 1 - len(wrong)/len(test), count_topk_errors(logits, y, ks), wrong)
 
 # %% ../nbs/11_comparison.ipynb #11-comparison-008
@@ -128,7 +129,8 @@ def _points_of(name, protocol, box, start):
     "Box and start of the search for a model: what was asked for, or the protocol's own."
     as_cnn = protocol == '2019' and name == 'cnn'
     if start is None: start = 2030 if as_cnn else 1030
-    return box or Box(learning_rate=(.01 if as_cnn else .001, .1)), start
+    own = {'learning_rate': (.01 if as_cnn else .001, .1)}
+    return box if isinstance(box, Box) else Box(**own | (box or {})), start
 
 # %% ../nbs/11_comparison.ipynb #11-comparison-018
 class Stopped(Exception):
@@ -211,7 +213,7 @@ def compare(
     models=('mlp', 'cnn'),     # short or dotted names, callables, or a dict name → one of these; two at least
     data='digits',             # a `Data`, or a name for `load_data`
     *,
-    box:Box=None,              # where to search; None: the protocol's
+    box:Box=None,              # where to search, or a dict of one of its sides; what is missing is the protocol's
     points:int=20,             # trials for each model, ≥ 1
     start:int=None,            # place of the first point in the Sobol sequence; None: the protocol's (1030)
     search_epochs:int=None,    # of each trial; None: the data set's
@@ -268,7 +270,7 @@ def to_frame(self:Comparison)->pd.DataFrame:
 def _repr_html_(self:Comparison):
     words = {c: '{:.2%}' for c in ('training', 'validation', 'test')} | {'parameters': '{:,}', 'training FLOPs': '{:,}'}
     table = self.to_frame().style.format(words, precision=4).to_html()
-    return f'<p>{self.dataset}, protocol {self.protocol}: {PROTOCOLS[self.protocol]}</p>{table}'
+    return f'<p>{html.escape(self.dataset)}, protocol {self.protocol}: {PROTOCOLS[self.protocol]}</p>{table}'
 
 # %% ../nbs/11_comparison.ipynb #11-comparison-042
 @patch

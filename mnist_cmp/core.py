@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PALETTE', 'check_int', 'check_float', 'check_choice', 'atomic_path', 'write_json', 'json_text', 'read_json',
-           'check_folder', 'derive_seed', 'machine', 'timestamp', 'format_seconds', 'model_color', 'plot_style',
-           'Progress']
+           'check_folder', 'derive_seed', 'available_cores', 'machine', 'timestamp', 'format_seconds', 'model_color',
+           'plot_style', 'Progress']
 
 # %% ../nbs/00_core.ipynb #00-core-002
 import hashlib, html, json, math, numbers, os, platform, sys, tempfile, time
@@ -48,7 +48,9 @@ def check_float(
     hint:str='',           # the way out, a sentence
 )->float:
     "`value` as a finite float in the interval; raises `ValueError` for anything else."
-    good = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    good = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    try: good = good and math.isfinite(value)
+    except OverflowError: good = False   # a whole number beyond all floats
     if good and low is not None: good = value > low if low_open else value >= low
     if good and high is not None: good = value <= high
     if not good: _complain(name, value, f'a finite number{_range(low, high, low_open)}', hint)
@@ -163,6 +165,11 @@ def _processor():
     names = [l.split(':', 1)[1].strip() for l in lines if l.startswith('model name')]
     return names[0] if names else platform.processor() or 'unknown processor'
 
+def available_cores()->int:
+    "Number of processor cores that this process may use."
+    if hasattr(os, 'sched_getaffinity'): return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
 def machine()->str:
     "System, processor, number of cores and PyTorch version, in one line."
     from importlib.metadata import version
@@ -230,15 +237,16 @@ class Progress:
     def __init__(self,
         total:int,       # number of steps, ≥ 0
         desc:str='',     # what the work is called; None: no bar
+        done:int=0,      # steps done before, whose time is not known
     ):
-        self.total,self.desc,self.done,self.bar = total,desc,0,None
+        self.total,self.desc,self.done,self.before,self.bar = total,desc,done,done,None
         self.where = None if desc is None else _watched()
 
     def __enter__(self):
         self.start = time.perf_counter()
         if self.where == 'terminal':
             from tqdm import tqdm
-            self.bar = tqdm(total=self.total, desc=self.desc, leave=False, dynamic_ncols=True)
+            self.bar = tqdm(total=self.total, initial=self.done, desc=self.desc, leave=False, dynamic_ncols=True)
         elif self.where == 'notebook':
             from IPython.display import HTML, display
             self.bar = display(HTML(self._html('')), display_id=True)
@@ -270,6 +278,7 @@ def _show(self:Progress, text):
 def _html(self:Progress, note):
     "One line: name, bar, count, time left, note."
     spent = time.perf_counter() - self.start
-    left = f', {format_seconds(spent / self.done * (self.total - self.done))} left' if self.done else ''
+    now = self.done - self.before
+    left = f', {format_seconds(spent / now * (self.total - self.done))} left' if now else ''
     return (f'{html.escape(self.desc)} <progress value="{self.done}" max="{self.total}"></progress> '
             f'{self.done}/{self.total}{left} {html.escape(note)}')

@@ -7,28 +7,36 @@ __all__ = ['Score', 'measure', 'measure_accuracy', 'predict', 'count_topk_errors
            'smoke_test', 'cpu_weights', 'save_model', 'read_weights', 'put_weights', 'load_model']
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-002
-import copy, math, pickle
+import copy, math
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 import torch, torch.nn as nn, torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from .core import atomic_path, check_int
 from .data import Split
 from .steps import float_images
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-007
+@contextmanager
+def _evaluating(net):
+    "Inside the block `net` is in evaluation mode; afterwards each of its parts is in the mode that it had."
+    modes = {part: part.training for part in net.modules()}
+    net.eval()
+    try: yield
+    finally:
+        for part, mode in modes.items(): part.training = mode
+
 @torch.no_grad()
 def _logits(net, split, batch_size=None, check=lambda: None):
     "Logits of `net` batch by batch, with their labels; the net's mode is put back afterwards."
     device = next(net.parameters(), torch.empty(0)).device
-    was_training, size = net.training, batch_size or (500 if device.type == 'cpu' else 5000)
-    net.eval()
-    try:
+    size = batch_size or (500 if device.type == 'cpu' else 5000)
+    with _evaluating(net):
         for i in range(0, len(split), size):
             check()
             yield net(float_images(split.x[i:i+size].to(device))), split.y[i:i+size].to(device)
-    finally: net.train(was_training)
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-010
 class Score(NamedTuple):
@@ -106,10 +114,10 @@ def check_net(
 )->torch.Tensor:
     "The logits of `net` for two images of `split`; raises `ValueError` if it does not fit the split."
     if not any(p.requires_grad for p in net.parameters()): raise ValueError('The net has no parameters to train.')
-    x, classes, was_training = split.x[[0, -1]].to(next(net.parameters()).device), len(split.classes), net.training
-    try: logits = net.eval()(float_images(x))   # so that batch normalisation and dropout are left as they are
+    x, classes = float_images(split.x[[0, -1]].to(next(net.parameters()).device)), len(split.classes)
+    try:
+        with _evaluating(net): logits = net(x)   # so that batch normalisation and dropout are left as they are
     except RuntimeError as e: raise ValueError(f'The net does not take images of shape {tuple(x.shape)}: {e}') from e
-    finally: net.train(was_training)
     if logits.shape != (2, classes):
         raise ValueError(f'The net gives logits of shape {tuple(logits.shape)} for 2 images, '
                          f'but must give (2, {classes}): one for each class.')
@@ -152,11 +160,14 @@ def read_weights(
     "Name → tensor, and the metadata, of a weights file; raises `FileNotFoundError` or `ValueError` naming it."
     if not Path(path).is_file(): raise FileNotFoundError(f'There is no weights file {path}.')
     try:
-        if Path(path).suffix in ('.pth', '.pt'): return torch.load(path, map_location='cpu', weights_only=True), {}
-        with safe_open(path, 'pt') as f: return {k: f.get_tensor(k) for k in f.keys()}, f.metadata() or {}
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as e:
-        raise ValueError(f'{path} is damaged, or holds something else than weights ({str(e).splitlines()[0]}). '
-                         'Fetch or train it again.') from None
+        if Path(path).suffix not in ('.pth', '.pt'):
+            with safe_open(path, 'pt') as f: return {k: f.get_tensor(k) for k in f.keys()}, f.metadata() or {}
+        weights = torch.load(path, map_location='cpu', weights_only=True)
+        if isinstance(weights, dict) and all(map(torch.is_tensor, weights.values())): return weights, {}
+        why = 'not a dict of tensors'
+    except OSError: raise
+    except Exception as e: why = (str(e) or type(e).__name__).splitlines()[0]   # pickles fail in a dozen ways
+    raise ValueError(f'{path} is damaged, or holds something else than weights ({why}). Fetch or train it again.')
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-038
 def put_weights(

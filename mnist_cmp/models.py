@@ -122,7 +122,7 @@ def initialise(
 )->nn.Module:
     "A fresh net of `make`, its weights drawn from `seed`; raises `ValueError` if `make` gives no `nn.Module`."
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, 'construct'))
+        torch.default_generator.manual_seed(derive_seed(seed, 'construct'))   # a GPU's generators stay as they are
         net = make()
         if not isinstance(net, nn.Module):
             raise ValueError(f'{make!r} gave a {type(net).__name__}, but a model must be a callable that makes '
@@ -145,6 +145,7 @@ def register_model(
 ):
     "Make `make` known as `name`; raises `ValueError` if the name is taken or odd."
     if not name.isidentifier(): raise ValueError(f'name is {name!r}, but must be made of letters, digits and _.')
+    if not callable(make): raise ValueError(f'make is {make!r}, but must be a callable that makes an nn.Module.')
     if name in _registry:
         raise ValueError(f'name is {name!r}, which is taken; choose another one than {", ".join(_registry)}.')
     _registry[name] = make

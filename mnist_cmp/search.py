@@ -6,7 +6,7 @@
 __all__ = ['Point', 'Box', 'sobol_points', 'plot_sobol', 'Trial', 'SearchResult', 'search']
 
 # %% ../nbs/09_search.ipynb #09-search-002
-import math, shutil, sys
+import hashlib, json, math, shutil, sys
 from dataclasses import asdict, dataclass, replace
 from types import ModuleType
 from typing import NamedTuple
@@ -16,9 +16,9 @@ import torch
 from fastcore.basics import patch
 from .core import (Progress, check_float, check_folder, check_int, derive_seed, machine, model_color,
                             plot_style, read_json, write_json)
-from .data import Split, default_device
+from .data import Split
 from .models import get_model, glorot_init, initialise, model_name
-from .training import History, train as train_net
+from .training import History, device_of, train as train_net
 from .workers import run_jobs
 
 # %% ../nbs/09_search.ipynb #09-search-005
@@ -202,12 +202,17 @@ def fill(self:_Study, blank)->SearchResult:
     trials = [t for i, t in sorted(self.trials.items()) if blank.start <= i < blank.start + blank.n]
     return replace(blank, trials=trials)
 
-def _identity(blank, train, valid, seed, init, device, threads):
+def _shapes(make):
+    "The sizes of a model's weights, as one word."
+    shapes = [[name, *w.shape] for name, w in initialise(make).state_dict().items()]
+    return hashlib.sha256(json.dumps(shapes).encode()).hexdigest()[:16]
+
+def _identity(blank, make, train, valid, seed, init, device, threads):
     "All that the trials of a search depend on, in JSON's types."
-    box = {k: list(v) for k, v in asdict(blank.box).items()}
+    box = {k: list(v) for k, v in asdict(blank.box).items()} | {'weights': _shapes(make)}
     return box | dict(model=blank.model, train=train.fingerprint, valid=valid.fingerprint, start=blank.start,
                       epochs=blank.epochs, seed=seed, init=getattr(init, '__name__', str(init)),
-                      device=torch.device(device or default_device()).type, threads=threads, machine=machine())
+                      device=device_of(device)[1], threads=threads, machine=machine())
 
 def _points(box, start, n, train):
     "Place → point; raises `ValueError` if the box holds batches larger than the training split."
@@ -235,10 +240,9 @@ def _run_trials(study, blank, run_trial, workers, should_stop, on_trial):
     "The trials that are missing, kept as they finish, until one of them is stopped."
     result = study.fill(blank)
     missing = [i for i in range(blank.start, blank.start + blank.n) if i not in study.trials]
-    with Progress(blank.n, f'{blank.model}: search') as bar:
-        bar.update(len(result.trials))
+    with Progress(blank.n, f'{blank.model}: search', len(result.trials)) as bar:
         for index, history in run_jobs(run_trial, missing, workers, should_stop):
-            if history.state == 'stopped': break
+            if history.state == 'stopped': continue   # and so will the others that run
             study.add(Trial(index, history))
             result = study.fill(blank)
             bar.update(note=_note(result))
@@ -272,7 +276,7 @@ def search(
     how = dict(epochs=check_int('epochs', epochs, 1), device=device, threads=threads or torch.get_num_threads(),
                on_epoch=on_epoch if workers == 1 else None, progress=None)
     blank = SearchResult(name, box, start, n, epochs, valid.name, [])
-    study = _Study(store, _identity(blank, train, valid, seed, init, device, how['threads']))
+    study = _Study(store, _identity(blank, make, train, valid, seed, init, device, how['threads']))
     run_trial = _trial_runner(make, init, train, valid, points, seed, study.checkpoint, how)
     return _run_trials(study, blank, run_trial, workers, should_stop, on_trial)
 
@@ -293,7 +297,7 @@ def plot(self:SearchResult,
         ax.scatter(lost.learning_rate, lost.batch_size, marker='x', color='#666666', label='diverged')
         if len(good): ax.scatter(*self.best.point, s=420, facecolors='none', edgecolors='black', label='best')
         _box_axes(ax, self.box)
-        ax.figure.colorbar(dots, ax=ax, label=f'{_words[self.scored_on]} accuracy (%)')
+        ax.figure.colorbar(dots, ax=ax, label=f'{_words.get(self.scored_on, self.scored_on)} accuracy (%)')
         ax.set_title(f'{self.model}: {len(table)} trials of {self.epochs} epochs')
     return ax
 

@@ -47,11 +47,14 @@ def _run_in_processes(work, jobs, workers, should_stop):
 def run_jobs(
     work,                # called with (job, should_stop), gives the job's result
     jobs,                # what to work on
-    workers:int=1,       # processes, ≥ 1; 1: this one, job after job
+    workers:int=1,       # processes, ≥ 1; 1: this one, job after job; a script that asks for more needs a main guard
     should_stop=None,    # asked several times a second; True ends the work
 ):
     "Yield (job, result) in the order in which they are finished."
     jobs = list(jobs)
     if check_int('workers', workers, 1) > 1 and len(jobs) > 1:
         yield from _run_in_processes(work, jobs, min(workers, len(jobs)), should_stop)
-    else: yield from ((job, work(job, should_stop)) for job in jobs)
+        return
+    for job in jobs:
+        yield job, work(job, should_stop)
+        if should_stop is not None and should_stop(): return
