@@ -239,8 +239,8 @@ class Progress:
         desc:str='',     # what the work is called; None: no bar
         done:int=0,      # steps done before, whose time is not known
     ):
-        self.total,self.desc,self.done,self.before,self.bar = total,desc,done,done,None
-        self.where = None if desc is None else _watched()
+        self.total,self.desc,self.done,self.before = total,desc,done,done
+        self.bar,self.where = None,None if desc is None else _watched()
 
     def __enter__(self):
         self.start = time.perf_counter()
@@ -251,10 +251,6 @@ class Progress:
             from IPython.display import HTML, display
             self.bar = display(HTML(self._html('')), display_id=True)
         return self
-
-    def __exit__(self, *exc):
-        if self.where == 'terminal': self.bar.close()
-        elif self.where == 'notebook': self._show('')
 
     def update(self,
         n:int=1,       # steps done since the last call, ≥ 0
@@ -268,6 +264,11 @@ class Progress:
         elif self.where == 'notebook': self._show(self._html(note))
 
 # %% ../nbs/00_core.ipynb #00-core-055
+@patch
+def __exit__(self:Progress, *exc):
+    if self.where == 'terminal': self.bar.close()
+    elif self.where == 'notebook': self._show('')
+
 @patch
 def _show(self:Progress, text):
     "Put `text`, as HTML, in the place of the bar."

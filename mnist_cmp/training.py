@@ -132,6 +132,7 @@ def _asker(should_stop, every=.05):
         if should_stop(): raise _Stopped
     return ask
 
+# %% ../nbs/06_training.ipynb #06-training-018
 def _batches(order, size, net):
     "The order in pieces; a last single image joins the piece before it where the net normalises over a batch's images."
     pieces = list(order.split(size))
@@ -149,7 +150,7 @@ def _train_epoch(step, split, batches, ask):
         correct += batch_correct
     return loss.item() / len(split), correct.item() / len(split)
 
-# %% ../nbs/06_training.ipynb #06-training-020
+# %% ../nbs/06_training.ipynb #06-training-022
 def _run_epoch(step, net, train, valid, history, ask, measure_train):
     "Train `net` for one more epoch, and measure."
     start, number, device = time.perf_counter(), len(history.epochs) + 1, train.x.device
@@ -163,7 +164,7 @@ def _run_epoch(step, net, train, valid, history, ask, measure_train):
     record.seconds = time.perf_counter() - start
     return record
 
-# %% ../nbs/06_training.ipynb #06-training-022
+# %% ../nbs/06_training.ipynb #06-training-024
 _FORMAT = 'mnist_cmp checkpoint 1'
 
 class _Checkpoint:
@@ -179,7 +180,7 @@ class _Checkpoint:
         meta = {'format': _FORMAT, 'identity': json_text(self.identity), 'history': json_text(history.to_dict())}
         with atomic_path(self.file) as p: save_file(cpu_weights(net), p, metadata=meta)
 
-# %% ../nbs/06_training.ipynb #06-training-024
+# %% ../nbs/06_training.ipynb #06-training-026
 @patch
 def resume(self:_Checkpoint, net, epochs):
     "The history so far, its weights put into `net`; None if there is none; `ValueError` if it is another training's."
@@ -197,7 +198,7 @@ def resume(self:_Checkpoint, net, epochs):
     put_weights(net, weights, self.file)
     return history
 
-# %% ../nbs/06_training.ipynb #06-training-026
+# %% ../nbs/06_training.ipynb #06-training-028
 def _run(net, train, valid, history, epochs, saver, ask, on_epoch, measure_train, snapshots, progress):
     "The epochs that are missing; if asked to stop, the weights are those after the last whole epoch."
     step = make_step(net, history.learning_rate)
@@ -235,7 +236,7 @@ def _check_settings(n, learning_rate, batch_size, epochs, seed):
     return (check_float('learning_rate', learning_rate, 0, low_open=True), check_int('batch_size', batch_size, 1, n),
             check_int('epochs', epochs, 1), check_int('seed', seed, 0))
 
-# %% ../nbs/06_training.ipynb #06-training-028
+# %% ../nbs/06_training.ipynb #06-training-030
 def train(
     net:nn.Module,              # trained in place, moved to `device`
     train:Split,                # images to learn from
@@ -267,7 +268,7 @@ def train(
         how = on_epoch, measure_train, snapshots, progress
         return _run(net, train, valid, history, epochs, saver, _asker(should_stop), *how)
 
-# %% ../nbs/06_training.ipynb #06-training-049
+# %% ../nbs/06_training.ipynb #06-training-051
 def snapshot_accuracies(
     net:nn.Module,        # of the trained architecture; it is left as it is
     history:History,      # of a training with `snapshots=True`
@@ -284,7 +285,7 @@ def snapshot_accuracies(
                           f'training images {running[epoch]:.2%}')
     return found
 
-# %% ../nbs/06_training.ipynb #06-training-051
+# %% ../nbs/06_training.ipynb #06-training-053
 def plot_accuracy(
     history:History,                # what to show, one epoch at least
     valid_label:str='validation',   # what the second accuracy was measured on
@@ -310,7 +311,7 @@ def plot_accuracy(
         if save_to: _save_plot(fig, save_to, history, net)
     return ax
 
-# %% ../nbs/06_training.ipynb #06-training-053
+# %% ../nbs/06_training.ipynb #06-training-055
 def _save_plot(fig, folder, history, net):
     "The picture and a text file beside it that says what it shows; both named by the time."
     stem, number = check_folder('save_to', folder)/timestamp(), 1
@@ -329,7 +330,7 @@ def plot(self:History,
     "`plot_accuracy` of this history."
     return plot_accuracy(self, **kwargs)
 
-# %% ../nbs/06_training.ipynb #06-training-056
+# %% ../nbs/06_training.ipynb #06-training-058
 def _wait_for_device():
     "Wait until the GPU, if one is used, has done its work."
     if torch.cuda.is_available() and torch.cuda.is_initialized(): torch.cuda.synchronize()
