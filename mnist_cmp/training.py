@@ -219,6 +219,7 @@ def _run(net, train, valid, history, epochs, saver, ask, on_epoch, measure_train
             if on_epoch: on_epoch(history)
     return history
 
+# %% ../nbs/06_training.ipynb #06-training-030
 def device_of(
     device=None,   # a name, a `torch.device`, or None: the fastest one here
 ):
@@ -236,7 +237,7 @@ def _check_settings(n, learning_rate, batch_size, epochs, seed):
     return (check_float('learning_rate', learning_rate, 0, low_open=True), check_int('batch_size', batch_size, 1, n),
             check_int('epochs', epochs, 1), check_int('seed', seed, 0))
 
-# %% ../nbs/06_training.ipynb #06-training-030
+# %% ../nbs/06_training.ipynb #06-training-032
 def train(
     net:nn.Module,              # trained in place, moved to `device`
     train:Split,                # images to learn from
@@ -268,7 +269,7 @@ def train(
         how = on_epoch, measure_train, snapshots, progress
         return _run(net, train, valid, history, epochs, saver, _asker(should_stop), *how)
 
-# %% ../nbs/06_training.ipynb #06-training-051
+# %% ../nbs/06_training.ipynb #06-training-053
 def snapshot_accuracies(
     net:nn.Module,        # of the trained architecture; it is left as it is
     history:History,      # of a training with `snapshots=True`
@@ -285,7 +286,7 @@ def snapshot_accuracies(
                           f'training images {running[epoch]:.2%}')
     return found
 
-# %% ../nbs/06_training.ipynb #06-training-053
+# %% ../nbs/06_training.ipynb #06-training-055
 def plot_accuracy(
     history:History,                # what to show, one epoch at least
     valid_label:str='validation',   # what the second accuracy was measured on
@@ -311,7 +312,7 @@ def plot_accuracy(
         if save_to: _save_plot(fig, save_to, history, net)
     return ax
 
-# %% ../nbs/06_training.ipynb #06-training-055
+# %% ../nbs/06_training.ipynb #06-training-057
 def _save_plot(fig, folder, history, net):
     "The picture and a text file beside it that says what it shows; both named by the time."
     stem, number = check_folder('save_to', folder)/timestamp(), 1
@@ -330,7 +331,7 @@ def plot(self:History,
     "`plot_accuracy` of this history."
     return plot_accuracy(self, **kwargs)
 
-# %% ../nbs/06_training.ipynb #06-training-058
+# %% ../nbs/06_training.ipynb #06-training-060
 def _wait_for_device():
     "Wait until the GPU, if one is used, has done its work."
     if torch.cuda.is_available() and torch.cuda.is_initialized(): torch.cuda.synchronize()
