@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Score', 'measure', 'measure_accuracy', 'predict', 'count_topk_errors', 'topk_errors', 'SmokeTest', 'check_net',
-           'smoke_test', 'cpu_weights', 'save_model', 'read_weights', 'put_weights', 'load_model']
+           'smoke_test', 'cpu_weights', 'write_weights', 'save_model', 'read_weights', 'put_weights', 'load_model']
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-002
 import copy, math
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 import torch, torch.nn as nn, torch.nn.functional as F
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from .core import atomic_path, check_int
 from .data import Split
 from .steps import float_images
@@ -146,12 +146,20 @@ def cpu_weights(
     "A copy of the weights on the CPU that shares nothing with the net."
     return {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in net.state_dict().items()}
 
+def write_weights(
+    path,            # where; missing folders are made
+    weights:dict,    # name → tensor on the CPU
+    metadata:dict,   # name → text, kept in the same file
+):
+    "Write tensors as safetensors, atomically; raises `OSError` if that can't be done."
+    with atomic_path(path) as p: p.write_bytes(save(weights, metadata))   # by Python, whose errors say what is wrong
+
 def save_model(
     net:nn.Module,   # any net
     path,            # where, usually ending in .safetensors; missing folders are made
 ):
     "Write the weights of `net` to `path` as safetensors, atomically; raises `OSError` if that can't be done."
-    with atomic_path(path) as p: save_file(cpu_weights(net), p, metadata={'model': type(net).__name__})
+    write_weights(path, cpu_weights(net), {'model': type(net).__name__})
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-033
 def read_weights(

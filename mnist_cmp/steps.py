@@ -7,6 +7,7 @@ __all__ = ['float_images', 'AutogradStep', 'make_step']
 
 # %% ../nbs/04_steps.ipynb #04-steps-002
 import torch, torch.nn as nn, torch.nn.functional as F
+from fastcore.basics import patch
 
 # %% ../nbs/04_steps.ipynb #04-steps-005
 def float_images(
@@ -21,26 +22,41 @@ class AutogradStep:
     engine = 'autograd'
 
     def __init__(self,
-        net:nn.Module,         # in training mode, on its device
-        learning_rate:float,   # step size of SGD, > 0
+        net:nn.Module,           # in training mode, on its device
+        learning_rate:float,     # step size of SGD, > 0
+        momentum:float=0.,       # share of the last step that is kept, in [0, 1)
+        weight_decay:float=0.,   # share of a weight that is added to its gradient, ≥ 0
     ):
-        self.net,self.learning_rate,self.params = net,learning_rate,list(net.parameters())
+        self.net,self.params = net,dict(net.named_parameters())
+        self.learning_rate,self.momentum,self.weight_decay = learning_rate,momentum,weight_decay
+        self.velocity = {}   # name → what momentum remembers; a checkpoint keeps it
 
     def __call__(self, x, y):
         "One step on images `x` and labels `y`: the batch's mean loss and number of right answers, before the step."
         logits = self.net(float_images(x))
         loss = F.cross_entropy(logits, y)
-        for p in self.params: p.grad = None
+        for p in self.params.values(): p.grad = None
         loss.backward()
         with torch.no_grad():
-            for p in self.params:
-                if p.grad is not None: p.add_(p.grad, alpha=-self.learning_rate)
+            for name, p in self.params.items():
+                if p.grad is not None: p.add_(self._direction(name, p), alpha=-self.learning_rate)
         return loss.detach(), (logits.detach().argmax(1) == y).sum()
 
-# %% ../nbs/04_steps.ipynb #04-steps-010
+# %% ../nbs/04_steps.ipynb #04-steps-009
+@patch
+def _direction(self:AutogradStep, name, p):
+    "Where to move a weight: its gradient, with decay and momentum (Sutskever et al. 2013, as PyTorch writes it)."
+    g = p.grad.add(p, alpha=self.weight_decay) if self.weight_decay else p.grad
+    if not self.momentum: return g
+    self.velocity[name] = self.velocity[name].mul_(self.momentum).add_(g) if name in self.velocity else g.clone()
+    return self.velocity[name]
+
+# %% ../nbs/04_steps.ipynb #04-steps-011
 def make_step(
-    net:nn.Module,         # in training mode, on its device
-    learning_rate:float,   # step size of SGD, > 0
+    net:nn.Module,           # in training mode, on its device
+    learning_rate:float,     # step size of SGD, > 0
+    momentum:float=0.,       # share of the last step that is kept, in [0, 1)
+    weight_decay:float=0.,   # share of a weight that is added to its gradient, ≥ 0
 )->AutogradStep:
     "The fastest step that serves `net`; its `.engine` names it."
-    return AutogradStep(net, learning_rate)
+    return AutogradStep(net, learning_rate, momentum, weight_decay)

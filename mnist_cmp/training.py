@@ -13,12 +13,11 @@ from pathlib import Path
 import torch, torch.nn as nn
 import pandas as pd
 from fastcore.basics import patch
-from safetensors.torch import save_file
 from .core import (PALETTE, Progress, atomic_path, check_float, check_folder, check_int, derive_seed,
                             format_seconds, json_text, machine, plot_style, timestamp)
 from .data import Split, default_device
 from .evaluation import (check_net, cpu_weights, measure, measure_accuracy, put_weights, read_weights,
-                                  save_model)
+                                  save_model, write_weights)
 from .evaluation import load_model, smoke_test, topk_errors   # unused here; part of this room's public names
 from .params import number_of_params
 from .steps import make_step
@@ -47,6 +46,8 @@ class History:
     machine:str                     # processor and PyTorch version
     epochs:list[Epoch] = field(default_factory=list)
     state:str = 'finished'          # or 'stopped' (by `should_stop`), 'diverged' (a loss that is not finite)
+    momentum:float = 0.             # of SGD
+    weight_decay:float = 0.         # of SGD
     snapshots:dict = field(default_factory=dict, repr=False)   # epoch → weights on the CPU, if asked for; none of
                                                                # those before a resume
 
@@ -165,7 +166,7 @@ def _run_epoch(step, net, train, valid, history, ask, measure_train):
     return record
 
 # %% ../nbs/06_training.ipynb #06-training-024
-_FORMAT = 'mnist_cmp checkpoint 1'
+_FORMAT, _VELOCITY = 'mnist_cmp checkpoint 1', 'velocity of '
 
 class _Checkpoint:
     "A training in a folder."
@@ -174,34 +175,37 @@ class _Checkpoint:
         self.identity = {k: v for k, v in history.to_dict().items() if k not in ('epochs', 'state')} | {
             'model': type(net).__name__, 'train': train.fingerprint, 'valid': valid.fingerprint if valid else None}
 
-    def save(self, net, history, best):
-        "The weights and the history, in one atomic write; before it the best weights, if these are they."
+    def save(self, net, step, history, best):
+        "Weights, velocities and history, in one atomic write; before it the best weights, if these are they."
         if best: save_model(net, self.folder/'best.safetensors')
         meta = {'format': _FORMAT, 'identity': json_text(self.identity), 'history': json_text(history.to_dict())}
-        with atomic_path(self.file) as p: save_file(cpu_weights(net), p, metadata=meta)
+        velocity = {_VELOCITY + name: v.cpu().contiguous() for name, v in step.velocity.items()}
+        write_weights(self.file, cpu_weights(net) | velocity, meta)
 
 # %% ../nbs/06_training.ipynb #06-training-026
 @patch
-def resume(self:_Checkpoint, net, epochs):
-    "The history so far, its weights put into `net`; None if there is none; `ValueError` if it is another training's."
+def resume(self:_Checkpoint, net, step, epochs):
+    "The history so far, its state put into `net` and `step`; None if there is none; `ValueError` if it is another's."
     if not self.file.exists(): return None
     way_out = 'Pass the same settings, or another checkpoint folder.'
     weights, meta = read_weights(self.file)
     if meta.get('format') != _FORMAT: raise ValueError(f'{self.file} is no {_FORMAT}. {way_out}')
-    was = json.loads(meta['identity'])
+    was = {'momentum': 0., 'weight_decay': 0.} | json.loads(meta['identity'])
     wrong = [f'{k} was {was.get(k)!r} and is {v!r}' for k, v in self.identity.items() if was.get(k) != v]
     if wrong: raise ValueError(f'The training in {self.folder} is another one: {"; ".join(wrong)}. {way_out}')
     history = History.from_dict(json.loads(meta['history']))
     if len(history.epochs) > epochs:
         raise ValueError(f'epochs is {epochs}, but the training in {self.folder} has had '
                          f'{len(history.epochs)} already. {way_out}')
+    moving = [name for name in weights if name.startswith(_VELOCITY)]
+    velocity = {name.removeprefix(_VELOCITY): weights.pop(name) for name in moving}
     put_weights(net, weights, self.file)
+    step.velocity = {name: v.to(step.params[name].device) for name, v in velocity.items()}
     return history
 
 # %% ../nbs/06_training.ipynb #06-training-028
-def _run(net, train, valid, history, epochs, saver, ask, on_epoch, measure_train, snapshots, progress):
+def _run(net, step, train, valid, history, epochs, saver, ask, on_epoch, measure_train, snapshots, progress):
     "The epochs that are missing; if asked to stop, the weights are those after the last whole epoch."
-    step = make_step(net, history.learning_rate)
     with Progress(epochs, progress, len(history.epochs)) as bar:
         while len(history.epochs) < epochs and history.state == 'finished':
             whole = copy.deepcopy(net.state_dict())
@@ -213,7 +217,7 @@ def _run(net, train, valid, history, epochs, saver, ask, on_epoch, measure_train
             losses = record.train_loss, record.valid_loss or 0
             if not all(math.isfinite(loss) for loss in losses): history.state = 'diverged'
             if snapshots: history.snapshots[record.epoch] = cpu_weights(net)
-            if saver: saver.save(net, history, best=valid and history.best is record)
+            if saver: saver.save(net, step, history, best=valid and history.best is record)
             note = f', accuracy {record.valid_accuracy:.2%}' if valid else ''
             bar.update(note=f'loss {record.train_loss:.4f}{note}')
             if on_epoch: on_epoch(history)
@@ -237,6 +241,11 @@ def _check_settings(n, learning_rate, batch_size, epochs, seed):
     return (check_float('learning_rate', learning_rate, 0, low_open=True), check_int('batch_size', batch_size, 1, n),
             check_int('epochs', epochs, 1), check_int('seed', seed, 0))
 
+def _check_sgd(momentum, weight_decay):
+    "What makes SGD less plain, as floats; raises `ValueError`."
+    return {'momentum': check_float('momentum', momentum, 0, .9999),
+            'weight_decay': check_float('weight_decay', weight_decay, 0)}
+
 # %% ../nbs/06_training.ipynb #06-training-032
 def train(
     net:nn.Module,              # trained in place, moved to `device`
@@ -246,6 +255,8 @@ def train(
     learning_rate:float,        # step size of SGD, > 0
     batch_size:int,             # images a step, from 1 to len(train)
     epochs:int,                 # passes over `train`, ≥ 1; with a checkpoint: in all
+    momentum:float=0.,          # share of the last step that SGD keeps, from 0 to 0.9999
+    weight_decay:float=0.,      # share of a weight that is added to its gradient, ≥ 0
     seed:int=0,                 # of the order of images and of layers such as dropout, ≥ 0
     device=None,                # None: cuda or mps where there is one, else cpu
     threads:int=None,           # PyTorch's threads, ≥ 1; None: as they are
@@ -256,18 +267,18 @@ def train(
     snapshots:bool=False,       # keep the weights of each epoch in `History.snapshots`?
     progress:str='training',    # what the progress bar calls it; None: no bar
 )->History:
-    "Train `net` by plain SGD on cross-entropy; raises `ValueError` on bad arguments or another training's checkpoint."
+    "Train `net` by SGD on cross-entropy; raises `ValueError` on bad arguments or another training's checkpoint."
     learning_rate, batch_size, epochs, seed = _check_settings(len(train), learning_rate, batch_size, epochs, seed)
-    device, device_name = device_of(device)
+    sgd, (device, device_name) = _check_sgd(momentum, weight_decay), device_of(device)
     check_net(net.to(device), train)
     train, valid = train.to(device), valid.to(device) if valid else None
     with torch_threads(threads) as threads:
-        engine = make_step(net, learning_rate).engine
-        history = History(learning_rate, batch_size, seed, engine, threads, device_name, machine())
+        step = make_step(net, learning_rate, **sgd)
+        history = History(learning_rate, batch_size, seed, step.engine, threads, device_name, machine(), **sgd)
         saver = _Checkpoint(checkpoint, net, history, train, valid) if checkpoint else None
-        if saver: history = saver.resume(net, epochs) or history
+        if saver: history = saver.resume(net, step, epochs) or history
         how = on_epoch, measure_train, snapshots, progress
-        return _run(net, train, valid, history, epochs, saver, _asker(should_stop), *how)
+        return _run(net, step, train, valid, history, epochs, saver, _asker(should_stop), *how)
 
 # %% ../nbs/06_training.ipynb #06-training-053
 def snapshot_accuracies(
