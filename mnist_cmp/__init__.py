@@ -16,8 +16,10 @@ _rooms = {room: names.split() for room, names in {
     'steps': '',
     'evaluation': 'measure measure_accuracy predict topk_errors smoke_test save_model load_model',
     'training': 'Epoch History train snapshot_accuracies plot_accuracy display_timer',
+    'points': 'Box Point sobol_points plot_sobol',
+    'ledger': 'Ledger LedgerError',
     'workers': '',
-    'search': 'Box Point sobol_points plot_sobol Trial SearchResult search',  # the room `search` can be called, too
+    'search': 'Trial SearchResult search',  # the room `search` can be called, too
     'comparison': 'compare Comparison',
     'report': 'write_report verdict',
     'controls': 'TrainPanel chime make_sound',

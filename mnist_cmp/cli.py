@@ -7,17 +7,18 @@ __all__ = ['run', 'main']
 
 # %% ../nbs/14_cli.ipynb #14-cli-002
 import argparse, math, os, shlex, sys, traceback
+from contextlib import ExitStack
 from pathlib import Path
 from . import __version__
 from .core import available_cores, timestamp
 
 # %% ../nbs/14_cli.ipynb #14-cli-005
-def _pair(number):
-    "A parser of 'low,high'."
+def _pair(number, zero=False):
+    "A parser of 'low,high', two positive numbers, or 0 as the lower one if `zero`."
     def parse(text):
         try: low, high = (number(part) for part in text.split(','))
         except ValueError: raise argparse.ArgumentTypeError(f'{text!r} is not of the form LOW,HIGH') from None
-        if 0 < low < high < float('inf'): return low, high
+        if 0 < low < high < float('inf') or zero and 0 == low < high < float('inf'): return low, high
         raise argparse.ArgumentTypeError(f'{text!r}: must be two positive numbers, the lower one first')
     return parse
 
@@ -50,6 +51,11 @@ def _add_task(add):
         help='search box: step size of SGD, above 0 (default: 0.001,0.1; protocol 2019 takes 0.01,0.1 for cnn)')
     add('--batch_size', type=_pair(int), metavar='LOW,HIGH',
         help='search box: images a step, from 1 to the number of training images (default: 16,48)')
+    for name, what in (('momentum', 'share of the last step that is kept, from 0 to 0.9999'),
+                       ('weight_decay', 'share of a weight that is added to its gradient, at least 0')):
+        add(f'--{name}', type=_pair(float, zero=True), metavar='LOW,HIGH',
+            help=f'search box: {what} (default: 0, not searched)')
+    add('--log', action='store_true', help='search learning rate and weight decay on a logarithmic scale')
 
 # %% ../nbs/14_cli.ipynb #14-cli-010
 def _add_numbers(add):
@@ -79,6 +85,8 @@ def _parser():
     add = p.add_argument
     _add_task(add)
     _add_numbers(add)
+    add('--scheduler', metavar='ADDRESS',
+        help='search on the workers of the Dask scheduler at this address, such as tcp://node1:8786 (extra: dask)')
     add('--out', type=Path, help='run folder, made if missing; a stopped run in it goes on (default: runs/<time>)')
     add('--quiet', action='store_true', help='print the result only')
     add('--debug', action='store_true', help='show the traceback of a failure')
@@ -88,12 +96,19 @@ def _parser():
 # %% ../nbs/14_cli.ipynb #14-cli-018
 def _box(args):
     "The sides of the search box that were given; the protocol chooses the others."
-    return {k: v for k in ('learning_rate', 'batch_size') if (v := getattr(args, k))}
+    return {k: v for k in ('learning_rate', 'batch_size', 'momentum', 'weight_decay', 'log') if (v := getattr(args, k))}
+
+def _client(args, stack):
+    "A client of the Dask scheduler that was named, closed with `stack`; None if none was."
+    if not args.scheduler: return None
+    from mnist_cmp.core import need_extra
+    try: return stack.enter_context(need_extra('distributed', 'dask').Client(args.scheduler, timeout='10s'))
+    except (OSError, ValueError) as e: raise ValueError(f'There is no Dask scheduler at {args.scheduler} ({e}).') from None
 
 def _say_trial(trial, result):
     "A line for a finished trial, for logs where no progress bar moves."
-    rate, size = trial.point
-    score = 'diverged' if math.isnan(trial.accuracy) else f'{trial.accuracy:.2%}'
+    rate, size, *_ = trial.point
+    score = trial.error or trial.history.state if math.isnan(trial.accuracy) else f'{trial.accuracy:.2%}'
     print(f'{result.model}: trial {len(result.trials)}/{result.n}, learning rate {rate:.5f}, batch size {size}: '
           f'{score} ({trial.history.seconds:.1f} s)', flush=True)
 
@@ -120,8 +135,9 @@ def run(
     data = load_data(args.dataset, root=args.data_dir)
     if not args.quiet: _head(args, data, out)
     numbers = 'points start search_epochs epochs seed protocol workers threads'.split()
-    found = compare(args.models, data, box=_box(args), store=out, **{k: getattr(args, k) for k in numbers},
-                    on_trial=None if args.quiet or sys.stderr.isatty() else _say_trial)
+    with ExitStack() as stack:
+        found = compare(args.models, data, box=_box(args), store=out, **{k: getattr(args, k) for k in numbers},
+                        client=_client(args, stack), on_trial=None if args.quiet or sys.stderr.isatty() else _say_trial)
     page = write_report(found, out)
     print(f'\n{summary(found)}\n\n{verdict(found)}\n\nReport: {page}')
 

@@ -7,6 +7,7 @@ __all__ = ['KS', 'PROTOCOLS', 'TestResult', 'measure_test', 'Contestant', 'Compa
 
 # %% ../nbs/11_comparison.ipynb #11-comparison-002
 import html, math, platform, re, time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -18,9 +19,11 @@ from .core import (check_choice, check_folder, check_int, derive_seed, machine, 
                             read_json, write_json)
 from .data import Split, load_data
 from .evaluation import check_net, count_topk_errors, load_model, predict, save_model
+from .ledger import folder_lock
 from .models import get_model, initialise, model_name
 from .params import flops, number_of_params
-from .search import Box, SearchResult, search
+from .points import Box
+from .search import SearchResult, search
 from .training import History, torch_threads, train
 
 # %% ../nbs/11_comparison.ipynb #11-comparison-005
@@ -79,7 +82,7 @@ def _versions():
     others = {package: version(package) for package in ('torch', 'numpy', 'sobol_seq')}
     return {'mnist_cmp': __version__, 'python': platform.python_version()} | others
 
-@dataclass
+@dataclass(repr=False)
 class Comparison:
     "Contestants that met on the same data with the same chances."
     dataset:str
@@ -92,8 +95,9 @@ class Comparison:
     seconds:float                 # wall time of the call that finished it
     machine:str = field(default_factory=machine)
     versions:dict = field(default_factory=_versions)
-    nets:dict = field(default_factory=dict, repr=False, compare=False)   # name → trained net, if at hand
+    nets:dict = field(default_factory=dict, compare=False)   # name → trained net, if at hand
 
+    def __repr__(self): return f'{" against ".join(self.names)} on {self.dataset}, protocol {self.protocol}'
     def __getitem__(self, name)->Contestant:
         return {c.name: c for c in self.contestants}[check_choice('model', name, self.names)]
 
@@ -192,6 +196,7 @@ class _Run:
         _check_all(models, self.splits[0])
 
     def place(self, part, name): return self.store and self.store/part/name
+    def lock(self): return folder_lock(self.store) if self.store else nullcontext()
 
     def __call__(self, box, start, search_how, final_how):
         "Each model in turn: search, final training, test."
@@ -221,20 +226,22 @@ def compare(
     seed:int=0,                # of everything that is drawn, ≥ 0
     protocol:str='holdout',    # or '2019'
     device=None,               # None: cuda or mps where there is one, else cpu
-    threads:int=None,          # PyTorch's threads in each process; None: as they are
-    workers:int=1,             # processes that search side by side, ≥ 1; their number does not change the result
+    threads:int=1,             # PyTorch's threads in each process
+    workers:int=None,          # processes that search side by side, ≥ 1; None: as for `search`; same result
+    client=None,               # a `distributed.Client`: search on its workers (extra: dask)
     store=None,                # a folder that makes the comparison resumable
     on_trial=None,             # called with each finished `Trial` and the `SearchResult` so far
-    on_epoch=None,             # called with the running `History` after each epoch (of trials: with one worker only)
+    on_epoch=None,             # called with a running `History` after each epoch
     should_stop=None,          # asked several times a second; True ends the comparison by `Stopped`
 )->Comparison:
     "Tune, train and test each model with the same chances; raises `ValueError` on bad arguments, before any work."
     run = _Run(_named(models), load_data(data) if isinstance(data, str) else data, protocol, seed, store)
-    search_how = dict(n=check_int('points', points, 1), workers=check_int('workers', workers, 1), on_trial=on_trial,
+    if workers is not None: check_int('workers', workers, 1)
+    search_how = dict(n=check_int('points', points, 1), workers=workers, client=client, on_trial=on_trial,
                       epochs=_epochs('search_epochs', search_epochs, run.data.search_epochs))
     final_how = dict(epochs=_epochs('epochs', epochs, run.data.epochs))
-    how = dict(device=device, threads=threads, on_epoch=on_epoch, should_stop=should_stop)
-    with torch_threads(threads): return run(box, start, search_how | how, final_how | how)
+    how = dict(device=device, threads=check_int('threads', threads, 1), on_epoch=on_epoch, should_stop=should_stop)
+    with run.lock(), torch_threads(threads): return run(box, start, search_how | how, final_how | how)
 
 # %% ../nbs/11_comparison.ipynb #11-comparison-036
 def _relative(a, b, name):
@@ -327,7 +334,7 @@ def difference(self:Comparison,
     return (only_a - only_b)/n, max(-1., p - q - half), min(1., p - q + half)
 
 # %% ../nbs/11_comparison.ipynb #11-comparison-052
-_FORMAT = 'mnist_cmp report 1'
+_FORMAT, _READABLE = 'mnist_cmp report 2', ('mnist_cmp report 1', 'mnist_cmp report 2')
 
 @patch
 def save(self:Comparison,
@@ -350,7 +357,7 @@ def load(cls:Comparison,
     path = Path(folder)/'report.json'
     if not path.exists(): raise FileNotFoundError(f'There is no {path}: {folder} holds no finished comparison.')
     saved = read_json(path)
-    if not isinstance(saved, dict) or saved.pop('format', None) != _FORMAT:
+    if not isinstance(saved, dict) or saved.pop('format', None) not in _READABLE:
         raise ValueError(f'{path} is no {_FORMAT}. Open it with the release of mnist_cmp that wrote it.')
     try: return cls(**saved | {'contestants': [Contestant.from_dict(c) for c in saved['contestants']]})
     except (KeyError, TypeError, AttributeError) as e:

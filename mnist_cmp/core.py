@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['PALETTE', 'check_int', 'check_float', 'check_choice', 'atomic_path', 'write_json', 'json_text', 'read_json',
            'check_folder', 'derive_seed', 'available_cores', 'machine', 'timestamp', 'format_seconds', 'model_color',
-           'plot_style', 'Progress']
+           'plot_style', 'need_extra', 'Progress']
 
 # %% ../nbs/00_core.ipynb #00-core-002
-import hashlib, html, json, math, numbers, os, platform, sys, tempfile, time
+import hashlib, html, importlib, json, math, numbers, os, platform, sys, tempfile, time
 from contextlib import contextmanager
 from pathlib import Path
 from fastcore.basics import patch
@@ -220,6 +220,17 @@ def plot_style():
     mpl.interactive(interactive)             # otherwise no later figure is shown
 
 # %% ../nbs/00_core.ipynb #00-core-051
+def need_extra(
+    module:str,   # its name for `import`
+    extra:str,    # of this package, that brings it
+):
+    "The module, imported; raises `ImportError` that says what to install."
+    try: return importlib.import_module(module)
+    except ModuleNotFoundError as e:
+        if not module.startswith(e.name): raise
+        raise ImportError(f"This needs {module}, which is not installed: pip install 'mnist_cmp[{extra}]'") from None
+
+# %% ../nbs/00_core.ipynb #00-core-054
 def _in_notebook():
     "Does this code run in a Jupyter kernel?"
     ip = sys.modules.get('IPython')
@@ -231,7 +242,7 @@ def _watched():
     if _in_notebook(): return 'notebook'
     return 'terminal' if sys.stderr.isatty() else None
 
-# %% ../nbs/00_core.ipynb #00-core-053
+# %% ../nbs/00_core.ipynb #00-core-056
 class Progress:
     "A bar over the steps of a long work; use it in a `with` block."
     def __init__(self,
@@ -263,7 +274,7 @@ class Progress:
             self.bar.update(n)
         elif self.where == 'notebook': self._show(self._html(note))
 
-# %% ../nbs/00_core.ipynb #00-core-055
+# %% ../nbs/00_core.ipynb #00-core-058
 @patch
 def __exit__(self:Progress, *exc):
     if self.where == 'terminal': self.bar.close()

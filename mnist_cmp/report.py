@@ -136,8 +136,9 @@ def _kbest_table(comparison):
 # %% ../nbs/12_report.ipynb #12-report-029
 def _searched(search):
     "Where a search looked."
-    (a, b), (c, d) = search.box.learning_rate, search.box.batch_size
-    return f'{search.model}: learning rate {a:g} to {b:g}, batch size {c} to {d}, from point {search.start}'
+    sides = ', '.join(f'{name.replace("_", " ")} {low:g} to {high:g}{" (logarithmic)" if search.box.is_log(name) else ""}'
+                      for name, (low, high) in search.box.sides.items())
+    return f'{search.model}: {sides}, from point {search.start}'
 
 def _methods(comparison):
     "How the numbers came about, in a paragraph."
@@ -147,7 +148,7 @@ def _methods(comparison):
     return (f'Data: {comparison.dataset}, {sizes}. Protocol {comparison.protocol}: {PROTOCOLS[comparison.protocol]}. '
             f'Each model was tried at {c.search.n} points of a Sobol sequence for {c.search.epochs} epochs '
             f'({searches}). A fresh net, with weights by Glorot & Bengio (2010), was then trained at the best point '
-            f'for {len(c.history.epochs)} epochs by plain SGD on cross-entropy; the weights after the last epoch are '
+            f'for {len(c.history.epochs)} epochs by SGD on cross-entropy; the weights after the last epoch are '
             f'what was tested. Seed {comparison.seed}. '
             'Interval of the difference: Bonett & Price (2012), over test images only.')
 

@@ -16,7 +16,8 @@ from mnist_cmp.core import machine, read_json, write_json
 from mnist_cmp.data import Split, load_data
 from mnist_cmp.evaluation import load_model, measure_accuracy, save_model, smoke_test
 from mnist_cmp.models import CNNClassifier, MLP, initialise
-from mnist_cmp.search import Box, Point, SearchResult, search
+from mnist_cmp.points import Box, Point
+from mnist_cmp.search import SearchResult, search
 from mnist_cmp.training import train
 
 WORK, RESULTS = Path('runs/experiments'), Path('nbs/results')
@@ -27,8 +28,14 @@ NETS = {'cnn': CNNClassifier, 'mlp': MLP}
 def search_2019(name, start, learning_rate, batch_size, n=20):
     "A search as in 2019: 60,000 images to train on, scored on the same images."
     mnist = load_data('mnist', valid_size=0)
-    return search(name, mnist.train, mnist.train, Box(learning_rate, batch_size), start=start, n=n, epochs=3, threads=1,
+    return search(name, mnist.train, mnist.train, Box(learning_rate, batch_size), start=start, n=n, epochs=3, workers=1,
                   store=WORK/f'search_{name}_{batch_size[1]}_{start}').to_dict()
+
+
+def search_holdout(name):
+    "A search by today's protocol: the last 10,000 training images held out to score on."
+    mnist = load_data('mnist')
+    return search(name, mnist.train, mnist.valid, epochs=3, workers=1, store=WORK/f'search_{name}_holdout').to_dict()
 
 
 def final_2019(job, name, point):
@@ -68,7 +75,7 @@ def shifts():
 def digits_budget(name):
     "How long must a trial on the digits be? Validation accuracy of twenty trials over 30 epochs."
     digits = load_data('digits')
-    found = search(name, digits.train, digits.valid, Box(), start=1030, n=20, epochs=30, threads=1, store=WORK/f'digits_budget_{name}')
+    found = search(name, digits.train, digits.valid, Box(), start=1030, n=20, epochs=30, workers=1, store=WORK/f'digits_budget_{name}')
     return {'points': [t.point for t in found.trials],
             'valid_accuracy': [[e.valid_accuracy for e in t.history.epochs] for t in found.trials]}
 
@@ -76,6 +83,8 @@ def digits_budget(name):
 JOBS = {   # name → (function, arguments); a job may use the results of those before it in its line of DEPENDS
     'small_cnn_search': (search_2019, 'cnn', 2030, (.01, .1), SMALL),
     'small_mlp_search': (search_2019, 'mlp', 1030, (.001, .1), SMALL),
+    'mlp': (search_holdout, 'mlp'),
+    'cnn': (search_holdout, 'cnn'),
     'digits_budget_mlp': (digits_budget, 'mlp'),
     'digits_budget_cnn': (digits_budget, 'cnn'),
     'small_mlp': (best_mlp_2019,),
@@ -106,7 +115,7 @@ def run(job):
 
 
 def assemble():
-    "Put the results together in the two files that the notebooks load."
+    "Put the results together in the files that the notebooks load."
     found = {job: read_json(WORK/f'{job}.json') for job in JOBS}
     rest = found.pop('large_cnn_search_rest')
     whole = found['large_cnn_search']
@@ -114,6 +123,7 @@ def assemble():
     whole['result'] |= {'n': 20, 'trials': whole['result']['trials'] + rest['result']['trials']}
     budget = {name: found.pop(f'digits_budget_{name}') for name in NETS}
     write_json(RESULTS/'digits_budget.json', budget)
+    write_json(RESULTS/'mnist_searches.json', {name: found.pop(name) for name in NETS})
     write_json(RESULTS/'the_2019_experiment.json', found)
 
 
