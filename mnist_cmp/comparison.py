@@ -27,6 +27,7 @@ from .params import flops, number_of_params
 from .points import Box
 from .retraining import retrain
 from .search import SearchResult, search
+from .statistics import calibration
 from .training import History, torch_threads
 
 # %% ../nbs/11_comparison.ipynb #b05c4f30
@@ -57,16 +58,11 @@ def measure_test(
     miss = first != y
     wrong = miss.nonzero().flatten()
     guesses = [round(p, 4) for p in sure[wrong].tolist()]
-    loss, bins = nn.functional.cross_entropy(logits, y).item(), _bins(sure.numpy(), ~miss.numpy())
+    loss = nn.functional.cross_entropy(logits, y).item()
+    table = calibration(sure.numpy(), ~miss.numpy())
+    bins = [[n, *(None if n == 0 else round(v, 9) for v in row)] for n, *row in zip(table.count.tolist(), table.confidence.tolist(), table.accuracy.tolist())]
     return TestResult(loss, 1 - len(wrong)/len(test), count_topk_errors(logits, y, ks), wrong.tolist(),
                       first[wrong].tolist(), guesses, bins)
-
-def _bins(confidence, right, n=15):
-    "For each of `n` equal bins of confidence: how many images, their mean confidence, and the share that is right."
-    place = np.clip(np.ceil(confidence*n).astype(int) - 1, 0, n - 1)
-    count = np.bincount(place, minlength=n)
-    mean = lambda x: [round(s/c, 9) if c else None for s, c in zip(np.bincount(place, x, n).tolist(), count.tolist())]
-    return [list(row) for row in zip(count.tolist(), mean(confidence), mean(right.astype(float)))]
 
 # %% ../nbs/11_comparison.ipynb #bd87a038
 @dataclass
