@@ -15,10 +15,10 @@ import numpy as np, pandas as pd
 from scipy import optimize, special, stats
 from .core import check_float, check_int
 
-# %% ../nbs/10_statistics.ipynb #10-statistics-005
+# %% ../nbs/10_statistics.ipynb #10-statistics-007
 def simulate_errors(
     rng:np.random.Generator,  # source of chance
-    error_a:float,            # expected error of model A over fresh seeds and images, a fraction in (0, 1)
+    error_a:float,            # expected error of model A over fresh seeds and images, a fraction
     error_b:float,            # of model B
     seeds:int=10,             # trainings of each model
     images:int=10_000,        # test images, the same for all
@@ -26,26 +26,29 @@ def simulate_errors(
     shared:float=.5,          # the share of the difficulty's variance that A and B have in common; 1: twins
     seed_sd:float=.05,        # SD of a training's skill, on the same scale
 )->tuple[np.ndarray, np.ndarray]:
-    "Errors of two models, bool arrays seeds×images, by a probit model with crossed effects of seeds and images."
+    "Errors of two models, bool arrays seeds×images, by a probit model with crossed effects; raises `ValueError`."
+    seeds, images, shared = check_int('seeds', seeds, 1), check_int('images', images, 1), check_float('shared', shared, 0, 1)
+    difficulty, seed_sd = check_float('difficulty', difficulty, 0), check_float('seed_sd', seed_sd, 0)
     common, wrong = rng.standard_normal(images), []
-    for error in (error_a, error_b):
+    for error in (check_float('error_a', error_a, 0, 1), check_float('error_b', error_b, 0, 1)):
         own = rng.standard_normal(images)
         hard = difficulty*(np.sqrt(shared)*common + np.sqrt(1 - shared)*own) + seed_sd*rng.standard_normal((seeds, 1))
         threshold = special.ndtri(error)*np.sqrt(1 + difficulty**2 + seed_sd**2)   # so that the expected error is `error`
         wrong.append(rng.standard_normal((seeds, images), dtype=np.float32) < hard + threshold)
     return tuple(wrong)
 
-# %% ../nbs/10_statistics.ipynb #10-statistics-012
+# %% ../nbs/10_statistics.ipynb #10-statistics-010
 class Interval(NamedTuple):
     "Two limits, fractions."
     low:float
     high:float
 
-def _proportion(errors, n, level, method):
-    "SciPy's interval for a fraction; raises `ValueError`."
+def _proportion(errors, n, level, few=0):
+    "Wilson's interval, or the exact one for fewer than `few` errors or right answers; raises `ValueError`."
     n = check_int('n', n, 1)
-    test = stats.binomtest(check_int('errors', errors, 0, n), n)
-    return Interval(*map(float, test.proportion_ci(_level(level), method)))
+    errors = check_int('errors', errors, 0, n)
+    method = 'exact' if min(errors, n - errors) < few else 'wilson'
+    return Interval(*map(float, stats.binomtest(errors, n).proportion_ci(_level(level), method)))
 
 def _level(level): return check_float('level', level, .5, .9999)
 
@@ -55,19 +58,18 @@ def wilson_interval(
     level:float=.95,    # of confidence, 0.5 to 0.9999
 )->Interval:
     "Interval for a model's error, a fraction (Wilson 1927); raises `ValueError`."
-    return _proportion(errors, n, level, 'wilson')
+    return _proportion(errors, n, level)
 
-# %% ../nbs/10_statistics.ipynb #10-statistics-016
+# %% ../nbs/10_statistics.ipynb #10-statistics-014
 def error_interval(
     errors:int,         # number of errors, 0 to `n`
     n:int,              # number of images, ≥ 1
     level:float=.95,    # of confidence, 0.5 to 0.9999
 )->Interval:
-    "`wilson_interval`, but Clopper and Pearson's (1934) if errors or right answers are fewer than 20; raises `ValueError`."
-    few = min(errors, n - errors) < 20
-    return _proportion(errors, n, level, 'exact' if few else 'wilson')
+    "`wilson_interval`, but Clopper and Pearson's (1934) if errors or right answers are fewer than 30; raises `ValueError`."
+    return _proportion(errors, n, level, few=30)
 
-# %% ../nbs/10_statistics.ipynb #10-statistics-019
+# %% ../nbs/10_statistics.ipynb #10-statistics-020
 def mcnemar_exact(
     only_a:int,   # images that A alone gets wrong
     only_b:int,   # images that B alone gets wrong
@@ -89,7 +91,7 @@ def bonett_price_interval(
     half = stats.norm.ppf(.5 + _level(level)/2)*np.sqrt((p - difference**2)/n)
     return Interval(float(max(difference - half, -1)), float(min(difference + half, 1)))
 
-# %% ../nbs/10_statistics.ipynb #10-statistics-025
+# %% ../nbs/10_statistics.ipynb #10-statistics-024
 class PairedT(NamedTuple):
     "Mean difference, its interval, and the two-sided p of 'no difference'."
     estimate:float
@@ -105,9 +107,9 @@ def paired_t(
     "The t interval of a − b over paired seeds, on these images alone (Student 1908); raises `ValueError`."
     a, b = _numbers('a', a, 2), _numbers('b', b, 2)
     if len(a) != len(b): raise ValueError(f'a has {len(a)} seeds and b {len(b)}, but they must be pairs.')
-    d, level = a - b, _level(level)
-    if np.ptp(d) <= 1e-12*max(np.abs([a, b]).max(), 1e-300):   # all alike, but for rounding: t would be 0/0 or infinite
-        mean = float(d.mean()) if np.abs(d).max() > 1e-12*np.abs([a, b]).max() else 0.
+    d, level, rounding = a - b, _level(level), 1e-12*np.abs([a, b]).max()
+    if np.ptp(d) <= rounding:   # all alike: t would be 0/0, or infinite
+        mean = float(d.mean()) if np.abs(d).max() > rounding else 0.
         return PairedT(mean, mean, mean, float(mean == 0))
     test = stats.ttest_1samp(d, 0)
     return PairedT(float(d.mean()), *map(float, test.confidence_interval(level)), float(test.pvalue))
@@ -119,7 +121,7 @@ def _numbers(name, x, least=1):
     if not np.isfinite(x).all(): raise ValueError(f'{name} holds {x[~np.isfinite(x)][0]}, but all must be finite.')
     return x
 
-# %% ../nbs/10_statistics.ipynb #10-statistics-030
+# %% ../nbs/10_statistics.ipynb #10-statistics-028
 @dataclass(frozen=True)
 class CrossedDifference:
     "Error of A − error of B, fractions, with an interval over fresh seeds and fresh images."
@@ -148,7 +150,7 @@ class CrossedDifference:
         if S == 1: parts = {'images': self.images/n}
         return {name: part/sum(parts.values()) for name, part in parts.items()}
 
-# %% ../nbs/10_statistics.ipynb #10-statistics-031
+# %% ../nbs/10_statistics.ipynb #10-statistics-029
 def crossed_difference(
     wrong_a,           # does A err? bool, seeds×images; seed s of A is paired with seed s of B
     wrong_b,           # does B err? on the same images
@@ -162,19 +164,19 @@ def crossed_difference(
 
 def _differences(wrong_a, wrong_b):
     "wrong_a − wrong_b as small integers; raises `ValueError` unless both are bool arrays of one shape."
-    a, b = _wrong('wrong_a', wrong_a), _wrong('wrong_b', wrong_b)
+    a, b = _bools('wrong_a', wrong_a, 2, 'seeds×images'), _bools('wrong_b', wrong_b, 2, 'seeds×images')
     if a.shape != b.shape:
         raise ValueError(f'wrong_a has shape {a.shape} and wrong_b {b.shape}, but they must be the same seeds and images.')
     return a.astype(np.int8) - b.astype(np.int8)
 
-def _wrong(name, x):
-    "`x` as a bool array, seeds×images; raises `ValueError`."
+def _bools(name, x, ndim, axes):
+    "`x` as a bool array of `ndim` axes, none empty; raises `ValueError`."
     x = np.asarray(x)
-    if x.dtype != bool: raise ValueError(f'{name} holds {x.dtype}, but must be bool: is the answer wrong?')
-    if x.ndim != 2 or not x.size: raise ValueError(f'{name} has shape {x.shape}, but must be seeds×images, none empty.')
+    if x.dtype != bool: raise ValueError(f'{name} holds {x.dtype}, but must be bool.')
+    if x.ndim != ndim or not x.size: raise ValueError(f'{name} has shape {x.shape}, but must be {axes}, none empty.')
     return x
 
-# %% ../nbs/10_statistics.ipynb #10-statistics-032
+# %% ../nbs/10_statistics.ipynb #10-statistics-030
 def _crossed_interval(d, level):
     "Limits, the variance components of seeds, images and residual, and degrees of freedom."
     S, n = len(d), d.shape[1] + 2
@@ -194,7 +196,7 @@ def _crossed_interval(d, level):
     parts = max(seeds - residual, 0)/n, max(images - residual, 0)/S, residual
     return tuple(map(float, (max(centre - half, -1), min(centre + half, 1), *parts, freedom)))
 
-# %% ../nbs/10_statistics.ipynb #10-statistics-037
+# %% ../nbs/10_statistics.ipynb #10-statistics-036
 class ProbBetter(NamedTuple):
     "A probability and its interval."
     estimate:float
@@ -208,13 +210,13 @@ def prob_better(
 )->ProbBetter:
     "P(a fresh training of A errs less than one of B), ties half (Mann & Whitney 1947; Newcombe 2006); raises `ValueError`."
     a, b = _numbers('a', a, 2), _numbers('b', b, 2)
-    won = float(1 - stats.mannwhitneyu(a, b, method='asymptotic').statistic/(len(a)*len(b)))
+    won = float(stats.mannwhitneyu(b, a, method='asymptotic').statistic)/(len(a)*len(b))
     z, m = stats.norm.ppf(.5 + _level(level)/2), (len(a) + len(b))/2 - 1
     def apart(p):   # squared distance from `won`, less what chance would allow if p were true
         spread = p*(1 - p)*(1 + m*((1 - p)/(2 - p) + p/(1 + p)))/(len(a)*len(b))
         return (won - p)**2 - z**2*spread
-    low = 0. if won == 0 else optimize.brentq(apart, 0, won)
-    return ProbBetter(won, low, 1. if won == 1 else optimize.brentq(apart, won, 1))
+    low = 0. if won == 0 else optimize.brentq(apart, 0, min(won, 1 - 1e-9))
+    return ProbBetter(won, low, 1. if won == 1 else optimize.brentq(apart, max(won, 1e-9), 1))
 
 # %% ../nbs/10_statistics.ipynb #10-statistics-040
 def expected_best(
@@ -234,7 +236,8 @@ def _scores(scores, bounds):
     "Sorted scores, NaN as the worst; raises `ValueError`."
     x = np.array(scores, dtype=float)
     if x.ndim != 1 or not len(x): raise ValueError(f'scores has shape {x.shape}, but must be one number for each trial.')
-    worst, best = (check_float('bounds', bound) for bound in bounds)
+    worst = check_float('bounds[0]', bounds[0])
+    best = check_float('bounds[1]', bounds[1], worst, low_open=True)
     x[np.isnan(x)] = worst
     if (bad := x[(x < worst) | (x > best)]).size:
         raise ValueError(f'scores holds {bad[0]}, but must be from {worst} to {best}. Give the bounds of your score.')
@@ -267,7 +270,7 @@ def _stay_within(low, high):
         at = t
     return chance[N]/stats.poisson.pmf(N, N)
 
-# %% ../nbs/10_statistics.ipynb #10-statistics-045
+# %% ../nbs/10_statistics.ipynb #10-statistics-047
 @dataclass(frozen=True)
 class Calibration:
     "A reliability table, one entry for each bin, and the expected calibration error."
@@ -290,14 +293,14 @@ def calibration(
     "Reliability table and expected calibration error; a bin (low, high] holds its upper edge; raises `ValueError`."
     c, edges = _numbers('confidence', confidence), np.linspace(0, 1, check_int('bins', bins, 1) + 1)
     if (bad := c[(c < 0) | (c > 1)]).size: raise ValueError(f'confidence holds {bad[0]}, but must be from 0 to 1.')
-    right = _wrong('correct', np.atleast_2d(correct))[0]
+    right = _bools('correct', correct, 1, 'images')
     if len(right) != len(c): raise ValueError(f'confidence has {len(c)} answers and correct {len(right)}.')
     place = np.searchsorted(edges[1:-1], c)
     count, sure, true = (np.bincount(place, weights, bins) for weights in (None, c, right))
     none = np.where(count, count, np.nan)
     return Calibration(edges, count, sure/none, true/none, float(np.abs(sure - true).sum()/len(c)))
 
-# %% ../nbs/10_statistics.ipynb #10-statistics-048
+# %% ../nbs/10_statistics.ipynb #10-statistics-051
 class Agreement(NamedTuple):
     "Shares of images, fractions."
     all:float     # on which all seeds give one answer
