@@ -20,6 +20,8 @@ _rooms = {room: names.split() for room, names in {
     'ledger': 'Ledger LedgerError',
     'workers': '',
     'search': 'Trial SearchResult search',  # the room `search` can be called, too
+    'statistics': 'wilson_interval error_interval mcnemar_exact bonett_price_interval paired_t crossed_difference '
+                  'CrossedDifference prob_better expected_best calibration Calibration agreement simulate_errors',
     'comparison': 'compare Comparison',
     'report': 'write_report verdict',
     'controls': 'TrainPanel chime make_sound',
