@@ -223,6 +223,12 @@ def _run(net, step, train, valid, history, epochs, saver, ask, on_epoch, measure
             if on_epoch: on_epoch(history)
     return history
 
+def _resume(checkpoint, net, step, history, train, valid, epochs):
+    "The history to go on with, that of the checkpoint if there is one, and who saves it after each epoch."
+    if not checkpoint: return history, None
+    saver = _Checkpoint(checkpoint, net, history, train, valid)
+    return saver.resume(net, step, epochs) or history, saver
+
 # %% ../nbs/06_training.ipynb #06-training-030
 def device_of(
     device=None,   # a name, a `torch.device`, or None: the fastest one here
@@ -235,6 +241,12 @@ def device_of(
         raise ValueError(f'device is {device!r}, but must be one of this machine, such as {default_device()} '
                          f'({str(e).splitlines()[0]}).') from None
     return device, torch.cuda.get_device_name(device) if device.type == 'cuda' else device.type
+
+def _move(net, train, valid, device):
+    "Take the net and the images there, and give the images and the device's name; raises `ValueError`."
+    device, name = device_of(device)
+    check_net(net.to(device), train)
+    return train.to(device), valid.to(device) if valid else None, name
 
 def _check_settings(n, learning_rate, batch_size, epochs, seed):
     "The settings for `n` images as plain numbers; raises `ValueError`."
@@ -269,16 +281,14 @@ def train(
 )->History:
     "Train `net` by SGD on cross-entropy; raises `ValueError` on bad arguments or another training's checkpoint."
     learning_rate, batch_size, epochs, seed = _check_settings(len(train), learning_rate, batch_size, epochs, seed)
-    sgd, (device, device_name) = _check_sgd(momentum, weight_decay), device_of(device)
-    check_net(net.to(device), train)
-    train, valid = train.to(device), valid.to(device) if valid else None
+    sgd = _check_sgd(momentum, weight_decay)
+    train, valid, device = _move(net, train, valid, device)
     with torch_threads(threads) as threads:
         step = make_step(net, learning_rate, **sgd)
-        history = History(learning_rate, batch_size, seed, step.engine, threads, device_name, machine(), **sgd)
-        saver = _Checkpoint(checkpoint, net, history, train, valid) if checkpoint else None
-        if saver: history = saver.resume(net, step, epochs) or history
-        how = on_epoch, measure_train, snapshots, progress
-        return _run(net, step, train, valid, history, epochs, saver, _asker(should_stop), *how)
+        history = History(learning_rate, batch_size, seed, step.engine, threads, device, machine(), **sgd)
+        history, saver = _resume(checkpoint, net, step, history, train, valid, epochs)
+        return _run(net, step, train, valid, history, epochs, saver, _asker(should_stop), on_epoch, measure_train,
+                    snapshots, progress)
 
 # %% ../nbs/06_training.ipynb #06-training-053
 def snapshot_accuracies(
