@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 CONFIG := setup.py settings.ini constraints.txt
 
-.PHONY: help compare test notebooks readme docs docs-serve lab experiments clean
+.PHONY: help compare test notebooks readme stubs docs docs-serve lab experiments clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,9 +21,13 @@ notebooks: $(VENV)/installed-dev ## export the modules, then refresh all outputs
 	$(BIN)/nbdev_export
 	$(BIN)/python tools/execute.py $(ARGS)
 	$(BIN)/nbdev_clean
+	$(BIN)/python tools/stubs.py
 
 readme: $(VENV)/installed-dev ## make README.md from nbs/index.ipynb
 	$(BIN)/python tools/readme.py
+
+stubs: $(VENV)/installed-dev ## make mnist_cmp/__init__.pyi, the types of the public names
+	$(BIN)/python tools/stubs.py
 
 docs: $(VENV)/installed-dev ## build the site in _docs, with Quarto where it is installed, else with Sphinx
 	$(BIN)/python tools/site/build.py $(ARGS)
