@@ -19,7 +19,8 @@ _rooms = {room: names.split() for room, names in {
     'points': 'Box Point sobol_points plot_sobol',
     'ledger': 'Ledger LedgerError',
     'workers': '',
-    'search': 'Trial SearchResult search',  # the room `search` can be called, too
+    'trials': 'Trial SearchResult',
+    'search': 'search',  # the room `search` can be called, too
     'comparison': 'compare Comparison',
     'report': 'write_report verdict',
     'controls': 'TrainPanel chime make_sound',
