@@ -139,7 +139,7 @@ def search(
     seed:int=0,              # trial i draws its weights and orders from (seed, i)
     init=glorot_init,        # initialiser for `net.apply`
     device=None,             # None: cuda or mps where there is one, else cpu
-    threads:int=1,           # PyTorch's threads in each process; another number gives other last digits (about 3e-7 in the weights)
+    threads:int=1,           # PyTorch's threads in each process; another number gives other last digits
     workers:int=None,        # processes that train side by side, ≥ 1; None: the number of cores (on a GPU 1); same result
     client=None,             # a `distributed.Client`: train on its workers (extra: dask)
     store=None,              # a folder that makes the search resumable
