@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 CONFIG := setup.py settings.ini constraints.txt
 
-.PHONY: help compare test notebooks readme stubs docs docs-serve lab experiments clean
+.PHONY: help compare test soak notebooks readme stubs docs docs-serve lab experiments clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ compare: $(VENV)/installed ## compare the two models; options of the command: ma
 
 test: $(VENV)/installed-dev ## run everything that CI runs
 	$(BIN)/python tools/check.py
+
+soak: $(VENV)/installed-dev ## kill a search 100 times and fill its disk (ten minutes); other numbers: make soak ARGS="--kills 500 --seed 1"
+	$(BIN)/python tools/soak.py $(ARGS)
 
 notebooks: $(VENV)/installed-dev ## export the modules, then refresh all outputs, or those of ARGS=nbs/01_data.ipynb
 	$(BIN)/nbdev_export
