@@ -3,6 +3,7 @@
 Needs the real MNIST (`MNIST_CMP_DATA`). Each job leaves a JSON file in `runs/experiments`, and goes on where it ended when
 it is started again; two jobs run side by side, one thread each. At the end the files are put together in `nbs/results`.
 """
+import shutil
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -11,14 +12,20 @@ from pathlib import Path
 
 import torch
 
-from mnist_cmp.comparison import measure_test
-from mnist_cmp.core import machine, read_json, write_json
+from mnist_cmp.comparison import Comparison, Contestant, compare, measure_test, tested
+from mnist_cmp.core import atomic_path, derive_seed, machine, read_json, write_json
 from mnist_cmp.data import Split, load_data
 from mnist_cmp.evaluation import load_model, measure_accuracy, save_model, smoke_test
+from mnist_cmp.findings import wrong_matrix
 from mnist_cmp.models import CNNClassifier, MLP, initialise
-from mnist_cmp.points import Box, Point
-from mnist_cmp.search import SearchResult, search
+from mnist_cmp.points import Box, Point, sobol_points
+from mnist_cmp.report import verdict, write_report
+from mnist_cmp.retraining import retrain
+from mnist_cmp.search import search
+from mnist_cmp.statistics import crossed_difference
+from mnist_cmp.steps import make_step
 from mnist_cmp.training import train
+from mnist_cmp.trials import SearchResult
 
 WORK, RESULTS = Path('runs/experiments'), Path('nbs/results')
 SMALL, LARGE = (16, 48), (128, 2048)
@@ -80,6 +87,59 @@ def digits_budget(name):
             'valid_accuracy': [[e.valid_accuracy for e in t.history.epochs] for t in found.trials]}
 
 
+def fair_comparison():
+    "Three models of equal size, 20 points of 3 epochs and 10 seeds of 10 epochs each, on the real MNIST."
+    found = compare(['mlp', 'cnn', 'deep_mlp'], load_data('mnist'), points=20, seeds=10, workers=2, store=WORK/'fair_comparison')
+    page = write_report(found, WORK/'fair_comparison')
+    for name in ('report.json', 'report.html', 'runs.csv'):   # neither weights nor figures: the notebook draws them again
+        with atomic_path(RESULTS/'fair_comparison'/name) as p: shutil.copyfile(page.with_name(name), p)
+    return verdict(found)
+
+
+def twins(pairs=40, seeds=5, epochs=10):
+    "The MLP on the digits against a copy of it on other seeds: how often is a winner named?"
+    digits, point = load_data('digits'), Comparison.load(RESULTS/'digits')['mlp'].search.best.point
+    def trained(seed):
+        nets = retrain('mlp', digits.train, digits.valid, point, seeds=seeds, epochs=epochs, seed=seed, workers=1)
+        return wrong_matrix(Contestant('', '', '', 0, 0, 0, 0, None, [tested('mlp', net, digits.test) for net in nets]), len(digits.test))
+    found = [crossed_difference(trained(2*i), trained(2*i + 1)) for i in range(pairs)]
+    return {'seeds': seeds, 'epochs': epochs, 'images': len(digits.test), 'point': point._asdict(),
+            'intervals': [[d.estimate, d.low, d.high] for d in found]}
+
+
+def flaw_scoring(box=(.001, .1)):
+    "The trials of the MLP's search on MNIST, each scored on training, validation and test images."
+    mnist, rows = load_data('mnist'), []
+    for index, point in enumerate(sobol_points(Box(box), 1030, 20), 1030):
+        seed = derive_seed(0, 'trial', index)
+        net = initialise(MLP, seed=seed)
+        h = train(net, mnist.train, mnist.valid, **point._asdict(), epochs=3, seed=seed, threads=1, measure_train=True)
+        rows.append({'index': index, 'learning_rate': point.learning_rate, 'batch_size': point.batch_size,
+                     'running': h.last.train_accuracy, 'train': h.last.end_train_accuracy, 'valid': h.last.valid_accuracy,
+                     'test': measure_accuracy(net, mnist.test)})
+    return rows
+
+
+def flaw_initialiser():
+    "Ten trainings of the MLP with PyTorch's own initialisation, at the point of the fair comparison."
+    mnist, point = load_data('mnist'), SearchResult.load(WORK/'fair_comparison'/'search'/'mlp').best.point
+    nets = retrain('mlp', mnist.train, mnist.valid, point, seeds=10, epochs=10, init=None, workers=1,
+                   store=WORK/'flaw_initialiser')
+    return [len(tested('mlp', net, mnist.test).test.wrong) for net in nets]
+
+
+def flaw_running():
+    "Ten epochs of the MLP: running training accuracy against that at each epoch's end, and the loss as 2019 divided it."
+    mnist, point = load_data('mnist'), SearchResult.load(WORK/'fair_comparison'/'search'/'mlp').best.point
+    net, losses = initialise(MLP), []
+    h = train(net, mnist.train, mnist.valid, **point._asdict(), epochs=10, threads=1, measure_train=True)
+    step, batches = make_step(net, 1e-12), torch.arange(len(mnist.train)).split(point.batch_size)   # one that hardly moves
+    for batch in batches: losses.append(step(mnist.train.x[batch], mnist.train.y[batch])[0].item())
+    mean = sum(loss*len(batch) for loss, batch in zip(losses, batches))/len(mnist.train)
+    return {'running': [e.train_accuracy for e in h.epochs], 'end': [e.end_train_accuracy for e in h.epochs],
+            'batches': len(batches), 'mean_loss': mean, 'loss_of_2019': sum(losses)/(len(losses) - 1)}
+
+
 JOBS = {   # name → (function, arguments); a job may use the results of those before it in its line of DEPENDS
     'small_cnn_search': (search_2019, 'cnn', 2030, (.01, .1), SMALL),
     'small_mlp_search': (search_2019, 'mlp', 1030, (.001, .1), SMALL),
@@ -94,9 +154,15 @@ JOBS = {   # name → (function, arguments); a job may use the results of those 
     'large_mlp': (final_2019, 'large_mlp', 'mlp', Point(.0953835, 466)),
     'large_mlp_search': (search_2019, 'mlp', 4030, (.01, .1), LARGE),
     'large_cnn_search': (search_2019, 'cnn', 2030, (.01, .1), LARGE, 10),          # two halves, side by side
+    'twins': (twins,),
+    'fair_comparison': (fair_comparison,),
+    'flaw_scoring': (flaw_scoring,),
+    'flaw_initialiser': (flaw_initialiser,),
+    'flaw_running': (flaw_running,),
     'large_cnn_search_rest': (search_2019, 'cnn', 2040, (.01, .1), LARGE, 10),
 }
-DEPENDS = {'small_mlp': ['small_mlp_search'], 'shifts': ['small_mlp', 'small_cnn']}
+DEPENDS = {'small_mlp': ['small_mlp_search'], 'shifts': ['small_mlp', 'small_cnn'],
+           'flaw_initialiser': ['fair_comparison'], 'flaw_running': ['fair_comparison']}
 
 
 def result(job): return read_json(WORK/f'{job}.json')['result']
@@ -122,6 +188,9 @@ def assemble():
     whole['seconds'] += rest['seconds']
     whole['result'] |= {'n': 20, 'trials': whole['result']['trials'] + rest['result']['trials']}
     budget = {name: found.pop(f'digits_budget_{name}') for name in NETS}
+    found.pop('fair_comparison')   # it wrote its own folder
+    write_json(RESULTS/'twins.json', found.pop('twins'))
+    write_json(RESULTS/'flaws.json', {job.removeprefix('flaw_'): found.pop(job) for job in JOBS if job.startswith('flaw_')})
     write_json(RESULTS/'digits_budget.json', budget)
     write_json(RESULTS/'mnist_searches.json', {name: found.pop(name) for name in NETS})
     write_json(RESULTS/'the_2019_experiment.json', found)
