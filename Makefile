@@ -11,8 +11,8 @@ CONFIG := setup.py settings.ini constraints.txt
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-compare: $(VENV)/installed ## compare the two models; options of the command: make compare ARGS="--seed 1"
-	$(BIN)/mnist_cmp $(ARGS)
+compare: $(VENV)/installed ## compare three models on the digits; options of the command: make compare ARGS="--seed 1"
+	$(BIN)/mnist_cmp --models mlp,cnn,deep_mlp --seeds 5 $(ARGS)
 
 test: $(VENV)/installed-dev ## run everything that CI runs
 	$(BIN)/python tools/check.py
