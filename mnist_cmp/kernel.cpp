@@ -311,21 +311,25 @@ static void judge(Net& net, const int64_t* labels, float* loss, int64_t* correct
 
 static void add_vec(float* p, float alpha, Vec v) { store(p, load(p) + alpha * v); }
 
-// Move the bias by the sum of the gradients of all pixels, first each image's and then all images'.
+// Move the bias by the sum of the gradients of all pixels: each image's, then of eight images, then all, as short sums
+// round less.
 static void move_bias(Net& net, Layer& l, const float* g, const uint8_t* where, int thread) {
   if (!l.bias) return;
   long vecs = l.out_pitch / L, pixels = l.gives_size / l.out_pitch;
   for (long v = share(vecs, thread, net.threads); v < share(vecs, thread + 1, net.threads); v++) {
-    Vec all = Vec{};
+    Vec all = Vec{}, eight = Vec{};
     for (long i = 0; i < net.images; i++) {
-      Vec image = Vec{};
+      Vec image = Vec{}, few = Vec{};
       for (long p = 0; p < pixels; p++) {
         long at = (i * pixels + p) * l.out_pitch + v * L;
         Vec x = load(g + at);
-        image += where ? (__builtin_convertvector(*(const Bytes*)(where + at), Ints) == Ints{} + NONE ? Vec{} : x) : x;
+        few += where ? (__builtin_convertvector(*(const Bytes*)(where + at), Ints) == Ints{} + NONE ? Vec{} : x) : x;
+        if (p % 8 == 7) { image += few; few = Vec{}; }
       }
-      all += image;
+      eight += image + few;
+      if (i % 8 == 7) { all += eight; eight = Vec{}; }
     }
+    all += eight;
     if (net.fold) add_vec(l.bias + v * L, -net.rate, all); else store(l.bias_grad + v * L, all);
   }
 }
