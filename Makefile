@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 CONFIG := setup.py settings.ini constraints.txt
 
-.PHONY: help compare test soak notebooks readme stubs docs docs-serve lab experiments clean
+.PHONY: help compare test soak notebooks readme stubs docs docs-serve lab experiments bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ lab: $(VENV)/installed-dev ## open the notebooks in JupyterLab, on this machine 
 
 experiments: $(VENV)/installed-dev ## run the experiments behind the tutorials again (hours)
 	$(BIN)/python tools/experiments.py $(ARGS)
+
+bench: $(VENV)/installed-dev ## measure speed beside other libraries (pip install '.[bench]'; an idle machine)
+	$(BIN)/python benchmarks/speed.py $(ARGS)
 
 clean: ## remove .venv and all that was built; runs/ stays
 	rm -rf $(VENV) build dist *.egg-info _proc _docs nbs/nbdev.yml

@@ -1,4 +1,4 @@
-"""Measure the ledger and the search: `make bench`, or `python tools/bench.py [ledger | search]`.
+"""Measure the ledger and the search: `python benchmarks/studies.py [ledger | search]`.
 
 The search needs the real MNIST (`MNIST_CMP_DATA`) and half an hour on an otherwise idle machine. What is compared runs in
 turn (A, B, A, B). Results go to `nbs/results/bench_*.json`.
