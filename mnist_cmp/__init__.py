@@ -24,6 +24,7 @@ _rooms = {room: names.split() for room, names in {
     'ledger': 'Ledger LedgerError',
     'workers': '',
     'trials': 'Trial SearchResult',
+    'studies': '',
     'search': 'search',  # the room `search` can be called, too
     'retraining': 'Retraining retrain',
     'statistics': 'wilson_interval error_interval mcnemar_exact bonett_price_interval paired_t crossed_difference '

@@ -6,20 +6,17 @@
 __all__ = ['Retraining', 'run_seed', 'retrain']
 
 # %% ../nbs/09a_retraining.ipynb #a538e1e9
-import hashlib, shutil, tempfile
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from .core import Progress, check_int, derive_seed, machine
+from .core import Progress, check_int, derive_seed
 from .data import Split
-from .evaluation import cpu_weights, put_weights, read_weights, write_weights
+from .evaluation import cpu_weights, read_weights, write_weights
 from .ledger import DONE, Ledger
-from .models import get_model, glorot_init, initialise, model_name
+from .models import get_model, glorot_init, model_name
 from .points import Point
-from .search import _digest, _machines, _number_of_workers
-from .steps import make_step
-from .training import History, device_of, torch_threads, train as train_net
-from .workers import Splits, map_splits, run_jobs
+from .studies import Recipe, disk_explained, number_of_workers, run_study, train_one
+from .training import History
+from .workers import Splits
 
 # %% ../nbs/09a_retraining.ipynb #b12cd115
 @dataclass
@@ -37,36 +34,15 @@ def run_seed(
     return derive_seed(seed, 'final', check_int('number', number, 0))
 
 # %% ../nbs/09a_retraining.ipynb #7e670f7a
-def _identity(make, name, splits, point, seed, init, epochs, device, threads, on_machine):
-    "All that the trainings of a study depend on, in JSON's types; raises `ValueError` if the net does not fit the images."
-    with torch_threads(threads): net, digest = (net := initialise(make, init)), _digest(net, splits.train)
-    return point._asdict() | dict(
-        model=name, parameters=sum(p.numel() for p in net.parameters()), net=digest,
-        init=getattr(init, '__name__', str(init)), train=splits.train.fingerprint, valid=splits.valid.fingerprint,
-        epochs=epochs, seed=seed, engine=make_step(net, 1.).engine, device=device_of(device)[1], threads=threads,
-        machine=on_machine)
-
-def _checkpoint(store, number):
-    "Where a training is kept while it runs; None where the study's folder is out of reach."
-    here = store and (Path(store)/'study.sqlite').exists()
-    return Path(store)/f'run_{number}_{hashlib.sha256(machine().encode()).hexdigest()[:6]}' if here else None
-
-# %% ../nbs/09a_retraining.ipynb #e124ba27
 @dataclass(frozen=True)
 class _Plan:
     "All that a training needs but its images; called by the workers."
-    make:object       # makes the net
-    init:object       # initialiser for `net.apply`
-    seed:int          # of the study
-    point:Point       # the settings
-    store:str         # the study's folder; None: no checkpoints
-    how:dict          # further arguments of `train`
+    recipe:Recipe
+    seed:int       # of the study
+    point:Point    # the settings
 
     def __call__(self, splits, number, note, should_stop):
-        own = run_seed(self.seed, number)
-        net = initialise(self.make, self.init, own)
-        history = train_net(net, splits.train, splits.valid, seed=own, progress=None, **self.point._asdict(), on_epoch=note,
-                            should_stop=should_stop, checkpoint=_checkpoint(self.store, number), **self.how)
+        net, history = train_one(self.recipe, splits, self.point, run_seed(self.seed, number), 'run', number, note, should_stop)
         return history, cpu_weights(net)
 
 # %% ../nbs/09a_retraining.ipynb #ecab067e
@@ -77,7 +53,7 @@ class _Runs:
         self.done = {i: row[0] for i, row in ledger.histories().items() if i in numbers and row[0].state in DONE}
         self.missing = [i for i in numbers if i not in self.done]
 
-    def _file(self, number): return Path(self.plan.store)/f'seed_{number}.safetensors'
+    def _file(self, number): return Path(self.plan.recipe.store)/f'seed_{number}.safetensors'
 
     def heard(self, number, history, worker):
         "A training has begun (`history` is None) or has finished an epoch."
@@ -90,7 +66,7 @@ class _Runs:
             raise RuntimeError(f'Training {number} of {self.name} {state}: {outcome.error}. What was finished is kept.')
         history, self.weights[number] = outcome.value
         meta = {'model': self.name, 'seed': str(history.seed)}
-        if self.plan.store: write_weights(self._file(number), self.weights[number], meta)
+        if self.plan.recipe.store: write_weights(self._file(number), self.weights[number], meta)
         self.ledger.record(number, history, outcome.worker)
         self.done[number] = history
 
@@ -100,22 +76,16 @@ class _Runs:
         return [Retraining(i, self.done[i], read(i)) for i in sorted(self.done)]
 
 # %% ../nbs/09a_retraining.ipynb #c4d22513
-def _run_all(runs, splits, epochs, workers, client, should_stop, on_epoch):
+def _run_all(runs, splits, workers, client, should_stop, on_epoch):
     "The trainings that are missing, until all are done or one is stopped."
     def heard(number, history, worker):
         runs.heard(number, history, worker)
         if history and on_epoch: on_epoch(history)
     total = len(runs.done) + len(runs.missing)
-    with ExitStack() as stack, Progress(total, f'{runs.name}: trainings', len(runs.done)) as bar:
-        if workers > 1 and client is None and len(runs.missing) > 0:
-            splits = map_splits(splits, runs.plan.store or stack.enter_context(tempfile.TemporaryDirectory()))
-            stack.callback(Path(splits.path).unlink, missing_ok=True)
-        for outcome in run_jobs(runs.plan, runs.missing, splits, workers=workers, client=client, should_stop=should_stop,
-                                on_note=heard):
-            if outcome.value and outcome.value[0].state == 'stopped': continue   # and so will the others that run
+    with Progress(total, f'{runs.name}: trainings', len(runs.done)) as bar:
+        for outcome in run_study(runs.plan, runs.missing, splits, runs.plan.recipe.store, 'run', workers, client,
+                                 should_stop=should_stop, on_note=heard):
             runs.ended(outcome)
-            for left in runs.plan.store and Path(runs.plan.store).glob(f'run_{outcome.job}_*') or ():
-                shutil.rmtree(left, ignore_errors=True)
             bar.update()
     return runs.result()
 
@@ -141,9 +111,10 @@ def retrain(
 )->list[Retraining]:
     "Train a net from each seed; stopped, those that are done. Raises `ValueError`, or `RuntimeError` if one crashes."
     make, name, splits = get_model(make), name or model_name(make), Splits(train, valid)
-    numbers, workers = range(check_int('seeds', seeds, 1)), _number_of_workers(workers, device)
-    how = dict(epochs=check_int('epochs', epochs, 1), device=device, threads=check_int('threads', threads, 1))
-    identity = _identity(make, name, splits, point, check_int('seed', seed, 0), init, on_machine=_machines(client), **how)
-    plan = _Plan(make, init, seed, point, store and str(Path(store).resolve()), how)
-    with Ledger(store, identity) as ledger:
-        return _run_all(_Runs(ledger, plan, numbers, name), splits, epochs, workers, client, should_stop, on_epoch)
+    numbers, workers = range(check_int('seeds', seeds, 1)), number_of_workers(workers, device)
+    recipe = Recipe(make, init, check_int('epochs', epochs, 1), device, check_int('threads', threads, 1),
+                    store and str(Path(store).resolve()))
+    identity = point._asdict() | recipe.identity(splits, client) | {'model': name, 'seed': check_int('seed', seed, 0)}
+    with Ledger(store, identity) as ledger, disk_explained(store):
+        runs = _Runs(ledger, _Plan(recipe, seed, point), numbers, name)
+        return _run_all(runs, splits, workers, client, should_stop, on_epoch)

@@ -6,64 +6,40 @@
 __all__ = ['search']
 
 # %% ../nbs/09_search.ipynb #09-search-002
-import bisect, hashlib, json, math, shutil, sys, tempfile
-from contextlib import ExitStack, contextmanager
+import bisect, math, sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from .core import Progress, available_cores, check_int, derive_seed, machine
+from .core import Progress, check_int, derive_seed
 from .data import Split
-from .evaluation import check_net
 from .ledger import DONE, Ledger
-from .models import get_model, glorot_init, initialise, model_name
+from .models import get_model, glorot_init, model_name
 from .points import Box, sobol_points
 from .points import plot_sobol   # unused here; part of this room's public names
-from .steps import make_step
-from .training import History, device_of, torch_threads, train as train_net
+from .studies import Recipe, disk_explained, number_of_workers, run_study, train_one
+from .training import History
 from .trials import SearchResult, Trial
-from .workers import Splits, map_splits, run_jobs
+from .workers import Splits
 
 # %% ../nbs/09_search.ipynb #09-search-018
-def _digest(net, split):
-    "A word that differs between nets of different layers, sizes, initialisers or answers."
-    shapes, logits = [(name, *w.shape) for name, w in net.state_dict().items()], check_net(net, split)
-    text = json.dumps([str(net), shapes, logits.double().tolist()])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-def _identity(blank, make, splits, seed, init, device, threads, on_machine):
+def _identity(blank, recipe, splits, seed, client):
     "All that the trials of a search depend on, in JSON's types; raises `ValueError` if the net does not fit the images."
-    with torch_threads(threads): net, digest = (net := initialise(make, init)), _digest(net, splits.train)
-    train, valid = splits.train.fingerprint, splits.valid.fingerprint
     box = {k: list(v) for k, v in blank.box.sides.items()} | ({'log': True} if blank.box.log else {})
-    return box | dict(model=blank.model, parameters=sum(p.numel() for p in net.parameters()), net=digest,
-                      init=getattr(init, '__name__', str(init)), train=train, valid=valid, scored_on=blank.scored_on,
-                      protocol='2019' if train == valid else 'holdout', start=blank.start, epochs=blank.epochs, seed=seed,
-                      engine=make_step(net, 1.).engine, device=device_of(device)[1], threads=threads, machine=on_machine)
+    base = recipe.identity(splits, client)
+    return box | base | dict(model=blank.model, scored_on=blank.scored_on, start=blank.start, seed=seed,
+                             protocol='2019' if base['train'] == base['valid'] else 'holdout')
 
 # %% ../nbs/09_search.ipynb #09-search-022
 @dataclass(frozen=True)
 class _Plan:
     "All that a trial needs but its images; called by the workers."
-    make:object       # makes the net
-    init:object       # initialiser for `net.apply`
-    seed:int          # of the study
-    points:dict       # place → `Point`
-    store:str         # the study's folder; None: no checkpoints
-    epochs:int        # of each trial
-    device:object     # as for `train`
-    threads:int       # PyTorch's, in each process
+    recipe:Recipe
+    seed:int        # of the study
+    points:dict     # place → `Point`
 
     def __call__(self, splits, index, note, should_stop):
         own = derive_seed(self.seed, 'trial', index)
-        seen = self.store and (Path(self.store)/'study.sqlite').exists()
-        place = Path(self.store)/f'trial_{index}_{hashlib.sha256(machine().encode()).hexdigest()[:6]}' if seen else None
-        return train_net(initialise(self.make, self.init, own), splits.train, splits.valid, **self.points[index]._asdict(),
-                         epochs=self.epochs, seed=own, device=self.device, threads=self.threads, checkpoint=place,
-                         on_epoch=note, should_stop=should_stop, progress=None)
-
-def _drop_checkpoints(store, index):
-    "Remove what a finished trial left on its way."
-    for folder in store and Path(store).glob(f'trial_{index}_*') or (): shutil.rmtree(folder, ignore_errors=True)
+        return train_one(self.recipe, splits, self.points[index], own, 'trial', index, note, should_stop)[1]
 
 def _points(box, start, n, train):
     "Place → point; raises `ValueError` if the box holds batches larger than the training split."
@@ -112,17 +88,11 @@ def _note(result):
 
 def _run_trials(study, plan, splits, workers, client, should_stop):
     "The trials that are missing, until all are done or one is stopped."
-    blank, several = study.blank, workers > 1 and client is None and len(study.missing) > 0
-    with ExitStack() as stack, Progress(blank.n, f'{blank.model}: search', len(study.trials)) as bar:
-        if several:
-            folder = plan.store or stack.enter_context(tempfile.TemporaryDirectory())
-            splits = map_splits(splits, folder)
-            stack.callback(Path(splits.path).unlink, missing_ok=True)
-        for outcome in run_jobs(plan, study.missing, splits, workers=workers, client=client, should_stop=should_stop,
-                                on_note=study.heard):
-            if outcome.value and outcome.value.state == 'stopped': continue   # and so will the others that run
+    blank = study.blank
+    with Progress(blank.n, f'{blank.model}: search', len(study.trials)) as bar:
+        for outcome in run_study(plan, study.missing, splits, plan.recipe.store, 'trial', workers, client,
+                                 should_stop=should_stop, on_note=study.heard):
             study.ended(outcome)
-            _drop_checkpoints(plan.store, outcome.job)
             bar.update(note=_note(study.result))
     return study.result
 
@@ -152,31 +122,11 @@ def search(
     make, name, box, splits = get_model(make), name or model_name(make), box or Box(), Splits(train, valid)
     points, seed, threads = _points(box, start, n, train), check_int('seed', seed, 0), check_int('threads', threads, 1)
     blank = SearchResult(name, box, start, n, check_int('epochs', epochs, 1), valid.name, [])
-    workers = _number_of_workers(workers, device)
-    identity = _identity(blank, make, splits, seed, init, device, threads, _machines(client))
-    plan = _Plan(make, init, seed, points, store and str(Path(store).resolve()), epochs, device, threads)
-    with Ledger(store, identity) as ledger, _kept(store):
-        return _run_trials(_Study(ledger, blank, points, on_trial, on_epoch), plan, splits, workers, client, should_stop)
-
-# %% ../nbs/09_search.ipynb #09-search-028
-@contextmanager
-def _kept(store):
-    "Say with an error of the disk that what is finished is safe, and how to go on."
-    try: yield
-    except OSError as e:
-        if not store or not e.strerror: raise
-        what = f'{e.strerror}: {e.filename}' if e.filename else e.strerror
-        raise OSError(e.errno, f'{what}. What is finished in {store} is safe: make room there, or free it, and run the '
-                      'same call again') from e
-
-def _number_of_workers(workers, device):
-    "How many processes train side by side."
-    if workers is not None: return check_int('workers', workers, 1)
-    return available_cores() if device_of(device)[0].type == 'cpu' else 1
-
-def _machines(client):
-    "The kind of machine that trains; on a cluster, the kinds."
-    return machine() if client is None else ' + '.join(sorted(set(client.run(machine).values()) or {machine()}))
+    workers = number_of_workers(workers, device)
+    recipe = Recipe(make, init, epochs, device, threads, store and str(Path(store).resolve()))
+    with Ledger(store, _identity(blank, recipe, splits, seed, client)) as ledger, disk_explained(store):
+        study = _Study(ledger, blank, points, on_trial, on_epoch)
+        return _run_trials(study, _Plan(recipe, seed, points), splits, workers, client, should_stop)
 
 # %% ../nbs/09_search.ipynb #09-search-083
 class _CallableRoom(ModuleType):
