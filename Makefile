@@ -45,8 +45,9 @@ lab: $(VENV)/installed-dev ## open the notebooks in JupyterLab, on this machine 
 experiments: $(VENV)/installed-dev ## run the experiments behind the tutorials again (hours)
 	$(BIN)/python tools/experiments.py $(ARGS)
 
-bench: $(VENV)/installed-dev ## measure speed beside other libraries (pip install '.[bench]'; an idle machine)
-	$(BIN)/python benchmarks/speed.py $(ARGS)
+bench: $(VENV)/installed-dev ## measure ledger, search and the coverage of intervals (an hour, on an idle machine)
+	$(BIN)/python benchmarks/studies.py $(ARGS)
+	$(BIN)/python benchmarks/coverage.py
 
 clean: ## remove .venv and all that was built; runs/ stays
 	rm -rf $(VENV) build dist *.egg-info _proc _docs nbs/nbdev.yml
