@@ -27,7 +27,9 @@ _rooms = {room: names.split() for room, names in {
                   'CrossedDifference prob_better expected_best calibration Calibration agreement simulate_errors',
     'comparison': 'compare Comparison',
     'report': 'write_report verdict',
-    'controls': 'TrainPanel chime make_sound',
+    'sound': 'chime make_sound',
+    'controls': 'ComparePanel',
+    'pad': 'DigitPad',
     'cli': '',
 }.items()}
 _room_of = {name: room for room, names in _rooms.items() for name in names}
