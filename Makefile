@@ -6,10 +6,10 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 CONFIG := setup.py settings.ini constraints.txt
 
-.PHONY: help compare test notebooks readme lab experiments clean
+.PHONY: help compare test soak notebooks readme stubs docs docs-serve lab experiments clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 compare: $(VENV)/installed ## compare the two models; options of the command: make compare ARGS="--seed 1"
 	$(BIN)/mnist_cmp $(ARGS)
@@ -17,13 +17,27 @@ compare: $(VENV)/installed ## compare the two models; options of the command: ma
 test: $(VENV)/installed-dev ## run everything that CI runs
 	$(BIN)/python tools/check.py
 
+soak: $(VENV)/installed-dev ## kill a search 100 times and fill its disk (ten minutes); other numbers: make soak ARGS="--kills 500 --seed 1"
+	$(BIN)/python tools/soak.py $(ARGS)
+
 notebooks: $(VENV)/installed-dev ## export the modules, then refresh all outputs, or those of ARGS=nbs/01_data.ipynb
 	$(BIN)/nbdev_export
 	$(BIN)/python tools/execute.py $(ARGS)
 	$(BIN)/nbdev_clean
+	$(BIN)/python tools/stubs.py
 
 readme: $(VENV)/installed-dev ## make README.md from nbs/index.ipynb
 	$(BIN)/python tools/readme.py
+
+stubs: $(VENV)/installed-dev ## make mnist_cmp/__init__.pyi, the types of the public names
+	$(BIN)/python tools/stubs.py
+
+docs: $(VENV)/installed-dev ## build the site in _docs, with Quarto where it is installed, else with Sphinx
+	$(BIN)/python tools/site/build.py $(ARGS)
+	$(BIN)/python tools/site/links.py
+
+docs-serve: docs ## build the site and show it at http://127.0.0.1:8000
+	$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory _docs
 
 lab: $(VENV)/installed-dev ## open the notebooks in JupyterLab, on this machine only and with a token
 	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=nbs $(ARGS)

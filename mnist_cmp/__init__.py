@@ -22,11 +22,16 @@ _rooms = {room: names.split() for room, names in {
     'points': 'Box Point sobol_points plot_sobol',
     'ledger': 'Ledger LedgerError',
     'workers': '',
-    'search': 'Trial SearchResult search',  # the room `search` can be called, too
+    'trials': 'Trial SearchResult',
+    'search': 'search',  # the room `search` can be called, too
+    'retraining': 'Retraining retrain',
     'statistics': 'wilson_interval error_interval mcnemar_exact bonett_price_interval paired_t crossed_difference '
                   'CrossedDifference prob_better expected_best calibration Calibration agreement simulate_errors',
+    'costs': 'Cost latency measure_cost',
     'comparison': 'compare Comparison',
-    'report': 'write_report verdict',
+    'findings': 'Difference',
+    'figures': '',
+    'report': 'write_report verdict summary report_schema',
     'sound': 'chime make_sound',
     'controls': 'ComparePanel',
     'pad': 'DigitPad',

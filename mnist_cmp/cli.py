@@ -62,12 +62,14 @@ def _add_numbers(add):
     "The options that are whole numbers."
     for name, low, default, text in (
             ('points', 1, 20, 'trials for each model, at least 1 (default: %(default)s)'),
+            ('seeds', 1, 10, 'trainings of each model with its best settings, at least 1 (default: %(default)s); '
+             'below 5 little can be said'),
             ('start', 0, None, 'place of the first trial in the Sobol sequence, at least 0 '
              '(default: 1030; protocol 2019 takes 2030 for cnn)'),
             ('search_epochs', 1, None, 'epochs of each trial, at least 1 (default: 10 for digits, else 3)'),
-            ('epochs', 1, None, 'epochs of the final training, at least 1 (default: 20 for digits, else 10)'),
+            ('epochs', 1, None, 'epochs of each training, at least 1 (default: 20 for digits, else 10)'),
             ('seed', 0, 0, 'seed of everything that is drawn, at least 0 (default: %(default)s)'),
-            ('workers', 1, available_cores(), 'trainings side by side in a search, at least 1 '
+            ('workers', 1, available_cores(), 'trainings side by side, at least 1 '
              '(default: the number of cores); does not change the result'),
             ('threads', 1, 1, "PyTorch's threads in each training, at least 1 (default: %(default)s); "
              'another number gives other last digits')):
@@ -75,7 +77,7 @@ def _add_numbers(add):
 
 # %% ../nbs/14_cli.ipynb #14-cli-012
 _WHAT = ('Which model is better on this data, at equal size and equal tuning effort? Searches learning rate and batch '
-         'size for each model, trains each at its best point, tests it once, and writes a report.')
+         'size for each model, trains it at its best point from several seeds, tests each net once, and writes a report.')
 _THEN = ('Stopped runs go on: give the same options and the same --out. '
          'Exit codes: 0 done, 1 failure, 2 wrong usage, 130 Ctrl-C.')
 
@@ -112,11 +114,15 @@ def _say_trial(trial, result):
     print(f'{result.model}: trial {len(result.trials)}/{result.n}, learning rate {rate:.5f}, batch size {size}: '
           f'{score} ({trial.history.seconds:.1f} s)', flush=True)
 
+def _say_run(name, run):
+    "A line for a training and its test."
+    print(f'{name}: seed {run.number}, {run.test.errors[1]:,} test images wrong ({run.history.seconds:.1f} s)', flush=True)
+
 def _head(args, data, out):
     "What is going to happen."
     trial, final = args.search_epochs or data.search_epochs, args.epochs or data.epochs
     print(f'{data!r}\nmodels: {", ".join(args.models)}; protocol {args.protocol}; {args.points} points x '
-          f'{trial} epochs, then {final} epochs; run folder: {out}', flush=True)
+          f'{trial} epochs, then {args.seeds} seeds x {final} epochs; run folder: {out}', flush=True)
 
 # %% ../nbs/14_cli.ipynb #14-cli-021
 def run(
@@ -134,10 +140,11 @@ def run(
     if args.quiet: os.environ['MNIST_CMP_QUIET'] = '1'
     data = load_data(args.dataset, root=args.data_dir)
     if not args.quiet: _head(args, data, out)
-    numbers = 'points start search_epochs epochs seed protocol workers threads'.split()
+    numbers = 'points seeds start search_epochs epochs seed protocol workers threads'.split()
+    said = {} if args.quiet or sys.stderr.isatty() else {'on_trial': _say_trial, 'on_run': _say_run}
     with ExitStack() as stack:
         found = compare(args.models, data, box=_box(args), store=out, **{k: getattr(args, k) for k in numbers},
-                        client=_client(args, stack), on_trial=None if args.quiet or sys.stderr.isatty() else _say_trial)
+                        client=_client(args, stack), **said)
     page = write_report(found, out)
     print(f'\n{summary(found)}\n\n{verdict(found)}\n\nReport: {page}')
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 import numpy as np
 import sobol_seq
+from fastcore.basics import patch
 from .core import check_float, check_int, model_color, plot_style
 
 # %% ../nbs/06a_points.ipynb #06a-points-005
@@ -60,18 +61,21 @@ class Box:
         "Is this side's scale logarithmic?"
         return self.log and name in ('learning_rate', 'weight_decay')
 
-    def point(self,
-        *place:float,   # where along each side, in [0, 1]
-    )->Point:
-        "A point of the box. The batch size is rounded up, as in 2019."
-        return Point(**{name: self._at(name, ends, u) for (name, ends), u in zip(self.sides.items(), place, strict=True)})
+# %% ../nbs/06a_points.ipynb #06a-points-box-point
+@patch
+def point(self:Box,
+    *place:float,   # where along each side, in [0, 1]
+)->Point:
+    "A point of the box. The batch size is rounded up, as in 2019."
+    return Point(**{name: self._at(name, ends, u) for (name, ends), u in zip(self.sides.items(), place, strict=True)})
 
-    def _at(self, name, ends, u):
-        "The setting at `u` along a side."
-        low, high = ends
-        if self.is_log(name): return float(min(high, low * (high/low)**u))
-        value = u*(high - low) + low
-        return math.ceil(value) if name == 'batch_size' else float(value)
+@patch
+def _at(self:Box, name, ends, u):
+    "The setting at `u` along a side."
+    low, high = ends
+    if self.is_log(name): return float(min(high, low * (high/low)**u))
+    value = u*(high - low) + low
+    return math.ceil(value) if name == 'batch_size' else float(value)
 
 # %% ../nbs/06a_points.ipynb #06a-points-011
 _lock = threading.Lock()

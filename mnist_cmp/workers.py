@@ -102,8 +102,9 @@ def _serve():
             while True: jobs.put(pickle.load(sys.stdin.buffer))
         finally: os._exit(0)   # the coordinator is gone
     def send(kind, value=None):
-        out.write(cloudpickle.dumps((kind, value)))
-        out.flush()
+        message = cloudpickle.dumps((kind, value))
+        try: out.write(message); out.flush()
+        except OSError: os._exit(0)
     threading.Thread(target=listen, daemon=True).start()
     try: work, shared = cloudpickle.loads(jobs.get())
     except BaseException: return send('unfit', traceback.format_exc())
@@ -214,17 +215,22 @@ def _set_allowed_failures(number, dask_scheduler):
 class _Cluster:
     "Our jobs on a Dask cluster; what is heard of them is put into `inbox`."
     def __init__(self, client, work, shared):
-        self.client,self.work,self.inbox,self.topic,self.futures = client,work,queue.SimpleQueue(),f'mnist_cmp-{uuid4()}',{}
-        client.wait_for_workers(1)
-        self.data = client.scatter(shared, broadcast=True, hash=False)
+        self.client,self.work,self.shared,self.inbox = client,work,shared,queue.SimpleQueue()
+        self.topic,self.futures = f'mnist_cmp-{uuid4()}',{}
+        self._scatter()
         client.subscribe_topic(self.topic, lambda event: self.inbox.put(('note', cloudpickle.loads(event[1]))))
         self.failures = client.run_on_scheduler(_set_allowed_failures, 1000)
+
+    def _scatter(self):
+        self.client.wait_for_workers(1)
+        self.data = self.client.scatter(self.shared, broadcast=True, hash=False)
 
     def room(self):
         "How many more jobs can be taken."
         return max(1, len(self.client.nthreads())) - len(self.futures)
 
     def give(self, job):
+        if self.data.status != 'finished': self._scatter()   # the only worker that had it died
         future = self.client.submit(_dask_job, self.work, self.data, job, self.topic, pure=False)
         self.futures[job] = future
         future.add_done_callback(lambda f: self.inbox.put(('end', (job, f))))
@@ -241,6 +247,7 @@ class _Cluster:
 def _result(future):
     "State, value and worker of a future that has ended, in whatever way."
     if future.status == 'finished': return future.result()
+    if future.status == 'cancelled': return 'lost', None, ''
     return 'died', f'the cluster lost it ({future.status})', ''
 
 def _run_on_dask(work, jobs, shared, client, should_stop, on_note):
@@ -265,7 +272,8 @@ def _run_on_dask(work, jobs, shared, client, should_stop, on_note):
             elif rest[0] is not cluster.futures[job]: continue
             else: state, value, worker = _result(rest[0])
             cluster.drop(job)
-            if outcome := jobs.ended(job, state, value, worker): yield outcome
+            if state == 'lost': jobs.waiting.appendleft(job)   # with the data, through no fault of its own
+            elif outcome := jobs.ended(job, state, value, worker): yield outcome
     finally: cluster.end()
 
 # %% ../nbs/08_workers.ipynb #08-workers-025

@@ -21,6 +21,19 @@ EVERY_NAME = """from mnist_cmp import *
 import mnist_cmp, pathlib
 for name in [*mnist_cmp.__all__, *mnist_cmp._rooms]: getattr(mnist_cmp, name)
 assert (pathlib.Path(mnist_cmp.__file__).parent/'py.typed').exists(), 'py.typed is missing'"""
+TYPED = """from typing import assert_type
+import mnist_cmp as mc
+found = mc.compare(['mlp', lambda: mc.MLP(8, 8)], 'digits', points=4, store='runs/x')
+assert_type(found, mc.Comparison)
+assert_type(found.best.history.last.train_accuracy, float)
+assert_type(found['mlp'].search.best.point.batch_size, int)
+assert_type(mc.verdict(found), str)
+data = mc.Data.from_arrays([[0]], [0], [[0]], [0])
+assert_type(mc.train(mc.initialise('mlp'), data.train, data.valid, learning_rate=.1, batch_size=8, epochs=1), mc.History)
+assert_type(mc.search('cnn', data.train, data.test, epochs=3, workers=None).best.accuracy, float)
+mc.compare(points='four')   # type: ignore[arg-type]
+mc.compare(pionts=4)   # type: ignore[call-arg]
+mc.comapre()   # type: ignore[attr-defined]"""
 BARE = """import sys, mnist_cmp, importlib.util
 assert mnist_cmp.__file__.startswith(sys.prefix), f'{mnist_cmp.__file__} is not the installed package'
 assert not importlib.util.find_spec('nbdev'), 'nbdev was installed with the package'"""
@@ -122,10 +135,20 @@ def sidebar_is_complete():
     assert not missing, f'_quarto.yml: the sidebar lacks {", ".join(missing)}'
 
 
-def site_is_processed(copy):
-    "nbdev's part of the site, which Quarto renders: it runs each cell that imports something."
-    run(sys.executable, '-c', "from nbdev.serve import proc_nbs; proc_nbs('nbs', force=True, n_workers=2)", cwd=copy)
-    assert (copy/'_proc'/'index.ipynb').exists(), 'no page was made'
+def site_builds(copy):
+    "The site as Sphinx renders it, without a warning, without a dead link, with every page of the sidebar."
+    run(sys.executable, 'tools/site/build.py', '--sphinx', cwd=copy)
+    run(sys.executable, 'tools/site/links.py', cwd=copy)
+
+
+def types_check():
+    "The stub is that of the package, and a type checker takes right uses of it and refuses wrong ones."
+    run(sys.executable, 'tools/stubs.py', '--check')
+    with tempfile.TemporaryDirectory() as folder:
+        uses = Path(folder)/'uses.py'
+        uses.write_text(TYPED)
+        run(sys.executable, '-m', 'mypy', '--follow-imports=skip', '--warn-unused-ignores', '--cache-dir', folder,
+            ROOT/'mnist_cmp'/'__init__.pyi', uses)
 
 
 def import_is_light():
@@ -160,6 +183,10 @@ def notebook_passes(path):
     assert 'Success.' in out, f'nbdev_test did not run it:\n{out}'
 
 
+def search_survives():
+    if sys.platform == 'linux': print('    ' + run(sys.executable, 'tools/soak.py', '--kills', 4).strip().replace('\n', '\n    '))
+
+
 def check(name, function, *args):
     "Run one check, print its line, and return whether it passed."
     start, problem = time.perf_counter(), None
@@ -179,11 +206,13 @@ def main():
                   check('notebooks small, without errors and widgets', notebooks_small),
                   check('rooms import only rooms above', rooms_in_order),
                   check('sidebar has every notebook', sidebar_is_complete),
-                  check('notebooks become pages', site_is_processed, copy),
+                  check('site builds without a warning or a dead link', site_builds, copy),
                   check('README is index.ipynb', run, sys.executable, 'tools/readme.py', '--check'),
+                  check('types of the public names', types_check),
                   check('import mnist_cmp in under 0.3 s', import_is_light),
                   check('every public name resolves', run, sys.executable, '-c', EVERY_NAME)]
         jobs = [('package builds and installs in a bare environment', package_installs, copy)]
+        jobs += [('a search survives kills, Ctrl-C and a full disk', search_survives)]
         jobs += [(f'nbdev_test {path.relative_to(ROOT)}', notebook_passes, path) for path in reversed(notebooks())]
         with ThreadPoolExecutor(2) as pool: passed += pool.map(lambda job: check(*job), jobs)
     has_slow = [path for path in notebooks() if any(flagged(source, 'slow') for _, source in code_cells(path))]

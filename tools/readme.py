@@ -1,14 +1,15 @@
-"""Make README.md from nbs/index.ipynb, without Quarto: `python tools/readme.py`.
+"""Make README.md from nbs/index.ipynb, without Quarto, and nbs/llms.txt from the sidebar: `python tools/readme.py`.
 
-With `--check` nothing is written: the exit code is 1 if README.md or one of its figures is not what the notebook gives.
+With `--check` nothing is written: the exit code is 1 if README.md, one of its figures or llms.txt would change.
 Figures go to nbs/images/index_1.png and so on. A cell's `#| hide`, `#| echo: false`, `#| output: false` and
 `#| fig-alt: …` mean here what they mean on the site.
 """
 import base64, posixpath, re, sys
+from configparser import ConfigParser
 from html.parser import HTMLParser
 from pathlib import Path
 
-import nbformat
+import nbformat, yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTE = '<!-- Made by tools/readme.py from nbs/index.ipynb: change it there. -->'
@@ -84,14 +85,41 @@ def render(nb):
     return markdown, figures
 
 
+def page(path):
+    "A page's `(title, summary)`: its first heading and the quote below it."
+    text = (ROOT/'nbs'/path).read_text(encoding='utf-8')
+    if path.endswith('.ipynb'):
+        text = next(c.source for c in nbformat.reads(text, as_version=4).cells if c.cell_type == 'markdown')
+    title, quote = re.search(r'^# (.+)', text, re.M), re.search(r'^> (.+)', text, re.M)
+    return title[1], quote[1] if quote and path.endswith('.ipynb') else ''
+
+
+def llms():
+    "The site's table of contents in Markdown (https://llmstxt.org), in the order of the sidebar."
+    config = ConfigParser()
+    config.read(ROOT/'settings.ini', encoding='utf-8')
+    cfg = config['DEFAULT']
+    sidebar = yaml.safe_load((ROOT/'_quarto.yml').read_text(encoding='utf-8'))['website']['sidebar']['contents']
+    lines = [f"# {cfg['title']}", '', f"> {cfg['description']}", '',
+             'A Python package, made of notebooks with nbdev. `import mnist_cmp` gives every public name; '
+             '`mnist_cmp --help` lists the options of the command.']
+    for section in (entry for entry in sidebar if 'section' in entry):
+        lines += ['', f"## {section['section']}", '']
+        for path in section['contents']:
+            name, (title, summary) = posixpath.splitext(path)[0], page(path)
+            url = f"{cfg['doc_host']}{cfg['doc_baseurl']}/" + re.sub(r'(^|/)[0-9]+[a-z]?_', r'\1', name) + '.html'
+            lines.append(f'- [{title}]({url})' + f': {summary}'*bool(summary))
+    return '\n'.join(lines) + '\n'
+
+
 def main(check):
     markdown, figures = render(nbformat.read(ROOT/'nbs'/'index.ipynb', as_version=4))
-    wanted = {'README.md': markdown.encode(), **figures}
-    there = ['README.md', *(path.relative_to(ROOT).as_posix() for path in ROOT.glob('nbs/images/index_*.png'))]
+    wanted = {'README.md': markdown.encode(), 'nbs/llms.txt': llms().encode(), **figures}
+    there = ['README.md', 'nbs/llms.txt', *(path.relative_to(ROOT).as_posix() for path in ROOT.glob('nbs/images/index_*.png'))]
     found = {name: (ROOT/name).read_bytes() for name in there if (ROOT/name).exists()}
     if check:
         differ = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
-        if differ: sys.exit(f'{", ".join(differ)}: not what nbs/index.ipynb gives; run `make readme`')
+        if differ: sys.exit(f'{", ".join(differ)}: not what nbs/index.ipynb and _quarto.yml give; run `make readme`')
         return
     for name in found.keys() - wanted: (ROOT/name).unlink()
     for name, content in wanted.items():
