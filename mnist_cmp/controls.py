@@ -65,7 +65,7 @@ def _serve(folder):
     "The run's process: compare, until the pipe says otherwise; gives the exit code."
     stop = threading.Event()
     def listen():
-        sys.stdin.buffer.read(1)   # a byte, or nothing when the kernel is gone
+        os.read(0, 1)   # returns when the panel closes the pipe, or the kernel is gone
         stop.set()
     threading.Thread(target=listen, daemon=True).start()
     try: _compare_in(folder, stop.is_set)
@@ -272,6 +272,7 @@ def _sentence(state, workers):
     if state.state == 'failed': return state.error
     if state.state == 'finished': return 'Finished.'
     if state.state != 'running': return f'{state.state.capitalize()} at {share:.0%}; what is finished is kept. Resume goes on.'
+    if share == 1: return 'Running: all epochs are done; costs are measured and the report is written.'
     left = state.seconds_left(workers)
     return f'Running: {share:.0%} of {total:,} epochs' + ('' if left is None else f', about {format_seconds(left)} left') + '.'
 
@@ -302,14 +303,16 @@ class ComparePanel:
         data_dir=None,        # folder that holds MNIST/raw and so on; None: as `load_data`
         download:bool=True,   # fetch files that are missing?
         workers:int=None,     # trainings side by side, ≥ 1; None: as many as there are cores
+        on_finish=None,       # called with the `RunState` of each finished run that is shown
     ):
+        self.on_finish, self.state = on_finish, None
         self.runs, self.workers = Path(runs), check_int('workers', available_cores() if workers is None else workers, 1)
         self.data_dir, self.download, self.models = data_dir and str(data_dir), download, [*model_names(), *models]
         self.folder = _newest(self.runs) if folder is None else Path(folder)
-        self._child,self._thread,self._shown,self._lock = None,None,None,threading.RLock()
+        self._child,self._thread,self._shown,self._wake = None,None,None,threading.Event()
         self._make_fields()
         self._make_result()
-        if folder is None and self.folder is None: self._enable('new')
+        if self.folder is None: self._enable('new')
         else: self._open()
 
     def __repr__(self): return 'ComparePanel: its widgets need a running notebook'
@@ -403,18 +406,24 @@ def _enable(self:ComparePanel, state):
     for name, button in self.buttons.items(): button.disabled = not allowed[name]
 
 @patch
-def _show(self:ComparePanel, state):
-    "Show how a run stands."
+def _tell(self:ComparePanel, state):
+    "Show how a run stands, in a line and by the buttons."
     self.state = state
     self.progress.layout.display = None
     self.progress.value = sum(map(state.done, state.names))/(len(state.names)*state.each)
     self._say(_sentence(state, self.workers), bad=state.state == 'failed')
     self._enable(state.state)
+
+@patch
+def _show(self:ComparePanel, state):
+    "Show all of a run, its pictures if there is something new in them."
+    self._tell(state)
     seen = state.state, [(i, len(h.epochs), h.state) for d in (state.trials, state.trainings) for m in d.values() for i, h in m.items()]
     if seen == self._shown: return
     self._shown, self.table.value, self.pictures.value = seen, _table(state), _pictures(state)
     self.words.value = ''.join(f'<p style="margin: 4px 0">{html.escape(line)}</p>' for line in state.verdict.splitlines())
     self.link.show(state.folder/'report.html' if state.state == 'finished' else None)
+    if state.state == 'finished' and self.on_finish: self.on_finish(state)
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-030
 @patch
@@ -428,6 +437,7 @@ def _open(self:ComparePanel):
 @patch
 def _watch(self:ComparePanel, rings=False):
     "Show the run until it has ended, in a thread."
+    self._wake.clear()
     self._thread = threading.Thread(target=self._follow, args=[self._child, rings], daemon=True)
     self._thread.start()
 
@@ -436,12 +446,12 @@ def _follow(self:ComparePanel, child, rings):
     "What the thread does."
     start = time.monotonic()
     while child.runs() if child else _is_taken(self.folder):
-        with self._lock: self._show(RunState.read(self.folder, running=True))
-        time.sleep(.4)
+        self._show(RunState.read(self.folder, running=True))
+        self._wake.wait(.4) and time.sleep(.05)
     if child and child.process.returncode not in (0, 1, _STOPPED) and read_json(self.folder/_FILE)['state'] == 'running':
         _note(self.folder, state='failed', error=f"The run's process ended with exit code {child.process.returncode}. "
                                                 f'What is finished is kept: Resume goes on. Its last words are in {self.folder}/panel.log.')
-    with self._lock: self._show(RunState.read(self.folder, running=False))
+    self._show(RunState.read(self.folder, running=False))
     if rings and self.state.state in ('finished', 'failed'): chime(time.monotonic() - start, self.state.state == 'failed')
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-031
@@ -470,11 +480,15 @@ def stop(self:ComparePanel,
     state:str='stopped',   # what the run's file says then; 'paused' keeps the fields locked
 ):
     "End the run's process, within a second, as the Stop button does; what is finished is kept."
-    if self._child is None or not self._child.runs(): return _note(self.folder, state=state) or self._open()
-    if state not in ('stopped', 'paused'): check_choice('state', state, ('stopped', 'paused'))
+    check_choice('state', state, ('stopped', 'paused'))
+    if self._child is None or not self._child.runs():   # it is another kernel's, or it has ended
+        if _is_taken(self.folder): raise ValueError(f'{self.folder} belongs to another notebook: stop it there.')
+        if self.state.state == 'paused': _note(self.folder, state=state)
+        return self._open()
     _note(self.folder, state=state)
+    self._wake.set()
     self._child.stop()
-    self.wait()
+    self._tell(RunState.read(self.folder, running=False))   # the thread has the pictures to draw
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-032
 @patch

@@ -303,7 +303,7 @@ def pad(lab, shots=None):
     assert max(abs(a - b) for a, b in zip(kernel, seen)) <= 2, 'the page shows another input than the kernel has'
     left, right_side = (sum(v for i, v in enumerate(kernel) if (i // 28 < 10) and (i % 28 < 14) == side) for side in (True, False))
     assert kernel[14*28:].count(0) > 200 and left and right_side, 'the input is not a seven'
-    assert best >= len(DIGITS) - 1 if len(DIGITS) == 5 else best >= math.ceil(.8*len(DIGITS)), f'the better model is right on {best} of {len(DIGITS)}'
+    assert best >= .8*len(DIGITS), f'the better model is right on {best} of {len(DIGITS)}'
     # buttons and keys
     page.get_by_role('button', name='Undo').click()
     page.wait_for_function('() => document.querySelector(".mnist-cmp-pad .said").textContent === ""')
@@ -331,6 +331,101 @@ def pad(lab, shots=None):
     page.context.close()
 
 
+PANEL = """from mnist_cmp import ComparePanel
+panel = ComparePanel(runs='runs_check')
+if panel.folder is None:
+    panel.set(models=['mlp', 'deep_mlp'], points=4, search_epochs=2, epochs=6, seeds=3, learning_rate=[.05, .2])
+panel"""
+SAME = """from mnist_cmp import Comparison, compare
+def numbers(comparison):
+    each = lambda h: [(e.train_loss, e.valid_loss, e.valid_accuracy) for e in h.epochs]
+    return [(c.name, [each(t.history) for t in c.search.trials], [(each(r.history), r.test.wrong) for r in c.runs]) for c in comparison.contestants]
+plain = compare(['mlp', 'deep_mlp'], 'digits', box={'learning_rate': (.05, .2)}, points=4, search_epochs=2, epochs=6, seeds=3, workers=1)
+print(numbers(plain) == numbers(Comparison.load(panel.folder)))"""
+OUTPUT = '.jp-OutputArea-output:has(.widget-button)'
+
+
+def restart(page, lab):
+    "A new kernel, and the first cell again."
+    page.evaluate('jupyterapp.shell.currentWidget.sessionContext.restartKernel()')
+    lab.ready(page)
+    run_cell(page, 0)
+    page.wait_for_selector(OUTPUT)
+
+
+def panel(lab, shots=None):
+    "Run, watch, compute meanwhile, Stop, Resume; a restarted kernel goes on; the end equals the call from Python."
+    lab.write('panel_check.ipynb', PANEL, 'print(6*7)', SAME)
+    page = lab.open('panel_check.ipynb')
+    run_cell(page, 0)
+    button = lambda name: page.locator(OUTPUT).get_by_role('button', name=name, exact=True)
+    status = page.locator(f'{OUTPUT} [role=status]')
+    says = lambda text, timeout=300: status.get_by_text(re.compile(text)).first.wait_for(timeout=timeout*1000)
+    button('Run').click()
+    page.wait_for_selector(f'{OUTPUT} svg')
+    says('[1-9]%')
+    first = page.locator(OUTPUT).screenshot()
+    assert run_cell(page, 1) == '42\n', 'a cell gave no answer while the panel trained'
+    before = status.inner_text()
+    page.wait_for_function('before => document.querySelector(".jp-OutputArea-output [role=status]").textContent !== before', arg=before)
+    assert 'Running' in before and page.locator(OUTPUT).screenshot() != first, 'nothing moved while it trained'
+    start = time.perf_counter()
+    button('Stop').click()
+    says('^Stopped')
+    stopped = time.perf_counter() - start
+    print(f'    stopped in {stopped:.2f} s', flush=True)
+    assert stopped < 1, f'Stop took {stopped:.2f} s'
+    button('Resume').click()
+    says('^Running')
+    restart(page, lab)   # in the middle: the run's process ends with its kernel
+    says('^Stopped')
+    button('Resume').click()
+    says('^Finished')
+    assert run_cell(page, 2, timeout=600) == 'True\n', 'the panel and Python differ'
+    report, = (lab.nbs/'runs_check').glob('*/report.json')
+    written = report.stat().st_mtime_ns
+    restart(page, lab)
+    says('^Finished')
+    assert report.stat().st_mtime_ns == written and page.locator(f'{OUTPUT} svg').count() == 2
+    with page.context.expect_page() as tab: button('Open the report').click()
+    tab.value.wait_for_selector('h1')
+    if shots:
+        for width in WIDTHS:
+            tab.value.set_viewport_size({'width': width, 'height': 900})
+            for dark in (False, True):
+                tab.value.emulate_media(color_scheme=THEMES[dark])
+                tab.value.screenshot(path=shots/f'report_{THEMES[dark]}_{width}.png')
+        for dark in (False, True):
+            other = lab.open('panel_check.ipynb', dark=dark)
+            run_cell(other, 0)
+            for width in WIDTHS:
+                other.set_viewport_size({'width': width, 'height': 1300})
+                time.sleep(2)
+                other.locator(OUTPUT).screenshot(path=shots/f'panel_{THEMES[dark]}_{width}.png')
+            other.context.close()
+    page.context.close()
+
+
+def app(lab, shots=None):
+    "Voilà serves the app behind a token; the page asks for nothing elsewhere, and its panel and pad work."
+    run = next(iter((lab.nbs/'runs_check').glob('*/report.json')), None)
+    if run: shutil.copytree(run.parent, lab.nbs/'runs'/run.parent.name, dirs_exist_ok=True)
+    command = [BIN/'voila', 'app.ipynb', '--no-browser', '--template=offline', '--Voila.ip=127.0.0.1', '--port={port}', '--token={token}']
+    with server(command, lab.folder, lab.folder/'voila.log', JUPYTER_PATH='share') as (address, token):
+        page = lab.browser.page()
+        refused = page.goto(address)
+        assert 'ComparePanel' not in page.content() and page.locator('button:has-text("Run")').count() == 0, refused.status
+        page.goto(f'{address}/?token={token}')
+        page.get_by_role('button', name='Run', exact=True).wait_for(timeout=300_000)
+        if run:
+            page.get_by_text(re.compile('^Finished')).first.wait_for()
+            draw(page, DIGITS[1])
+            assert 'mlp: ' in settled(page, '.mnist-cmp-pad .said')
+        assert not page.elsewhere, f'the page asks for {page.elsewhere}'
+        if shots: page.screenshot(path=shots/'app.png', full_page=True)
+        page.context.close()
+
+
 def check(name, function, *args):
     "Run one check, print its line, and return whether it passed."
     start, problem = time.perf_counter(), None
@@ -346,10 +441,10 @@ def main():
     parser.add_argument('checks', nargs='*', help='chime, pad, panel, app, notebooks, or notebooks by path (default: all)')
     parser.add_argument('--screenshots', type=Path, metavar='FOLDER', help='keep pictures in FOLDER')
     args = parser.parse_args()
-    wanted = args.checks or ['chime', 'pad', 'notebooks']
+    wanted = args.checks or ['chime', 'pad', 'panel', 'app', 'notebooks']
     if args.screenshots: args.screenshots.mkdir(parents=True, exist_ok=True)
     paths = [p for p in notebooks() if re.match(r'\d|tutorials', p.relative_to(ROOT/'nbs').as_posix())]
-    jobs = {'chime': [('chime', chime)], 'pad': [('pad', pad, args.screenshots)],
+    jobs = {'chime': [('chime', chime)], **{f.__name__: [(f.__name__, f, args.screenshots)] for f in (pad, panel, app)},
             'notebooks': [(f'Run All in {p.relative_to(ROOT)}', notebook, p) for p in paths]}
     with ExitStack() as stack:
         try: lab = Lab(stack)
