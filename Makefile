@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 CONFIG := setup.py settings.ini constraints.txt
 
-.PHONY: help compare test soak notebooks readme stubs docs docs-serve lab experiments bench clean
+.PHONY: help compare test test-browser soak notebooks readme stubs docs docs-serve lab app experiments bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ compare: $(VENV)/installed ## compare three models on the digits; options of the
 
 test: $(VENV)/installed-dev ## run everything that CI runs
 	$(BIN)/python tools/check.py
+
+test-browser: $(VENV)/installed-dev ## run the notebooks, panel, pad, chime and app in a real browser; some: ARGS="chime pad"
+	$(BIN)/python tools/browser.py $(ARGS)
 
 soak: $(VENV)/installed-dev ## kill a search 100 times and fill its disk (ten minutes); other numbers: make soak ARGS="--kills 500 --seed 1"
 	$(BIN)/python tools/soak.py $(ARGS)
@@ -41,6 +44,9 @@ docs-serve: docs ## build the site and show it at http://127.0.0.1:8000
 
 lab: $(VENV)/installed-dev ## open the notebooks in JupyterLab, on this machine only and with a token
 	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=nbs $(ARGS)
+
+app: $(VENV)/installed-dev ## serve panel and pad as an app, on this machine only and with a token
+	cd nbs && JUPYTER_PATH=share ../$(BIN)/voila app.ipynb --template=offline --Voila.ip=127.0.0.1 --Voila.auto_token=True $(ARGS)
 
 experiments: $(VENV)/installed-dev ## run the experiments behind the tutorials again (hours)
 	$(BIN)/python tools/experiments.py $(ARGS)

@@ -33,7 +33,9 @@ _rooms = {room: names.split() for room, names in {
     'findings': 'Difference',
     'figures': '',
     'report': 'write_report verdict summary report_schema',
-    'controls': 'TrainPanel chime make_sound',
+    'sound': 'chime make_sound',
+    'controls': 'ComparePanel',
+    'pad': 'DigitPad',
     'cli': '',
 }.items()}
 _room_of = {name: room for room, names in _rooms.items() for name in names}

@@ -1,0 +1,462 @@
+"""The notebooks in a real browser: `make test-browser`, or `python tools/browser.py CHECK…` for some checks.
+
+JupyterLab serves a copy of the checkout on this machine alone, and Chromium, driven by Playwright, opens it. What is
+missing is installed: Playwright from PyPI, Chromium from the system's packages. Where that can't be done the checks are
+skipped, and the last line says so. With MNIST_CMP_DATA the pad's models learn the real MNIST, else the digits.
+`--screenshots FOLDER` keeps pictures of panel, pad and report.
+"""
+import argparse, importlib.util, json, math, os, re, secrets, shutil, socket, subprocess, sys, tempfile, time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from check import BIN, ROOT, copy_checkout, flagged, notebooks
+
+HAS_MNIST = Path(os.environ.get('MNIST_CMP_DATA') or ROOT/'nowhere').is_dir()
+WIDTHS, THEMES = (1400, 700), ('light', 'dark')
+
+
+class Skip(Exception): "What a check needs can't be had here."
+
+
+# ---- the browser
+
+def chromium():
+    "Path of Chromium; installs Debian's or Ubuntu's package if there is none."
+    find = lambda: os.environ.get('CHROMIUM') or shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
+    if path := find(): return path
+    if not shutil.which('apt-get'): raise Skip('there is no Chromium and no apt-get; name one in CHROMIUM')
+    sudo = [] if os.geteuid() == 0 else ['sudo', '-n']
+    print('installing Chromium by apt-get', flush=True)
+    for command in ('update', 'install'):
+        done = subprocess.run([*sudo, 'apt-get', '-qq', *(['-y'] if command == 'install' else []), command,
+                               *(['chromium'] if command == 'install' else [])], capture_output=True, text=True)
+        if done.returncode: raise Skip(f'apt-get {command} failed: {done.stderr.strip()[-300:]}')
+    if path := find(): return path
+    raise Skip('apt-get installed no Chromium')
+
+
+def playwright():
+    "Playwright's starter; installs the package if it is missing (its own browsers are not needed)."
+    if not importlib.util.find_spec('playwright'):
+        print('installing Playwright by pip', flush=True)
+        done = subprocess.run([sys.executable, '-m', 'pip', 'install', '-q', 'playwright'], capture_output=True, text=True)
+        if done.returncode: raise Skip(f'pip install playwright failed: {done.stderr.strip()[-300:]}')
+    from playwright.sync_api import sync_playwright
+    return sync_playwright
+
+
+COUNT_SOUND = """window.contexts = 0;
+window.AudioContext = class extends window.AudioContext { constructor(...a) { super(...a); window.contexts++; } };"""
+
+
+class Browser:
+    "Chromium; each page is a fresh one."
+    def __init__(self, stack):
+        program = stack.enter_context(playwright()())
+        self.chromium = program.chromium.launch(executable_path=chromium(), args=['--no-sandbox', '--disable-gpu'])
+        stack.callback(self.chromium.close)
+
+    def page(self, width=1400, height=1000, dark=False, offline=False):
+        context = self.chromium.new_context(viewport={'width': width, 'height': height}, color_scheme='dark' if dark else 'light')
+        context.add_init_script(COUNT_SOUND)
+        page = context.new_page()
+        page.elsewhere = []
+        def local(route):
+            if re.match(r'https?://(127\.0\.0\.1|localhost)[:/]|(data|blob|about):', route.request.url): return route.continue_()
+            page.elsewhere.append(route.request.url)
+            route.abort()
+        context.route('**/*', local)
+        page.set_default_timeout(240_000)
+        return page
+
+
+# ---- servers
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
+
+
+@contextmanager
+def server(command, folder, log, **more):
+    "A Jupyter server in a process of its own: gives its address."
+    home, port, token = folder/'jupyter', free_port(), secrets.token_hex(16)
+    env = os.environ | dict(PATH=f'{BIN}{os.pathsep}{os.environ["PATH"]}', OMP_NUM_THREADS='1', JUPYTER_CONFIG_DIR=str(home),
+                            JUPYTERLAB_SETTINGS_DIR=str(home/'settings'), JUPYTERLAB_WORKSPACES_DIR=str(home/'workspaces'),
+                            JUPYTER_RUNTIME_DIR=str(home/'runtime'), IPYTHONDIR=str(home/'ipython')) | more
+    env.pop('MNIST_CMP_QUIET', None)
+    if HAS_MNIST: env['MNIST_CMP_DATA'] = str(Path(os.environ['MNIST_CMP_DATA']).resolve())
+    words = [str(w).format(port=port, token=token) for w in command]
+    with open(log, 'ab') as out: process = subprocess.Popen(words, cwd=folder/'copy'/'nbs', env=env, stdout=out, stderr=out)
+    try:
+        for _ in range(600):
+            assert process.poll() is None, f'the server ended:\n{Path(log).read_text()[-3000:]}'
+            with socket.socket() as s:
+                if s.connect_ex(('127.0.0.1', port)) == 0: break
+            time.sleep(.2)
+        yield f'http://127.0.0.1:{port}', token
+    finally:
+        process.terminate()
+        try: process.wait(20)
+        except subprocess.TimeoutExpired: process.kill()
+
+
+LAB = [sys.executable, '-m', 'jupyterlab', '--no-browser', '--ip=127.0.0.1', '--port={port}', '--IdentityProvider.token={token}',
+       '--LabApp.expose_app_in_browser=True', '--LabApp.news_url=None', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate',
+       *(['--allow-root'] if hasattr(os, 'geteuid') and os.geteuid() == 0 else [])]
+
+
+class Lab:
+    "JupyterLab over a copy of the checkout."
+    def __init__(self, stack):
+        self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
+        self.nbs = copy_checkout(self.folder/'copy')/'nbs'
+        self.browser = Browser(stack)
+        self.address, self.token = stack.enter_context(server(LAB, self.folder, self.folder/'lab.log'))
+
+    def write(self, name, *cells):
+        "A notebook of some code cells in the copy."
+        import nbformat.v4 as v4
+        nb = v4.new_notebook(cells=[v4.new_code_cell(c) for c in cells],
+                             metadata={'kernelspec': {'name': 'python3', 'display_name': 'Python 3', 'language': 'python'}})
+        (self.nbs/name).write_text(json.dumps(nb), encoding='utf-8')
+
+    def open(self, name, **how):
+        "The notebook in a page of its own, its kernel ready."
+        dark = how.get('dark', False)
+        place = self.folder/'jupyter'/'settings'/'@jupyterlab'/'apputils-extension'/'themes.jupyterlab-settings'
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(json.dumps({'theme': 'JupyterLab Dark' if dark else 'JupyterLab Light'}))
+        page = self.browser.page(**how)
+        page.goto(f'{self.address}/doc/tree/{name}?token={self.token}&reset')
+        self.ready(page)
+        return page
+
+    def ready(self, page):
+        page.wait_for_function("""() => { const w = window.jupyterapp?.shell.currentWidget;
+            return w?.context?.isReady && w.sessionContext?.session?.kernel?.status === 'idle'; }""", timeout=180_000)
+
+    def saved(self, page, name):
+        "What the notebook holds on the disk after it was saved."
+        page.evaluate("jupyterapp.shell.currentWidget.context.save()")
+        return (self.nbs/name).read_text(encoding='utf-8')
+
+
+def run_all(page, timeout=600):
+    "Run all cells and wait for the last; an error output is an AssertionError."
+    page.evaluate("window.ran = null; jupyterapp.commands.execute('notebook:run-all-cells').then(() => { window.ran = true; }); null")
+    page.wait_for_function('() => window.ran', timeout=timeout*1000)
+    page.wait_for_function("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'", timeout=60_000)
+    return no_errors(page)
+
+
+CELLS = "jupyterapp.shell.currentWidget.content.model.sharedModel.toJSON().cells"
+
+
+def no_errors(page):
+    cells = page.evaluate(CELLS)
+    found = [f'cell {i}: {o["ename"]}: {o["evalue"]}' for i, c in enumerate(cells) for o in c.get('outputs', []) if o['output_type'] == 'error']
+    assert not found, '\n'.join(found)
+    return cells
+
+
+def run_cell(page, i, timeout=120):
+    "Run one cell by its place, as Shift-Enter does; gives its text output."
+    page.evaluate(f"jupyterapp.shell.currentWidget.content.activeCellIndex = {i}")
+    page.locator('.jp-Notebook .jp-CodeCell').nth(i).locator('.cm-content').click()
+    page.keyboard.press('Shift+Enter')
+    page.wait_for_function(f"() => {{ const c = {CELLS}[{i}]; return c.execution_count !== null && c.execution_count !== undefined; }}",
+                           timeout=timeout*1000)
+    cells = no_errors(page)
+    return ''.join(''.join(o.get('text', o.get('data', {}).get('text/plain', ''))) for o in cells[i]['outputs'])
+
+
+# ---- the checks
+
+def notebook(lab, path):
+    "Opened, Run All, no error output. Cells that nbdev_test leaves out are left out: `eval: false`, and slow ones without data."
+    name = path.relative_to(ROOT/'nbs').as_posix()
+    nb = json.loads((lab.nbs/name).read_text(encoding='utf-8'))
+    out = lambda s: flagged(s, r'eval:\s*false') or flagged(s, 'slow')
+    nb['cells'] = [c for c in nb['cells'] if c['cell_type'] != 'code' or not out(''.join(c['source']))]
+    for c in nb['cells']:
+        if c['cell_type'] == 'code': c['outputs'], c['execution_count'] = [], None
+    nb['metadata'].setdefault('kernelspec', {'name': 'python3', 'display_name': 'Python 3', 'language': 'python'})
+    (lab.nbs/name).write_text(json.dumps(nb), encoding='utf-8')
+    page = lab.open(name)
+    cells = run_all(page)
+    assert any(c.get('execution_count') for c in cells), 'no cell was run'
+    page.context.close()
+
+
+def chime(lab):
+    "Off: no audio context. On: one, running, with the seed's waveform in its buffer; nothing of it in the saved notebook."
+    lab.write('chime_check.ipynb', 'from mnist_cmp import chime, make_sound\n@make_sound\ndef work(fails=False):\n    if fails: raise ValueError("no")\n    return 7',
+              'print(work())', 'chime.on()', 'print(work())', 'try: work(True)\nexcept ValueError: print("failed")', 'chime.off()')
+    page = lab.open('chime_check.ipynb')
+    run_cell(page, 0)
+    assert run_cell(page, 1) == '7\n'
+    time.sleep(1)
+    assert page.evaluate('[window.contexts, window.mnist_cmp_chime?.context ?? null]') == [0, None], 'a context was made while off'
+    run_cell(page, 2)
+    page.wait_for_function('() => window.mnist_cmp_chime?.context?.state === "running"')
+    assert run_cell(page, 3) == '7\n'
+    page.wait_for_function('() => window.mnist_cmp_chime.buffer')
+    state, rate, wave = page.evaluate('(c => [c.context.state, c.buffer.sampleRate, [...c.buffer.getChannelData(0)]])(window.mnist_cmp_chime)')
+    seed = [math.sin(1.5*math.pi*400*k/10000) for k in range(10000)]
+    assert (state, rate, len(wave)) == ('running', 10000, 10000), (state, rate, len(wave))
+    assert max(abs(a - b) for a, b in zip(wave, seed)) < 1e-6, 'the waveform is not the one of 2019'
+    note = page.locator('.mnist-cmp-chime [role=status]')
+    assert re.match('done in .* s$', note.inner_text()), note.inner_text()
+    run_cell(page, 4)
+    page.wait_for_function('() => document.querySelector(".mnist-cmp-chime [role=status]").textContent.startsWith("failed after")')
+    other = page.evaluate('[...window.mnist_cmp_chime.buffer.getChannelData(0)]')
+    assert max(abs(a - b) for a, b in zip(other, seed)) > .1, 'the failure sounds like the end'
+    page.get_by_role('button', name='mute the chime', exact=True).click()
+    assert page.evaluate('window.mnist_cmp_chime.gain.gain.value') == 0
+    assert page.evaluate('window.contexts') == 1
+    text = lab.saved(page, 'chime_check.ipynb')
+    outputs = [c['outputs'] for c in json.loads(text)['cells']]
+    assert [len(o) for o in outputs] == [0, 1, 0, 1, 1, 0] and 'widget' not in text and 'audio' not in text, outputs
+    run_cell(page, 5)
+    page.wait_for_function('() => window.mnist_cmp_chime.context === null && !document.querySelector(".mnist-cmp-chime")')
+    page.context.close()
+
+
+def ellipse(x, y, rx, ry, start, end, n=24):
+    "Points on an arc, angles in degrees, clockwise from the right."
+    at = (math.radians(start + (end - start)*k/n) for k in range(n + 1))
+    return [(x + rx*math.cos(a), y + ry*math.sin(a)) for a in at]
+
+
+DIGITS = {0: [ellipse(.5, .5, .2, .32, -90, 270)],
+          1: [[(.52, .15), (.5, .5), (.48, .85)]],
+          2: [ellipse(.5, .32, .18, .15, -170, 40) + [(.33, .8), (.72, .8)]],
+          3: [ellipse(.47, .32, .17, .15, -150, 90) + ellipse(.47, .64, .2, .17, -90, 150)],
+          4: [[(.38, .15), (.3, .52), (.68, .52)], [(.62, .15), (.6, .85)]],
+          5: [[(.68, .17), (.4, .17), (.38, .45)] + ellipse(.48, .62, .19, .19, -120, 140)],
+          7: [[(.3, .2), (.7, .2), (.45, .85)]]}
+
+NETS = """import torch
+from mnist_cmp import DigitPad, MLP, CNNClassifier, initialise, load_data, train
+data = load_data({name!r})
+small = data.train[:{n}]
+nets = {{'mlp': initialise(MLP), 'cnn': initialise(CNNClassifier)}}
+for net, rate in zip(nets.values(), (.1, .05)):
+    train(net, small, learning_rate=rate, batch_size=32, epochs={epochs}, threads=1, progress=None)
+pad = DigitPad(nets, data.test, box={box})
+{{name: (torch.stack([net(data.test.x[:200].float()/data.test.x.max()).argmax(1)])[0] == data.test.y[:200]).float().mean().item() for name, net in nets.items()}}"""
+
+
+def draw(page, strokes):
+    "Draw on the pad with the mouse."
+    paper = page.locator('.mnist-cmp-pad .paper')
+    paper.scroll_into_view_if_needed()
+    box = paper.bounding_box()
+    at = lambda p: (box['x'] + p[0]*box['width'], box['y'] + p[1]*box['height'])
+    for stroke in strokes:
+        page.mouse.move(*at(stroke[0]))
+        page.mouse.down()
+        for p in stroke[1:]: page.mouse.move(*at(p), steps=4)
+        page.mouse.up()
+
+
+def settled(page, query, every=.4, tries=60):
+    "The text of an element once it stays the same."
+    last = None
+    for _ in range(tries):
+        text = page.locator(query).inner_text()
+        if text and text == last: return text
+        last = text
+        time.sleep(every)
+    raise AssertionError(f'{query} never settled: {last!r}')
+
+
+SEEN = """() => { const c = document.querySelector('.mnist-cmp-pad .seen'), d = c.getContext('2d').getImageData(0, 0, 28, 28).data;
+    return Array.from({ length: 784 }, (_, i) => 255 - d[4 * i]); }"""
+
+
+def pad(lab, shots=None):
+    "Digits drawn by mouse: the better model is right on four of five at least, and what it sees is the drawing."
+    how = dict(name='mnist', n=20000, epochs=1, box=20) if HAS_MNIST else dict(name='digits', n=1500, epochs=20, box=24)
+    lab.write('pad_check.ipynb', NETS.format(**how), 'pad', 'print(pad.seen.hex(), pad.hard, pad.said)')
+    page = lab.open('pad_check.ipynb')
+    run_cell(page, 0, timeout=500)
+    run_cell(page, 1)
+    page.wait_for_selector('.mnist-cmp-pad .paper')
+    right = {'mlp': 0, 'cnn': 0}
+    for digit, strokes in DIGITS.items():
+        page.get_by_role('button', name='Clear').click()
+        draw(page, strokes)
+        said = settled(page, '.mnist-cmp-pad .said')
+        guesses = dict(re.findall(r'(\w+): (\d)', said))
+        print(f'    {digit} drawn: {said}', flush=True)
+        for name in right: right[name] += guesses[name] == str(digit)
+        seen = page.evaluate(SEEN)
+        assert sum(v > 128 for v in seen) > 20, 'the input is empty'
+    best = max(right.values())
+    print(f'    right of {len(DIGITS)}: {right}', flush=True)
+    # the bars are two charts side by side, and the input is what the kernel has, which is the last drawing
+    assert page.locator('.mnist-cmp-pad .answer').count() == 2 and page.locator('.mnist-cmp-pad .bar').count() == 20
+    kernel = bytes.fromhex(run_cell(page, 2).split()[0])
+    assert max(abs(a - b) for a, b in zip(kernel, seen)) <= 2, 'the page shows another input than the kernel has'
+    left, right_side = (sum(v for i, v in enumerate(kernel) if (i // 28 < 10) and (i % 28 < 14) == side) for side in (True, False))
+    assert kernel[14*28:].count(0) > 200 and left and right_side, 'the input is not a seven'
+    assert best >= .8*len(DIGITS), f'the better model is right on {best} of {len(DIGITS)}'
+    # buttons and keys
+    page.get_by_role('button', name='Undo').click()
+    page.wait_for_function('() => document.querySelector(".mnist-cmp-pad .said").textContent === ""')
+    page.locator('.mnist-cmp-pad .paper').focus()
+    for key in [' ', *['ArrowDown']*12, 'ArrowRight']: page.keyboard.press(key)
+    assert ':' in settled(page, '.mnist-cmp-pad .said')
+    page.keyboard.press('Escape')
+    page.wait_for_function('() => document.querySelector(".mnist-cmp-pad .said").textContent === ""')
+    page.get_by_role('button', name='Next hard image').click()
+    said = settled(page, '.mnist-cmp-pad .said')
+    guesses = re.findall(r'\w+: (\d)', said)
+    assert 'Test image' in said and guesses[0] != guesses[1], said
+    if shots:
+        for dark in (False, True):
+            other = lab.open('pad_check.ipynb', dark=dark)
+            for width in WIDTHS:
+                other.set_viewport_size({'width': width, 'height': 800})
+                other.wait_for_selector('.mnist-cmp-pad .paper')
+                other.get_by_role('button', name='Clear').click()
+                draw(other, DIGITS[3])
+                settled(other, '.mnist-cmp-pad .said')
+                time.sleep(.5)
+                other.locator('.mnist-cmp-pad').screenshot(path=shots/f'pad_{THEMES[dark]}_{width}.png')
+            other.context.close()
+    page.context.close()
+
+
+PANEL = """from mnist_cmp import ComparePanel
+panel = ComparePanel(runs='runs_check')
+if panel.folder is None:
+    panel.set(models=['mlp', 'deep_mlp'], points=4, search_epochs=2, epochs=6, seeds=3, learning_rate=[.05, .2])
+panel"""
+SAME = """from mnist_cmp import Comparison, compare
+def numbers(comparison):
+    each = lambda h: [(e.train_loss, e.valid_loss, e.valid_accuracy) for e in h.epochs]
+    return [(c.name, [each(t.history) for t in c.search.trials], [(each(r.history), r.test.wrong) for r in c.runs]) for c in comparison.contestants]
+plain = compare(['mlp', 'deep_mlp'], 'digits', box={'learning_rate': (.05, .2)}, points=4, search_epochs=2, epochs=6, seeds=3, workers=1)
+print(numbers(plain) == numbers(Comparison.load(panel.folder)))"""
+OUTPUT = '.jp-OutputArea-output:has(.widget-button)'
+
+
+def restart(page, lab):
+    "A new kernel, and the first cell again."
+    page.evaluate('jupyterapp.shell.currentWidget.sessionContext.restartKernel()')
+    lab.ready(page)
+    run_cell(page, 0)
+    page.wait_for_selector(OUTPUT)
+
+
+def panel(lab, shots=None):
+    "Run, watch, compute meanwhile, Stop, Resume; a restarted kernel goes on; the end equals the call from Python."
+    lab.write('panel_check.ipynb', PANEL, 'print(6*7)', SAME)
+    page = lab.open('panel_check.ipynb')
+    run_cell(page, 0)
+    button = lambda name: page.locator(OUTPUT).get_by_role('button', name=name, exact=True)
+    status = page.locator(f'{OUTPUT} [role=status]')
+    says = lambda text, timeout=300: status.get_by_text(re.compile(text)).first.wait_for(timeout=timeout*1000)
+    button('Run').click()
+    page.wait_for_selector(f'{OUTPUT} svg')
+    says('[1-9]%')
+    first = page.locator(OUTPUT).screenshot()
+    assert run_cell(page, 1) == '42\n', 'a cell gave no answer while the panel trained'
+    before = status.inner_text()
+    page.wait_for_function('before => document.querySelector(".jp-OutputArea-output [role=status]").textContent !== before', arg=before)
+    assert 'Running' in before and page.locator(OUTPUT).screenshot() != first, 'nothing moved while it trained'
+    start = time.perf_counter()
+    button('Stop').click()
+    says('^Stopped')
+    stopped = time.perf_counter() - start
+    print(f'    stopped in {stopped:.2f} s', flush=True)
+    assert stopped < 1, f'Stop took {stopped:.2f} s'
+    button('Resume').click()
+    says('^Running')
+    restart(page, lab)   # in the middle: the run's process ends with its kernel
+    says('^Stopped')
+    button('Resume').click()
+    says('^Finished')
+    assert run_cell(page, 2, timeout=600) == 'True\n', 'the panel and Python differ'
+    report, = (lab.nbs/'runs_check').glob('*/report.json')
+    written = report.stat().st_mtime_ns
+    restart(page, lab)
+    says('^Finished')
+    assert report.stat().st_mtime_ns == written and page.locator(f'{OUTPUT} svg').count() == 2
+    with page.context.expect_page() as tab: button('Open the report').click()
+    tab.value.wait_for_selector('h1')
+    if shots:
+        for width in WIDTHS:
+            tab.value.set_viewport_size({'width': width, 'height': 900})
+            for dark in (False, True):
+                tab.value.emulate_media(color_scheme=THEMES[dark])
+                tab.value.screenshot(path=shots/f'report_{THEMES[dark]}_{width}.png')
+        for dark in (False, True):
+            other = lab.open('panel_check.ipynb', dark=dark)
+            run_cell(other, 0)
+            for width in WIDTHS:
+                other.set_viewport_size({'width': width, 'height': 1300})
+                time.sleep(2)
+                other.locator(OUTPUT).screenshot(path=shots/f'panel_{THEMES[dark]}_{width}.png')
+            other.context.close()
+    page.context.close()
+
+
+def app(lab, shots=None):
+    "Voilà serves the app behind a token; the page asks for nothing elsewhere, and its panel and pad work."
+    run = next(iter((lab.nbs/'runs_check').glob('*/report.json')), None)
+    if run: shutil.copytree(run.parent, lab.nbs/'runs'/run.parent.name, dirs_exist_ok=True)
+    command = [BIN/'voila', 'app.ipynb', '--no-browser', '--template=offline', '--Voila.ip=127.0.0.1', '--port={port}', '--token={token}']
+    with server(command, lab.folder, lab.folder/'voila.log', JUPYTER_PATH='share') as (address, token):
+        page = lab.browser.page()
+        refused = page.goto(address)
+        assert 'ComparePanel' not in page.content() and page.locator('button:has-text("Run")').count() == 0, refused.status
+        page.goto(f'{address}/?token={token}')
+        page.get_by_role('button', name='Run', exact=True).wait_for(timeout=300_000)
+        if run:
+            page.get_by_text(re.compile('^Finished')).first.wait_for()
+            draw(page, DIGITS[1])
+            assert 'mlp: ' in settled(page, '.mnist-cmp-pad .said')
+        assert not page.elsewhere, f'the page asks for {page.elsewhere}'
+        if shots: page.screenshot(path=shots/'app.png', full_page=True)
+        page.context.close()
+
+
+def check(name, function, *args):
+    "Run one check, print its line, and return whether it passed."
+    start, problem = time.perf_counter(), None
+    try: function(*args)
+    except Exception as error: problem = str(error) if isinstance(error, AssertionError) else repr(error)
+    print(f'{"FAILED" if problem else "ok":6} {time.perf_counter() - start:6.1f} s  {name}', flush=True)
+    if problem: print('    ' + problem.replace('\n', '\n    '), flush=True)
+    return problem is None
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('checks', nargs='*', help='chime, pad, panel, app, notebooks, or notebooks by path (default: all)')
+    parser.add_argument('--screenshots', type=Path, metavar='FOLDER', help='keep pictures in FOLDER')
+    args = parser.parse_args()
+    wanted = args.checks or ['chime', 'pad', 'panel', 'app', 'notebooks']
+    if args.screenshots: args.screenshots.mkdir(parents=True, exist_ok=True)
+    paths = [p for p in notebooks() if re.match(r'\d|tutorials', p.relative_to(ROOT/'nbs').as_posix())]
+    jobs = {'chime': [('chime', chime)], **{f.__name__: [(f.__name__, f, args.screenshots)] for f in (pad, panel, app)},
+            'notebooks': [(f'Run All in {p.relative_to(ROOT)}', notebook, p) for p in paths]}
+    with ExitStack() as stack:
+        try: lab = Lab(stack)
+        except Skip as reason:
+            print(f'SKIPPED: all browser checks, because {reason}', flush=True)
+            return 0
+        passed = []
+        for name in wanted:
+            some = jobs.get(name) or [(f'Run All in {name}', notebook, Path(name).resolve())]
+            passed += [check(label, function, lab, *more) for label, function, *more in some]
+    print(f'{sum(passed)} passed, {len(passed) - sum(passed)} failed')
+    return 0 if all(passed) else 1
+
+
+if __name__ == '__main__': sys.exit(main())
