@@ -29,9 +29,9 @@ _rooms = {room: names.split() for room, names in {
     'statistics': 'wilson_interval error_interval mcnemar_exact bonett_price_interval paired_t crossed_difference '
                   'CrossedDifference prob_better expected_best calibration Calibration agreement simulate_errors',
     'costs': 'Cost latency measure_cost',
-    'comparison': 'compare Comparison',
+    'comparison': '',
     'findings': 'Difference',
-    'figures': '',
+    'figures': 'compare Comparison',   # whose methods findings and figures are
     'report': 'write_report verdict summary report_schema',
     'sound': 'chime make_sound',
     'controls': 'ComparePanel',

@@ -8,9 +8,10 @@ __all__ = ['comparison_figures']
 # %% ../nbs/11b_figures.ipynb #ca979714
 import numpy as np
 from fastcore.basics import patch
+import mnist_cmp.findings   # what is drawn here, as methods of a Comparison
 from .comparison import Comparison
+from .comparison import compare   # unused here; from here, what it gives can be drawn
 from .core import model_color, plot_style
-from .findings import wrong_matrix
 
 # %% ../nbs/11b_figures.ipynb #ff4783c1
 def _axes(ax, width, height):
