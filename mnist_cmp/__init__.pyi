@@ -1,6 +1,7 @@
 # Made by tools/stubs.py from the package: change it there.
 
 from typing import Any, NamedTuple
+import anywidget.widget
 import numpy.random._generator
 import pandas
 import pathlib
@@ -8,10 +9,10 @@ import torch
 import torch._C
 import torch.nn.modules.module
 
-from . import core as core, sources as sources, data as data, models as models, params as params, autograd as autograd, chains as chains, onednn as onednn, steps as steps, evaluation as evaluation, training as training, points as points, ledger as ledger, workers as workers, trials as trials, studies as studies, retraining as retraining, statistics as statistics, costs as costs, comparison as comparison, findings as findings, figures as figures, report as report, controls as controls, cli as cli
+from . import core as core, sources as sources, data as data, models as models, params as params, autograd as autograd, chains as chains, onednn as onednn, steps as steps, evaluation as evaluation, training as training, points as points, ledger as ledger, workers as workers, trials as trials, studies as studies, retraining as retraining, statistics as statistics, costs as costs, comparison as comparison, findings as findings, figures as figures, report as report, sound as sound, controls as controls, pad as pad, cli as cli
 
 __version__: str
-__all__ = ['Split', 'Data', 'load_data', 'show_samples', 'default_device', 'MLP', 'CNNClassifier', 'DeepMLP', 'glorot_init', 'zero_init', 'norm_init', 'initialise', 'register_model', 'model_names', 'get_model', 'number_of_params', 'params_table', 'relative_difference', 'match_params', 'flops', 'size_table', 'measure', 'measure_accuracy', 'predict', 'topk_errors', 'smoke_test', 'save_model', 'load_model', 'Epoch', 'History', 'train', 'snapshot_accuracies', 'plot_accuracy', 'display_timer', 'Box', 'Point', 'sobol_points', 'plot_sobol', 'Ledger', 'LedgerError', 'Trial', 'SearchResult', 'search', 'Retraining', 'retrain', 'wilson_interval', 'error_interval', 'mcnemar_exact', 'bonett_price_interval', 'paired_t', 'crossed_difference', 'CrossedDifference', 'prob_better', 'expected_best', 'calibration', 'Calibration', 'agreement', 'simulate_errors', 'Cost', 'latency', 'measure_cost', 'compare', 'Comparison', 'Difference', 'write_report', 'verdict', 'summary', 'report_schema', 'TrainPanel', 'chime', 'make_sound']
+__all__ = ['Split', 'Data', 'load_data', 'show_samples', 'default_device', 'MLP', 'CNNClassifier', 'DeepMLP', 'glorot_init', 'zero_init', 'norm_init', 'initialise', 'register_model', 'model_names', 'get_model', 'number_of_params', 'params_table', 'relative_difference', 'match_params', 'flops', 'size_table', 'measure', 'measure_accuracy', 'predict', 'topk_errors', 'smoke_test', 'save_model', 'load_model', 'Epoch', 'History', 'train', 'snapshot_accuracies', 'plot_accuracy', 'display_timer', 'Box', 'Point', 'sobol_points', 'plot_sobol', 'Ledger', 'LedgerError', 'Trial', 'SearchResult', 'search', 'Retraining', 'retrain', 'wilson_interval', 'error_interval', 'mcnemar_exact', 'bonett_price_interval', 'paired_t', 'crossed_difference', 'CrossedDifference', 'prob_better', 'expected_best', 'calibration', 'Calibration', 'agreement', 'simulate_errors', 'Cost', 'latency', 'measure_cost', 'Difference', 'compare', 'Comparison', 'write_report', 'verdict', 'summary', 'report_schema', 'chime', 'make_sound', 'ComparePanel', 'DigitPad']
 
 class Split:
     x: torch.Tensor
@@ -285,6 +286,25 @@ def latency(net: torch.nn.modules.module.Module, split: Split, n: int = ..., sec
 
 def measure_cost(make: Any, train: Split, point: Point, *, device: Any = None, threads: int = ...) -> Cost: ...
 
+class Difference:
+    a: str
+    b: str
+    level: float
+    estimate: float
+    low: float
+    high: float
+    shares: dict
+    seeds: tuple
+    images: tuple
+    wins: int
+    losses: int
+    mcnemar: tuple
+    fresh: tuple
+    identical: bool
+    def __init__(self, a: str, b: str, level: float, estimate: float, low: float, high: float, shares: dict, seeds: tuple, images: tuple, wins: int, losses: int, mcnemar: tuple, fresh: tuple, identical: bool) -> None: ...
+    @property
+    def better(self) -> str: ...
+
 def compare(models: Any = ..., data: Any = ..., box: Box | None = None, *, points: int = ..., seeds: int = ..., start: int | None = None, search_epochs: int | None = None, epochs: int | None = None, seed: int = ..., protocol: str = ..., threads: int = ..., store: Any = None, on_trial: Any = None, on_run: Any = None, **how: Any) -> Comparison: ...
 
 class Comparison:
@@ -342,25 +362,6 @@ class Comparison:
     def plot_pictures(self, why: str) -> Any: ...
     def plot_calibration(self) -> Any: ...
 
-class Difference:
-    a: str
-    b: str
-    level: float
-    estimate: float
-    low: float
-    high: float
-    shares: dict
-    seeds: tuple
-    images: tuple
-    wins: int
-    losses: int
-    mcnemar: tuple
-    fresh: tuple
-    identical: bool
-    def __init__(self, a: str, b: str, level: float, estimate: float, low: float, high: float, shares: dict, seeds: tuple, images: tuple, wins: int, losses: int, mcnemar: tuple, fresh: tuple, identical: bool) -> None: ...
-    @property
-    def better(self) -> str: ...
-
 def write_report(comparison: Comparison, folder: Any) -> pathlib.Path: ...
 
 def verdict(comparison: Comparison) -> str: ...
@@ -369,17 +370,26 @@ def summary(comparison: Comparison) -> str: ...
 
 def report_schema() -> dict: ...
 
-class TrainPanel:
-    def __init__(self, data_dir: Any = None, download: bool = ..., seed: int = ..., threads: int | None = None) -> None: ...
-    @property
-    def settings(self) -> dict: ...
-    def start(self) -> Any: ...
-    def stop(self) -> Any: ...
-    def wait(self, timeout: float | None = None) -> History: ...
-
-def chime() -> Any: ...
+def chime(seconds: float | None = None, failed: bool = ...) -> Any: ...
 
 def make_sound(func: Any) -> Any: ...
+
+class ComparePanel:
+    def __init__(self, folder: Any = None, runs: Any = ..., models: Any = ..., data_dir: Any = None, download: bool = ..., workers: int | None = None, on_finish: Any = None) -> None: ...
+    @property
+    def settings(self) -> dict: ...
+    def set(self, **settings: Any) -> Any: ...
+    def run(self) -> Any: ...
+    def resume(self) -> Any: ...
+    def stop(self, state: str = ...) -> Any: ...
+    def wait(self, timeout: float | None = None) -> RunState: ...
+
+class DigitPad(anywidget.widget.AnyWidget):
+    def __init__(self, nets: dict, test: Split | None = None, classes: Any = None, box: int = ...) -> None: ...
+    def clear(self) -> Any: ...
+    def next_hard(self) -> Any: ...
+    @classmethod
+    def load(cls, folder: Any, data_dir: Any = None, number: int = ...) -> DigitPad: ...
 
 class Match(NamedTuple):
     width: int
@@ -440,6 +450,24 @@ class Contestant:
     def to_dict(self) -> dict: ...
     @classmethod
     def from_dict(cls, d: dict) -> Contestant: ...
+
+class RunState:
+    folder: pathlib.Path
+    settings: dict
+    state: str
+    error: str
+    trials: dict
+    trainings: dict
+    verdict: str
+    def __init__(self, folder: pathlib.Path, settings: dict, state: str, error: str = ..., trials: dict = ..., trainings: dict = ..., verdict: str = ...) -> None: ...
+    @property
+    def names(self) -> list[str]: ...
+    @property
+    def each(self) -> int: ...
+    def done(self, name: Any) -> int: ...
+    @classmethod
+    def read(cls, folder: Any, running: bool | None = None) -> RunState: ...
+    def seconds_left(self, workers: int) -> float: ...
 
 class Run:
     number: int
