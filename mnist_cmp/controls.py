@@ -414,6 +414,7 @@ def _tell(self:ComparePanel, state):
     self._say(_sentence(state, self.workers), bad=state.state == 'failed')
     self._enable(state.state)
 
+# %% ../nbs/13a_controls.ipynb #13a-controls-029b
 @patch
 def _show(self:ComparePanel, state):
     "Show all of a run, its pictures if there is something new in them."
@@ -475,6 +476,7 @@ def resume(self:ComparePanel):
     self._show(RunState.read(self.folder, running=True))
     self._watch(rings=True)
 
+# %% ../nbs/13a_controls.ipynb #13a-controls-031b
 @patch
 def stop(self:ComparePanel,
     state:str='stopped',   # what the run's file says then; 'paused' keeps the fields locked

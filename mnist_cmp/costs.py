@@ -64,6 +64,7 @@ class Cost:
     latency_1000:float     # time for 1,000 images at once, s
     training_memory:int    # what a training takes beyond its data and the loaded libraries, bytes; None: unknown
 
+# %% ../nbs/10a_costs.ipynb #a415c92eb
 @dataclass(frozen=True)
 class _Measuring:
     "The work of the process in which a model's cost is measured."

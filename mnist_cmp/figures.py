@@ -249,6 +249,7 @@ def comparison_figures(
         fig(comparison.plot_budget())
     yield from _figures_of_answers(comparison)
 
+# %% ../nbs/11b_figures.ipynb #a587cef8b
 def _figures_of_answers(comparison):
     "Those that need more than the first release recorded."
     if all(c.cost for c in comparison.contestants):

@@ -25,7 +25,7 @@ TYPED = """from typing import assert_type
 import mnist_cmp as mc
 found = mc.compare(['mlp', lambda: mc.MLP(8, 8)], 'digits', points=4, store='runs/x')
 assert_type(found, mc.Comparison)
-assert_type(found.best.history.last.train_accuracy, float)
+assert_type(found.best.runs[0].history.last.train_accuracy, float)
 assert_type(found['mlp'].search.best.point.batch_size, int)
 assert_type(mc.verdict(found), str)
 data = mc.Data.from_arrays([[0]], [0], [[0]], [0])
