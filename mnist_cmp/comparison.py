@@ -338,22 +338,26 @@ def compare(
     epochs:int=None,           # of each training; None: the data set's
     seed:int=0,                # of everything that is drawn, ≥ 0
     protocol:str='holdout',    # or '2019'
+    device=None,               # None: cuda or mps where there is one, else cpu
     threads:int=1,             # PyTorch's threads in each process
+    workers:int=None,          # processes that train side by side, ≥ 1; None: as for `search`; same result
+    client=None,               # a `distributed.Client`: train on its workers (extra: dask)
     store=None,                # a folder that makes the comparison resumable
     on_trial=None,             # called with each finished `Trial` and the `SearchResult` so far
     on_run=None,               # called with the name of a model and each of its `Run`s
-    **how,                     # as for `search`: device, workers, client, on_epoch, should_stop
+    on_epoch=None,             # called with a running `History` after each epoch
+    should_stop=None,          # asked several times a second; True ends the comparison by `Stopped`
 )->Comparison:
     "Tune, train and test each model with the same chances; raises `ValueError` on bad arguments, before any work."
     meeting = _Meeting(_named(models), load_data(data) if isinstance(data, str) else data, protocol, seed, store)
-    how = _common(threads=threads, **how)
+    how = _common(threads, device, workers, client, on_epoch, should_stop)
     tuning = dict(n=check_int('points', points, 1), epochs=_epochs('search_epochs', search_epochs, meeting.data.search_epochs))
     training = dict(seeds=check_int('seeds', seeds, 1), epochs=_epochs('epochs', epochs, meeting.data.epochs))
     with meeting.lock(), torch_threads(threads):
         return meeting(box, start, tuning | how | {'on_trial': on_trial}, training | how | {'on_run': on_run})
 
 # %% ../nbs/11_comparison.ipynb #ed885035
-def _common(threads, device=None, workers=None, client=None, on_epoch=None, should_stop=None):
+def _common(threads, device, workers, client, on_epoch, should_stop):
     "What search and training both take."
     if workers is not None: check_int('workers', workers, 1)
     return dict(threads=check_int('threads', threads, 1), device=device, workers=workers, client=client,
