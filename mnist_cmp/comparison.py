@@ -322,10 +322,6 @@ def __call__(self:_Meeting, box, start, tuning, training):
                       weights=self.weights)
 
 # %% ../nbs/11_comparison.ipynb #bcce0617
-def _epochs(name, given, default):
-    "The number of epochs that was asked for, or the data set's."
-    return check_int(name, default if given is None else given, 1)
-
 def compare(
     models=('mlp', 'cnn'),     # short or dotted names, callables, or a dict name → one of these; two at least
     data='digits',             # a `Data`, or a name for `load_data`
@@ -357,6 +353,10 @@ def compare(
         return meeting(box, start, tuning | how | {'on_trial': on_trial}, training | how | {'on_run': on_run})
 
 # %% ../nbs/11_comparison.ipynb #ed885035
+def _epochs(name, given, default):
+    "The number of epochs that was asked for, or the data set's."
+    return check_int(name, default if given is None else given, 1)
+
 def _common(threads, device, workers, client, on_epoch, should_stop):
     "What search and training both take."
     if workers is not None: check_int('workers', workers, 1)
