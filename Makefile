@@ -46,7 +46,7 @@ lab: $(VENV)/installed-dev ## open the notebooks in JupyterLab, on this machine 
 	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=nbs $(ARGS)
 
 app: $(VENV)/installed-dev ## serve panel and pad as an app, on this machine only and with a token
-	cd nbs && JUPYTER_PATH=share ../$(BIN)/voila app.ipynb --template=offline --Voila.ip=127.0.0.1 --Voila.auto_token=True $(ARGS)
+	cd nbs && JUPYTER_PATH=share ../$(BIN)/voila app.ipynb --Voila.auto_token=True $(ARGS)
 
 experiments: $(VENV)/installed-dev ## run the experiments behind the tutorials again (hours)
 	$(BIN)/python tools/experiments.py $(ARGS)

@@ -243,6 +243,8 @@ def _watched():
     return 'terminal' if sys.stderr.isatty() else None
 
 # %% ../nbs/00_core.ipynb #00-core-056
+def _bundle(text): return {'text/html': text, 'text/plain': ''}   # no word is left where no HTML is shown
+
 class Progress:
     "A bar over the steps of a long work; use it in a `with` block."
     def __init__(self,
@@ -259,8 +261,8 @@ class Progress:
             from tqdm import tqdm
             self.bar = tqdm(total=self.total, initial=self.done, desc=self.desc, leave=False, dynamic_ncols=True)
         elif self.where == 'notebook':
-            from IPython.display import HTML, display
-            self.bar = display(HTML(self._html('')), display_id=True)
+            from IPython.display import display
+            self.bar = display(_bundle(self._html('')), raw=True, display_id=True)
         return self
 
     def update(self,
@@ -283,8 +285,7 @@ def __exit__(self:Progress, *exc):
 @patch
 def _show(self:Progress, text):
     "Put `text`, as HTML, in the place of the bar."
-    from IPython.display import HTML
-    self.bar.update(HTML(text))
+    self.bar.update(_bundle(text), raw=True)
 
 @patch
 def _html(self:Progress, note):
