@@ -326,6 +326,7 @@ def pad(lab, shots=None):
     if shots:
         for dark in (False, True):
             other = lab.open('pad_check.ipynb', dark=dark)
+            run_cell(other, 1)   # its kernel still has the pad
             for width in WIDTHS:
                 other.set_viewport_size({'width': width, 'height': 800})
                 other.wait_for_selector('.mnist-cmp-pad .paper')
