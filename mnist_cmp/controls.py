@@ -81,7 +81,7 @@ def _serve(folder):
 # %% ../nbs/13a_controls.ipynb #13a-controls-010
 class _Child:
     "The run's process, seen from the panel."
-    patience = .3   # s that it has to stop by itself; what is finished is safe, so then it is killed
+    patience = .1   # s that it has to stop by itself; what is finished is safe, so then it is killed
 
     def __init__(self, folder):
         code = f'import sys; sys.path[:] = {sys.path!r}; from mnist_cmp.controls import _serve; sys.exit(_serve({str(folder)!r}))'

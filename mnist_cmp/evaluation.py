@@ -7,7 +7,7 @@ __all__ = ['Score', 'measure', 'measure_accuracy', 'predict', 'count_topk_errors
            'smoke_test', 'cpu_weights', 'write_weights', 'save_model', 'read_weights', 'put_weights', 'load_model']
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-002
-import copy, math
+import copy, json, math
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -151,8 +151,9 @@ def write_weights(
     weights:dict,    # name → tensor on the CPU
     metadata:dict,   # name → text, kept in the same file
 ):
-    "Write tensors as safetensors, atomically; raises `OSError` if that can't be done."
-    with atomic_path(path) as p: p.write_bytes(save(weights, metadata))   # by Python, whose errors say what is wrong
+    "Write tensors as safetensors, atomically, equal ones as equal files; raises `OSError` if that can't be done."
+    words = {'mnist_cmp': json.dumps(metadata, sort_keys=True)}   # one entry, since safetensors shuffles several
+    with atomic_path(path) as p: p.write_bytes(save(weights, words))   # by Python, whose errors say what is wrong
 
 def save_model(
     net:nn.Module,   # any net
@@ -169,7 +170,8 @@ def read_weights(
     if not Path(path).is_file(): raise FileNotFoundError(f'There is no weights file {path}.')
     try:
         if Path(path).suffix not in ('.pth', '.pt'):
-            with safe_open(path, 'pt') as f: return {k: f.get_tensor(k) for k in f.keys()}, f.metadata() or {}
+            with safe_open(path, 'pt') as f: weights, words = {k: f.get_tensor(k) for k in f.keys()}, f.metadata() or {}
+            return weights, json.loads(words['mnist_cmp']) if 'mnist_cmp' in words else words   # the latter until 0.1.0
         weights = torch.load(path, map_location='cpu', weights_only=True)
         if isinstance(weights, dict) and all(map(torch.is_tensor, weights.values())): return weights, {}
         why = 'not a dict of tensors'

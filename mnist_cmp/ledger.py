@@ -6,8 +6,8 @@
 __all__ = ['DONE', 'LedgerError', 'folder_lock', 'file_system', 'Ledger']
 
 # %% ../nbs/07_ledger.ipynb #07-ledger-002
-import json, math, platform, sqlite3
-from contextlib import ExitStack, closing, contextmanager
+import json, math, platform, sqlite3, time
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
@@ -47,8 +47,16 @@ def folder_lock(
     try: lock.acquire()
     except Timeout:
         raise LedgerError(f'{folder} is in use: another run writes there. Wait for it, or choose another folder.') from None
-    try: yield
+    try:
+        _sweep(Path(folder))
+        yield
     finally: lock.release()
+
+def _sweep(folder):
+    "Remove what killed writers left unfinished; what is younger than two seconds may be another's at work."
+    for file in folder.rglob('.*.part'):
+        with suppress(OSError):
+            if time.time() - file.stat().st_mtime > 2: file.unlink()
 
 # %% ../nbs/07_ledger.ipynb #07-ledger-013
 _LOCAL = set('ext2 ext3 ext4 xfs btrfs zfs f2fs bcachefs jfs reiserfs tmpfs ramfs overlay'.split())

@@ -14,6 +14,7 @@ import pandas as pd
 from .comparison import PROTOCOLS, Comparison
 from .core import atomic_path, check_folder, format_seconds
 from .figures import comparison_figures
+from .ledger import folder_lock
 
 # %% ../nbs/12_report.ipynb #12-report-007
 def _percent(x, digits=2): return f'{100*x:.{digits}f} %'
@@ -256,8 +257,9 @@ def write_report(
 )->Path:
     "Write `report.html` and `.json`, `runs.csv`, `figures/`, `weights/`; gives the path of `report.html`; `ValueError`."
     folder = check_folder('folder', folder)
-    comparison.save(folder)
-    with atomic_path(folder/'runs.csv') as p: comparison.runs_frame().to_csv(p)
-    drawn = _draw(comparison, folder/'figures')
-    with atomic_path(folder/'report.html') as p: p.write_text(_page(comparison, drawn), encoding='utf-8')
+    with folder_lock(folder):
+        comparison.save(folder)
+        with atomic_path(folder/'runs.csv') as p: comparison.runs_frame().to_csv(p)
+        drawn = _draw(comparison, folder/'figures')
+        with atomic_path(folder/'report.html') as p: p.write_text(_page(comparison, drawn), encoding='utf-8')
     return folder/'report.html'

@@ -341,13 +341,13 @@ def pad(lab, shots=None):
 PANEL = """from mnist_cmp import ComparePanel
 panel = ComparePanel(runs='runs_check')
 if panel.folder is None:
-    panel.set(models=['mlp', 'deep_mlp'], points=4, search_epochs=2, epochs=6, seeds=3, learning_rate=[.05, .2])
+    panel.set(models=['mlp', 'deep_mlp'], points=6, search_epochs=6, epochs=12, seeds=4, learning_rate=[.05, .2])
 panel"""
 SAME = """from mnist_cmp import Comparison, compare
 def numbers(comparison):
     each = lambda h: [(e.train_loss, e.valid_loss, e.valid_accuracy) for e in h.epochs]
     return [(c.name, [each(t.history) for t in c.search.trials], [(each(r.history), r.test.wrong) for r in c.runs]) for c in comparison.contestants]
-plain = compare(['mlp', 'deep_mlp'], 'digits', box={'learning_rate': (.05, .2)}, points=4, search_epochs=2, epochs=6, seeds=3, workers=1)
+plain = compare(['mlp', 'deep_mlp'], 'digits', box={'learning_rate': (.05, .2)}, points=6, search_epochs=6, epochs=12, seeds=4, workers=1)
 print(numbers(plain) == numbers(Comparison.load(panel.folder)))"""
 OUTPUT = '.jp-OutputArea-output:has(.widget-button)'
 
@@ -367,7 +367,9 @@ def panel(lab, shots=None):
     run_cell(page, 0)
     button = lambda name: page.locator(f'{OUTPUT} button', has_text=re.compile(rf'^\s*{name}\s*$'))
     status = page.locator(f'{OUTPUT} [role=status]')
-    says = lambda text, timeout=300: status.get_by_text(re.compile(text)).first.wait_for(timeout=timeout*1000)
+    def says(text):
+        try: status.get_by_text(re.compile(text)).first.wait_for(timeout=180_000)
+        except Exception: raise AssertionError(f'the panel never says {text!r}, but {status.inner_text()!r}') from None
     button('Run').click()
     page.wait_for_selector(f'{OUTPUT} svg')
     says('[1-9]%')

@@ -1,10 +1,14 @@
-"""Kill a search again and again, fill its disk, and see that nothing is lost: `make soak`; CI runs a short round.
+"""Kill a search and a whole comparison again and again, fill the disk, and see that nothing is lost: `make soak`.
 
-A search runs as a child process with two workers. It is killed at random instants: the coordinator or a worker by the
-clock, or the coordinator in the middle of writing its ledger, at a random SQL statement; or it gets Ctrl-C. It is started
-again until it is done, and its table must be, bit for bit, that of a search that was left in peace. Linux only.
+Each runs as a child process with two workers. It is killed at random instants: the coordinator or a worker by the clock,
+or the coordinator in the middle of writing, at a random SQL statement or as it opens or renames one of its files; or it
+gets Ctrl-C. It is started again until it is done, and its numbers and weights must be, bit for bit, those of a run that
+was left in peace, in the same files. CI runs a short round. Linux only.
 """
 import argparse
+import hashlib
+import itertools
+import json
 import os
 import random
 import shutil
@@ -14,44 +18,76 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 os.environ.update(OMP_NUM_THREADS='1', MNIST_CMP_QUIET='1')
 POINTS, EPOCHS, WORKERS = 6, 6, 2
-KINDS = 'coordinator worker ledger Ctrl-C'.split()
+KINDS = 'coordinator worker write Ctrl-C'.split()
+VARIES = ('second', 'latency', 'memory', 'times', 'worker')   # in names of what another run need not repeat
 
 
-def child(folder, die_at):
-    "The search; with `die_at` it kills itself at that SQL statement."
+def run_search(folder):
     from mnist_cmp.data import load_data
-    from mnist_cmp.ledger import Ledger
     from mnist_cmp.models import MLP
     from mnist_cmp.search import search
-    if die_at:
-        statements, use = [], Ledger._use
-        def count(sql):
-            statements.append(sql)
-            if len(statements) == die_at: os.kill(os.getpid(), signal.SIGKILL)
-        def counted(self, connection):
-            use(self, connection)
-            connection.set_trace_callback(count)
-        Ledger._use = counted
     digits = load_data('digits')
     search(partial(MLP, 64, 64), digits.train, digits.valid, n=POINTS, epochs=EPOCHS, workers=WORKERS, store=folder, name='mlp')
 
 
-def start(folder, die_at=0):
-    return subprocess.Popen([sys.executable, __file__, '--child', str(folder), '--die_at', str(die_at)],
-                            stderr=subprocess.PIPE, text=True)
+def run_comparison(folder):
+    from mnist_cmp.cli import main
+    words = f'--models mlp,deep_mlp --points 3 --search_epochs 2 --seeds 3 --epochs 3 --workers {WORKERS} --quiet'
+    sys.exit(main([*words.split(), '--out', str(folder)]))
 
 
-def table(folder):
-    "All numbers of a search but its times."
-    from mnist_cmp.search import SearchResult
-    found = SearchResult.load(folder)
-    return [(t.index, t.point, t.history.state, [(e.epoch, e.train_loss, e.train_accuracy, e.valid_loss, e.valid_accuracy)
-                                                 for e in t.history.epochs]) for t in found.trials]
+RUN = {'search': run_search, 'comparison': run_comparison}
+
+
+def die_in_a_write(folder, at):
+    "Kill this process at its `at`th SQL statement, or opening for writing or renaming of a file below `folder`."
+    from mnist_cmp.ledger import Ledger
+    count, use = itertools.count(1), Ledger._use
+    def tick(*_):
+        if next(count) == at: os.kill(os.getpid(), signal.SIGKILL)
+    def counted(self, connection):
+        use(self, connection)
+        connection.set_trace_callback(tick)
+    Ledger._use = counted
+    def heard(event, args):
+        writes = event == 'os.rename' or event == 'open' and set(str(args[1])) & set('wax+')
+        if writes and str(args[0]).startswith(str(folder)): tick()
+    sys.addaudithook(heard)
+
+
+def child(what, folder, die_at):
+    if die_at: die_in_a_write(folder, die_at)
+    RUN[what](folder)
+
+
+def start(what, folder, die_at=0):
+    return subprocess.Popen([sys.executable, __file__, '--child', what, str(folder), '--die_at', str(die_at)],
+                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def numbers(folder):
+    "The numbers of all trials and trainings in the ledgers below a folder, all of a report, and the weights; no times."
+    from mnist_cmp.ledger import Ledger
+    def lasting(x):
+        if isinstance(x, dict): return {k: lasting(v) for k, v in x.items() if not any(word in str(k) for word in VARIES)}
+        return [lasting(v) for v in x] if isinstance(x, list) else x
+    words = lambda x: json.dumps(lasting(x))   # in words, in which NaN equals NaN
+    found = {}
+    for file in sorted(folder.rglob('*')):
+        name = file.relative_to(folder).as_posix()
+        if file.name == 'study.sqlite':
+            with Ledger.read(file.parent) as ledger:
+                found[name] = words({i: asdict(row[0]) for i, row in ledger.histories().items()})
+        elif file.name == 'report.json': found[name] = words(json.loads(file.read_text()))
+        elif file.suffix == '.safetensors': found[name] = hashlib.sha256(file.read_bytes()).hexdigest()
+        elif file.is_file() and file.name != '.lock': found[name] = 'there'
+    return found
 
 
 def workers_of(pid):
@@ -61,28 +97,30 @@ def workers_of(pid):
 
 
 def recorded(folder):
-    "The finished epochs in the ledger."
+    "The finished epochs in the ledgers."
     from mnist_cmp.ledger import Ledger
-    try:
-        with Ledger.read(folder) as ledger: return {(i, e.epoch) for i, row in ledger.histories().items() for e in row[0].epochs}
-    except FileNotFoundError: return set()   # it has not begun
+    found = set()
+    for file in folder.rglob('study.sqlite'):
+        with Ledger.read(file.parent) as ledger:
+            found |= {(file.parent.name, i, e.epoch) for i, row in ledger.histories().items() for e in row[0].epochs}
+    return found
 
 
 def interrupt(process, folder, waits):
-    "Ctrl-C: the search ends, its workers too, and every epoch that was finished is kept; put its seconds into `waits`."
+    "Ctrl-C: the run ends, its workers too, and every epoch that was finished is kept; put its seconds into `waits`."
     crew, before, begun = workers_of(process.pid), recorded(folder), time.perf_counter()
     process.send_signal(signal.SIGINT)
     process.wait()
     waits.append(time.perf_counter() - begun)
     assert recorded(folder) >= before, f'{folder}: Ctrl-C lost {sorted(before - recorded(folder))}'
-    assert not any(Path(f'/proc/{pid}/cmdline').exists() for pid in crew), 'a worker outlived its search'
+    assert not any(Path(f'/proc/{pid}/cmdline').exists() for pid in crew), 'a worker outlived its run'
 
 
 def rarest(rng, kills, kinds): return min(kinds, key=lambda kind: (kills[kind], rng.random()))
 
 
 def kill_one(rng, process, folder, seconds, kills, waits):
-    "At a random instant do what was done least so far; what it was, or None if the search was done before."
+    "At a random instant do what was done least so far; what it was, or None if the run was done before."
     try: process.wait(rng.uniform(0, seconds))
     except subprocess.TimeoutExpired: pass
     crew = workers_of(process.pid)
@@ -98,42 +136,42 @@ def kill_one(rng, process, folder, seconds, kills, waits):
     return what
 
 
-def one_round(rng, folder, seconds, until, kills, waits):
-    "Run one search to its end, and kill it until there are `until` kills in all; `kills` counts them by kind."
+def one_round(what, rng, folder, seconds, until, kills, waits):
+    "Run it to its end, and kill it until there are `until` kills in all; `kills` counts them by kind."
     tries = 0
     while True:
         more = lambda: sum(kills.values()) < until
-        die_at = rng.randint(1, 250) if more() and rarest(rng, kills, KINDS) == 'ledger' else 0
-        process, tries = start(folder, die_at), tries + 1
+        die_at = rng.randint(1, 250) if more() and rarest(rng, kills, KINDS) == 'write' else 0
+        process, tries = start(what, folder, die_at), tries + 1
         while not die_at and more() and process.poll() is None:
-            if what := kill_one(rng, process, folder, seconds, kills, waits): kills[what] += 1
+            if done := kill_one(rng, process, folder, seconds, kills, waits): kills[done] += 1
         said = process.communicate()[1]
-        if process.returncode == -signal.SIGKILL and die_at: kills['ledger'] += 1
+        if process.returncode == -signal.SIGKILL and die_at: kills['write'] += 1
         if process.returncode == 0: return
-        assert process.returncode in (-signal.SIGKILL, -signal.SIGINT), f'the search failed:\n{said}'
-        assert tries < 500, 'the search never ends'
+        assert process.returncode in (-signal.SIGKILL, -signal.SIGINT, 130), f'the {what} failed:\n{said}'
+        assert tries < 500, f'the {what} never ends'
 
 
-def peace(folder):
-    "The table of a search that is left in peace, and its seconds."
+def peace(what, folder):
+    "The numbers of a run that is left in peace, and its seconds."
     begun = time.perf_counter()
-    assert start(folder).wait() == 0
-    seconds, rows = time.perf_counter() - begun, table(folder)
-    assert [row[0] for row in rows] == list(range(1030, 1030 + POINTS)) and {row[2] for row in rows} == {'finished'}
-    return rows, seconds
+    process = start(what, folder)
+    said = process.communicate()[1]
+    assert process.returncode == 0, f'the {what} failed:\n{said}'
+    return numbers(folder), time.perf_counter() - begun
 
 
-def kill_test(kills, seed, work, expected, seconds):
-    "Searches that are killed give the table of one that is not."
+def kill_test(what, kills, seed, work, expected, seconds):
+    "Runs that are killed give the numbers of one that is not."
     rng, done, rounds, waits = random.Random(seed), dict.fromkeys(KINDS, 0), 0, []
     while (sofar := sum(done.values())) < kills:
         folder, rounds = work/f'round_{rounds}', rounds + 1
-        one_round(rng, folder, seconds, min(sofar + 12, kills), done, waits)
-        assert table(folder) == expected, f'{folder}: the table is another one'
-        left = sorted(f.name for f in folder.iterdir() if f.name != '.lock')
-        assert left == ['study.sqlite'], f'{folder}: left behind {left}'
-    print(f'{sum(done.values())} kills ({", ".join(f"{n} {kind}" for kind, n in done.items())}) in {rounds} searches: '
-          'every table equal, nothing left behind')
+        one_round(what, rng, folder, seconds, min(sofar + 12, kills), done, waits)
+        found = numbers(folder)
+        assert found.keys() == expected.keys(), f'{folder}: other files: {sorted(found.keys() ^ expected.keys())}'
+        assert found == expected, f'{folder}: other numbers in {[name for name in found if found[name] != expected[name]]}'
+    print(f'{what}: {sum(done.values())} kills ({", ".join(f"{n} {kind}" for kind, n in done.items())}) in {rounds} runs: '
+          'all numbers equal, nothing left behind')
     if waits: print(f'Ctrl-C: stopped after {statistics.median(waits):.2f} s (median), {max(waits):.2f} s (longest)')
 
 
@@ -152,7 +190,7 @@ def disk_inside(whole):
     mount = lambda *options: subprocess.run(['mount', *options, str(disk)], check=True)
     mount('-t', 'tmpfs', '-o', 'size=2m', 'tmpfs')
     store, filler = disk/'store', disk/'filler'
-    process = start(store)
+    process = start('search', store)
     while not (store/'study.sqlite').exists() and process.poll() is None: time.sleep(.01)
     for size in (2**17, 2**10, 1):   # until not one byte is left
         with filler.open('ab', buffering=0) as f:
@@ -164,29 +202,31 @@ def disk_inside(whole):
     print(f'full disk: {said.strip().splitlines()[-1].replace(str(work), "")[:150]}')
     filler.unlink()
     mount('-o', 'remount,ro,size=64m')
-    said = (refused := start(store)).communicate()[1]
+    said = (refused := start('search', store)).communicate()[1]
     assert refused.returncode == 1 and 'must be a folder that can be written to' in said, f'on a read-only disk:\n{said}'
     print(f'read-only disk: {said.strip().splitlines()[-1].replace(str(work), "")[:150]}')
     mount('-o', 'remount,rw,size=64m')
-    assert start(store).wait() == 0
-    assert table(store) == table(whole), 'after a full disk the table is another one'
-    print('with room again the search went on to the same table', flush=True)
+    assert start('search', store).wait() == 0
+    assert numbers(store) == numbers(whole), 'after a full disk the numbers are others'
+    print('with room again the search went on to the same numbers', flush=True)
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument('--kills', type=int, default=100, help='number of kills (default: %(default)s)')
+    p.add_argument('what', nargs='*', default=['search', 'comparison', 'disk'], help='search, comparison, disk (default: all)')
+    p.add_argument('--kills', type=int, default=100, help='of search and of comparison (default: %(default)s)')
     p.add_argument('--seed', type=int, default=0, help='of the instants (default: %(default)s)')
-    p.add_argument('--child', help=argparse.SUPPRESS)
+    p.add_argument('--child', nargs=2, help=argparse.SUPPRESS)
     p.add_argument('--die_at', type=int, default=0, help=argparse.SUPPRESS)
     p.add_argument('--disk_inside', help=argparse.SUPPRESS)
     args = p.parse_args()
-    if args.child: return child(args.child, args.die_at)
+    if args.child: return child(args.child[0], Path(args.child[1]), args.die_at)
     if args.disk_inside: return disk_inside(args.disk_inside)
-    with tempfile.TemporaryDirectory() as work:
-        expected, seconds = peace(whole := Path(work)/'peace')
-        disk_test(whole)
-        kill_test(args.kills, args.seed, Path(work), expected, seconds)
+    for what in args.what:
+        with tempfile.TemporaryDirectory() as work:
+            expected, seconds = peace('search' if what == 'disk' else what, whole := Path(work)/'peace')
+            if what == 'disk': disk_test(whole)
+            else: kill_test(what, args.kills, args.seed, Path(work), expected, seconds)
 
 
 if __name__ == '__main__': main()
