@@ -488,9 +488,9 @@ def stop(self:ComparePanel,
         if self.state.state == 'paused': _note(self.folder, state=state)
         return self._open()
     _note(self.folder, state=state)
-    self._wake.set()
     self._child.stop()
-    self._tell(RunState.read(self.folder, running=False))   # the thread has the pictures to draw
+    self._tell(RunState.read(self.folder, running=False))   # word first; the thread draws the pictures
+    self._wake.set()
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-032
 @patch

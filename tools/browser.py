@@ -380,7 +380,7 @@ def panel(lab, shots=None):
     assert 'Running' in before and page.locator(OUTPUT).screenshot() != first, 'nothing moved while it trained'
     start = time.perf_counter()
     button('Stop').click()
-    says('^Stopped')
+    page.wait_for_function('() => document.querySelector(".jp-OutputArea-output [role=status]").textContent.startsWith("Stopped")')
     stopped = time.perf_counter() - start
     print(f'    stopped in {stopped:.2f} s', flush=True)
     assert stopped < 1, f'Stop took {stopped:.2f} s'
