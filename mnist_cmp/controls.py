@@ -338,7 +338,7 @@ def _make_fields(self:ComparePanel):
                           widgets.FloatText(value=s['learning_rate'][1], step=.01, layout={'width': '85px'})],
         'batch_size': [number('batch size', s['batch_size'][0], 1, width='180px'),
                        widgets.BoundedIntText(value=s['batch_size'][1], min=1, max=10**9, layout={'width': '85px'})]}
-    for name, label in dict(points='trials', search_epochs='their epochs', epochs='epochs', seeds='seeds', seed='seed').items():
+    for name, label in dict(points='trials', search_epochs='trial epochs', epochs='epochs', seeds='seeds', seed='seed').items():
         f[name] = number(label, s[name], 0 if name == 'seed' else 1)
     for _, last in (f['learning_rate'], f['batch_size']): last.tooltip = 'upper end of the box'
     def usual(change):
@@ -379,13 +379,13 @@ def _make_result(self:ComparePanel):
     self.message, self.table, self.words, self.pictures, self.link = *(widgets.HTML() for _ in range(4)), _ReportLink()
     self.progress.layout.display = 'none'
     for part in (self.pictures, self.words): part.layout.max_width = '100%'
-    row = lambda *parts: widgets.HBox(parts, layout={'flex_flow': 'row wrap', 'align_items': 'center'})
+    row = lambda *parts, align='center': widgets.HBox(parts, layout={'flex_flow': 'row wrap', 'align_items': align})
     f = self.fields
     column = lambda *parts: widgets.VBox(parts, layout={'margin': '0 12px 0 0'})
     self.ui = widgets.VBox([
         row(column(f['dataset'], f['protocol'], f['seed']), column(f['models']),
-            column(row(*f['learning_rate']), row(*f['batch_size'])),
-            column(f['points'], f['search_epochs']), column(f['seeds'], f['epochs'])),
+            column(f['points'], row(*f['learning_rate']), row(*f['batch_size'])),
+            column(f['search_epochs'], f['seeds'], f['epochs']), align='flex-start'),
         row(*self.buttons.values()), self.progress, self.message, self.words, self.link, self.table, self.pictures])
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-029
