@@ -183,7 +183,7 @@ def notebook_passes(path):
     assert 'Success.' in out, f'nbdev_test did not run it:\n{out}'
 
 
-def search_survives():
+def runs_survive():
     if sys.platform == 'linux': print('    ' + run(sys.executable, 'tools/soak.py', '--kills', 4).strip().replace('\n', '\n    '))
 
 
@@ -212,7 +212,7 @@ def main():
                   check('import mnist_cmp in under 0.3 s', import_is_light),
                   check('every public name resolves', run, sys.executable, '-c', EVERY_NAME)]
         jobs = [('package builds and installs in a bare environment', package_installs, copy)]
-        jobs += [('a search survives kills, Ctrl-C and a full disk', search_survives)]
+        jobs += [('search and comparison survive kills, Ctrl-C and a full disk', runs_survive)]
         jobs += [(f'nbdev_test {path.relative_to(ROOT)}', notebook_passes, path) for path in reversed(notebooks())]
         with ThreadPoolExecutor(2) as pool: passed += pool.map(lambda job: check(*job), jobs)
     has_slow = [path for path in notebooks() if any(flagged(source, 'slow') for _, source in code_cells(path))]

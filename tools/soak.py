@@ -221,7 +221,7 @@ def main():
     p.add_argument('--disk_inside', help=argparse.SUPPRESS)
     args = p.parse_args()
     if args.child: return child(args.child[0], Path(args.child[1]), args.die_at)
-    if args.disk_inside: return disk_inside(args.disk_inside)
+    if args.disk_inside: return disk_inside(Path(args.disk_inside))
     for what in args.what:
         with tempfile.TemporaryDirectory() as work:
             expected, seconds = peace('search' if what == 'disk' else what, whole := Path(work)/'peace')

@@ -71,6 +71,9 @@ def converted(cell):
     cell.metadata = {'tags': [f'remove-{name}' for name in hidden]}
     alt = next((flag.partition(':')[2].strip() for flag in asked if flag.startswith('fig-alt:')), '')
     if alt: cell.metadata['mystnb'] = {'image': {'alt': alt}}
+    for output in cell.outputs:   # in outputs Sphinx follows no link to a source file
+        data = output.get('data', {})
+        if 'text/markdown' in data: data['text/markdown'] = re.sub(r'(\]\([\w./]+)\.ipynb\b', r'\1.html', ''.join(data['text/markdown']))
     return cell if cell.source else None
 
 
