@@ -14,7 +14,7 @@ help: ## list the targets
 compare: $(VENV)/installed ## compare three models on the digits; options of the command: make compare ARGS="--seed 1"
 	$(BIN)/mnist_cmp --models mlp,cnn,deep_mlp --seeds 5 $(ARGS)
 
-test: $(VENV)/installed-dev ## run everything that CI runs
+test: $(VENV)/installed-dev ## run all tests but those in a browser
 	$(BIN)/python tools/check.py
 
 test-browser: $(VENV)/installed-dev ## run the notebooks, panel, pad, chime and app in a real browser; some: ARGS="chime pad"

@@ -6,6 +6,7 @@ skipped, and the last line says so. With MNIST_CMP_DATA the pad's models learn t
 `--screenshots FOLDER` keeps pictures of panel, pad and report.
 """
 import argparse, importlib.util, json, math, os, re, secrets, shutil, socket, subprocess, sys, tempfile, time
+from collections import deque
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -146,9 +147,19 @@ class Lab:
         return (self.nbs/name).read_text(encoding='utf-8')
 
 
-def run_all(page, timeout=600):
-    "Run all cells and wait for the last; an error output is an AssertionError."
+def start_all(page):
+    "Begin to run all cells."
     page.evaluate("window.ran = null; jupyterapp.commands.execute('notebook:run-all-cells').then(() => { window.ran = true; }); null")
+
+
+def run_all(page):
+    "Run all cells and wait for the last."
+    start_all(page)
+    return end_all(page)
+
+
+def end_all(page, timeout=600):
+    "Wait for the last cell; an error output is an AssertionError."
     page.wait_for_function('() => window.ran', timeout=timeout*1000)
     page.wait_for_function("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'", timeout=60_000)
     return no_errors(page)
@@ -177,8 +188,8 @@ def run_cell(page, i, timeout=120):
 
 # ---- the checks
 
-def notebook(lab, path):
-    "Opened, Run All, no error output. Cells that nbdev_test leaves out are left out: `eval: false`, and slow ones without data."
+def begin(lab, path):
+    "Open a notebook and start Run All, without what nbdev_test leaves out: `eval: false`, and slow cells without data."
     name = path.relative_to(ROOT/'nbs').as_posix()
     nb = json.loads((lab.nbs/name).read_text(encoding='utf-8'))
     out = lambda s: flagged(s, r'eval:\s*false') or flagged(s, 'slow')
@@ -188,9 +199,40 @@ def notebook(lab, path):
     nb['metadata'].setdefault('kernelspec', {'name': 'python3', 'display_name': 'Python 3', 'language': 'python'})
     (lab.nbs/name).write_text(json.dumps(nb), encoding='utf-8')
     page = lab.open(name)
-    cells = run_all(page)
+    start_all(page)
+    return page
+
+
+def finish(page):
+    "Run All has ended, with no error output."
+    cells = end_all(page)
     assert any(c.get('execution_count') for c in cells), 'no cell was run'
+    page.evaluate("jupyterapp.shell.currentWidget.sessionContext.shutdown()")
     page.context.close()
+
+
+def run_notebooks(lab, paths):
+    "Run All in each, two at a time; for each whether it passed."
+    begun, passed = deque(), []
+    def end():
+        path, page = begun.popleft()
+        return check(f'Run All in {path.relative_to(ROOT)}', finish, page)
+    for path in paths:
+        if len(begun) == 2: passed.append(end())
+        begun.append((path, begin(lab, path)))
+    return passed + [end() for _ in range(len(begun))]
+
+
+def clean(lab, name='02_models.ipynb'):
+    "A notebook that was run and saved by JupyterLab is, after nbdev_clean, the file that it was."
+    page = lab.open(name)
+    run_all(page)
+    saved = lab.saved(page, name)
+    page.context.close()
+    before = (ROOT/'nbs'/name).read_text(encoding='utf-8')
+    assert saved != before, 'nothing was saved'
+    subprocess.run([BIN/'nbdev_clean', '--fname', lab.nbs/name], cwd=lab.nbs.parent, check=True)
+    assert (lab.nbs/name).read_text(encoding='utf-8') == before, 'nbdev_clean leaves another file than there was'
 
 
 def chime(lab):
@@ -448,14 +490,13 @@ def check(name, function, *args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('checks', nargs='*', help='chime, pad, panel, app, notebooks, or notebooks by path (default: all)')
+    parser.add_argument('checks', nargs='*', help='chime, pad, panel, app, clean, notebooks, or notebooks by path (default: all)')
     parser.add_argument('--screenshots', type=Path, metavar='FOLDER', help='keep pictures in FOLDER')
     args = parser.parse_args()
-    wanted = args.checks or ['chime', 'pad', 'panel', 'app', 'notebooks']
+    wanted = args.checks or ['chime', 'pad', 'panel', 'app', 'clean', 'notebooks']
     if args.screenshots: args.screenshots.mkdir(parents=True, exist_ok=True)
     paths = [p for p in notebooks() if re.match(r'\d|tutorials', p.relative_to(ROOT/'nbs').as_posix())]
-    jobs = {'chime': [('chime', chime)], **{f.__name__: [(f.__name__, f, args.screenshots)] for f in (pad, panel, app)},
-            'notebooks': [(f'Run All in {p.relative_to(ROOT)}', notebook, p) for p in paths]}
+    jobs = {'chime': [chime], 'clean': [clean], **{f.__name__: [f, args.screenshots] for f in (pad, panel, app)}}
     with ExitStack() as stack:
         try: lab = Lab(stack)
         except Skip as reason:
@@ -463,8 +504,8 @@ def main():
             return 0
         passed = []
         for name in wanted:
-            some = jobs.get(name) or [(f'Run All in {name}', notebook, Path(name).resolve())]
-            passed += [check(label, function, lab, *more) for label, function, *more in some]
+            if name in jobs: passed.append(check(name, jobs[name][0], lab, *jobs[name][1:]))
+            else: passed += run_notebooks(lab, paths if name == 'notebooks' else [Path(name).resolve()])
     print(f'{sum(passed)} passed, {len(passed) - sum(passed)} failed')
     return 0 if all(passed) else 1
 

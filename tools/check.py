@@ -1,4 +1,4 @@
-"""Everything that CI runs, each check with its seconds: `make test`.
+"""All tests but those in a browser (tools/browser.py), each with its seconds: `make test`.
 
 Exporting, cleaning and building are done in a copy, so that nothing here changes a file of yours. Where MNIST_CMP_DATA
 is a folder, with the real MNIST in it, the notebooks' `#| slow` cells run too.
