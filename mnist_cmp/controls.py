@@ -449,11 +449,17 @@ def _follow(self:ComparePanel, child, rings):
     while child.runs() if child else _is_taken(self.folder):
         self._show(RunState.read(self.folder, running=True))
         self._wake.wait(.4) and time.sleep(.05)
-    if child and child.process.returncode not in (0, 1, _STOPPED) and read_json(self.folder/_FILE)['state'] == 'running':
-        _note(self.folder, state='failed', error=f"The run's process ended with exit code {child.process.returncode}. "
-                                                f'What is finished is kept: Resume goes on. Its last words are in {self.folder}/panel.log.')
+    if child and child.process.returncode not in (0, 1, _STOPPED): self._mourn(child)
     self._show(RunState.read(self.folder, running=False))
     if rings and self.state.state in ('finished', 'failed'): chime(time.monotonic() - start, self.state.state == 'failed')
+
+@patch
+def _mourn(self:ComparePanel, child):
+    "Note that the run's process was killed, unless by Stop or by the end of this kernel, which kills its children first."
+    running = lambda: child is self._child and read_json(self.folder/_FILE)['state'] == 'running'
+    if running() and child.process.returncode < 0: time.sleep(2)
+    if running(): _note(self.folder, state='failed', error=f"The run's process ended with exit code {child.process.returncode}. "
+                        f'What is finished is kept: Resume goes on. Its last words are in {self.folder}/panel.log.')
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-031
 @patch

@@ -116,7 +116,8 @@ def imported(path):
 
 def rooms_in_order():
     "The notebooks' numbers give the order; a module imports only modules of lower number."
-    rooms = [path.stem.partition('_')[2] for path in sorted((ROOT/'nbs').glob('[0-9]*_*.ipynb'))]
+    rooms = [path.stem.partition('_')[2] for path in sorted((ROOT/'nbs').glob('[0-9]*_*.ipynb'))
+             if any('default_exp' in source for _, source in code_cells(path))]   # the others are prose on what there is
     modules = {path.stem: path for path in (ROOT/'mnist_cmp').glob('*.py') if path.stem not in OWN}
     found = [f'{name}: a module without a notebook, or the other way round' for name in set(rooms) ^ set(modules)]
     for position, room in enumerate(rooms):
