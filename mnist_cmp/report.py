@@ -105,7 +105,7 @@ _CSS = """
 body { font: 16px/1.55 system-ui, sans-serif; color: var(--text); background: var(--back); max-width: 54rem;
   margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.6rem; line-height: 1.25; overflow-wrap: anywhere } h2 { font-size: 1.25rem; margin-top: 2.6rem }
-nav { font-size: .9rem } nav a { margin-right: 1rem; color: inherit; white-space: nowrap }
+nav { margin-top: 1rem; font-size: .9rem } nav a { margin-right: 1rem; color: inherit; white-space: nowrap }
 .verdict { background: var(--card); border-left: 4px solid #0072B2; padding: .8rem 1rem; border-radius: 4px }
 .verdict p { margin: .4rem 0 } .verdict p.head { font-weight: 600 } .scroll { overflow-x: auto }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; margin: 1rem 0 }

@@ -482,7 +482,7 @@ def shrink(folder):
     "Fewer colours in the pictures: a quarter of the bytes."
     from PIL import Image
     for path in folder.glob('*.png'):
-        with Image.open(path) as picture: small = picture.convert('RGB').quantize(128, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        with Image.open(path) as picture: small = picture.convert('RGB').quantize(256, dither=Image.Dither.NONE)
         small.save(path, optimize=True)
 
 
