@@ -1,4 +1,4 @@
-"""The notebooks in a real browser: `make test-browser`, or `python tools/browser.py CHECK…` for some checks.
+"""Notebooks, widgets and site in a real browser: `make test-browser`, or `python tools/browser.py CHECK…` for some checks.
 
 JupyterLab serves a copy of the checkout on this machine alone, and Chromium, driven by Playwright, opens it. What is
 missing is installed: Playwright from PyPI, Chromium from the system's packages. Where that can't be done the checks are
@@ -478,6 +478,16 @@ def app(lab, shots=None):
         page.context.close()
 
 
+def site(lab):
+    "Each page of the site, light and dark, wide and narrow; built by Sphinx from a copy of its own."
+    copy = copy_checkout(lab.folder/'site')
+    for command in (['build.py', '--sphinx'], ['browse.py']):
+        done = subprocess.run([sys.executable, copy/'tools'/'site'/command[0], *command[1:]], cwd=copy, text=True, capture_output=True,
+                              env=os.environ | {'CHROMIUM': chromium()})
+        assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    print('    ' + done.stdout.strip().splitlines()[-1], flush=True)
+
+
 def shrink(folder):
     "Fewer colours in the pictures: a quarter of the bytes."
     from PIL import Image
@@ -498,13 +508,13 @@ def check(name, function, *args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('checks', nargs='*', help='chime, pad, panel, app, clean, notebooks, or notebooks by path (default: all)')
+    parser.add_argument('checks', nargs='*', help='chime, pad, panel, app, clean, site, notebooks, or notebooks by path (default: all)')
     parser.add_argument('--screenshots', type=Path, metavar='FOLDER', help='keep pictures in FOLDER')
     args = parser.parse_args()
-    wanted = args.checks or ['chime', 'pad', 'panel', 'app', 'clean', 'notebooks']
+    wanted = args.checks or ['chime', 'pad', 'panel', 'app', 'clean', 'site', 'notebooks']
     if args.screenshots: args.screenshots.mkdir(parents=True, exist_ok=True)
     paths = [p for p in notebooks() if re.match(r'\d|tutorials', p.relative_to(ROOT/'nbs').as_posix())]
-    jobs = {'chime': [chime], 'clean': [clean], **{f.__name__: [f, args.screenshots] for f in (pad, panel, app)}}
+    jobs = {'chime': [chime], 'clean': [clean], 'site': [site], **{f.__name__: [f, args.screenshots] for f in (pad, panel, app)}}
     with ExitStack() as stack:
         try: lab = Lab(stack)
         except Skip as reason:
