@@ -105,7 +105,7 @@ def llms():
              '`mnist_cmp --help` lists the options of the command.']
     for section in (entry for entry in sidebar if 'section' in entry):
         lines += ['', f"## {section['section']}", '']
-        for path in section['contents']:
+        for path in (entry if isinstance(entry, str) else entry['href'] for entry in section['contents']):
             name, (title, summary) = posixpath.splitext(path)[0], page(path)
             url = f"{cfg['doc_host']}{cfg['doc_baseurl']}/" + re.sub(r'(^|/)[0-9]+[a-z]?_', r'\1', name) + '.html'
             lines.append(f'- [{title}]({url})' + f': {summary}'*bool(summary))
