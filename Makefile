@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 CONFIG := setup.py settings.ini constraints.txt
 
-.PHONY: help compare test test-browser soak notebooks readme stubs docs docs-serve lab app experiments bench clean
+.PHONY: help compare test test-browser soak fuzz notebooks readme stubs docs docs-serve lab app experiments bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,8 +20,13 @@ test: $(VENV)/installed-dev ## run all tests but those in a browser
 test-browser: $(VENV)/installed-dev ## run the notebooks, panel, pad, chime and app in a real browser; some: ARGS="chime pad"
 	$(BIN)/python tools/browser.py $(ARGS)
 
-soak: $(VENV)/installed-dev ## kill a search 100 times and fill its disk (ten minutes); other numbers: make soak ARGS="--kills 500 --seed 1"
+soak: $(VENV)/installed-dev ## kill runs 100 times, fill the disk, damage 100,000 files, run for half an hour (two hours); other numbers: make soak ARGS="--kills 500 --seed 1"
 	$(BIN)/python tools/soak.py $(ARGS)
+	$(BIN)/python tools/fuzz.py
+	$(BIN)/python tools/soak.py memory
+
+fuzz: $(VENV)/installed-dev ## odd arguments and damaged files; some: make fuzz ARGS="readers --mutations 1000000 --seed 1"
+	$(BIN)/python tools/fuzz.py $(ARGS)
 
 notebooks: $(VENV)/installed-dev ## export the modules, then refresh all outputs, or those of ARGS=nbs/01_data.ipynb
 	$(BIN)/nbdev_export
@@ -51,8 +56,11 @@ app: $(VENV)/installed-dev ## serve panel and pad as an app, on this machine onl
 experiments: $(VENV)/installed-dev ## run the experiments behind the tutorials again (hours)
 	$(BIN)/python tools/experiments.py $(ARGS)
 
-bench: $(VENV)/installed-dev ## measure ledger, search and the coverage of intervals (an hour, on an idle machine)
-	$(BIN)/python benchmarks/studies.py $(ARGS)
+bench: $(VENV)/installed-dev ## measure speed beside other libraries, ledger, search and coverage (two hours, on an idle machine)
+	$(PIP) --editable '.[dev,bench]'
+	$(BIN)/python benchmarks/speed.py --threads 2 $(ARGS)
+	$(BIN)/python benchmarks/speed.py --threads 1 --parts jobs scoring $(ARGS)
+	$(BIN)/python benchmarks/studies.py
 	$(BIN)/python benchmarks/coverage.py
 
 clean: ## remove .venv and all that was built; runs/ stays

@@ -8,7 +8,7 @@ here = Path(__file__).resolve().parent
 config = ConfigParser()
 config.read(here/'settings.ini', encoding='utf-8')
 cfg = config['DEFAULT']
-extras = {extra: cfg[f'{extra}_requirements'].split() for extra in ('dask', 'optuna', 'app', 'docs')}
+extras = {extra: cfg[f'{extra}_requirements'].split() for extra in ('compiled', 'dask', 'optuna', 'app', 'docs')}
 name, source, docs = cfg['lib_name'], cfg['git_url'], cfg['doc_host'] + cfg['doc_baseurl']
 
 setup(
@@ -38,7 +38,8 @@ setup(
     packages=[name],
     include_package_data=True,  # the data files that MANIFEST.in names
     install_requires=cfg['requirements'].split(),
-    extras_require=extras | {'dev': cfg['dev_requirements'].split() + sum(extras.values(), [])},   # dev tests them all
+    extras_require=extras | {'bench': cfg['bench_requirements'].split(),   # what speed is compared with: large, and no test needs it
+                             'dev': cfg['dev_requirements'].split() + sum(extras.values(), [])},   # dev tests them all
     entry_points={'console_scripts': cfg['console_scripts'].split(),
                   'nbdev': [f'{name}={name}._modidx:d']},  # lets other nbdev projects link to our docs
 )

@@ -16,6 +16,7 @@ _rooms = {room: names.split() for room, names in {
     'autograd': '',
     'chains': '',
     'onednn': '',
+    'compiled': '',
     'steps': '',
     'evaluation': 'measure measure_accuracy predict topk_errors smoke_test save_model load_model',
     'training': 'Epoch History train snapshot_accuracies plot_accuracy display_timer',

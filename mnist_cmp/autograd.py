@@ -44,6 +44,8 @@ class AutogradStep:
                 if p.grad is not None: self._move(name, p, p.grad)
         return loss.detach(), (logits.detach().argmax(1) == y).sum()
 
+    def close(self): "Leave the net to others: called after the last step."
+
 # %% ../nbs/04_autograd.ipynb #04-steps-009
 @patch
 def _move(self:AutogradStep, name, p, g):
@@ -56,7 +58,7 @@ def _move(self:AutogradStep, name, p, g):
 
 # %% ../nbs/04_autograd.ipynb #913570db
 def rounding_errors(
-    make_step,       # makes a step from a net, such as `partial(AutogradStep, learning_rate=.05)`
+    make_step,       # makes a step from a net, such as partial(AutogradStep, learning_rate=.05)
     make_net,        # makes the same untrained net at each call, float32
     batches,         # pairs of images and labels, one for each step
 )->dict[str, float]:

@@ -87,6 +87,8 @@ def _parser():
     add = p.add_argument
     _add_task(add)
     _add_numbers(add)
+    add('--engine', default='auto', choices=['auto', 'compiled', 'onednn', 'autograd'],
+        help='the training step; auto: the fastest that pays (default: %(default)s)')
     add('--scheduler', metavar='ADDRESS',
         help='search on the workers of the Dask scheduler at this address, such as tcp://node1:8786 (extra: dask)')
     add('--out', type=Path, help='run folder, made if missing; a stopped run in it goes on (default: runs/<time>)')
@@ -126,7 +128,7 @@ def _head(args, data, out):
 
 # %% ../nbs/14_cli.ipynb #14-cli-021
 def run(
-    args:argparse.Namespace,   # the options, as `_parser` gives them
+    args:argparse.Namespace,   # the options, as _parser gives them
     out:Path,                  # the run folder, made if missing
 ):
     "The main job: compare, write the report, print the result; raises what the rooms raise."
@@ -140,10 +142,10 @@ def run(
     if args.quiet: os.environ['MNIST_CMP_QUIET'] = '1'
     data = load_data(args.dataset, root=args.data_dir)
     if not args.quiet: _head(args, data, out)
-    numbers = 'points seeds start search_epochs epochs seed protocol workers threads'.split()
+    told = 'points seeds start search_epochs epochs seed protocol workers threads engine'.split()
     said = {} if args.quiet or sys.stderr.isatty() else {'on_trial': _say_trial, 'on_run': _say_run}
     with ExitStack() as stack:
-        found = compare(args.models, data, box=_box(args), store=out, **{k: getattr(args, k) for k in numbers},
+        found = compare(args.models, data, box=_box(args), store=out, **{k: getattr(args, k) for k in told},
                         client=_client(args, stack), **said)
     page = write_report(found, out)
     print(f'\n{summary(found)}\n\n{verdict(found)}\n\nReport: {page}')

@@ -17,9 +17,9 @@ import numpy as np
 import torch, torch.nn as nn
 from fastcore.basics import patch
 from . import __version__
-from .core import check_choice, check_folder, check_int, json_text, machine, read_json, write_json
+from .core import check_choice, check_fields, check_float, check_folder, check_int, json_text, machine, read_json, shown, write_json
 from .costs import Cost, measure_cost
-from .data import Split, load_data
+from .data import Data, Split, load_data
 from .evaluation import check_net, count_topk_errors, load_model, predict, put_weights, write_weights
 from .ledger import LedgerError, folder_lock
 from .models import get_model, initialise, model_name
@@ -28,6 +28,7 @@ from .points import Box
 from .retraining import Retraining, retrain
 from .search import search
 from .statistics import calibration
+from .steps import ENGINES
 from .training import History, torch_threads
 from .trials import SearchResult
 
@@ -105,15 +106,15 @@ class Contestant:
 def from_dict(cls:Run, d:dict)->Run:
     "The run that `asdict` gave, also by way of JSON."
     errors = {int(k): n for k, n in d['test']['errors'].items()}
-    return cls(d['number'], History.from_dict(d['history']), TestResult(**d['test'] | {'errors': errors}))
+    return check_fields(cls(d['number'], History.from_dict(d['history']), check_fields(TestResult(**d['test'] | {'errors': errors}))))
 
 @patch(cls_method=True)
 def from_dict(cls:Contestant, d:dict)->Contestant:
     "The contestant that `to_dict` gave, also by way of JSON, and also of the first release."
     if 'history' in d: d = d | {'runs': [{'number': 0, 'history': d.pop('history'), 'test': d.pop('test')}]}
-    cost = d.get('cost') and Cost(**d['cost'])
-    return cls(**d | {'search': SearchResult.from_dict(d['search']), 'runs': [Run.from_dict(r) for r in d['runs']],
-                      'cost': cost})
+    cost = d.get('cost') and check_fields(Cost(**d['cost']))
+    return check_fields(cls(**d | {'search': SearchResult.from_dict(d['search']), 'runs': [Run.from_dict(r) for r in d['runs']],
+                                   'cost': cost}))
 
 # %% ../nbs/11_comparison.ipynb #3e922774
 def _versions():
@@ -149,7 +150,7 @@ class Comparison:
     test_reads:list = field(default_factory=list) # each time that test images were looked at: model, number, images, times
     machine:str = field(default_factory=machine)
     versions:dict = field(default_factory=_versions)
-    commit:str = field(default_factory=_commit)
+    commit:str|None = field(default_factory=_commit)
     weights:dict = field(default_factory=dict, compare=False)   # name → weights of each run, if at hand
 
     def __repr__(self): return f'{" against ".join(self.names)} on {self.dataset}, protocol {self.protocol}'
@@ -188,6 +189,7 @@ def _points_of(name, protocol, box, start):
     as_cnn = protocol == '2019' and name == 'cnn'
     if start is None: start = 2030 if as_cnn else 1030
     own = {'learning_rate': (.01 if as_cnn else .001, .1)}
+    if not isinstance(box, (Box, dict, type(None))): raise TypeError(f'box is {shown(box)}, but must be a Box, or a dict of some of its sides.')
     return box if isinstance(box, Box) else Box(**own | (box or {})), start
 
 # %% ../nbs/11_comparison.ipynb #670a7110
@@ -240,18 +242,23 @@ def _pictures(contestants, test):
     return {why: {str(i): text(i) for i in places} for why, places in hard_images(contestants, len(test)).items()}
 
 # %% ../nbs/11_comparison.ipynb #62fa7cf7
+def _check_names(names):
+    "Raise `ValueError` unless they can name the files of two models or more."
+    odd = [name for name in names if not isinstance(name, str) or not re.fullmatch(r'\w[\w.-]{0,99}', name)]
+    if odd: raise ValueError(f'models has the name {shown(odd[0])}, but names are made of letters, digits, _, - and .: they name files.')
+    if len(set(names)) != len(names) or len(names) < 2: raise ValueError(f'models is {shown(names)}, but must be two names at least, no two alike.')
+    if 'all' in names: raise ValueError("models has the name 'all', which is taken. Give a dict: another name → model.")
+
 def _named(models):
     "Name → maker for a list of models or a dict of them; raises `ValueError` if two share a name."
-    if isinstance(models, str) or not hasattr(models, '__iter__'): models = [models]
+    if isinstance(models, str) or callable(models): models = [models]
+    if not isinstance(models, (dict, list, tuple, set)): raise TypeError(f'models is {shown(models)}, but must be a list of models, or a dict.')
+    for make in models.values() if isinstance(models, dict) else models: get_model(make)
     named = dict(models) if isinstance(models, dict) else {model_name(m): m for m in models}
     if len(named) != len(models):
-        raise ValueError(f'models is {models!r}, in which two have one name. Give a dict: name → model.')
-    if len(named) < 2: raise ValueError(f'models is {models!r}, but a comparison needs two at least.')
-    odd = [name for name in named if not re.fullmatch(r'\w[\w.-]*', str(name))]
-    if odd: raise ValueError(f'models has the name {odd[0]!r}, but names are made of letters, digits, _, - and .: '
-                             'they name files.')
-    if 'all' in named: raise ValueError("models has the name 'all', which is taken. Give a dict: another name → model.")
-    for make in named.values(): get_model(make)
+        raise ValueError(f'models is {shown(models)}, in which two have one name. Give a dict: name → model.')
+    if len(named) < 2: raise ValueError(f'models is {shown(models)}, but a comparison needs two at least.')
+    _check_names(list(named))
     return named
 
 def _check_all(models, train_split):
@@ -273,7 +280,7 @@ class _Meeting:
     def __init__(self, models, data, protocol, seed, store):
         self.began,self.models,self.data,self.protocol,self.seed = time.perf_counter(),models,data,protocol,seed
         self.splits = _splits(data, check_choice('protocol', protocol, PROTOCOLS))
-        self.store,self.weights = store and check_folder('store', store),{}
+        self.store,self.weights = None if store is None else check_folder('store', store),{}
         _check_all(models, self.splits[0])
 
     def place(self, *parts): return self.store and self.store.joinpath(*parts)
@@ -300,21 +307,23 @@ def runs(self:_Meeting, name, point, seeds, on_run, **how):
     return found
 
 @patch
-def cost(self:_Meeting, name, point, device, threads):
-    "What a model costs, measured once."
-    measured = lambda: asdict(measure_cost(self.models[name], self.splits[0], point, device=device, threads=threads))
-    return Cost(**_kept(self.place('costs', f'{name}.json'), measured, point._asdict()))
+def cost(self:_Meeting, name, best, how):
+    "What a model costs at its best point, measured once."
+    where = dict(device=how['device'], threads=how['threads'], engine=best.history.engine)
+    measured = lambda: asdict(measure_cost(self.models[name], self.splits[0], best.point, **where))
+    return Cost(**_kept(self.place('costs', f'{name}.json'), measured, best.point._asdict()))
 
+# %% ../nbs/11_comparison.ipynb #e6ab2d6e
 @patch
 def __call__(self:_Meeting, box, start, tuning, training):
     "Each model in turn: search, trainings, tests; then what each costs, when nothing else runs."
     found = {name: self.tuned(name, box, start, **tuning) for name in self.models}
-    runs = {name: self.runs(name, found[name].best.point, **training) for name in self.models}
-    where = {k: training[k] for k in ('device', 'threads')}
-    contestants = [_contestant(name, make, found[name], runs[name], self.cost(name, found[name].best.point, **where))
+    best = {name: one.best for name, one in found.items()}   # a search's engine is that of its trainings, too
+    runs = {name: self.runs(name, b.point, **training | {'engine': b.history.engine}) for name, b in best.items()}
+    contestants = [_contestant(name, make, found[name], runs[name], self.cost(name, best[name], training))
                    for name, make in self.models.items()]
     test, used = self.data.test, {s.name: s for s in (*self.splits, self.data.test)}
-    times = {'holdout': 1, '2019': 1 + training['epochs']}[self.protocol]
+    times = 1 if self.protocol == 'holdout' else 1 + training['epochs']
     reads = [{'model': c.name, 'number': run.number, 'images': len(test), 'times': times} for c in contestants for run in c.runs]
     sizes, prints = ({name: f(s) for name, s in used.items()} for f in (len, lambda s: s.fingerprint))
     return Comparison(self.data.name, self.protocol, sizes, prints, list(self.data.classes), self.seed, contestants,
@@ -324,7 +333,7 @@ def __call__(self:_Meeting, box, start, tuning, training):
 # %% ../nbs/11_comparison.ipynb #bcce0617
 def compare(
     models=('mlp', 'cnn'),     # short or dotted names, callables, or a dict name → one of these; two at least
-    data='digits',             # a `Data`, or a name for `load_data`
+    data='digits',             # a Data, or a name for load_data
     box:Box=None,              # where to search, or a dict of some of its sides; what is missing is the protocol's
     *,
     points:int=20,             # trials for each model, ≥ 1
@@ -336,19 +345,20 @@ def compare(
     protocol:str='holdout',    # or '2019'
     device=None,               # None: cuda or mps where there is one, else cpu
     threads:int=1,             # PyTorch's threads in each process
-    workers:int=None,          # processes that train side by side, ≥ 1; None: as for `search`; same result
-    client=None,               # a `distributed.Client`: train on its workers (extra: dask)
+    engine:str='auto',         # the training step, as for search
+    workers:int=None,          # processes that train side by side, ≥ 1; None: as for search; same result
+    client=None,               # a distributed.Client: train on its workers (extra: dask)
     store=None,                # a folder that makes the comparison resumable
-    on_trial=None,             # called with each finished `Trial` and the `SearchResult` so far
-    on_run=None,               # called with the name of a model and each of its `Run`s
-    on_epoch=None,             # called with a running `History` after each epoch
-    should_stop=None,          # asked several times a second; True ends the comparison by `Stopped`
+    on_trial=None,             # called with each finished Trial and the SearchResult so far
+    on_run=None,               # called with the name of a model and each of its Runs
+    on_epoch=None,             # called with a running History after each epoch
+    should_stop=None,          # asked several times a second; True ends the comparison by Stopped
 )->Comparison:
     "Tune, train and test each model with the same chances; raises `ValueError` on bad arguments, before any work."
-    meeting = _Meeting(_named(models), load_data(data) if isinstance(data, str) else data, protocol, seed, store)
-    how = _common(threads, device, workers, client, on_epoch, should_stop)
+    meeting = _Meeting(_named(models), _loaded(data), protocol, check_int('seed', seed, 0, 2**63 - 1), store)
+    how = _common(threads, engine, device, workers, client, on_epoch, should_stop)
     tuning = dict(n=check_int('points', points, 1), epochs=_epochs('search_epochs', search_epochs, meeting.data.search_epochs))
-    training = dict(seeds=check_int('seeds', seeds, 1), epochs=_epochs('epochs', epochs, meeting.data.epochs))
+    training = dict(seeds=check_int('seeds', seeds, 1, 10**6), epochs=_epochs('epochs', epochs, meeting.data.epochs))
     with meeting.lock(), torch_threads(threads):
         return meeting(box, start, tuning | how | {'on_trial': on_trial}, training | how | {'on_run': on_run})
 
@@ -357,11 +367,17 @@ def _epochs(name, given, default):
     "The number of epochs that was asked for, or the data set's."
     return check_int(name, default if given is None else given, 1)
 
-def _common(threads, device, workers, client, on_epoch, should_stop):
+def _loaded(data):
+    "The data, by name or as they are; raises `TypeError`."
+    data = load_data(data) if isinstance(data, str) else data
+    if isinstance(data, Data): return data
+    raise TypeError(f'data is {shown(data)}, but must be a Data, or a name for load_data.')
+
+def _common(threads, engine, device, workers, client, on_epoch, should_stop):
     "What search and training both take."
     if workers is not None: check_int('workers', workers, 1)
-    return dict(threads=check_int('threads', threads, 1), device=device, workers=workers, client=client,
-                on_epoch=on_epoch, should_stop=should_stop)
+    return dict(threads=check_int('threads', threads, 1), engine=check_choice('engine', engine, ENGINES), device=device,
+                workers=workers, client=client, on_epoch=on_epoch, should_stop=should_stop)
 
 # %% ../nbs/11_comparison.ipynb #2a7ca67b
 _FORMAT, _READABLE = 'mnist_cmp report 3', ('mnist_cmp report 1', 'mnist_cmp report 2', 'mnist_cmp report 3')
@@ -388,7 +404,7 @@ def save(self:Comparison,
 # %% ../nbs/11_comparison.ipynb #f7c18a4f
 @patch(cls_method=True)
 def load(cls:Comparison,
-    folder,   # where `save` put it
+    folder,   # where save put it
 )->Comparison:
     "The comparison in `folder`, without its weights; raises `FileNotFoundError` or `ValueError` that names the file."
     path = Path(folder)/'report.json'
@@ -396,18 +412,71 @@ def load(cls:Comparison,
     saved = read_json(path)
     if not isinstance(saved, dict) or saved.pop('format', None) not in _READABLE:
         raise ValueError(f'{path} is no {_FORMAT}. Open it with the release of mnist_cmp that wrote it.')
-    try: return cls(**{'commit': None} | saved | {'contestants': [Contestant.from_dict(c) for c in saved['contestants']]})
-    except (KeyError, TypeError, AttributeError) as e:
-        raise ValueError(f'{path} is damaged: {type(e).__name__} {e}. Run the comparison again.') from None
+    try:
+        self = check_fields(cls(**{'commit': None} | saved | {'contestants': [Contestant.from_dict(c) for c in saved['contestants']]}))
+        return _check_meeting(self)
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as e:
+        raise ValueError(f'{path} is damaged: {type(e).__name__} {shown(str(e))[1:-1]}. Run the comparison again.') from None
 
 @patch
 def load_net(self:Comparison,
     name:str,       # a model's name
-    folder,         # where `save` put it
+    folder,         # where save put it
     number:int=0,   # of the run
-    make=None,      # makes the net; needed if the model has no name that `get_model` knows
+    make=None,      # makes the net; needed if the model has no short name
 )->nn.Module:
     "A trained net of a model; raises `FileNotFoundError`, or `ValueError` if `make` makes another net."
-    weights, make = Path(folder)/'weights', get_model(make or self[name].maker)
+    if make is None and ':' in (make := self[name].maker): raise ValueError(
+        f'{name} was made by {make}, which a report cannot make Python import, since it may be a stranger\'s: pass make={make!r}.')
+    weights, make = Path(folder)/'weights', get_model(make)
     first = weights/f'{name}.safetensors'   # where the first release put its only net
     return load_model(make(), first if first.exists() else weights/name/f'seed_{number}.safetensors')
+
+# %% ../nbs/11_comparison.ipynb #1ba85492
+def _check_meeting(self):
+    "`self` if its parts fit together; raises `ValueError`."
+    several, n = self.contestants, check_int("sizes['test']", self.sizes.get('test'), 1, 10**7)
+    _check_names(self.names)
+    check_choice('protocol', self.protocol, PROTOCOLS)
+    if self.labels: check_int('number of labels', len(self.labels), n, n)
+    for place in self.labels: check_int('label', place, 0, len(self.classes) - 1)
+    for c in several:
+        check_int('number of runs', len(c.runs), 1)
+        check_int(f'runs of {c.name}', len(c.runs), len(several[0].runs), len(several[0].runs))
+        check_int('parameters', c.parameters, 1)
+        c.search.best
+        for run in c.runs: _check_run(run, n, len(self.classes), list(several[0].runs[0].test.errors))
+    _check_pictures(self, n)
+    return self
+
+# %% ../nbs/11_comparison.ipynb #25feeb3d
+def _check_run(run, n, n_classes, ks):
+    "Raise `ValueError` unless a run's test is one of `n` images."
+    t, last = run.test, run.history.last
+    if last.valid_accuracy is None: raise ValueError('a run has no validation accuracy')
+    check_float('test accuracy', t.accuracy, 0, 1)
+    if list(t.errors) != ks or 1 not in t.errors: raise ValueError(f'errors has the ks {shown(list(t.errors))}')
+    for errors in t.errors.values(): check_int('errors', errors, 0, n)
+    for place in t.wrong: check_int('place of a wrong image', place, 0, n - 1)
+    if len(set(t.wrong)) != len(t.wrong) or len(t.wrong) != t.errors[1]: raise ValueError('wrong does not hold as many images as errors')
+    for several in (t.predicted, t.confidence):
+        if several: check_int('number of guesses', len(several), len(t.wrong), len(t.wrong))
+    for guess in t.predicted: check_int('predicted', guess, 0, n_classes - 1)
+    for share in t.confidence: check_float('confidence', share, 0, 1)
+    for row in t.bins:
+        count, *shares = row
+        if len(shares) != 2: raise ValueError(f'bins holds {shown(row)}')
+        for share in shares if check_int('bins', count, 0, n) else (): check_float('bins', share, 0, 1)
+    if t.bins: check_int('number of bins', len(t.bins), 15, 15)
+
+def _check_pictures(self, n):
+    "Raise `ValueError` unless the pictures are of test images, 28×28."
+    for why, held in self.pictures.items():
+        check_choice('why', why, ['all', *self.names])
+        for place, text in held.items():
+            check_int('place of a picture', int(place), 0, n - 1)
+            check_int('size of a picture', len(base64.b64decode(text, validate=True)), 784, 784)
+    for read in self.test_reads: check_int('times', read['times'], 0)
+    for size in self.sizes.values(): check_int('sizes', size, 0)
+    texts = *self.classes, *self.versions.values(), *self.fingerprints.values()
+    if not all(isinstance(text, str) for text in texts): raise ValueError('classes, versions and fingerprints hold something else than texts')

@@ -14,7 +14,7 @@ import anywidget, ipywidgets as widgets, numpy as np, traitlets
 from fastcore.basics import patch
 from matplotlib.figure import Figure
 from .comparison import PROTOCOLS, Comparison, Stopped, compare
-from .core import (available_cores, check_choice, check_folder, check_int, format_seconds, model_color, read_json,
+from .core import (available_cores, check_choice, check_folder, check_int, format_seconds, model_color, read_json, shown,
                             timestamp, write_json)
 from .data import DATASETS, Data, load_data
 from .ledger import DONE, Ledger, LedgerError, folder_lock
@@ -32,13 +32,15 @@ def check_settings(
     settings:dict,   # some of the panel's settings, by name
 )->dict:
     "All settings, what is missing at its default; raises `ValueError` for what can't be run."
+    if not isinstance(settings, dict): raise TypeError(f'settings is {shown(settings)}, but must be a dict.')
     unknown = set(settings) - set(_SETTINGS)
-    if unknown: raise ValueError(f'settings has {sorted(unknown)[0]!r}, but must have names among: {", ".join(_SETTINGS)}.')
+    if unknown: raise ValueError(f'settings has {shown(min(unknown, key=str))}, but must have names among: {", ".join(_SETTINGS)}.')
     s = _SETTINGS | settings
     check_choice('dataset', s['dataset'], DATASETS)
     check_choice('protocol', s['protocol'], PROTOCOLS)
-    if len(set(s['models'])) < 2: raise ValueError(f'models is {s["models"]!r}, but a comparison needs two at least.')
-    Box(learning_rate=tuple(s['learning_rate']), batch_size=tuple(s['batch_size']))
+    several = isinstance(s['models'], (list, tuple)) and all(isinstance(m, str) for m in s['models'])
+    if not several or len(set(s['models'])) < 2: raise ValueError(f'models is {shown(s["models"])}, but a comparison needs two at least, by name.')
+    Box(learning_rate=s['learning_rate'], batch_size=s['batch_size'])
     for name in ('points', 'search_epochs', 'epochs', 'seeds', 'seed'): check_int(name, s[name], 0 if name == 'seed' else 1)
     return s
 
@@ -93,10 +95,14 @@ class _Child:
 
     def runs(self): return self.process.poll() is None
 
-    def stop(self):
-        "End it, within about `patience` seconds."
+    def let_go(self):
+        "Close the pipe to it."
         try: self.process.stdin.close()
         except OSError: pass   # it is dead
+
+    def stop(self):
+        "End it, within about `patience` seconds."
+        self.let_go()
         try: self.process.wait(self.patience)
         except subprocess.TimeoutExpired: self.process.kill()
         return self.process.wait()
@@ -142,13 +148,26 @@ def read(cls:RunState,
     "The run in a folder, also while it runs; raises `FileNotFoundError`."
     folder = Path(folder)
     if not (folder/_FILE).exists(): raise FileNotFoundError(f'There is no {folder/_FILE}: no panel has run there.')
-    told = read_json(folder/_FILE)
+    told = _told(folder/_FILE)
     finished = (folder/'report.html').exists() and told['state'] == 'finished'
     if running is None: running = not finished and _is_taken(folder)
     state = 'finished' if finished else 'running' if running else 'stopped' if told['state'] == 'running' else told['state']
     self = cls(folder, told['settings'], state, told.get('error') or '', verdict=verdict(Comparison.load(folder)) if finished else '')
     self.trials, self.trainings = ({name: _histories(folder/kind/name) for name in self.names} for kind in ('search', 'weights'))
     return self
+
+# %% ../nbs/13a_controls.ipynb #5b9003e2
+def _told(path):
+    "What the file of a run says, looked at: it may be a stranger's; raises `ValueError`."
+    told = read_json(path)
+    try:
+        settings = check_settings(told['settings'])
+        check_choice('state', told['state'], ('running', 'paused', 'stopped', 'failed', 'finished'))
+        odd = [m for m in settings['models'] if not re.fullmatch(r'[\w.:-]{1,200}', m) or not re.match(r'\w', m.rpartition(':')[2])]
+        if odd: raise ValueError(f'models has {shown(odd[0])}, which is no name of a model')
+        if not isinstance(told.get('error') or '', str): raise ValueError(f'error is {shown(told["error"])}')
+        return told | {'settings': settings}
+    except (ValueError, TypeError, KeyError) as e: raise ValueError(f'{path} is damaged: {type(e).__name__} {e}') from None
 
 def _is_taken(folder):
     "Does a process write into the run folder?"
@@ -297,13 +316,13 @@ class _ReportLink(anywidget.AnyWidget):
 class ComparePanel:
     "Widgets that run a comparison in a process of its own and show how it goes; shown as the last value of a cell."
     def __init__(self,
-        folder=None,          # of a run to show and go on with; None: the newest of `runs`, if there is one
+        folder=None,          # of a run to show and go on with; None: the newest of runs, if there is one
         runs='runs',          # each new run gets a folder in here
         models=(),            # further models to choose from, such as 'my_module:MyNet'
-        data_dir=None,        # folder that holds MNIST/raw and so on; None: as `load_data`
+        data_dir=None,        # folder that holds MNIST/raw and so on; None: as load_data
         download:bool=True,   # fetch files that are missing?
         workers:int=None,     # trainings side by side, ≥ 1; None: as many as there are cores
-        on_finish=None,       # called with the `RunState` of each finished run that is shown
+        on_finish=None,       # called with the RunState of each finished run that is shown
     ):
         self.on_finish, self.state = on_finish, None
         self.runs, self.workers = Path(runs), check_int('workers', available_cores() if workers is None else workers, 1)
@@ -355,7 +374,7 @@ def settings(self:ComparePanel)->dict:
 
 @patch
 def set(self:ComparePanel,
-    **settings,   # by name, as in `settings`
+    **settings,   # by name, as in settings
 ):
     "Fill in fields, as the mouse does; raises `ValueError` for what can't be run."
     settings = {name: v for name, v in check_settings(self.settings | settings).items() if name in settings}
@@ -363,7 +382,9 @@ def set(self:ComparePanel,
         w = self.fields[name]
         if isinstance(w, list):
             for part, v in zip(w, value): part.value = v
-        else: w.value = tuple(value) if name == 'models' else value
+        elif name != 'models': w.value = value
+        elif not (new := set(value) - set(self.models)): w.value = tuple(value)
+        else: raise ValueError(f'models has {shown(min(new))}, which this panel does not offer. If you trust it: ComparePanel(models={sorted(new)}).')
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-028
 @patch
@@ -449,9 +470,18 @@ def _follow(self:ComparePanel, child, rings):
     while child.runs() if child else _is_taken(self.folder):
         self._show(RunState.read(self.folder, running=True))
         self._wake.wait(.4) and time.sleep(.05)
+    if child: child.let_go()
+    else: self._hear_out()
     if child and child.process.returncode not in (0, 1, _STOPPED): self._mourn(child)
     self._show(RunState.read(self.folder, running=False))
     if rings and self.state.state in ('finished', 'failed'): chime(time.monotonic() - start, self.state.state == 'failed')
+
+# %% ../nbs/13a_controls.ipynb #d3b8c517
+@patch
+def _hear_out(self:ComparePanel):
+    "Give the panel that began the run a moment to note how it ended."
+    until = time.monotonic() + 4
+    while time.monotonic() < until and read_json(self.folder/_FILE)['state'] == 'running': time.sleep(.1)
 
 @patch
 def _mourn(self:ComparePanel, child):

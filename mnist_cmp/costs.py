@@ -10,7 +10,7 @@ import statistics, time
 from dataclasses import dataclass
 from pathlib import Path
 import torch, torch.nn as nn
-from .core import check_int
+from .core import check_float, check_int, typed
 from .data import Split
 from .models import get_model, initialise
 from .points import Point
@@ -20,6 +20,7 @@ from .workers import Splits, run_jobs
 
 # %% ../nbs/10a_costs.ipynb #60bc1089
 @torch.no_grad()
+@typed
 def latency(
     net:nn.Module,         # on any device; it is left as it is
     split:Split,           # images to classify
@@ -27,6 +28,7 @@ def latency(
     seconds:float=.3,      # how long to measure, s
 )->float:
     "Median time of a call of `net` on `n` images in memory, s; raises `ValueError`."
+    seconds = check_float('seconds', seconds, 0, 3600)
     modes = {part: part.training for part in net.modules()}
     device = next(net.parameters(), torch.empty(0)).device
     x, taken, begun = float_images(split.x[:check_int('n', n, 1, len(split))].to(device)), [], time.perf_counter()
@@ -62,7 +64,7 @@ class Cost:
     "What a model costs on one machine."
     latency_1:float        # time for one image, s
     latency_1000:float     # time for 1,000 images at once, s
-    training_memory:int    # what a training takes beyond its data and the loaded libraries, bytes; None: unknown
+    training_memory:int|None   # what a training takes beyond its data and the loaded libraries, bytes; None: unknown
 
 # %% ../nbs/10a_costs.ipynb #a415c92eb
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class _Measuring:
     point:Point
     device:object
     threads:int
+    engine:str
 
     def __call__(self, splits, job, note, should_stop):
         device, net = device_of(self.device)[0], initialise(self.make)
@@ -79,7 +82,8 @@ class _Measuring:
         many = few[torch.arange(1000) % len(few)]
         with torch_threads(self.threads):
             memory = _Memory(device)
-            train_net(net, few, many, **self.point._asdict(), epochs=1, device=self.device, progress=None)
+            train_net(net, few, many, **self.point._asdict(), epochs=1, device=self.device, engine=self.engine,
+                      progress=None)
             taken = memory.peak()
             return Cost(latency(net, many, 1), latency(net, many, 1000), taken)
 
@@ -91,9 +95,10 @@ def measure_cost(
     *,
     device=None,      # None: cuda or mps where there is one, else cpu
     threads:int=1,    # PyTorch's threads
+    engine:str='auto',   # the training step, as for train
 )->Cost:
     "Train a net for 20 steps in a process of its own, and measure; raises `RuntimeError` if that process fails."
-    work = _Measuring(get_model(make), point, device, check_int('threads', threads, 1))
+    work = _Measuring(get_model(make), point, device, check_int('threads', threads, 1), engine)
     outcome, = run_jobs(work, [0], Splits(train, train), workers=2)   # so: in another process than this one
     if outcome.state != 'done': raise RuntimeError(f'The cost could not be measured: {outcome.error}.')
     return outcome.value

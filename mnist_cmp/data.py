@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 
-from .core import check_choice, check_int, derive_seed, plot_style
+from .core import as_path, check_choice, check_int, derive_seed, plot_style, shown, typed
 from .sources import FAMILY, ensure_files, get_source, torchvision_datasets
 
 # %% ../nbs/01_data.ipynb #01-data-005
@@ -28,6 +28,7 @@ class Split:
     classes: tuple    # the classes' names, by label
 
     def __post_init__(self):
+        _check_names(self.name, self.classes)
         _check_images(self.name, self.x)
         _check_labels(self.name, self.y, len(self.x), len(self.classes))
 
@@ -35,8 +36,11 @@ class Split:
     def __repr__(self): return f'{self.name}: {len(self):,} images, {self.x.dtype}, {len(self.classes)} classes'
 
     def __getitem__(self, which):
-        "The part that a slice or a tensor of indices picks."
-        return replace(self, x=self.x[which], y=self.y[which])
+        "The part that a slice or a tensor of indices picks; raises `ValueError`."
+        try: x, y = self.x[which], self.y[which]
+        except (IndexError, TypeError, ValueError, RuntimeError) as e:
+            raise ValueError(f'which is {shown(which)}, but must be a slice, or places of the {len(self)} images ({e}).') from None
+        return replace(self, x=x, y=y)
 
     def to(self, device):
         "The same split with its tensors on `device`; itself if they are there."
@@ -50,7 +54,8 @@ class Split:
 
 # %% ../nbs/01_data.ipynb #01-data-006
 def _check_images(name, x):
-    "Raise `ValueError` unless `x` holds images as a `Split` wants them."
+    "Raise `ValueError` unless `x` holds images as a `Split` wants them; `TypeError` unless it is a tensor."
+    _check_tensor(name, 'images', x)
     if x.ndim != 4 or x.shape[1:] != (1, 28, 28) or len(x) == 0:
         raise ValueError(f'{name}: the images have shape {tuple(x.shape)}, but must have (N, 1, 28, 28), N above 0.')
     if x.dtype == torch.uint8: return
@@ -58,17 +63,30 @@ def _check_images(name, x):
         raise ValueError(f'{name}: the images are {x.dtype}, but must be uint8 (0 to 255) or float32 (0 to 1).')
     low, high = x.min().item(), x.max().item()
     if not (low >= 0 and high <= 1):   # written so that NaN, which compares false, is caught too
-        raise ValueError(f'{name}: the images go from {low:g} to {high:g}, but must lie in [0, 1] without NaN. '
+        bad = (~x.isfinite()).flatten(1).any(1)
+        raise ValueError(f'{name}: {bad.sum():,} images hold NaN or infinity, the first at index {bad.int().argmax()}. Mend or drop them.'
+                         if bad.any() else f'{name}: the images go from {low:g} to {high:g}, but must lie in [0, 1]. '
                          'Divide by the largest possible value, or give uint8.')
 
 def _check_labels(name, y, n, n_classes):
-    "Raise `ValueError` unless `y` holds `n` labels below `n_classes`."
+    "Raise `ValueError` unless `y` holds `n` labels below `n_classes`; `TypeError` unless it is a tensor."
+    _check_tensor(name, 'labels', y)
     if y.dtype != torch.int64 or y.ndim != 1:
         raise ValueError(f'{name}: the labels are {y.dtype} of shape {tuple(y.shape)}, but must be int64 of shape (N).')
     if len(y) != n: raise ValueError(f'{name}: {n:,} images, but {len(y):,} labels. Each image needs one label.')
     low, high = y.min().item(), y.max().item()
     if low < 0 or high >= n_classes: raise ValueError(
         f'{name}: the labels go from {low} to {high}, but must lie from 0 to {n_classes - 1} (classes: {n_classes}).')
+
+# %% ../nbs/01_data.ipynb #3d47ff7a
+def _check_tensor(name, what, t):
+    if torch.is_tensor(t) and t.layout is torch.strided and not t.is_meta: return
+    raise TypeError(f'{name}: the {what} are {shown(t)}, but must be a dense torch.Tensor. Data.from_arrays takes arrays and lists.')
+
+def _check_names(name, classes):
+    if not isinstance(name, str) or len(name) > 200: raise TypeError(f'name is {shown(name)}, but must be a str of at most 200 characters.')
+    if isinstance(classes, (tuple, list)) and classes and all(isinstance(c, str) for c in classes): return
+    raise TypeError(f'classes is {shown(classes)}, but must be a tuple of names, one at least.')
 
 def _sha256(*tensors):
     "SHA-256 of the shapes, types and bytes of some tensors."
@@ -89,6 +107,10 @@ class Data:
     epochs: int = 10          # epochs for the final training, ≥ 1
 
     def __post_init__(self):
+        _check_names(self.name, self.classes)
+        for which in ('train', 'valid', 'test'):
+            s = getattr(self, which)
+            if not isinstance(s, Split) and (s is not None or which != 'valid'): raise TypeError(f'{which} is {shown(s)}, but must be a Split.')
         check_int('search_epochs', self.search_epochs, 1)
         check_int('epochs', self.epochs, 1)
         for s in self.splits:
@@ -117,7 +139,7 @@ def _hold_out(split, valid_size):
 def _array(name, a):
     "`a`, an array, a tensor or nested lists, as a NumPy array; raises `ValueError`."
     try: return a.detach().cpu().numpy() if torch.is_tensor(a) else np.asarray(a)
-    except (TypeError, ValueError) as e: raise ValueError(f'{name} cannot be read as an array: {e}') from None
+    except Exception as e: raise ValueError(f'{name} cannot be read as an array: {str(e)[:200]}') from None   # libraries fail in a dozen ways
 
 def _images(name, a):
     "A copy of `a` as a tensor of images with a channel, uint8 or float32; raises `ValueError`."
@@ -126,6 +148,16 @@ def _images(name, a):
         raise ValueError(f'{name}: the images are {a.dtype}, but must be uint8 (0 to 255) or floats (0 to 1).')
     x = torch.from_numpy(np.array(a, dtype=np.uint8 if a.dtype == np.uint8 else np.float32, order='C'))
     return x[:, None] if x.ndim == 3 else x
+
+def _numbered(pairs):
+    "The classes 0, 1, … up to the largest label; raises `ValueError` if that is no number of a class."
+    top = max([0, *(y.max().item() for _, y in pairs.values() if y.numel())])
+    if top > 9999: raise ValueError(f'The labels go up to {top}, but must be numbers of classes: 0, 1, … Give classes if there are so many.')
+    seen = set(pairs['train'][1].unique().tolist())
+    if min(seen, default=-1) >= 0 and (lacks := [k for k in range(1 + top) if k not in seen]): raise ValueError(
+        f'The labels go up to {top}, but no training image has label {", ".join(map(str, lacks[:5]))}{"…"*(len(lacks) > 5)}. '
+        'Number the classes 0, 1, … without gaps, or name them all in classes, those without images too.')
+    return range(1 + top)
 
 def _labels(name, a):
     "A copy of `a` as a tensor of int64; raises `ValueError`."
@@ -142,7 +174,7 @@ def from_arrays(
     x_test, y_test,         # the same for the test split
     x_valid=None,           # the same for the validation split, if you have one
     y_valid=None,           # its labels
-    valid_size:int=None,    # without `x_valid`: last training images kept for it; default a sixth; 0: no such split
+    valid_size:int=None,    # without x_valid: last training images kept for it; default a sixth; 0: no such split
     classes=None,           # the classes' names by label; default '0', '1' and so on up to the largest label
     name:str='own data',    # the data set's name
     search_epochs:int=3,    # epochs for each trial of a search, ≥ 1
@@ -151,8 +183,9 @@ def from_arrays(
     "`Data` from arrays, tensors or lists, which are copied; raises `ValueError`."
     if (x_valid is None) != (y_valid is None): raise ValueError('x_valid and y_valid come together, or neither does.')
     given = {'train': (x_train, y_train), 'valid': (x_valid, y_valid), 'test': (x_test, y_test)}
-    pairs = {k: (_images(k, x), _labels(k, y)) for k, (x, y) in given.items() if x is not None}
-    if classes is None: classes = range(1 + max([0, *(y.max().item() for _, y in pairs.values() if y.numel())]))
+    pairs = {k: (_images(k, x), _labels(k, y)) for k, (x, y) in given.items() if k != 'valid' or x is not None}
+    if classes is None: classes = _numbered(pairs)
+    if not isinstance(classes, (tuple, list, range, np.ndarray)): raise TypeError(f'classes is {shown(classes)}, but must be a list of names.')
     splits = {k: Split(x, y, k, tuple(map(str, classes))) for k, (x, y) in pairs.items()}
     if x_valid is None:
         if valid_size is None: valid_size = max(1, len(x_train) // 6)
@@ -161,6 +194,7 @@ def from_arrays(
     return cls(**splits, name=name, classes=splits['test'].classes, search_epochs=search_epochs, epochs=epochs)
 
 # %% ../nbs/01_data.ipynb #01-data-029
+@typed
 def show_samples(
     split:Split,   # where the images are taken from
     n:int=8,       # how many, from 1 to len(split)

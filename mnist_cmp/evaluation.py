@@ -7,14 +7,14 @@ __all__ = ['Score', 'measure', 'measure_accuracy', 'predict', 'count_topk_errors
            'smoke_test', 'cpu_weights', 'write_weights', 'save_model', 'read_weights', 'put_weights', 'load_model']
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-002
-import copy, json, math
+import copy, json, math, re, zipfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 import torch, torch.nn as nn, torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save
-from .core import atomic_path, check_int
+from .core import as_path, atomic_path, check_int, shown, typed
 from .data import Split
 from .steps import float_images
 
@@ -28,15 +28,29 @@ def _evaluating(net):
     finally:
         for part, mode in modes.items(): part.training = mode
 
+def _images_at_a_time(net, device):
+    "So many that the feature maps of convolutions fit the cache, and enough to fill a GPU."
+    if device.type != 'cpu': return 5000
+    return 100 if any(isinstance(part, nn.Conv2d) for part in net.modules()) else 500
+
 @torch.no_grad()
 def _logits(net, split, batch_size=None, check=lambda: None):
     "Logits of `net` batch by batch, with their labels; the net's mode is put back afterwards."
     device = next(net.parameters(), torch.empty(0)).device
-    size = batch_size or (500 if device.type == 'cpu' else 5000)
+    size = _images_at_a_time(net, device) if batch_size is None else check_int('batch_size', batch_size, 1)
     with _evaluating(net):
         for i in range(0, len(split), size):
             check()
-            yield net(float_images(split.x[i:i+size].to(device))), split.y[i:i+size].to(device)
+            out, y = net(float_images(split.x[i:i+size].to(device))), split.y[i:i+size].to(device)
+            _check_logits(out, (len(y), len(split.classes)))
+            yield out, y
+
+def _check_logits(out, shape):
+    "Raise `ValueError` unless a net's answer is logits of this shape."
+    if not torch.is_tensor(out) or out.shape != shape or not out.is_floating_point():
+        what = f'{out.dtype} of shape {tuple(out.shape)}' if torch.is_tensor(out) else f'a {type(out).__name__}'
+        raise ValueError(f'The net gives {what} for {shape[0]} images, but must give {shape}: a logit for each class. '
+                         f'The models of this package take classes, as in partial(MLP, classes={shape[1]}).')
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-010
 class Score(NamedTuple):
@@ -44,6 +58,7 @@ class Score(NamedTuple):
     loss:float
     accuracy:float
 
+@typed
 def measure(
     net:nn.Module,            # on any device
     split:Split,              # images and labels
@@ -56,6 +71,7 @@ def measure(
     loss, correct = torch.stack(sums).cpu().double().sum(0).tolist()
     return Score(loss / len(split), correct / len(split))
 
+@typed
 def measure_accuracy(
     net:nn.Module,            # on any device
     split:Split,              # images and labels
@@ -65,6 +81,7 @@ def measure_accuracy(
     return measure(net, split, batch_size).accuracy
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-014
+@typed
 def predict(
     net:nn.Module,            # on any device
     split:Split,              # images; their labels are not looked at
@@ -74,17 +91,23 @@ def predict(
     return torch.cat([out.cpu() for out, _ in _logits(net, split, batch_size)])
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-018
+@typed
 def count_topk_errors(
     logits:torch.Tensor,      # N×classes
     y:torch.Tensor,           # labels, N
     ks=(1, 2, 3, 4, 5),       # numbers of guesses, each from 1 to the number of classes
 )->dict[int, int]:
     "For each k the number of rows whose label is not among the k highest logits; raises `ValueError` on a bad k."
+    if logits.ndim != 2 or not logits.is_floating_point(): raise ValueError(
+        f'logits are {logits.dtype} of shape {tuple(logits.shape)}, but must be floats, N×classes.')
+    if y.shape != logits.shape[:1]: raise ValueError(f'y has shape {tuple(y.shape)}, but must have a label for each of {len(logits)} rows.')
+    if not isinstance(ks, (tuple, list, range, set)) or not ks: raise ValueError(f'ks is {shown(ks)}, but must be one number k at least.')
     ks = [check_int('k', k, 1, logits.shape[1]) for k in ks]
     hit = (logits.topk(max(ks)).indices == y[:, None]).cumsum(1)   # 1 from the place of the right guess on
     errors = (hit == 0).sum(0).tolist()
     return {k: errors[k-1] for k in ks}
 
+@typed
 def topk_errors(
     net:nn.Module,            # on any device
     split:Split,              # images and labels
@@ -108,6 +131,7 @@ class SmokeTest(NamedTuple):
                 f'accuracy {self.accuracy:.1%} (chance {self.expected_accuracy:.1%})')
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-025
+@typed
 def check_net(
     net:nn.Module,   # on any device
     split:Split,     # what it is to be trained on
@@ -117,14 +141,14 @@ def check_net(
     x, classes = float_images(split.x[[0, -1]].to(next(net.parameters()).device)), len(split.classes)
     try:
         with _evaluating(net): logits = net(x)   # so that batch normalisation and dropout are left as they are
-    except RuntimeError as e: raise ValueError(f'The net does not take images of shape {tuple(x.shape)}: {e}') from e
-    if logits.shape != (2, classes):
-        raise ValueError(f'The net gives logits of shape {tuple(logits.shape)} for 2 images, '
-                         f'but must give (2, {classes}): one for each class.')
+    except (RuntimeError, TypeError) as e: raise ValueError(f'The net does not take images of shape {tuple(x.shape)}: {e}') from e
+    _check_logits(logits, (2, classes))
+    if torch.is_grad_enabled() and not logits.requires_grad: raise ValueError("The net's logits do not depend on its parameters.")
     if not logits.isfinite().all(): raise ValueError('The net gives logits that are not finite. Check its initialiser.')
     return logits
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-027
+@typed
 def smoke_test(
     net:nn.Module,   # an untrained net; it is left as it is
     split:Split,     # images to try it on; the first 1,000 are used
@@ -140,6 +164,7 @@ def smoke_test(
     return SmokeTest(tuple(logits.shape), score.loss, math.log(classes), score.accuracy, 1/classes)
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-031
+@typed
 def cpu_weights(
     net:nn.Module,   # on any device
 )->dict[str, torch.Tensor]:
@@ -153,8 +178,9 @@ def write_weights(
 ):
     "Write tensors as safetensors, atomically, equal ones as equal files; raises `OSError` if that can't be done."
     words = {'mnist_cmp': json.dumps(metadata, sort_keys=True)}   # one entry, since safetensors shuffles several
-    with atomic_path(path) as p: p.write_bytes(save(weights, words))   # by Python, whose errors say what is wrong
+    with atomic_path(as_path('path', path)) as p: p.write_bytes(save(weights, words))   # by Python, whose errors say what is wrong
 
+@typed
 def save_model(
     net:nn.Module,   # any net
     path,            # where, usually ending in .safetensors; missing folders are made
@@ -163,21 +189,54 @@ def save_model(
     write_weights(path, cpu_weights(net), {'model': type(net).__name__})
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-033
+@contextmanager
+def _weights_explained(path):
+    "Turn the dozen ways in which a weights file can be wrong into a `ValueError` that names it."
+    if not as_path('path', path).is_file(): raise FileNotFoundError(f'There is no weights file {path}.')
+    try: yield
+    except Exception as e:
+        if isinstance(e, OSError) and e.filename: raise
+        raise ValueError(f'{path} is damaged, or holds something else than weights ({_why(e)}). Fetch or train it again.') from None
+
+def _why(error):
+    "A line on an error of safetensors or of PyTorch."
+    text = str(error) or type(error).__name__
+    code = re.search(r'GLOBAL (\S+) was not', text)
+    if text.startswith('Weights only'): return f'opening it would run {code[1]}' if code else 'a pickle of something else'
+    return text.splitlines()[0][:300]
+
+def _unpickled(path):
+    "Name → tensor of a pickle, mapped where it can be, so that no more is taken than the file is large."
+    whole = zipfile.is_zipfile(path)
+    if whole and sum(f.file_size for f in zipfile.ZipFile(path).infolist()) > Path(path).stat().st_size:
+        raise ValueError('it unpacks to more than it is')
+    weights = torch.load(path, map_location='cpu', weights_only=True, mmap=whole)
+    if not isinstance(weights, dict) or not all(map(torch.is_tensor, weights.values())): raise ValueError('not a dict of tensors')
+    return weights
+
+
+# %% ../nbs/05_evaluation.ipynb #330251f0
 def read_weights(
-    path,   # a file of `save_model`, or a .pth or .pt of named tensors
+    path,   # a file of save_model, or a .pth or .pt of named tensors
 )->tuple[dict, dict]:
     "Name → tensor, and the metadata, of a weights file; raises `FileNotFoundError` or `ValueError` naming it."
-    if not Path(path).is_file(): raise FileNotFoundError(f'There is no weights file {path}.')
-    try:
-        if Path(path).suffix not in ('.pth', '.pt'):
-            with safe_open(path, 'pt') as f: weights, words = {k: f.get_tensor(k) for k in f.keys()}, f.metadata() or {}
-            return weights, json.loads(words['mnist_cmp']) if 'mnist_cmp' in words else words   # the latter until 0.1.0
-        weights = torch.load(path, map_location='cpu', weights_only=True)
-        if isinstance(weights, dict) and all(map(torch.is_tensor, weights.values())): return weights, {}
-        why = 'not a dict of tensors'
-    except OSError: raise
-    except Exception as e: why = (str(e) or type(e).__name__).splitlines()[0]   # pickles fail in a dozen ways
-    raise ValueError(f'{path} is damaged, or holds something else than weights ({why}). Fetch or train it again.')
+    with _weights_explained(path):
+        if _is_pickle(path): return _unpickled(path), {}
+        with safe_open(path, 'pt') as f: weights, words = {k: f.get_tensor(k) for k in f.keys()}, f.metadata() or {}
+        words = json.loads(words['mnist_cmp']) if 'mnist_cmp' in words else words   # the latter until 0.1.0
+        if isinstance(words, dict): return weights, words
+        raise ValueError('metadata that are no dict')
+
+def _is_pickle(path): return Path(path).suffix in ('.pth', '.pt')
+
+def _kinds(path):
+    "Name → shape and kind of each tensor of a weights file, before any of them is read."
+    with _weights_explained(path):
+        if _is_pickle(path): return {k: _kind(v.shape, v.is_floating_point()) for k, v in _unpickled(path).items()}
+        with safe_open(path, 'pt') as f: slices = {k: f.get_slice(k) for k in f.keys()}
+        return {k: _kind(s.get_shape(), s.get_dtype()[0] in 'FB' and s.get_dtype() != 'BOOL') for k, s in slices.items()}
+
+def _kind(shape, is_float): return f'{tuple(shape)}{"" if is_float else " of no floats"}'
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-038
 def put_weights(
@@ -186,20 +245,25 @@ def put_weights(
     path,            # where they came from, for the message
 )->nn.Module:
     "`net` with `weights` in it; raises `ValueError` that names what differs if they are another architecture's."
-    want = {k: tuple(v.shape) for k, v in net.state_dict().items()}
-    have = {k: tuple(v.shape) for k, v in weights.items()}
-    wrong = [f'{k}: {have.get(k, "missing")} in the file, {want.get(k, "missing")} in the net'
+    _check_fit(net, {k: _kind(v.shape, v.is_floating_point()) for k, v in weights.items()}, path)
+    net.load_state_dict(weights)
+    return net
+
+def _check_fit(net, have, path):
+    "Raise `ValueError` unless the weights of these kinds are the net's."
+    want = {k: _kind(v.shape, v.is_floating_point()) for k, v in net.state_dict().items()}
+    wrong = [f'{shown(k)[1:-1]}: {have.get(k, "missing")} in the file, {want.get(k, "missing")} in the net'
              for k in want | have if want.get(k) != have.get(k)]
     if wrong:
         more = f' and {len(wrong) - 3} more' if len(wrong) > 3 else ''
         raise ValueError(f'The weights in {path} are not those of a {type(net).__name__} of this size '
                          f'({"; ".join(wrong[:3])}{more}). Make the net that they were saved from.')
-    net.load_state_dict(weights)
-    return net
 
+@typed
 def load_model(
     net:nn.Module,   # a net of the same architecture; its weights are replaced
-    path,            # a file of `save_model`, or a .pth of tensors
+    path,            # a file of save_model, or a .pth of tensors
 )->nn.Module:
     "`net` with the weights in `path`; raises `FileNotFoundError`, or `ValueError` if they don't fit or are damaged."
+    _check_fit(net, _kinds(path), path)   # before a byte of them is read
     return put_weights(net, read_weights(path)[0], path)

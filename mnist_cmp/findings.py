@@ -67,7 +67,7 @@ class Difference:
     b:str
     level:float          # of confidence of each interval
     estimate:float
-    low:float            # interval over both chances, seeds and images; with a single run over images alone
+    low:float            # interval over both chances, seeds and images, never inside that of one; with a single run over images alone
     high:float
     shares:dict          # chance → its share of the estimate's variance: seeds, images, residual
     seeds:tuple          # interval over paired seeds alone, on just these images; None with a single run
@@ -107,8 +107,9 @@ def difference(self:Comparison,
     errors_a, errors_b = wrong_a.mean(1), wrong_b.mean(1)
     only = [(int((x & ~y).sum()), int((y & ~x).sum())) for x, y in zip(wrong_a, wrong_b)]
     images = paired_t(wrong_a.mean(0), wrong_b.mean(0), level)[1:3] if several else bonett_price_interval(*only[0], n, level)
-    return Difference(a, b, level, both.estimate, both.low, both.high, both.shares,
-                      paired_t(errors_a, errors_b, level)[1:3] if several else None, tuple(images),
+    seeds = paired_t(errors_a, errors_b, level)[1:3] if several else None
+    lows, highs = zip((both.low, both.high), images, *[seeds]*several)
+    return Difference(a, b, level, both.estimate, min(lows), max(highs), both.shares, seeds, tuple(images),
                       int((errors_a < errors_b).sum()), int((errors_b < errors_a).sum()),
                       tuple(mcnemar_exact(i, j) for i, j in only),
                       prob_better(errors_a, errors_b) if several else None, _alike(self[a], self[b]))

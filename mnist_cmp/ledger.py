@@ -15,7 +15,7 @@ import pandas as pd
 from fastcore.basics import patch
 from filelock import FileLock, Timeout
 from . import __version__
-from .core import atomic_path, check_folder, json_text, read_json
+from .core import atomic_path, check_folder, json_text, read_json, shown
 from .training import Epoch, History
 
 # %% ../nbs/07_ledger.ipynb #07-ledger-007
@@ -81,8 +81,9 @@ def file_system(
 def _explained(path):
     "Turn SQLite's errors into a `LedgerError` that names the file and the way out."
     try: yield
-    except sqlite3.Error as e:
-        if isinstance(e, sqlite3.OperationalError) and 'malformed' not in str(e):
+    except LedgerError: raise
+    except (sqlite3.Error, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as e:   # the latter: odd values in it
+        if isinstance(e, sqlite3.OperationalError) and not any(word in str(e) for word in ('malformed', 'no such', 'decode')):
             raise LedgerError(f'{path} cannot be used now ({e}). What it holds is safe: make room, or free it, '
                               'and run the same call again.') from e
         raise LedgerError(f'{path} is damaged ({e}). It was left as it is: put a copy back, or choose another folder.'
@@ -121,6 +122,7 @@ class Ledger:
     ):
         self.path = folder and check_folder('store', folder)/'study.sqlite'
         self.identity,self._held = json.loads(json_text(identity or {})),ExitStack()   # given back by `close`
+        self.is_file = False   # is the connection that of the file?
         with ExitStack() as undo, _explained(self.path):
             undo.push(self._held)
             if folder: self._held.enter_context(folder_lock(folder))
@@ -139,16 +141,22 @@ class Ledger:
         self.connection.execute(f'PRAGMA journal_mode={"wal" if local else "delete"}')
         self.connection.execute('PRAGMA synchronous=full')
         self.connection.execute("UPDATE trial SET state='stopped' WHERE state IN ('running', 'crashed')")
+        self.is_file = True
 
     def _use(self, connection): self.connection = self._held.enter_context(closing(connection))
 
-    def _study(self, key):
-        return json.loads(self.connection.execute('SELECT value FROM study WHERE key=?', [key]).fetchone()[0])
+# %% ../nbs/07_ledger.ipynb #b36b8375
+@patch
+def _study(self:Ledger, key):
+    "What a study's file says under a key, a dict; raises sqlite3's error if it does not."
+    row = self.connection.execute('SELECT value FROM study WHERE key=?', [key]).fetchone()
+    if row and isinstance(value := json.loads(row[0]), dict): return value
+    raise sqlite3.DatabaseError(f'no {key}')
 
 # %% ../nbs/07_ledger.ipynb #07-ledger-022
 def _same(folder, was, now):
     "Raise `LedgerError` that names what differs, unless the study is the one that was begun."
-    wrong = '; '.join(f'{k} was {was.get(k)!r} and is {now.get(k)!r}' for k in {**was, **now} if was.get(k) != now.get(k))
+    wrong = '; '.join(f'{shown(k)[1:-1]} was {shown(was.get(k))} and is {shown(now.get(k))}' for k in {**was, **now} if was.get(k) != now.get(k))
     if wrong: raise LedgerError(f'The search in {folder} is another one: {wrong}. Choose another folder.')
 
 @patch
@@ -195,6 +203,8 @@ def record(self:Ledger,
     score = (last.valid_accuracy, last.valid_loss) if last and h.state == 'finished' else (None, None)
     row = _finite([index, *(getattr(h, name) for name in _TRIAL), *score, h.seconds, worker, error])
     epochs = [_finite([index, *(getattr(e, name) for name in _EPOCH)]) for e in h.epochs]
+    if self.is_file and not self.path.exists(): raise LedgerError(f'{self.path} has vanished: what is done from here on would be lost. Put its folder '
+                                                               'back, or choose another one.')
     with _explained(self.path), self.connection:
         self.connection.execute('BEGIN IMMEDIATE')
         was = self.connection.execute('SELECT state FROM trial WHERE "index"=?', [index]).fetchone()
@@ -215,15 +225,16 @@ def histories(self:Ledger,
         epochs, rows = {}, ask('trial', '"index"').fetchall()
         for trial, *values in ask('epoch', 'trial'): epochs.setdefault(trial, []).append(dict(zip(_EPOCH, values)))
     make = lambda i, values: History.from_dict(dict(zip(_TRIAL, values)) | {'epochs': epochs.get(i, [])})
-    return {i: (make(i, values), values[-2], values[-1]) for i, *values in rows}
+    with _explained(self.path): return {i: (make(i, values), str(values[-2]), str(values[-1])) for i, *values in rows}
 
 @patch
 def to_frame(self:Ledger)->pd.DataFrame:
     "A row for each trial, whatever its state; accuracy is a fraction, loss in nats, of finished ones only."
     columns = 'index learning_rate batch_size momentum weight_decay state accuracy loss seconds worker error'.split()
     names = ', '.join(f'"{c}"' for c in columns)
-    with _explained(self.path): rows = self.connection.execute(f'SELECT {names} FROM trial ORDER BY "index"').fetchall()
-    return pd.DataFrame(rows, columns=columns).set_index('index').astype({'accuracy': float, 'loss': float})
+    with _explained(self.path):
+        rows = self.connection.execute(f'SELECT {names} FROM trial ORDER BY "index"').fetchall()
+        return pd.DataFrame(rows, columns=columns).set_index('index').astype({'accuracy': float, 'loss': float})
 
 # %% ../nbs/07_ledger.ipynb #07-ledger-030
 @patch(cls_method=True)

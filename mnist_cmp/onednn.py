@@ -126,7 +126,7 @@ def _gradients(self:OneDNNStep, given, made, g):
 # %% ../nbs/04b_onednn.ipynb #3ee79fdc
 def compare_errors(
     steps,             # the kinds of step to compare
-    make,              # makes a net, as for `initialise`
+    make,              # makes a net, as for initialise
     images,            # N×1×28×28, as for a step
     labels,            # N
     sizes,             # numbers of images, one for each step

@@ -13,7 +13,7 @@ import anywidget, numpy as np, torch, torch.nn as nn, traitlets
 from fastcore.basics import patch
 from PIL import Image, ImageDraw
 from .comparison import Comparison
-from .core import check_int, model_color
+from .core import check_float, check_int, model_color, shown
 from .data import DATASETS, Split, load_data
 from .evaluation import predict
 
@@ -22,14 +22,23 @@ def rasterise(
     strokes:list,     # dicts of 'width' and 'points' (pairs x, y from the upper left), in shares of the side
     side:int=280,     # of the picture, pixels
 )->np.ndarray:
-    "The ink of some strokes, side×side, 0 (none) to 1."
+    "The ink of some strokes, side×side, 0 (none) to 1; raises `ValueError`."
+    strokes, side = [_stroke(s) for s in strokes] if isinstance(strokes, (list, tuple)) else [_stroke(strokes)], check_int('side', side, 8, 4096)
     picture = Image.new('L', (side, side))
     pen = ImageDraw.Draw(picture)
     for stroke in strokes:
-        width, points = stroke['width']*side, [(x*side, y*side) for x, y in stroke['points']]
+        width, points = stroke[0]*side, [(x*side, y*side) for x, y in stroke[1]]
         pen.line(points, fill=255, width=max(1, round(width)))
         for x, y in points: pen.ellipse((x - width/2, y - width/2, x + width/2 - 1, y + width/2 - 1), fill=255)   # pixels, the last included
     return np.asarray(picture, dtype=np.float32)/255
+
+def _stroke(stroke):
+    "Width and points of a stroke, checked: it comes from a browser."
+    try: width, points = stroke['width'], [(x, y) for x, y in stroke['points']]
+    except (TypeError, KeyError, ValueError, IndexError):
+        raise ValueError(f"strokes holds {shown(stroke)}, but must hold dicts of 'width' and 'points'.") from None
+    number = lambda v: check_float('a number of the strokes', v, -2, 3)
+    return check_float('width of the strokes', width, 0, 1), [(number(x), number(y)) for x, y in points]
 
 # %% ../nbs/13b_pad.ipynb #13b-pad-010
 def to_mnist(
@@ -38,9 +47,12 @@ def to_mnist(
 )->np.ndarray:
     "The drawing as an image of MNIST: 28×28, uint8, scaled to the box, its centre of mass in the middle; `ValueError`."
     check_int('box', box, 1, 28)
-    image, (rows, columns) = np.zeros((28, 28), np.uint8), np.nonzero(np.asarray(ink) > 0)
+    try: ink = np.array(ink, dtype=np.float32)
+    except Exception as e: raise ValueError(f'ink is {shown(ink)}, but must be an array ({str(e)[:200]}).') from None
+    if ink.ndim != 2 or not (np.abs(ink) <= 1).all(): raise ValueError(f'ink has shape {ink.shape}, but must be H×W of numbers from 0 to 1.')
+    image, (rows, columns) = np.zeros((28, 28), np.uint8), np.nonzero(ink > 0)
     if len(rows) == 0: return image
-    drawn = np.asarray(ink, dtype=np.float32)[rows.min():rows.max() + 1, columns.min():columns.max() + 1]
+    drawn = ink.clip(0)[rows.min():rows.max() + 1, columns.min():columns.max() + 1]
     h, w = (max(1, round(box*n/max(drawn.shape))) for n in drawn.shape)
     small = np.asarray(Image.fromarray(drawn).resize((w, h), Image.Resampling.BOX))
     top, left = (_offset(small.sum(axis), n) for axis, n in ((1, h), (0, w)))
@@ -72,12 +84,14 @@ class DigitPad(anywidget.AnyWidget):
     def __init__(self,
         nets:dict,           # name → trained net
         test:Split=None,     # test images, to show those on which the nets differ
-        classes=None,        # names of the classes; None: those of `test`, else the digits
+        classes=None,        # names of the classes; None: those of test, else the digits
         box:int=20,          # longest side of a digit in the images that the nets know, pixels
     ):
         self.nets, self.test, self.box, self._hard = dict(nets), test, check_int('box', box, 1, 28), None
         if not nets: raise ValueError('nets is empty, but must have one net at least: name → net.')
-        classes, names = classes or (test.classes if test else tuple('0123456789')), list(nets)
+        if classes is None: classes = test.classes if test else tuple('0123456789')
+        if not isinstance(classes, (tuple, list)) or not classes: raise TypeError(f'classes is {shown(classes)}, but must be a list of names.')
+        names = list(nets)
         super().__init__(names=names, classes=list(classes), colors=[model_color(n, names) for n in names], has_test=test is not None)
         self.observe(lambda _: self._answer(), 'strokes')
         self.on_msg(lambda _, asked, __: {'next': self.next_hard, 'clear': self.clear}[asked['ask']]())
@@ -133,12 +147,13 @@ def next_hard(self:DigitPad):
 @patch(cls_method=True)
 def load(cls:DigitPad,
     folder,          # of a finished comparison
-    data_dir=None,   # folder of its data set, as for `load_data`
+    data_dir=None,   # folder of its data set, as for load_data
     number:int=0,    # which of its trainings to ask
+    makers:dict={},  # name → what makes the net, for models without a short name
 )->DigitPad:
     "A pad for the nets of a run; raises `FileNotFoundError` or `ValueError`."
     found = Comparison.load(folder)
-    nets = {name: found.load_net(name, folder, number) for name in found.names}
+    nets = {name: found.load_net(name, folder, number, makers.get(name)) for name in found.names}
     test = load_data(found.dataset, data_dir).test if found.dataset in DATASETS else None
     return cls(nets, test, tuple(found.classes), box=24 if found.dataset == 'digits' else 20)
 

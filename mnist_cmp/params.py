@@ -11,9 +11,10 @@ from typing import NamedTuple
 import torch, torch.nn as nn
 import pandas as pd
 from torch.utils.flop_counter import FlopCounterMode
-from .core import check_int, check_float
+from .core import check_float, check_int, shown, typed
 
 # %% ../nbs/03_params.ipynb #03-params-005
+@typed
 def number_of_params(
     net:nn.Module,             # any net
     display_comp:bool=False,   # print how the number comes about?
@@ -29,6 +30,7 @@ def number_of_params(
     return count, sum(len(shape) > 1 for shape in shapes.values())
 
 # %% ../nbs/03_params.ipynb #03-params-011
+@typed
 def params_table(
     net:nn.Module,   # any net
 )->pd.DataFrame:
@@ -38,7 +40,7 @@ def params_table(
     return table.assign(share=table.number / max(1, table.number.sum()))
 
 # %% ../nbs/03_params.ipynb #03-params-015
-def _count(x): return number_of_params(x)[0] if isinstance(x, nn.Module) else check_int('number of parameters', x, 1)
+def _count(x): return number_of_params(x)[0] if isinstance(x, nn.Module) else check_int('number of parameters', x, 1, 10**18)
 
 def relative_difference(
     a,   # a net, or a number of parameters ≥ 1: the reference
@@ -85,6 +87,7 @@ def match_params(
     max_width:int=1_000_000, # largest width tried, ≥ 1
 )->Match:
     "The width at which `make(width)` has about `target` parameters, round if it can be; raises `ValueError`."
+    if not callable(make): raise TypeError(f'make is {shown(make)}, but must be a callable that takes a width.')
     target, count = _count(target), _counter(make)
     check_float('tolerance', tolerance, 0)
     check_int('max_width', max_width, 1)
@@ -102,22 +105,28 @@ class Flops(NamedTuple):
     forward:int
     training:int
 
+@typed
 def flops(
     net:nn.Module,             # any net; it is left as it is
     input_shape=(1, 28, 28),   # shape of one input
 )->Flops:
     "Operations per image in matrix products and convolutions, by `torch.utils.flop_counter`."
-    net, x = copy.deepcopy(net).cpu(), torch.zeros(2, *input_shape)   # two: batch normalisation wants more than one
-    with FlopCounterMode(display=False) as forward: out = net(x)
+    shape = [check_int('input_shape', n, 1, 10**6) for n in input_shape] if isinstance(input_shape, (tuple, list)) else [check_int('input_shape', input_shape, 1, 10**6)]
+    net, x = copy.deepcopy(net).cpu(), torch.zeros(2, *shape)   # two: batch normalisation wants more than one
+    try:
+        with FlopCounterMode(display=False) as forward: out = net(x)
+    except (RuntimeError, IndexError) as e: raise ValueError(f'The net does not take an input_shape of {tuple(shape)}: {e}') from e
     with FlopCounterMode(display=False) as backward: out.sum().backward()
     forward, backward = forward.get_total_flops() // 2, backward.get_total_flops() // 2
     return Flops(forward, forward + backward)
 
 # %% ../nbs/03_params.ipynb #03-params-036
+@typed
 def size_table(
     nets:dict,   # name → net, one or more; the first one is the reference
 )->pd.DataFrame:
     "A row for each net: parameters, difference from the first (a fraction), depth, FLOPs per image."
+    if not nets: raise ValueError('nets is empty, but must have one net at least: name → net.')
     rows, reference = {}, next(iter(nets.values()))
     for name, net in nets.items():
         (count, depth), work = number_of_params(net), flops(net)

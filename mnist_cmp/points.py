@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import sobol_seq
 from fastcore.basics import patch
-from .core import check_float, check_int, model_color, plot_style
+from .core import check_float, check_int, model_color, plot_style, shown, typed
 
 # %% ../nbs/06a_points.ipynb #06a-points-005
 class Point(NamedTuple):
@@ -22,18 +22,23 @@ class Point(NamedTuple):
     momentum:float = 0.
     weight_decay:float = 0.
 
-_CHECKS = {'learning_rate': lambda title, end: check_float(title, end, 0, low_open=True),
+    @property
+    def plain(self)->bool:
+        "Is it SGD without momentum and weight decay?"
+        return not (self.momentum or self.weight_decay)
+
+_CHECKS = {'learning_rate': lambda title, end: check_float(title, end, 0, 1e9, low_open=True),
            'batch_size': lambda title, end: check_int(title, end, 1),
            'momentum': lambda title, end: check_float(title, end, 0, .9999),
-           'weight_decay': lambda title, end: check_float(title, end, 0)}
+           'weight_decay': lambda title, end: check_float(title, end, 0, 1e9)}
 
 def _side(name, ends):
     "The two ends of a box's side, checked; raises `ValueError`."
     title = f'{name} of the box'
     if not isinstance(ends, (tuple, list)) or len(ends) != 2:
-        raise ValueError(f'{title} is {ends!r}, but must be a pair: its lower and its upper end.')
+        raise ValueError(f'{title} is {shown(ends)}, but must be a pair: its lower and its upper end.')
     low, high = (_CHECKS[name](title, end) for end in ends)
-    if low >= high: raise ValueError(f'{title} is {ends!r}, but its lower end must be below its upper end.')
+    if low >= high: raise ValueError(f'{title} is {shown(ends)}, but its lower end must be below its upper end.')
     return low, high
 
 # %% ../nbs/06a_points.ipynb #06a-points-006
@@ -48,6 +53,12 @@ class Box:
 
     def __post_init__(self):
         for name, ends in self.sides.items(): object.__setattr__(self, name, _side(name, ends))
+        if not isinstance(self.log, bool): raise TypeError(f'log of the box is {shown(self.log)}, but must be True or False.')
+        if self.learning_rate is None or self.batch_size is None:
+            raise ValueError('learning_rate and batch_size of the box must be pairs: they are always searched.')
+        check_int('batch_size of the box', self.batch_size[1], 1, 2**31)
+        for name, (low, high) in self.sides.items():
+            if self.is_log(name) and low and high/low > 1e300: raise ValueError(f'{name} of the box, {low:g} to {high:g}, is too long for log=True.')
         if self.log and self.weight_decay and not self.weight_decay[0]:
             raise ValueError(f'weight_decay of the box is {self.weight_decay!r}, but with log=True its lower end must '
                              'be above 0.')
@@ -56,6 +67,11 @@ class Box:
     def sides(self)->dict:
         "Name → interval of each setting that is searched."
         return {name: ends for name in _CHECKS if (ends := getattr(self, name)) is not None}
+
+    @property
+    def plain(self)->bool:
+        "Is it SGD without momentum and weight decay everywhere?"
+        return not {'momentum', 'weight_decay'} & self.sides.keys()
 
     def is_log(self, name)->bool:
         "Is this side's scale logarithmic?"
@@ -101,6 +117,7 @@ def _sobol(dimensions, start, n):
         return (sequence.fast_forward(start) if start else sequence).random(n)   # it can't go forward by nothing
 
 # %% ../nbs/06a_points.ipynb #06a-points-019
+@typed
 def sobol_points(
     box:Box=None,     # where; None: the default box
     start:int=1030,   # place of the first point in the sequence, from 0 to 2²⁹
@@ -121,6 +138,7 @@ def box_axes(
     if box.log: ax.set(xscale='log', xlim=(a*(a/b)**.06, b*(b/a)**.06))
     else: ax.set_xlim(a - .06*(b - a), b + .06*(b - a))
 
+@typed
 def plot_sobol(
     box:Box=None,     # where; None: the default box
     start:int=1030,   # place of the first point in the sequence, ≥ 0
@@ -128,10 +146,11 @@ def plot_sobol(
     ax=None,          # matplotlib axes; None: new ones
 ):
     "Plot the points, each with its place in the sequence; gives the axes, raises `ValueError`."
+    points = sobol_points(box, start, check_int('n', n, 1, 10_000))
     with plot_style():
         import matplotlib.pyplot as plt
         if ax is None: _, ax = plt.subplots(figsize=(6, 3.6))
-        for i, p in enumerate(sobol_points(box, start, n), start):
+        for i, p in enumerate(points, start):
             ax.plot(*p[:2], 'o', color=model_color('mlp'), markersize=5)
             ax.annotate(i, p[:2], xytext=(4, 3), textcoords='offset points', fontsize=8)
         box_axes(ax, box or Box())

@@ -8,13 +8,13 @@ __all__ = ['Retraining', 'run_seed', 'retrain']
 # %% ../nbs/09a_retraining.ipynb #a538e1e9
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from .core import Progress, check_int, derive_seed
+from .core import Progress, check_int, derive_seed, typed
 from .data import Split
 from .evaluation import cpu_weights, read_weights, write_weights
 from .ledger import DONE, Ledger
 from .models import get_model, glorot_init, model_name
 from .points import Point
-from .studies import Recipe, disk_explained, number_of_workers, run_study, train_one
+from .studies import Recipe, disk_explained, folder_of, number_of_workers, run_study, train_one
 from .training import History
 from .workers import Splits
 
@@ -90,6 +90,7 @@ def _run_all(runs, splits, workers, client, should_stop, on_epoch):
     return runs.result()
 
 # %% ../nbs/09a_retraining.ipynb #e57309c0
+@typed
 def retrain(
     make,               # makes the net: a callable, a short name or 'pkg.module:Name'
     train:Split,        # images to learn from
@@ -99,22 +100,23 @@ def retrain(
     seeds:int=10,       # number of trainings, ≥ 1
     epochs:int,         # of each, ≥ 1
     seed:int=0,         # of the study, ≥ 0: training i draws all its chance from (seed, i)
-    init=glorot_init,   # initialiser for `net.apply`; None: what the model's own layers do
+    init=glorot_init,   # initialiser for net.apply; None: what the model's own layers do
     device=None,        # None: cuda or mps where there is one, else cpu
     threads:int=1,      # PyTorch's threads in each process
+    engine:str='auto',  # the training step, as for search
     workers:int=None,   # processes that train side by side, ≥ 1; None: the number of cores (on a GPU 1); same result
-    client=None,        # a `distributed.Client`: train on its workers (extra: dask)
+    client=None,        # a distributed.Client: train on its workers (extra: dask)
     store=None,         # a folder to resume from, and for the weights; more seeds extend it
-    on_epoch=None,      # called with a running `History` after each of its epochs
-    should_stop=None,   # asked several times a second; True ends the work, finished epochs are kept in `store`
+    on_epoch=None,      # called with a running History after each of its epochs
+    should_stop=None,   # asked several times a second; True ends the work, finished epochs are kept in store
     name:str=None,      # the model's name in messages and files; None: its own
 )->list[Retraining]:
     "Train a net from each seed; stopped, those that are done. Raises `ValueError`, or `RuntimeError` if one crashes."
     make, name, splits = get_model(make), name or model_name(make), Splits(train, valid)
-    numbers, workers = range(check_int('seeds', seeds, 1)), number_of_workers(workers, device)
-    recipe = Recipe(make, init, check_int('epochs', epochs, 1), device, check_int('threads', threads, 1),
-                    store and str(Path(store).resolve()))
-    identity = point._asdict() | recipe.identity(splits, client) | {'model': name, 'seed': check_int('seed', seed, 0)}
+    numbers, workers = range(check_int('seeds', seeds, 1, 10**6)), number_of_workers(workers, device)
+    recipe = Recipe(make, init, check_int('epochs', epochs, 1), device, check_int('threads', threads, 1), folder_of(store), engine)
+    if not (recipe := recipe.settled(seeds*epochs*len(train), point.plain, client, should_stop)): return []
+    identity = point._asdict() | recipe.identity(splits, client) | {'model': name, 'seed': check_int('seed', seed, 0, 2**63 - 1)}
     with Ledger(store, identity) as ledger, disk_explained(store):
         runs = _Runs(ledger, _Plan(recipe, seed, point), numbers, name)
         return _run_all(runs, splits, workers, client, should_stop, on_epoch)

@@ -10,13 +10,13 @@ import bisect, math, sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from .core import Progress, check_int, derive_seed
+from .core import Progress, check_int, derive_seed, typed
 from .data import Split
 from .ledger import DONE, Ledger
 from .models import get_model, glorot_init, model_name
 from .points import Box, sobol_points
 from .points import plot_sobol   # unused here; part of this room's public names
-from .studies import Recipe, disk_explained, number_of_workers, run_study, train_one
+from .studies import Recipe, disk_explained, folder_of, number_of_workers, run_study, train_one
 from .training import History
 from .trials import SearchResult, Trial
 from .workers import Splits
@@ -51,11 +51,11 @@ def _points(box, start, n, train):
 # %% ../nbs/09_search.ipynb #09-search-024
 class _Study:
     "A search on its way: its ledger, its trials so far, and whom to tell."
-    def __init__(self, ledger, blank, points, on_trial, on_epoch):
-        self.ledger,self.blank,self.points,self.on_trial,self.on_epoch = ledger,blank,points,on_trial,on_epoch
-        mine = {i: row for i, row in ledger.histories().items() if i in points}
+    def __init__(self, ledger, blank, plan, on_trial, on_epoch):
+        self.ledger,self.blank,self.plan,self.points,self.on_trial,self.on_epoch = ledger,blank,plan,plan.points,on_trial,on_epoch
+        mine = {i: row for i, row in ledger.histories().items() if i in self.points}
         self.trials = [Trial(i, *row) for i, row in mine.items() if row[0].state in DONE]
-        self.missing = [i for i in points if i not in {t.index for t in self.trials}]
+        self.missing = [i for i in self.points if i not in {t.index for t in self.trials}]
 
     @property
     def result(self): return replace(self.blank, trials=list(self.trials))
@@ -86,17 +86,20 @@ def _note(result):
     if not good: return 'none good yet'
     return f'best {result.best.accuracy:.2%} at {result.best.point.learning_rate:.4f}, {result.best.point.batch_size}'
 
-def _run_trials(study, plan, splits, workers, client, should_stop):
+def _run_trials(blank, plan, splits, workers, client, should_stop, on_trial, on_epoch):
     "The trials that are missing, until all are done or one is stopped."
-    blank = study.blank
-    with Progress(blank.n, f'{blank.model}: search', len(study.trials)) as bar:
-        for outcome in run_study(plan, study.missing, splits, plan.recipe.store, 'trial', workers, client,
-                                 should_stop=should_stop, on_note=study.heard):
-            study.ended(outcome)
-            bar.update(note=_note(study.result))
-    return study.result
+    store, what = plan.recipe.store, _identity(blank, plan.recipe, splits, plan.seed, client)
+    with Ledger(store, what) as ledger, disk_explained(store):
+        study = _Study(ledger, blank, plan, on_trial, on_epoch)
+        with Progress(blank.n, f'{blank.model}: search', len(study.trials)) as bar:
+            for outcome in run_study(plan, study.missing, splits, store, 'trial', workers, client,
+                                     should_stop=should_stop, on_note=study.heard):
+                study.ended(outcome)
+                bar.update(note=_note(study.result))
+        return study.result
 
 # %% ../nbs/09_search.ipynb #09-search-027
+@typed
 def search(
     make,                    # makes the net: a callable, a short name or 'pkg.module:Name'
     train:Split,             # images to learn from
@@ -107,26 +110,25 @@ def search(
     n:int=20,                # number of points, ≥ 1
     epochs:int,              # of each trial, ≥ 1
     seed:int=0,              # trial i draws its weights and orders from (seed, i)
-    init=glorot_init,        # initialiser for `net.apply`
+    init=glorot_init,        # initialiser for net.apply
     device=None,             # None: cuda or mps where there is one, else cpu
     threads:int=1,           # PyTorch's threads in each process; another number gives other last digits
+    engine:str='auto',       # the training step of all trials, as for train; a search keeps the one that it began with
     workers:int=None,        # processes that train side by side, ≥ 1; None: the number of cores (on a GPU 1); same result
-    client=None,             # a `distributed.Client`: train on its workers (extra: dask)
+    client=None,             # a distributed.Client: train on its workers (extra: dask)
     store=None,              # a folder that makes the search resumable
-    on_trial=None,           # called with each finished `Trial` and the `SearchResult` so far
-    on_epoch=None,           # called with a running trial's `History` after each of its epochs
-    should_stop=None,        # asked several times a second; True ends the search, finished epochs are kept in `store`
+    on_trial=None,           # called with each finished Trial and the SearchResult so far
+    on_epoch=None,           # called with a running trial's History after each of its epochs
+    should_stop=None,        # asked several times a second; True ends the search, finished epochs are kept in store
     name:str=None,           # the model's name in tables and files; None: its own
 )->SearchResult:
     "Train a fresh net at each point and score it on `valid`; raises `ValueError` on bad arguments or another's store."
     make, name, box, splits = get_model(make), name or model_name(make), box or Box(), Splits(train, valid)
-    points, seed, threads = _points(box, start, n, train), check_int('seed', seed, 0), check_int('threads', threads, 1)
-    blank = SearchResult(name, box, start, n, check_int('epochs', epochs, 1), valid.name, [])
-    workers = number_of_workers(workers, device)
-    recipe = Recipe(make, init, epochs, device, threads, store and str(Path(store).resolve()))
-    with Ledger(store, _identity(blank, recipe, splits, seed, client)) as ledger, disk_explained(store):
-        study = _Study(ledger, blank, points, on_trial, on_epoch)
-        return _run_trials(study, _Plan(recipe, seed, points), splits, workers, client, should_stop)
+    points, blank = _points(box, start, n, train), SearchResult(name, box, start, n, check_int('epochs', epochs, 1), valid.name, [])
+    seed, threads, workers = check_int('seed', seed, 0, 2**63 - 1), check_int('threads', threads, 1), number_of_workers(workers, device)
+    recipe = Recipe(make, init, epochs, device, threads, folder_of(store), engine)
+    if not (recipe := recipe.settled(n*epochs*len(train), box.plain, client, should_stop)): return blank
+    return _run_trials(blank, _Plan(recipe, seed, points), splits, workers, client, should_stop, on_trial, on_epoch)
 
 # %% ../nbs/09_search.ipynb #09-search-083
 class _CallableRoom(ModuleType):

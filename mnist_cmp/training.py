@@ -7,20 +7,20 @@ __all__ = ['Epoch', 'History', 'torch_threads', 'device_of', 'train', 'snapshot_
 
 # %% ../nbs/06_training.ipynb #06-training-002
 import copy, functools, json, math, time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 import torch, torch.nn as nn
 import pandas as pd
 from fastcore.basics import patch
-from .core import (PALETTE, Progress, atomic_path, check_float, check_folder, check_int, derive_seed,
-                            format_seconds, json_text, machine, plot_style, timestamp)
+from .core import (PALETTE, Progress, atomic_path, check_choice, check_fields, check_float, check_folder, check_int, derive_seed,
+                            format_seconds, json_text, machine, plot_style, shown, timestamp, typed)
 from .data import Split, default_device
 from .evaluation import (check_net, cpu_weights, measure, measure_accuracy, put_weights, read_weights,
                                   save_model, write_weights)
 from .evaluation import load_model, smoke_test, topk_errors   # unused here; part of this room's public names
 from .params import number_of_params
-from .steps import make_step
+from .steps import choose_engine, make_step
 
 # %% ../nbs/06_training.ipynb #06-training-005
 @dataclass
@@ -54,7 +54,8 @@ class History:
 # %% ../nbs/06_training.ipynb #06-training-007
 @patch(as_prop=True)
 def last(self:History)->Epoch:
-    "The last epoch that was finished."
+    "The last epoch that was finished; raises `ValueError` if none was."
+    if not self.epochs: raise ValueError('The history has no epoch yet.')
     return self.epochs[-1]
 
 @patch(as_prop=True)
@@ -89,11 +90,23 @@ def to_dict(self:History)->dict:
 
 @patch(cls_method=True)
 def from_dict(cls:History, d:dict)->History:
-    "The `History` that `to_dict` gave, also by way of JSON."
+    "The `History` that `to_dict` gave, also by way of JSON; raises `ValueError` for what it can't have given."
     def nan(e):   # JSON has no NaN: a loss that is missing where its accuracy is not was one
         lost = {part for part in ('train', 'valid') if e[f'{part}_loss'] is None and e[f'{part}_accuracy'] is not None}
         return e | {f'{part}_loss': math.nan for part in lost}
-    return cls(**d | {'epochs': [Epoch(**nan(e)) for e in d['epochs']]})
+    self = check_fields(cls(**d | {'epochs': [check_fields(Epoch(**nan(e))) for e in d['epochs']]}))
+    check_choice('state', self.state, _STATES)
+    for i, e in enumerate(self.epochs, 1): _check_epoch(i, e)
+    return self
+
+_STATES = 'running', 'finished', 'stopped', 'diverged', 'failed', 'crashed'
+
+def _check_epoch(number, e):
+    "Raise `ValueError` unless an epoch has its number and shares of images."
+    check_int('epoch', e.epoch, number, number)
+    for part in ('train', 'valid', 'end_train'):
+        if (share := getattr(e, f'{part}_accuracy')) is not None: check_float(f'{part}_accuracy', share, 0, 1)
+    check_float('seconds', e.seconds, 0)
 
 # %% ../nbs/06_training.ipynb #06-training-013
 def _order(n, seed, epoch):
@@ -116,7 +129,7 @@ def torch_threads(
 ):
     "Inside the block PyTorch computes with `threads` threads; gives their number."
     before = torch.get_num_threads()
-    torch.set_num_threads(before if threads is None else check_int('threads', threads, 1))
+    torch.set_num_threads(before if threads is None else check_int('threads', threads, 1, 1024))
     try: yield torch.get_num_threads()
     finally: torch.set_num_threads(before)
 
@@ -125,12 +138,12 @@ class _Stopped(Exception): pass
 
 def _asker(should_stop, every=.05):
     "A function to call often, that asks `should_stop` every `every` seconds and raises `_Stopped` when it says yes."
-    asked = -math.inf
+    asked, enough = -math.inf, False
     def ask():
-        nonlocal asked
-        if should_stop is None or time.perf_counter() - asked < every: return
-        asked = time.perf_counter()
-        if should_stop(): raise _Stopped
+        nonlocal asked, enough
+        if should_stop is None or not enough and time.perf_counter() - asked < every: return
+        asked, enough = time.perf_counter(), enough or should_stop()
+        if enough: raise _Stopped
     return ask
 
 # %% ../nbs/06_training.ipynb #06-training-018
@@ -190,23 +203,28 @@ def resume(self:_Checkpoint, net, step, epochs):
     way_out = 'Pass the same settings, or another checkpoint folder.'
     weights, meta = read_weights(self.file)
     if meta.get('format') != _FORMAT: raise ValueError(f'{self.file} is no {_FORMAT}. {way_out}')
-    was = {'momentum': 0., 'weight_decay': 0.} | json.loads(meta['identity'])
+    try:
+        was = {'momentum': 0., 'weight_decay': 0.} | json.loads(meta['identity'])
+        history = History.from_dict(json.loads(meta['history']))
+    except (KeyError, TypeError, ValueError, RecursionError) as e:
+        raise ValueError(f'{self.file} is damaged: {type(e).__name__} {e}. {way_out}') from None
     wrong = [f'{k} was {was.get(k)!r} and is {v!r}' for k, v in self.identity.items() if was.get(k) != v]
     if wrong: raise ValueError(f'The training in {self.folder} is another one: {"; ".join(wrong)}. {way_out}')
-    history = History.from_dict(json.loads(meta['history']))
     if len(history.epochs) > epochs:
         raise ValueError(f'epochs is {epochs}, but the training in {self.folder} has had '
                          f'{len(history.epochs)} already. {way_out}')
     moving = [name for name in weights if name.startswith(_VELOCITY)]
     velocity = {name.removeprefix(_VELOCITY): weights.pop(name) for name in moving}
     put_weights(net, weights, self.file)
+    strange = [name for name, v in velocity.items() if name not in step.params or v.shape != step.params[name].shape]
+    if strange: raise ValueError(f'{self.file} is damaged: velocity of {shown(min(strange))}. {way_out}')
     step.velocity = {name: v.to(step.params[name].device) for name, v in velocity.items()}
     return history
 
 # %% ../nbs/06_training.ipynb #06-training-028
 def _run(net, step, train, valid, history, epochs, saver, ask, on_epoch, measure_train, snapshots, progress):
     "The epochs that are missing; if asked to stop, the weights are those after the last whole epoch."
-    with Progress(epochs, progress, len(history.epochs)) as bar:
+    with closing(step), Progress(epochs, progress, len(history.epochs)) as bar:
         while len(history.epochs) < epochs and history.state == 'finished':
             whole = copy.deepcopy(net.state_dict())
             try: record = _run_epoch(step, net, train, valid, history, ask, measure_train)
@@ -229,17 +247,27 @@ def _resume(checkpoint, net, step, history, train, valid, epochs):
     saver = _Checkpoint(checkpoint, net, history, train, valid)
     return saver.resume(net, step, epochs) or history, saver
 
+# %% ../nbs/06_training.ipynb #2cbf9c41
+def _first_step(net, learning_rate, sgd, engine, checkpoint, ask, images):
+    "A step of the engine asked for; else of the one that the training in `checkpoint` began with, or the fastest that pays."
+    begun = Path(checkpoint or '')/'last.safetensors'
+    if engine == 'auto' and begun.is_file():
+        engine = json.loads(read_weights(begun)[1].get('identity', '{}')).get('engine', engine)
+    try: engine = choose_engine(net, engine, images=images, plain=not any(sgd.values()), check=ask)
+    except _Stopped: engine = choose_engine(net)   # it won't be used
+    return make_step(net, learning_rate, engine=engine, **sgd)
+
 # %% ../nbs/06_training.ipynb #06-training-030
 def device_of(
-    device=None,   # a name, a `torch.device`, or None: the fastest one here
+    device=None,   # a name, a torch.device, or None: the fastest one here
 ):
     "The device to train on, and its name; raises `ValueError` if it is not to be had."
     try:
-        device = torch.device(device or default_device())
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as e:
-        raise ValueError(f'device is {device!r}, but must be one of this machine, such as {default_device()} '
-                         f'({str(e).splitlines()[0]}).') from None
+        device = torch.device(default_device() if device is None else device)
+        if torch.empty(0, device=device).is_meta: raise ValueError('it computes nothing')
+    except (RuntimeError, AssertionError, TypeError, ValueError, OverflowError, NotImplementedError) as e:
+        raise ValueError(f'device is {shown(device)}, but must be one of this machine, such as {default_device()} '
+                         f'({(str(e) or type(e).__name__).splitlines()[0][:200]}).') from None
     return device, torch.cuda.get_device_name(device) if device.type == 'cuda' else device.type
 
 def _move(net, train, valid, device):
@@ -248,10 +276,11 @@ def _move(net, train, valid, device):
     check_net(net.to(device), train)
     return train.to(device), valid.to(device) if valid else None, name
 
+# %% ../nbs/06_training.ipynb #b284905a
 def _check_settings(n, learning_rate, batch_size, epochs, seed):
     "The settings for `n` images as plain numbers; raises `ValueError`."
     return (check_float('learning_rate', learning_rate, 0, low_open=True), check_int('batch_size', batch_size, 1, n),
-            check_int('epochs', epochs, 1), check_int('seed', seed, 0))
+            check_int('epochs', epochs, 1), check_int('seed', seed, 0, 2**63 - 1))
 
 def _check_sgd(momentum, weight_decay):
     "What makes SGD less plain, as floats; raises `ValueError`."
@@ -259,41 +288,42 @@ def _check_sgd(momentum, weight_decay):
             'weight_decay': check_float('weight_decay', weight_decay, 0)}
 
 # %% ../nbs/06_training.ipynb #06-training-032
+@typed
 def train(
-    net:nn.Module,              # trained in place, moved to `device`
+    net:nn.Module,              # trained in place, moved to device
     train:Split,                # images to learn from
     valid:Split=None,           # images to measure on after each epoch
     *,
     learning_rate:float,        # step size of SGD, > 0
     batch_size:int,             # images a step, from 1 to len(train)
-    epochs:int,                 # passes over `train`, ≥ 1; with a checkpoint: in all
+    epochs:int,                 # passes over train, ≥ 1; with a checkpoint: in all
     momentum:float=0.,          # share of the last step that SGD keeps, from 0 to 0.9999
     weight_decay:float=0.,      # share of a weight that is added to its gradient, ≥ 0
     seed:int=0,                 # of the order of images and of layers such as dropout, ≥ 0
     device=None,                # None: cuda or mps where there is one, else cpu
     threads:int=None,           # PyTorch's threads, ≥ 1; None: as they are
-    on_epoch=None,              # called with the `History` after each epoch
+    engine:str='auto',          # the training step: 'compiled', 'onednn' or 'autograd'; auto: the fastest that pays
+    on_epoch=None,              # called with the History after each epoch
     should_stop=None,           # asked several times a second (between two steps); True ends the training
     checkpoint=None,            # a folder to resume from and to write to after each epoch
-    measure_train:bool=False,   # measure accuracy on `train` at each epoch's end too?
-    snapshots:bool=False,       # keep the weights of each epoch in `History.snapshots`?
-    progress:str='training',    # what the progress bar calls it; None: no bar
+    measure_train:bool=False,   # measure accuracy on train at each epoch's end too?
+    snapshots:bool=False,       # keep the weights of each epoch in History.snapshots?
+    progress:str|None='training',   # what the progress bar calls it; None: no bar
 )->History:
     "Train `net` by SGD on cross-entropy; raises `ValueError` on bad arguments or another training's checkpoint."
     learning_rate, batch_size, epochs, seed = _check_settings(len(train), learning_rate, batch_size, epochs, seed)
-    sgd = _check_sgd(momentum, weight_decay)
-    train, valid, device = _move(net, train, valid, device)
+    sgd, ask, (train, valid, device) = _check_sgd(momentum, weight_decay), _asker(should_stop), _move(net, train, valid, device)
     with torch_threads(threads) as threads:
-        step = make_step(net, learning_rate, **sgd)
+        step = _first_step(net, learning_rate, sgd, engine, checkpoint, ask, len(train)*epochs)
         history = History(learning_rate, batch_size, seed, step.engine, threads, device, machine(), **sgd)
         history, saver = _resume(checkpoint, net, step, history, train, valid, epochs)
-        return _run(net, step, train, valid, history, epochs, saver, _asker(should_stop), on_epoch, measure_train,
-                    snapshots, progress)
+        return _run(net, step, train, valid, history, epochs, saver, ask, on_epoch, measure_train, snapshots, progress)
 
 # %% ../nbs/06_training.ipynb #06-training-053
+@typed
 def snapshot_accuracies(
     net:nn.Module,        # of the trained architecture; it is left as it is
-    history:History,      # of a training with `snapshots=True`
+    history:History,      # of a training with snapshots=True
     split:Split,          # images to measure on
     display:bool=True,    # print a line for each epoch?
 )->dict[int, float]:
@@ -308,6 +338,7 @@ def snapshot_accuracies(
     return found
 
 # %% ../nbs/06_training.ipynb #06-training-055
+@typed
 def plot_accuracy(
     history:History,                # what to show, one epoch at least
     valid_label:str='validation',   # what the second accuracy was measured on
@@ -315,7 +346,8 @@ def plot_accuracy(
     save_to=None,                   # a folder for the picture and its log, named by the time; None: not saved
     net:nn.Module=None,             # the net, described in the log
 ):
-    "Bars of validation and training accuracy in each epoch, a line at 97 %; `ValueError` if it can't be saved."
+    "Bars of validation and training accuracy in each epoch, a line at 97 %; `ValueError` if there is none, or it can't be saved."
+    history.last
     bars = {valid_label: [e.valid_accuracy for e in history.epochs],
             'training (running)': [e.train_accuracy for e in history.epochs]}
     bars = {k: [100*a for a in v] for k, v in bars.items() if None not in v}
@@ -325,12 +357,12 @@ def plot_accuracy(
         epochs = [e.epoch for e in history.epochs]
         for i, (label, values) in enumerate(bars.items()):
             ax.bar([e + .3*(i - (len(bars) - 1)/2) for e in epochs], values, .3, label=label, color=PALETTE[i])
-        lowest = min(97, *map(min, bars.values()))
+        lowest = min(97, *(v for values in bars.values() for v in values if math.isfinite(v)))
         ax.axhline(97, color='black', linewidth=1, label='97 %')
         ax.set(xlabel='epoch', ylabel='accuracy (%)', xticks=epochs, title=title)
         ax.set_ylim(max(0, math.floor(lowest) - 3), 100)
         ax.legend(loc='upper center', bbox_to_anchor=(.5, -.18), ncols=3)
-        if save_to: _save_plot(fig, save_to, history, net)
+        if save_to is not None: _save_plot(fig, save_to, history, net)
     return ax
 
 # %% ../nbs/06_training.ipynb #06-training-057
@@ -347,7 +379,7 @@ def _save_plot(fig, folder, history, net):
 
 @patch
 def plot(self:History,
-    **kwargs,   # as for `plot_accuracy`
+    **kwargs,   # as for plot_accuracy
 ):
     "`plot_accuracy` of this history."
     return plot_accuracy(self, **kwargs)

@@ -10,8 +10,8 @@ import json, math
 from dataclasses import asdict, dataclass
 import pandas as pd
 from fastcore.basics import patch
-from .core import model_color, need_extra, plot_style
-from .ledger import DONE, Ledger
+from .core import check_fields, model_color, need_extra, plot_style
+from .ledger import DONE, Ledger, LedgerError
 from .points import Box, Point, box_axes
 from .training import History
 
@@ -91,9 +91,14 @@ def to_dict(self:SearchResult)->dict:
 
 @patch(cls_method=True)
 def from_dict(cls:SearchResult, d:dict)->SearchResult:
-    "The result that `to_dict` gave, also by way of JSON."
-    trials = [Trial(**t | {'history': History.from_dict(t['history'])}) for t in d['trials']]
-    return cls(**d | {'box': Box(**d['box']), 'trials': trials})
+    "The result that `to_dict` gave, also by way of JSON; raises `ValueError` for what it can't have given."
+    trials = [check_fields(Trial(**t | {'history': History.from_dict(t['history'])})) for t in d['trials']]
+    for t in trials: _check_score(t)
+    return check_fields(cls(**d | {'box': Box(**d['box']), 'trials': trials}))
+
+def _check_score(trial):
+    "Raise `ValueError` if a trial says that it is finished, and has no score."
+    if trial.history.state == 'finished' and trial.history.last.valid_accuracy is None: raise ValueError(f'trial {trial.index} has no score')
 
 # %% ../nbs/08a_trials.ipynb #08a-trials-014
 @patch
@@ -113,14 +118,17 @@ def edges(self:SearchResult,
 # %% ../nbs/08a_trials.ipynb #08a-trials-018
 @patch(cls_method=True)
 def load(cls:SearchResult,
-    folder,   # the `store` of a search
+    folder,   # the store of a search
 )->SearchResult:
     "The search in a folder as far as it is, also while it runs; raises `FileNotFoundError` or `LedgerError`."
     with Ledger.read(folder) as ledger: what, rows = ledger.identity, ledger.histories()
-    box = Box(**{side: tuple(what[side]) for side in Point._fields if side in what}, log=what.get('log', False))
-    trials = [Trial(i, *row) for i, row in rows.items() if row[0].state in (*DONE, 'crashed')]
-    n = max(rows, default=what['start']) - what['start'] + 1
-    return cls(what['model'], box, what['start'], n, what['epochs'], what['scored_on'], trials)
+    try:
+        box = Box(**{side: tuple(what[side]) for side in Point._fields if side in what}, log=what.get('log', False))
+        trials = [check_fields(Trial(i, *row)) for i, row in rows.items() if row[0].state in (*DONE, 'crashed')]
+        for t in trials: _check_score(t)
+        n = max(rows, default=what['start']) - what['start'] + 1
+        return check_fields(cls(what['model'], box, what['start'], n, what['epochs'], what['scored_on'], trials))
+    except (ValueError, TypeError, KeyError) as e: raise LedgerError(f'{folder}/study.sqlite is damaged ({type(e).__name__} {e}).') from None
 
 # %% ../nbs/08a_trials.ipynb #08a-trials-022
 _words = {'train': 'training', 'valid': 'validation', 'test': 'test'}

@@ -73,7 +73,7 @@ def _try(work, shared, job, note, should_stop):
     "The state and the value of a try, or its error."
     try: return 'done', work(shared.load() if hasattr(shared, 'load') else shared, job, note, should_stop)
     except MemoryError as e: return 'no memory', f'MemoryError: {e}'
-    except OSError as e: return 'no machine', (e.errno, f'{e.strerror or e}: {e.filename}' if e.filename else str(e))
+    except OSError as e: return 'no machine', (e.errno, f'{e.strerror or e}: {e.filename}' if e.filename else e.strerror or str(e))
     except Exception as e:
         if 'allocate memory' in str(e) or type(e).__name__ == 'OutOfMemoryError': return 'no memory', str(e)
         return 'failed', traceback.format_exception_only(e)[-1].strip()
@@ -280,10 +280,10 @@ def _run_on_dask(work, jobs, shared, client, should_stop, on_note):
 def run_jobs(
     work,                # called with (shared, job, note, should_stop), gives the job's result; note(x) sends x home
     jobs,                # what to work on: numbers, texts or other small things, no two equal
-    shared=None,         # what every job needs: `Splits`, `MappedSplits` or anything else
+    shared=None,         # what every job needs: Splits, MappedSplits or anything else
     *,
     workers:int=1,       # processes, ≥ 1; 1: this one, job after job
-    client=None,         # a `distributed.Client`: its workers do the work
+    client=None,         # a distributed.Client: its workers do the work
     should_stop=None,    # asked several times a second; True ends the work
     on_note=None,        # called with (job, None, worker) when a job begins, and (job, x, worker) for each note
 ):

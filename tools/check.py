@@ -34,6 +34,13 @@ assert_type(mc.search('cnn', data.train, data.test, epochs=3, workers=None).best
 mc.compare(points='four')   # type: ignore[arg-type]
 mc.compare(pionts=4)   # type: ignore[call-arg]
 mc.comapre()   # type: ignore[attr-defined]"""
+SAME = """from functools import partial
+import hashlib, mnist_cmp as mc
+from safetensors.torch import save
+data, make = mc.load_data('digits'), partial(mc.CNNClassifier, 8)
+few = data.train[:200], data.valid[:100]
+print([(t.loss, t.accuracy) for t in mc.search(make, *few, n=3, epochs=1, workers={workers}).trials])
+print([hashlib.sha256(save(run.weights)).hexdigest() for run in mc.retrain(make, *few, mc.Point(.1, 16), seeds=2, epochs=2, workers={workers})])"""
 BARE = """import sys, mnist_cmp, importlib.util
 assert mnist_cmp.__file__.startswith(sys.prefix), f'{mnist_cmp.__file__} is not the installed package'
 assert not importlib.util.find_spec('nbdev'), 'nbdev was installed with the package'"""
@@ -188,6 +195,41 @@ def runs_survive():
     if sys.platform == 'linux': print('    ' + run(sys.executable, 'tools/soak.py', '--kills', 4).strip().replace('\n', '\n    '))
 
 
+def refuses_oddities():
+    "A short round of odd arguments and damaged files, always the same."
+    if sys.platform == 'linux': print('    ' + run(sys.executable, 'tools/fuzz.py', '--examples', 15, '--mutations', 900).strip().replace('\n', '\n    '))
+
+
+def nothing_foreign_runs():
+    """What bandit finds, but for what is so on purpose:
+    B404, B603, B607: processes are started, from lists of words and without a shell, one of them `git`;
+    B301, B403: a run's own processes talk in pickles, through pipes that nobody else has;
+    B608: the ledger's SQL is put together from its own columns' names, values go in as `?`."""
+    run(sys.executable, '-m', 'bandit', '-q', '-r', 'mnist_cmp', '--skip', 'B301,B403,B404,B603,B607,B608')
+    run(sys.executable, '-m', 'bandit', '-q', '-r', 'tools', 'benchmarks', '--skip', 'B101,B311,B404,B603,B607,B608')   # asserts and chance are tests'
+
+
+def servers_stay_here():
+    "The commands that serve listen on this machine alone, with a token where code can be run."
+    made = (ROOT/'Makefile').read_text(encoding='utf-8')
+    for command, needed in ('http.server', '--bind 127.0.0.1'), ('jupyter lab', '--ip=127.0.0.1'), ('voila app', '--Voila.auto_token=True'):
+        line, = [line for line in made.splitlines() if command in line]
+        assert needed in line, f'Makefile: {command} without {needed}'
+    settings = json.loads((ROOT/'nbs'/'voila.json').read_text(encoding='utf-8'))
+    assert settings['Voila']['ip'] == '127.0.0.1' and not re.search(r'token=[\'"]{2}|--ip=(?!127)', made), 'a server is open to others'
+
+
+def same_everywhere():
+    "The same search in other processes, with other hash seeds and numbers of workers, gives the same numbers."
+    def numbers(workers, hash_seed):
+        done = subprocess.run([sys.executable, '-c', SAME.format(workers=workers)], env=ENV | {'PYTHONHASHSEED': hash_seed}, cwd=ROOT,
+                              capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+    found = {numbers(*how) for how in ((1, '0'), (2, '1'), (2, 'random'))}
+    assert len(found) == 1, f'{len(found)} different results of one search'
+
+
 def check(name, function, *args):
     "Run one check, print its line, and return whether it passed."
     start, problem = time.perf_counter(), None
@@ -211,8 +253,12 @@ def main():
                   check('README is index.ipynb', run, sys.executable, 'tools/readme.py', '--check'),
                   check('types of the public names', types_check),
                   check('import mnist_cmp in under 0.3 s', import_is_light),
+                  check('nothing foreign is run (bandit)', nothing_foreign_runs),
+                  check('servers listen on this machine alone', servers_stay_here),
                   check('every public name resolves', run, sys.executable, '-c', EVERY_NAME)]
         jobs = [('package builds and installs in a bare environment', package_installs, copy)]
+        jobs += [('odd arguments and damaged files are refused', refuses_oddities)]
+        jobs += [('same numbers in other processes', same_everywhere)]
         jobs += [('search and comparison survive kills, Ctrl-C and a full disk', runs_survive)]
         jobs += [(f'nbdev_test {path.relative_to(ROOT)}', notebook_passes, path) for path in reversed(notebooks())]
         with ThreadPoolExecutor(2) as pool: passed += pool.map(lambda job: check(*job), jobs)

@@ -1,5 +1,7 @@
 """Kill a search and a whole comparison again and again, fill the disk, and see that nothing is lost: `make soak`.
 
+`memory` runs searches and the panel for half an hour instead, and sees that nothing is left behind.
+
 Each runs as a child process with two workers. It is killed at random instants: the coordinator or a worker by the clock,
 or the coordinator in the middle of writing, at a random SQL statement or as it opens or renames one of its files; or it
 gets Ctrl-C. It is started again until it is done, and its numbers and weights must be, bit for bit, those of a run that
@@ -17,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import asdict
 from functools import partial
@@ -211,11 +214,41 @@ def disk_inside(whole):
     print('with room again the search went on to the same numbers', flush=True)
 
 
+def taken():
+    "Resident memory (MB), open files, threads and child processes of this process."
+    status = Path('/proc/self/status').read_text()
+    return (int(status.split('VmRSS:')[1].split()[0])/1024, len(os.listdir('/proc/self/fd')), threading.active_count(), len(workers_of(os.getpid())))
+
+
+def memory_test(minutes):
+    "Searches and runs of the panel, one after the other, leave no memory, file, thread or process behind."
+    import matplotlib.pyplot as plt
+    from mnist_cmp.controls import ComparePanel
+    begun, rounds, first = time.perf_counter(), 0, None
+    spent = lambda: (time.perf_counter() - begun)/60
+    with tempfile.TemporaryDirectory() as work:
+        panel = ComparePanel(runs=Path(work)/'runs', workers=WORKERS)
+        panel.set(models=['mlp', 'deep_mlp'], points=2, search_epochs=1, epochs=1, seeds=2)
+        while spent() < minutes or rounds < 3:
+            run_search(Path(work)/f'search_{rounds}')
+            panel.run()
+            assert panel.wait().state == 'finished', panel.state.error
+            plt.close('all')
+            rounds, now = rounds + 1, taken()
+            if first is None and spent() > min(5, minutes/6) and rounds > 1: first = now
+    first = first or now
+    print(f'memory: {rounds} searches and panel runs in {spent():.0f} min: {first[0]:.0f} MB after the first minutes, {now[0]:.0f} MB at the end; '
+          f'{now[1]} files (before {first[1]}), {now[2]} threads ({first[2]}), {now[3]} processes ({first[3]})')
+    assert now[0] - first[0] < 20, 'memory grows'
+    assert all(b <= a for a, b in zip(first[1:], now[1:])), 'a file, thread or process was left over'
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument('what', nargs='*', default=['search', 'comparison', 'disk'], help='search, comparison, disk (default: all)')
+    p.add_argument('what', nargs='*', default=['search', 'comparison', 'disk'], help='search, comparison, disk (default: these); memory')
     p.add_argument('--kills', type=int, default=100, help='of search and of comparison (default: %(default)s)')
     p.add_argument('--seed', type=int, default=0, help='of the instants (default: %(default)s)')
+    p.add_argument('--minutes', type=float, default=30, help='of memory (default: %(default)s)')
     p.add_argument('--child', nargs=2, help=argparse.SUPPRESS)
     p.add_argument('--die_at', type=int, default=0, help=argparse.SUPPRESS)
     p.add_argument('--disk_inside', help=argparse.SUPPRESS)
@@ -223,6 +256,9 @@ def main():
     if args.child: return child(args.child[0], Path(args.child[1]), args.die_at)
     if args.disk_inside: return disk_inside(Path(args.disk_inside))
     for what in args.what:
+        if what == 'memory':
+            memory_test(args.minutes)
+            continue
         with tempfile.TemporaryDirectory() as work:
             expected, seconds = peace('search' if what == 'disk' else what, whole := Path(work)/'peace')
             if what == 'disk': disk_test(whole)

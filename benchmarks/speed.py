@@ -1,0 +1,200 @@
+"""Measure training, scoring and searching beside the libraries that people use instead: `make bench`.
+
+All variants run in turn, round after round (A, B, C, A, B, C …), in one process, on the same model, batch, images and number
+of steps; medians count. Loading and compiling are timed apart. `--rounds`, `--jobs`, `--parts` and `--threads` choose;
+results go to nbs/results/bench_speed_<threads>.json. Needs the real MNIST (`MNIST_CMP_DATA`); peers that are not installed
+are left out, and said to be (`pip install 'mnist_cmp[bench]'`).
+"""
+import argparse
+import ctypes
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+import warnings
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from mnist_cmp.core import format_seconds, machine, read_json, write_json
+from mnist_cmp.data import load_data
+from mnist_cmp.evaluation import measure
+from mnist_cmp.models import MLP, initialise
+from mnist_cmp.params import flops, number_of_params
+from mnist_cmp.points import sobol_points
+from mnist_cmp.search import search
+from mnist_cmp.steps import ENGINES, make_step
+from mnist_cmp.training import train
+from peers import NETS, PEERS
+
+RESULTS = Path('nbs/results')
+OURS = {f'ours, {engine}': engine for engine in ENGINES if engine != 'auto'}
+JOBS = {'mlp 31': ('mlp', 31, 100), 'mlp 466': ('mlp', 466, 12), 'cnn 19': ('cnn', 19, 24), 'cnn 373': ('cnn', 373, 3)}
+RATE = .01
+
+
+def fma_rate(threads):
+    "The processor's fp32 multiply-adds in GFLOP/s: the best of five tries."
+    with tempfile.TemporaryDirectory() as folder:
+        built = Path(folder)/'peak.so'
+        subprocess.run(['g++', '-O3', '-march=native', '-ffp-contract=fast', '-fopenmp', '-shared', '-fPIC',
+                        str(Path(__file__).with_name('peak.cpp')), '-o', str(built)], check=True)
+        rate = ctypes.CDLL(str(built)).fma_rate
+        rate.restype = ctypes.c_double
+        return max(rate(threads, ctypes.c_long(5_000_000)) for _ in range(5))
+
+
+def ours(engine):
+    "A runner, as in `peers`, of one of our steps."
+    def make(model, x, y, batch, rate):
+        try: step = make_step(initialise(NETS[model]), rate, engine=engine)
+        except OSError as e: raise ImportError(e.strerror) from None   # no compiler
+
+        def run(steps):
+            order = torch.randperm(len(x))
+            for k in range(steps):
+                i = order[torch.arange(k*batch, (k + 1)*batch) % len(x)]
+                step(x[i], y[i])
+        return run
+    return make
+
+
+def prepare(job, split):
+    "The runners that can be made for a job, with the seconds until the first few steps were done; and those left out."
+    model, batch, steps = JOBS[job]
+    runners, ready, missing = {}, {}, {}
+    for name, make in ({k: ours(v) for k, v in OURS.items()} | PEERS).items():
+        start = time.perf_counter()
+        try:
+            runners[name] = make(model, split.x, split.y, batch, RATE)
+            runners[name](steps)
+            ready[name] = time.perf_counter() - start
+        except ImportError as e: missing[name] = str(e)
+    return runners, ready, missing
+
+
+def measure_job(job, split, rounds, limit):
+    "A row for each variant: milliseconds a step in each round, their median, GFLOP/s and its share of `limit`."
+    model, batch, steps = JOBS[job]
+    runners, ready, missing = prepare(job, split)
+    times = {name: [] for name in runners}
+    for _ in range(rounds):
+        for name, run in runners.items():
+            start = time.perf_counter()
+            run(steps)
+            times[name].append((time.perf_counter() - start)/steps*1e3)
+    work = flops(NETS[model]()).training*batch
+    def row(name):
+        ms = statistics.median(times[name])
+        return {'ms': ms, 'rounds': times[name], 'gflops': work/ms/1e6, 'share_of_limit': work/ms/1e6/limit, 'ready_s': ready[name]}
+    return {'steps': steps, 'missing': missing, 'variants': {name: row(name) for name in runners}}
+
+
+def scoring(mnist, rounds):
+    "Seconds to score 10,000 images."
+    nets, times = {name: initialise(make) for name, make in NETS.items()}, {name: [] for name in NETS}
+    for _ in range(rounds + 1):
+        for name, net in nets.items():
+            start = time.perf_counter()
+            measure(net, mnist.test)
+            times[name].append(time.perf_counter() - start)
+    return {name: {'seconds': statistics.median(t[1:]), 'rounds': t[1:]} for name, t in times.items()}
+
+
+def whole_search(split, epochs=1):
+    "Seconds for one epoch at each of the twenty points of the MLP's search: ours by two workers, the others as they are."
+    points, half, found = sobol_points(), split[:-10_000], {}
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        done = search('mlp', half, split[-10_000:], epochs=epochs, workers=2, store=folder)
+    found[f'ours, {done.best.history.engine}, two workers'] = time.perf_counter() - start
+    for name in ('2019 loop', 'PyTorch in memory', 'JAX'):
+        try:
+            start = time.perf_counter()
+            for p in points: PEERS[name]('mlp', half.x, half.y, p.batch_size, p.learning_rate)(epochs*-(-len(half)//p.batch_size))
+            found[name] = time.perf_counter() - start
+        except ImportError: pass
+    return {'epochs': epochs, 'points': len(points), 'seconds': found}
+
+
+def exponent(x, y):
+    "The slope of a straight line through the logarithms."
+    import numpy as np
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
+
+
+def scaling(split, rounds=3):
+    "Seconds of an epoch of the MLP against images, and milliseconds of a step against parameters; with the exponents."
+    def median(function):
+        times = []
+        for _ in range(rounds + 1):
+            start = time.perf_counter()
+            function()
+            times.append(time.perf_counter() - start)
+        return statistics.median(times[1:])
+    images = [2500, 5000, 10_000, 20_000, 40_000]
+    net = initialise(MLP)
+    epoch = lambda n: train(net, split[:n], learning_rate=RATE, batch_size=31, epochs=1, progress=None)
+    by_images = [median(lambda: epoch(n)) for n in images]
+    widths = [155, 310, 620, 1240, 2480]
+    params, by_params = [], []
+    for width in widths:
+        net = initialise(lambda: MLP(width, width))
+        step = make_step(net, RATE)
+        params.append(number_of_params(net))
+        by_params.append(median(lambda: [step(split.x[:31], split.y[:31]) for _ in range(40)])/40*1e3)
+    return {'images': {'n': images, 'seconds': by_images, 'exponent': exponent(images, by_images)},
+            'parameters': {'n': params, 'ms': by_params, 'exponent': exponent(params, by_params)}}
+
+
+def versions():
+    "Versions of what is compared."
+    found = {}
+    for name in ('torch', 'torchvision', 'jax', 'keras', 'skorch', 'lightning', 'scikit-learn'):
+        try: found[name] = version(name)
+        except PackageNotFoundError: pass
+    return found
+
+
+def table(found):
+    "The results as lines of text."
+    for job, rows in found['jobs'].items():
+        base = rows['variants']['2019 loop']['ms'] if '2019 loop' in rows['variants'] else None
+        yield f'{job}: {"":15} ms a step   × the 2019 loop   share of the limit   ready in'
+        for name, r in sorted(rows['variants'].items(), key=lambda item: item[1]['ms']):
+            ratio = f'{base/r["ms"]:15.2f}' if base else ' '*15
+            yield f'  {name:22} {r["ms"]:9.3f} {ratio} {r["share_of_limit"]:20.0%} {format_seconds(r["ready_s"]):>10}'
+        for name, why in rows['missing'].items(): yield f'  {name:22} left out: {why}'
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--rounds', type=int, default=7)
+    parser.add_argument('--threads', type=int, default=torch.get_num_threads())
+    parser.add_argument('--jobs', nargs='*', choices=JOBS, default=list(JOBS))
+    parser.add_argument('--parts', nargs='*', choices=('jobs', 'scoring', 'search', 'scaling'), default=['jobs', 'scoring', 'search', 'scaling'])
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if args.threads == 1: os.environ['XLA_FLAGS'] = '--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1'   # before JAX
+    warnings.filterwarnings('ignore')   # of forks and trees, by the peers
+    mnist, before = load_data('mnist', valid_size=0), os.getloadavg()[0]
+    limits, path = [fma_rate(args.threads)], RESULTS/f'bench_speed_{args.threads}.json'
+    found = read_json(path) if path.exists() else {}
+    found |= {'machine': machine(), 'versions': versions(), 'threads': args.threads, 'rounds': args.rounds}
+    for job in args.jobs if 'jobs' in args.parts else ():
+        found.setdefault('jobs', {})[job] = measure_job(job, mnist.train, args.rounds, limits[0])
+        print(*table({'jobs': {job: found['jobs'][job]}}), sep='\n', flush=True)
+    parts = {'scoring': lambda: scoring(mnist, args.rounds), 'search': lambda: whole_search(mnist.train), 'scaling': lambda: scaling(mnist.train)}
+    for part in args.parts:
+        if part in parts:
+            found[part] = parts[part]()
+            print(part, found[part], flush=True)
+    limits.append(fma_rate(args.threads))
+    found |= {'limit_gflops': limits, 'load_before_and_after': [before, os.getloadavg()[0]]}
+    print(f'limit before and after: {limits} GFLOP/s')
+    write_json(path, found)
+
+
+if __name__ == '__main__': main()
