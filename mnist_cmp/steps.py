@@ -6,13 +6,13 @@
 __all__ = ['ENGINES', 'MINUTE', 'choose_engine', 'make_step']
 
 # %% ../nbs/04e_steps.ipynb #42d1a865
-import math
 import torch.nn as nn
 from .autograd import AutogradStep, float_images
 from .chains import recognise
 from .compiled import CompiledStep, build_kernel, has_kernel, is_served
 from .core import check_choice
 from .onednn import OneDNNStep, has_onednn
+from .params import flops
 
 # %% ../nbs/04e_steps.ipynb #063888e3
 _KINDS = {kind.engine: kind for kind in (CompiledStep, OneDNNStep, AutogradStep)}   # the fastest first
@@ -20,11 +20,6 @@ ENGINES = ('auto', *_KINDS)
 
 # %% ../nbs/04e_steps.ipynb #0dd60ef9
 MINUTE = 5e12   # floating-point operations that the onednn step does in about a minute on one core
-
-def _work(net, stages):
-    "Floating-point operations to train on one image: forward, to the weights, and back, but for the first layer."
-    params = dict(net.named_parameters())
-    return sum((6 if i else 4) * params[s.weight].numel() * math.prod(s.made[1:]) for i, s in enumerate(stages))
 
 # %% ../nbs/04e_steps.ipynb #041af351
 def choose_engine(
@@ -39,7 +34,7 @@ def choose_engine(
     if check_choice('engine', engine, ENGINES) == 'compiled': build_kernel(check)
     if engine != 'auto': return _KINDS[engine](net, 1.).engine
     stages = recognise(net)
-    pays = is_served(stages) and (plain or stages[0].is_conv) and images * _work(net, stages) > MINUTE
+    pays = is_served(stages) and (plain or stages[0].is_conv) and images and images * flops(net).training > MINUTE
     if pays and has_kernel(check): return 'compiled'
     return 'onednn' if stages and has_onednn() else 'autograd'
 
