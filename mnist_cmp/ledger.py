@@ -111,7 +111,7 @@ def _check_file(connection, path):
     if ask('user_version') > _VERSION:
         raise LedgerError(f'{path} has format {ask("user_version")}, but this release, {__version__}, knows those up to '
                           f'{_VERSION}. Update mnist_cmp, or choose another folder.')
-    if (found := ask('quick_check')) != 'ok': raise sqlite3.DatabaseError(f'malformed: {found}')
+    if (found := ask('quick_check(1)')) != 'ok': raise sqlite3.DatabaseError(f'malformed: {found}')
 
 # %% ../nbs/07_ledger.ipynb #07-ledger-020
 class Ledger:

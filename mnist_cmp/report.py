@@ -132,7 +132,7 @@ def _table(frame, words=str):
 
 def _number(x):
     "A number as a reader wants it: whole ones with commas, others with three or four digits."
-    if x == int(x) and abs(x) < 1e15: return f'{int(x):,}'
+    if abs(x) < 1e15 and x == int(x): return f'{int(x):,}'
     return f'{x:,.0f}' if abs(x) >= 1000 else f'{x:.2f}' if abs(x) >= .1 else f'{x:.2g}'
 
 # %% ../nbs/12_report.ipynb #dda877be

@@ -7,7 +7,7 @@ __all__ = ['Epoch', 'History', 'torch_threads', 'device_of', 'train', 'snapshot_
 
 # %% ../nbs/06_training.ipynb #06-training-002
 import copy, functools, json, math, time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 import torch, torch.nn as nn
@@ -20,7 +20,7 @@ from .evaluation import (check_net, cpu_weights, measure, measure_accuracy, put_
                                   save_model, write_weights)
 from .evaluation import load_model, smoke_test, topk_errors   # unused here; part of this room's public names
 from .params import number_of_params
-from .steps import choose_engine, make_step
+from .steps import ENGINES, choose_engine, make_step
 
 # %% ../nbs/06_training.ipynb #06-training-005
 @dataclass
@@ -252,7 +252,9 @@ def _first_step(net, learning_rate, sgd, engine, checkpoint, ask, images):
     "A step of the engine asked for; else of the one that the training in `checkpoint` began with, or the fastest that pays."
     begun = Path(checkpoint or '')/'last.safetensors'
     if engine == 'auto' and begun.is_file():
-        engine = json.loads(read_weights(begun)[1].get('identity', '{}')).get('engine', engine)
+        with suppress(ValueError, AttributeError):   # of a damaged file, about which `resume` has more to say
+            said = json.loads(read_weights(begun)[1].get('identity', '{}')).get('engine')
+            engine = said if said in ENGINES else engine
     try: engine = choose_engine(net, engine, images=images, plain=not any(sgd.values()), check=ask)
     except _Stopped: engine = choose_engine(net)   # it won't be used
     return make_step(net, learning_rate, engine=engine, **sgd)
