@@ -416,7 +416,7 @@ def load(cls:Comparison,
         self = check_fields(cls(**{'commit': None} | saved | {'contestants': [Contestant.from_dict(c) for c in saved['contestants']]}))
         return _check_meeting(self)
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as e:
-        raise ValueError(f'{path} is damaged: {type(e).__name__} {shown(str(e))[1:-1]}. Run the comparison again.') from None
+        raise ValueError(f'{path} is damaged: {type(e).__name__} {shown(str(e))[1:-1].rstrip(".")}. Run the comparison again.') from None
 
 @patch
 def load_net(self:Comparison,
@@ -445,13 +445,13 @@ def _check_meeting(self):
         check_int(f'runs of {c.name}', len(c.runs), len(several[0].runs), len(several[0].runs))
         check_int('parameters', c.parameters, 1)
         c.search.best
-        for run in c.runs: _check_run(run, n, len(self.classes), list(several[0].runs[0].test.errors))
+        for run in c.runs: _check_run(run, n, len(self.classes), list(several[0].runs[0].test.errors), bool(self.labels))
     _check_pictures(self, n)
     return self
 
 # %% ../nbs/11_comparison.ipynb #25feeb3d
-def _check_run(run, n, n_classes, ks):
-    "Raise `ValueError` unless a run's test is one of `n` images."
+def _check_run(run, n, n_classes, ks, labelled):
+    "Raise `ValueError` unless a run's test is one of `n` images; without labels it is of release 0.1.0."
     t, last = run.test, run.history.last
     if last.valid_accuracy is None: raise ValueError('a run has no validation accuracy')
     check_float('test accuracy', t.accuracy, 0, 1)
@@ -460,7 +460,7 @@ def _check_run(run, n, n_classes, ks):
     for place in t.wrong: check_int('place of a wrong image', place, 0, n - 1)
     if len(set(t.wrong)) != len(t.wrong) or len(t.wrong) != t.errors[1]: raise ValueError('wrong does not hold as many images as errors')
     for several in (t.predicted, t.confidence):
-        if several: check_int('number of guesses', len(several), len(t.wrong), len(t.wrong))
+        if several or labelled: check_int('number of guesses', len(several), len(t.wrong), len(t.wrong))
     for guess in t.predicted: check_int('predicted', guess, 0, n_classes - 1)
     for share in t.confidence: check_float('confidence', share, 0, 1)
     for row in t.bins:

@@ -83,7 +83,7 @@ def _run_all(runs, splits, workers, client, should_stop, on_epoch):
         if history and on_epoch: on_epoch(history)
     total = len(runs.done) + len(runs.missing)
     with Progress(total, f'{runs.name}: trainings', len(runs.done)) as bar:
-        for outcome in run_study(runs.plan, runs.missing, splits, runs.plan.recipe.store, 'run', workers, client,
+        for outcome in run_study(runs.plan, runs.missing, runs.done, splits, runs.plan.recipe.store, 'run', workers, client,
                                  should_stop=should_stop, on_note=heard):
             runs.ended(outcome)
             bar.update()

@@ -55,7 +55,8 @@ class _Study:
         self.ledger,self.blank,self.plan,self.points,self.on_trial,self.on_epoch = ledger,blank,plan,plan.points,on_trial,on_epoch
         mine = {i: row for i, row in ledger.histories().items() if i in self.points}
         self.trials = [Trial(i, *row) for i, row in mine.items() if row[0].state in DONE]
-        self.missing = [i for i in self.points if i not in {t.index for t in self.trials}]
+        self.done = [t.index for t in self.trials]
+        self.missing = [i for i in self.points if i not in self.done]
 
     @property
     def result(self): return replace(self.blank, trials=list(self.trials))
@@ -92,7 +93,7 @@ def _run_trials(blank, plan, splits, workers, client, should_stop, on_trial, on_
     with Ledger(store, what) as ledger, disk_explained(store):
         study = _Study(ledger, blank, plan, on_trial, on_epoch)
         with Progress(blank.n, f'{blank.model}: search', len(study.trials)) as bar:
-            for outcome in run_study(plan, study.missing, splits, store, 'trial', workers, client,
+            for outcome in run_study(plan, study.missing, study.done, splits, store, 'trial', workers, client,
                                      should_stop=should_stop, on_note=study.heard):
                 study.ended(outcome)
                 bar.update(note=_note(study.result))

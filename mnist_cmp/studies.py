@@ -120,6 +120,7 @@ def number_of_workers(
 def run_study(
     plan,          # the work: called by the workers as for run_jobs
     jobs,          # numbers of the trainings that are missing
+    done,          # and of those that are kept: what a killed run left of them is removed
     splits:Splits,
     store:str,     # the study's folder; None: none
     what:str,      # word for the checkpoints
@@ -128,6 +129,7 @@ def run_study(
     **told,        # should_stop, on_note: as for run_jobs
 ):
     "Yield the outcome of each job that was not stopped; its checkpoint is removed after the caller has kept it."
+    for number in done: _drop(store, what, number)
     with ExitStack() as stack:
         if workers > 1 and client is None and jobs:
             splits = map_splits(splits, store or stack.enter_context(tempfile.TemporaryDirectory()))
@@ -135,7 +137,11 @@ def run_study(
         for outcome in run_jobs(plan, jobs, splits, workers=workers, client=client, **told):
             if outcome.value is not None and _history(outcome).state == 'stopped': continue
             yield outcome
-            for left in store and Path(store).glob(f'{what}_{outcome.job}_*') or (): shutil.rmtree(left, ignore_errors=True)
+            _drop(store, what, outcome.job)
+
+def _drop(store, what, number):
+    "Remove the checkpoints of a training, whatever machine wrote them."
+    for left in store and Path(store).glob(f'{what}_{number}_*') or (): shutil.rmtree(left, ignore_errors=True)
 
 def _history(outcome): return outcome.value[0] if isinstance(outcome.value, tuple) else outcome.value
 
