@@ -6,10 +6,13 @@ results go to nbs/results/bench_speed_<threads>.json. Needs the real MNIST (`MNI
 are left out, and said to be (`pip install 'mnist_cmp[bench]'`).
 """
 import argparse
+import contextlib
 import ctypes
+import json
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 import warnings
@@ -32,6 +35,7 @@ from peers import NETS, PEERS
 RESULTS = Path('nbs/results')
 OURS = {f'ours, {engine}': engine for engine in ENGINES if engine != 'auto'}
 JOBS = {'mlp 31': ('mlp', 31, 100), 'mlp 466': ('mlp', 466, 12), 'cnn 19': ('cnn', 19, 24), 'cnn 373': ('cnn', 373, 3)}
+PARTS = 'jobs', 'scoring', 'memory', 'stopping', 'scaling', 'search'
 RATE = .01
 
 
@@ -105,20 +109,27 @@ def scoring(mnist, rounds):
     return {name: {'seconds': statistics.median(t[1:]), 'rounds': t[1:]} for name, t in times.items()}
 
 
-def whole_search(split, epochs=1):
-    "Seconds for one epoch at each of the twenty points of the MLP's search: ours by two workers, the others as they are."
-    points, half, found = sobol_points(), split[:-10_000], {}
-    start = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        done = search('mlp', half, split[-10_000:], epochs=epochs, workers=2, store=folder)
-    found[f'ours, {done.best.history.engine}, two workers'] = time.perf_counter() - start
-    for name in ('2019 loop', 'PyTorch in memory', 'JAX'):
-        try:
+def whole_search(split, limit, epochs=3, rounds=3):
+    """Seconds of the MLP's search, twenty points: ours with all that belongs to it, by two workers; of the others the training
+    alone, with all threads, one point after the other; of the 2019 loop one epoch, in one round, counted `epochs` times."""
+    points, part, times = sobol_points(), split[:-10_000], {}
+    def ours(engine):
+        with tempfile.TemporaryDirectory() as folder:
+            search('mlp', part, split[-10_000:], epochs=epochs, workers=2, store=folder, engine=engine)
+    def theirs(name, epochs):
+        for p in points: PEERS[name]('mlp', part.x, part.y, p.batch_size, p.learning_rate)(epochs*-(-len(part)//p.batch_size))
+    variants = {f'ours, {engine}, two workers': (1, lambda engine=engine: ours(engine)) for engine in ('compiled', 'onednn')}
+    variants |= {name: (1, lambda name=name: theirs(name, epochs)) for name in ('PyTorch in memory', 'JAX')}
+    for turn in range(rounds):
+        for name, (share, run) in (variants | ({} if turn else {'2019 loop': (epochs, lambda: theirs('2019 loop', 1))})).items():
             start = time.perf_counter()
-            for p in points: PEERS[name]('mlp', half.x, half.y, p.batch_size, p.learning_rate)(epochs*-(-len(half)//p.batch_size))
-            found[name] = time.perf_counter() - start
-        except ImportError: pass
-    return {'epochs': epochs, 'points': len(points), 'seconds': found}
+            try: run()
+            except (ImportError, OSError): continue   # not installed; no compiler
+            times.setdefault(name, []).append(share*(time.perf_counter() - start))
+            print(f'search, {name}: {times[name][-1]:.1f} s', flush=True)
+    work = flops(MLP()).training*len(part)*epochs*len(points)
+    return {'epochs': epochs, 'points': len(points), 'variants': {name: {
+        'seconds': statistics.median(t), 'rounds': t, 'share_of_limit': work/statistics.median(t)/1e9/limit} for name, t in times.items()}}
 
 
 def exponent(x, y):
@@ -128,7 +139,7 @@ def exponent(x, y):
 
 
 def scaling(split, rounds=3):
-    "Seconds of an epoch of the MLP against images, and milliseconds of a step against parameters; with the exponents."
+    "Seconds of an epoch of the MLP against images, ms of a step against parameters, seconds of a search against workers; with the exponents."
     def median(function):
         times = []
         for _ in range(rounds + 1):
@@ -147,8 +158,39 @@ def scaling(split, rounds=3):
         step = make_step(net, RATE)
         params.append(number_of_params(net))
         by_params.append(median(lambda: [step(split.x[:31], split.y[:31]) for _ in range(40)])/40*1e3)
+    def four_trials(workers):
+        search('mlp', split[:40_000], split[-10_000:], n=4, epochs=1, workers=workers)
+    crews = [1, 2, 4][:len(os.sched_getaffinity(0)).bit_length()]   # no more than cores
+    by_workers = [median(lambda: four_trials(workers)) for workers in crews]
     return {'images': {'n': images, 'seconds': by_images, 'exponent': exponent(images, by_images)},
-            'parameters': {'n': params, 'ms': by_params, 'exponent': exponent(params, by_params)}}
+            'parameters': {'n': params, 'ms': by_params, 'exponent': exponent(params, by_params)},
+            'workers': {'n': crews, 'seconds': by_workers, 'exponent': exponent(crews, by_workers)}}
+
+
+def memory():
+    "Peak memory of an epoch on MNIST, MB, in a process of its own, beyond that of an idle `import torch`, and of the data."
+    found = {}
+    for job in [(model, batch, engine) for model, batch, _ in JOBS.values() for engine in OURS.values()] + [('cnn', 2048, 'onednn')]:
+        done = subprocess.run([sys.executable, Path(__file__).with_name('memory.py'), *map(str, job)], capture_output=True, text=True)
+        if done.returncode == 0: found['{} {}, {}'.format(*job)] = json.loads(done.stdout)
+    return found
+
+
+def stopping(split, rounds):
+    "Seconds from the instant at which `should_stop` says yes until the training has ended."
+    found = {}
+    for model, batch, _ in JOBS.values():
+        for engine in OURS.values():
+            waits = []
+            for turn in range(rounds):
+                at = time.perf_counter() + 1 + .13*turn
+                with contextlib.suppress(OSError):   # no compiler
+                    h = train(initialise(NETS[model]), split, split[:1000], learning_rate=RATE, batch_size=batch, epochs=9, engine=engine,
+                              threads=torch.get_num_threads(), should_stop=lambda: time.perf_counter() > at, progress=None)
+                    assert h.state == 'stopped'
+                    waits.append(time.perf_counter() - at)
+            if waits: found[f'{model} {batch}, {engine}'] = {'seconds': statistics.median(waits), 'longest': max(waits)}
+    return found
 
 
 def versions():
@@ -176,7 +218,7 @@ def main():
     parser.add_argument('--rounds', type=int, default=7)
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
     parser.add_argument('--jobs', nargs='*', choices=JOBS, default=list(JOBS))
-    parser.add_argument('--parts', nargs='*', choices=('jobs', 'scoring', 'search', 'scaling'), default=['jobs', 'scoring', 'search', 'scaling'])
+    parser.add_argument('--parts', nargs='*', choices=PARTS, default=PARTS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.threads == 1: os.environ['XLA_FLAGS'] = '--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1'   # before JAX
@@ -188,7 +230,8 @@ def main():
     for job in args.jobs if 'jobs' in args.parts else ():
         found.setdefault('jobs', {})[job] = measure_job(job, mnist.train, args.rounds, limits[0])
         print(*table({'jobs': {job: found['jobs'][job]}}), sep='\n', flush=True)
-    parts = {'scoring': lambda: scoring(mnist, args.rounds), 'search': lambda: whole_search(mnist.train), 'scaling': lambda: scaling(mnist.train)}
+    parts = {'scoring': lambda: scoring(mnist, args.rounds), 'memory': memory, 'stopping': lambda: stopping(mnist.train, args.rounds),
+             'scaling': lambda: scaling(mnist.train), 'search': lambda: whole_search(mnist.train, limits[0])}
     for part in args.parts:
         if part in parts:
             found[part] = parts[part]()

@@ -438,6 +438,7 @@ def _check_meeting(self):
     several, n = self.contestants, check_int("sizes['test']", self.sizes.get('test'), 1, 10**7)
     _check_names(self.names)
     check_choice('protocol', self.protocol, PROTOCOLS)
+    check_float('seconds', self.seconds, 0)
     if self.labels: check_int('number of labels', len(self.labels), n, n)
     for place in self.labels: check_int('label', place, 0, len(self.classes) - 1)
     for c in several:

@@ -140,6 +140,15 @@ def flaw_running():
             'batches': len(batches), 'mean_loss': mean, 'loss_of_2019': sum(losses)/(len(losses) - 1)}
 
 
+def engine_errors(name):
+    "Ten epochs from five seeds at the point of the committed fair comparison by each engine: wrong test images, and seconds."
+    mnist, point = load_data('mnist'), Comparison.load(RESULTS/'fair_comparison')[name].search.best.point
+    def trained(engine):
+        nets = retrain(name, mnist.train, mnist.valid, point, seeds=5, epochs=10, engine=engine, workers=1, store=WORK/f'engines_{name}_{engine}')
+        return {'wrong': [len(tested(name, net, mnist.test).test.wrong) for net in nets], 'seconds': [net.history.seconds for net in nets]}
+    return {'point': point._asdict(), 'images': len(mnist.test)} | {engine: trained(engine) for engine in ('autograd', 'onednn', 'compiled')}
+
+
 JOBS = {   # name → (function, arguments); a job may use the results of those before it in its line of DEPENDS
     'small_cnn_search': (search_2019, 'cnn', 2030, (.01, .1), SMALL),
     'small_mlp_search': (search_2019, 'mlp', 1030, (.001, .1), SMALL),
@@ -159,6 +168,8 @@ JOBS = {   # name → (function, arguments); a job may use the results of those 
     'flaw_scoring': (flaw_scoring,),
     'flaw_initialiser': (flaw_initialiser,),
     'flaw_running': (flaw_running,),
+    'engines_mlp': (engine_errors, 'mlp'),
+    'engines_cnn': (engine_errors, 'cnn'),
     'large_cnn_search_rest': (search_2019, 'cnn', 2040, (.01, .1), LARGE, 10),
 }
 DEPENDS = {'small_mlp': ['small_mlp_search'], 'shifts': ['small_mlp', 'small_cnn'],
@@ -192,6 +203,7 @@ def assemble():
     write_json(RESULTS/'twins.json', found.pop('twins'))
     write_json(RESULTS/'flaws.json', {job.removeprefix('flaw_'): found.pop(job) for job in JOBS if job.startswith('flaw_')})
     write_json(RESULTS/'digits_budget.json', budget)
+    write_json(RESULTS/'engines.json', {name: found.pop(f'engines_{name}') for name in NETS})
     write_json(RESULTS/'mnist_searches.json', {name: found.pop(name) for name in NETS})
     write_json(RESULTS/'the_2019_experiment.json', found)
 
