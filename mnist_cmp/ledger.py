@@ -54,7 +54,7 @@ def folder_lock(
 
 def _sweep(folder):
     "Remove what killed writers left unfinished; what is younger than two seconds may be another's at work."
-    for file in folder.rglob('.*.part'):
+    for file in folder.rglob('.*.part*'):   # SQLite puts a journal beside its file
         with suppress(OSError):
             if time.time() - file.stat().st_mtime > 2: file.unlink()
 
