@@ -200,7 +200,7 @@ def _methods(comparison):
     searches = '; '.join(_searched(x.search) for x in comparison.contestants)
     looked = f'The test images were looked at {reads} times, for {len(comparison.test_reads)} nets. ' if reads else ''
     return (f'Data: {comparison.dataset}, {sizes}. Protocol {comparison.protocol}: {PROTOCOLS[comparison.protocol]}. '
-            f'Each model was tried at {c.search.n} points of a Sobol sequence (Sobol 1967; Joe & Kuo 2003) for '
+            f'Each model was tried at {c.search.n} points of a Sobol sequence (Sobol 1967; Joe & Kuo 2008) for '
             f'{c.search.epochs} epochs ({searches}). With the best point {len(c.runs)} net(s) of each model were trained for '
             f'{len(c.runs[0].history.epochs)} epochs by SGD on cross-entropy, weights by Glorot & Bengio (2010), run k of each '
             f'model from the same seed; the weights after the last epoch are what was tested. {looked}'
