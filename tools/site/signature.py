@@ -82,9 +82,6 @@ def described(source):
             for line, texts in rows], returns
 
 
-def cell(text): return re.sub(r'\s*\|\s*', ' or ', text)
-
-
 def is_private(name): return any(part.startswith('_') and not part.startswith('__') for part in name.split('.'))
 
 
@@ -96,12 +93,19 @@ class Signature(BasicMarkdownRenderer):
         if is_private(self.nm) or special and not said: return ''
         start, _, _ = super()._repr_markdown_().partition('\n\n```python')   # rule, link to the source, heading
         rows, returns = described(source_of(self.sym))
-        words = ' '.join(filter(None, [f'*{said}*' if said else '', f'→ `{cell(returns)}`' if returns else ''])) or f'`{self.nm}`'
+        words = ' '.join(filter(None, [f'*{said}*' if said else '', f'→ `{returns}`' if returns else ''])) or f'`{self.nm}`'
         kind = 'field' if inspect.isclass(self.sym) and is_record(self.sym) else 'parameter'
-        code = lambda text: f'`` {text} ``' if '`' in text else f'``{text}``'   # one backtick would become a link to a function of that name
-        table = [f'| {", ".join(code(cell(text)) for text in texts)} | {meaning.replace("|", "/")} |' for texts, meaning in rows]
-        if table: table = [f'| {kind} | meaning |', '|:--------|:----------------|', *table]
-        return '\n\n'.join(filter(None, [start.replace('__', r'\_\_'), words, '\n'.join(table)]))
+        return '\n\n'.join(filter(None, [start.replace('__', r'\_\_'), words, table(kind, rows)]))
+
+
+def table(kind, rows):
+    "The parameters or fields, a row each; in one line if nothing is said of any of them."
+    def code(text):   # in one backtick it would become a link to a function of that name
+        text = re.sub(r'\s*\|\s*', ' or ', text)
+        return f'`` {text} ``' if '`' in text else f'``{text}``'
+    told = [(', '.join(map(code, texts)), meaning.replace('|', '/')) for texts, meaning in rows]
+    if not any(meaning for _, meaning in told): return told and f'{kind}{"s"*(len(told) > 1)}: {", ".join(text for text, _ in told)}'
+    return '\n'.join([f'| {kind} | meaning |', '|:--------|:----------------|', *(f'| {text} | {meaning} |' for text, meaning in told)])
 
 
 def is_record(cls): return is_dataclass(cls) or hasattr(cls, '_fields')
