@@ -7,7 +7,7 @@ __all__ = ['KS', 'PROTOCOLS', 'TestResult', 'measure_test', 'Run', 'Contestant',
            'compare']
 
 # %% ../nbs/11_comparison.ipynb #00255d65
-import base64, json, platform, re, subprocess, time
+import base64, json, platform, re, subprocess, time, warnings
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
@@ -23,7 +23,7 @@ from .data import Data, Split, load_data
 from .evaluation import check_net, count_topk_errors, load_model, predict, put_weights, write_weights
 from .ledger import LedgerError, folder_lock
 from .models import get_model, initialise, model_name
-from .params import flops, number_of_params
+from .params import flops, number_of_params, unequal_sizes
 from .points import Box
 from .retraining import Retraining, retrain
 from .search import search
@@ -262,10 +262,13 @@ def _named(models):
     return named
 
 def _check_all(models, train_split):
-    "Raise `ValueError` unless every model makes a net that fits the images."
-    for name, make in models.items():
-        try: check_net(initialise(get_model(make)), train_split)
+    "Raise `ValueError` unless every model makes a net that fits the images; warn where their sizes differ."
+    nets = {name: initialise(get_model(make)) for name, make in models.items()}
+    for name, net in nets.items():
+        try: check_net(net, train_split)
         except ValueError as e: raise ValueError(f'{name}: {e}') from None
+    said = unequal_sizes({name: number_of_params(net)[0] for name, net in nets.items()})
+    if said: warnings.warn(said, stacklevel=4)   # where compare was called
 
 # %% ../nbs/11_comparison.ipynb #e4d61e5c
 def _contestant(name, make, found, runs, cost):
@@ -339,13 +342,13 @@ def compare(
     points:int=20,             # trials for each model, ≥ 1
     seeds:int=10,              # trainings of each model with its best settings, ≥ 1; below 5 little can be said
     start:int=None,            # place of the first point in the Sobol sequence; None: the protocol's (1030)
-    search_epochs:int=None,    # of each trial; None: the data set's
-    epochs:int=None,           # of each training; None: the data set's
+    search_epochs:int=None,    # epochs of each trial, ≥ 1; None: the data set's
+    epochs:int=None,           # epochs of each training, ≥ 1; None: the data set's
     seed:int=0,                # of everything that is drawn, ≥ 0
-    protocol:str='holdout',    # or '2019'
-    device=None,               # None: cuda or mps where there is one, else cpu
+    protocol:str='holdout',    # or '2019', which repeats that notebook, flaws and all
+    device=None,               # to train on; None: cuda or mps where there is one, else cpu
     threads:int=1,             # PyTorch's threads in each process
-    engine:str='auto',         # the training step, as for search
+    engine:str='auto',         # the training step: 'compiled', 'onednn' or 'autograd'; auto: the fastest that pays
     workers:int=None,          # processes that train side by side, ≥ 1; None: as for search; same result
     client=None,               # a distributed.Client: train on its workers (extra: dask)
     store=None,                # a folder that makes the comparison resumable

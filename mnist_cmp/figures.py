@@ -39,8 +39,8 @@ def plot_runs(self:Comparison,
     return ax
 
 # %% ../nbs/11b_figures.ipynb #368a022f
-_KINDS = (('seeds and images: the verdict', lambda d: (d.low, d.high), 3.2, 'black'),
-          ('seeds alone', lambda d: d.seeds, 1.6, '#0072B2'), ('images alone', lambda d: d.images, 1.6, '#D55E00'))
+_KINDS = (('seeds and images: the verdict', lambda d: (d.low, d.high), 3.2, 'black', '-'),   # no model's colour
+          ('seeds alone', lambda d: d.seeds, 1.6, '#777777', '-'), ('images alone', lambda d: d.images, 1.6, '#777777', (0, (1, 1))))
 
 @patch
 def plot_differences(self:Comparison,
@@ -52,10 +52,10 @@ def plot_differences(self:Comparison,
     with plot_style():
         ax = _axes(ax, 6.8, 1.4 + .75*len(pairs))
         for row, d in enumerate(pairs):
-            for i, (label, ends, width, color) in enumerate(_KINDS):
+            for i, (label, ends, width, color, line) in enumerate(_KINDS):
                 if ends(d) is None: continue
                 y = row + .22*(i - 1)
-                ax.hlines(y, *(100*x for x in ends(d)), color=color, linewidth=width, label=label if row == 0 else None)
+                ax.hlines(y, *(100*x for x in ends(d)), color=color, linewidth=width, linestyle=line, label=label if row == 0 else None)
                 ax.plot(100*d.estimate, y, 'o', color=color, markersize=4 if i else 6)
         ax.axvline(0, color='#666666', linewidth=1)
         ax.set(yticks=range(len(pairs)), yticklabels=[f'{d.a} − {d.b}' for d in pairs], ylim=(len(pairs) - .5, -.5))
@@ -155,17 +155,17 @@ def plot_confusions(self:Comparison):
     top = max(1e-9, *(np.nanmax(m) for m in tables.values()))
     with plot_style():
         import matplotlib.pyplot as plt
-        columns = min(3, len(tables))
-        fig, axes = plt.subplots(-(-len(tables)//columns), columns, figsize=(3.1*columns, 3.4*-(-len(tables)//columns)), squeeze=False)
+        columns = min(2, len(tables))   # readable on a narrow page
+        fig, axes = plt.subplots(-(-len(tables)//columns), columns, figsize=(3.6*columns, 3.7*-(-len(tables)//columns)), squeeze=False)
         for ax in axes.flat[len(tables):]: ax.set_visible(False)
         for ax, (name, m) in zip(axes.flat, tables.items()):
             ax.imshow(m, cmap='Blues', vmin=0, vmax=top)
             for i, j in zip(*np.nonzero(np.nan_to_num(m) >= max(.5, .1*top))):
-                ax.text(j, i, f'{m[i, j]:.{0 if m[i, j] >= .95 else 1}f}', ha='center', va='center', fontsize=7, color='white' if m[i, j] > .6*top else 'black')
+                ax.text(j, i, f'{m[i, j]:.{0 if m[i, j] >= .95 else 1}f}', ha='center', va='center', fontsize=9, color='white' if m[i, j] > .6*top else 'black')
             ticks = dict(ticks=range(len(self.classes)), labels=self.classes)
             ax.set_xticks(**ticks, rotation=90 if max(map(len, self.classes)) > 2 else 0)
             ax.set_yticks(**ticks)
-            ax.set(title=name, xlabel='taken for', ylabel='class' if ax is axes.flat[0] else '')
+            ax.set(title=name, xlabel='taken for', ylabel='class')
             ax.grid(False)
     return fig
 
@@ -201,13 +201,15 @@ def plot_pictures(self:Comparison,
         return f'{name}: {row[f"{name}: guess"]} in {row[f"{name}: wrong in"]}/{runs[name]} ({row[f"{name}: confidence"]:.0%})'
     with plot_style():
         import matplotlib.pyplot as plt
-        rows = -(-len(table)//4)
-        fig, axes = plt.subplots(rows, 4, figsize=(8, (1.55 + .19*len(runs))*rows), squeeze=False)
+        rows = -(-len(table)//3)
+        fig, axes = plt.subplots(rows, 3, figsize=(7, (1.5 + .21*len(runs))*rows), squeeze=False)   # readable on a narrow page
         for ax in axes.flat: ax.set_axis_off()
         for ax, (_, row) in zip(axes.flat, table.iterrows()):
-            ax.imshow(self.picture(why, row.image), cmap='gray_r', vmin=0, vmax=255)
-            ax.set_title(f'{row["class"]}  (image {row.image})', fontsize=8)
-            ax.text(.5, -.04, '\n'.join(said(row, name) for name in self.names), transform=ax.transAxes, ha='center', va='top', fontsize=7)
+            ax.imshow(self.picture(why, row.image), cmap='gray_r', vmin=0, vmax=255, interpolation='nearest')
+            ax.set_title(f'{row["class"]}  (image {row.image})', fontsize=10)
+            for line, name in enumerate(self.names):
+                ax.annotate(said(row, name), (.5, 0), xytext=(0, -4 - 13*line), xycoords='axes fraction', textcoords='offset points',
+                            ha='center', va='top', fontsize=10, color=model_color(name, self.names))
     return fig
 
 # %% ../nbs/11b_figures.ipynb #60597256

@@ -120,7 +120,7 @@ def differences(self:Comparison)->pd.DataFrame:
     "A row for each pair of models: error of the worse minus error of the better one in points, with its intervals (`level`)."
     def row(c, d):
         x = self.difference(c.name, d.name)
-        points = lambda ends: None if ends is None else f'{100*ends[0]:.2f} to {100*ends[1]:.2f}'
+        points = lambda ends: None if ends is None else f'{100*ends[0]:.2f}\u00a0to\u00a0{100*ends[1]:.2f}'
         return {'worse': x.a, 'better': x.b, 'points': 100*x.estimate, 'seeds and images': points((x.low, x.high)),
                 'seeds alone': points(x.seeds), 'images alone': points(x.images),
                 'better in': f'{x.losses} of {len(x.mcnemar)}', 'McNemar p < 0.05 in': f'{sum(p < .05 for p in x.mcnemar)}',
@@ -143,7 +143,7 @@ def kbest(self:Comparison)->pd.DataFrame:
         rows[k] = {}
         for c in self.contestants:
             low, high = error_interval(round(mean(c, k)), n)
-            rows[k] |= {f'{c.name} (%)': 100*mean(c, k)/n, f'{c.name} 95 %': f'{100*low:.2f} to {100*high:.2f}'}
+            rows[k] |= {f'{c.name} (%)': 100*mean(c, k)/n, f'{c.name} 95 %': f'{100*low:.2f}\u00a0to\u00a0{100*high:.2f}'}
             if c is not best:
                 rows[k] |= {f'{c.name} − {best.name} (points)': 100*(mean(c, k) - mean(best, k))/n,
                             f'{c.name} against {best.name}': _relative(mean(c, k), mean(best, k), best.name)}

@@ -15,6 +15,7 @@ from .comparison import PROTOCOLS, Comparison
 from .core import atomic_path, check_folder, format_seconds
 from .figures import comparison_figures
 from .ledger import folder_lock
+from .params import unequal_sizes
 
 # %% ../nbs/12_report.ipynb #12-report-007
 def _percent(x, digits=2): return f'{100*x:.{digits}f} %'
@@ -29,9 +30,8 @@ def _against(comparison, other, best):
     d, runs = comparison.difference(other.name, best.name), len(best.runs)
     if d.identical: return f'{best.name} and {other.name} give the same answer to every test image: they are identical here.'
     rates = f'{_percent(best.error)} against {_percent(other.error)} of {comparison.sizes["test"]:,} test images wrong'
-    count = f'{_points(d.estimate)} ± {_points((d.high - d.low)/2)} points fewer errors than {other.name}'
     wins = f'in {d.losses} of {runs} seeds' if runs > 1 else 'in one training of each'
-    if d.better: return (f'{best.name} makes {count} ({rates}), {wins}. The {_covers(d)}, {_points(d.low)} to {_points(d.high)} '
+    if d.better: return (f'{best.name} makes {_points(d.estimate)} points fewer errors than {other.name} ({rates}), {wins}. The {_covers(d)}, {_points(d.low)} to {_points(d.high)} '
                          f'points, does not hold 0: on such data {best.name}, so tuned, is the better one.')
     return (f"Can't tell {best.name} from {other.name}: {rates}, {best.name} ahead {wins}, but the {_covers(d)}, "
             f'{_points(d.low)} to {_points(d.high)} points, holds 0.')
@@ -45,6 +45,7 @@ def _cautions(comparison):
     if comparison.protocol == '2019': yield f'Protocol 2019: {PROTOCOLS["2019"]}.'
     yield (f'It holds for the settings found with {search.n} trials of {search.epochs} epochs for each model, and for '
            f'trainings of {len(comparison.best.runs[0].history.epochs)} epochs.')
+    if said := unequal_sizes({c.name: c.parameters for c in comparison.contestants}): yield said
     for c in comparison.contestants:
         yield from c.search.edges()
         lost = [run.number for run in c.runs if run.history.state == 'diverged']
@@ -71,7 +72,7 @@ def summary(
 )->str:
     "The models side by side as plain text, at most 80 columns wide; ± is one standard deviation over seeds."
     held = 'test %' if comparison.protocol == '2019' else 'valid %'
-    head = 'model', 'parameters', 'rate', 'batch', held, 'seeds', 'test error %', 'wrong', 'time'
+    head = 'model', 'parameters', 'rate', 'batch', held, 'seeds', 'error % ± sd', 'wrong', 'time'
     rows = [_summary_row(c) for c in comparison.contestants]
     return '\n'.join('{:<11.11} {:>10} {:>6} {:>5} {:>7} {:>5} {:>12} {:>9} {:>7}'.format(*map(str, row)) for row in [head, *rows])
 
@@ -199,7 +200,7 @@ def _methods(comparison):
     searches = '; '.join(_searched(x.search) for x in comparison.contestants)
     looked = f'The test images were looked at {reads} times, for {len(comparison.test_reads)} nets. ' if reads else ''
     return (f'Data: {comparison.dataset}, {sizes}. Protocol {comparison.protocol}: {PROTOCOLS[comparison.protocol]}. '
-            f'Each model was tried at {c.search.n} points of a Sobol sequence (Sobol 1967; Joe & Kuo 2003) for '
+            f'Each model was tried at {c.search.n} points of a Sobol sequence (Sobol 1967; Joe & Kuo 2008) for '
             f'{c.search.epochs} epochs ({searches}). With the best point {len(c.runs)} net(s) of each model were trained for '
             f'{len(c.runs[0].history.epochs)} epochs by SGD on cross-entropy, weights by Glorot & Bengio (2010), run k of each '
             f'model from the same seed; the weights after the last epoch are what was tested. {looked}'

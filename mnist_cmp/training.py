@@ -146,7 +146,6 @@ def _asker(should_stop, every=.05):
         if enough: raise _Stopped
     return ask
 
-# %% ../nbs/06_training.ipynb #06-training-018
 def _batches(order, size, net):
     "The order in pieces; a last single image joins the piece before it where the net normalises over a batch's images."
     pieces = list(order.split(size))
@@ -278,7 +277,6 @@ def _move(net, train, valid, device):
     check_net(net.to(device), train)
     return train.to(device), valid.to(device) if valid else None, name
 
-# %% ../nbs/06_training.ipynb #b284905a
 def _check_settings(n, learning_rate, batch_size, epochs, seed):
     "The settings for `n` images as plain numbers; raises `ValueError`."
     return (check_float('learning_rate', learning_rate, 0, low_open=True), check_int('batch_size', batch_size, 1, n),

@@ -56,16 +56,18 @@ def flags(source): return re.findall(r'^#\|\s*(.+?)\s*$', source, re.M)
 
 def documented(cell):
     "An output of `show_doc` as Markdown for Sphinx: Quarto's attributes and the rule go."
-    text = next(''.join(o.data['text/markdown']) for o in cell.outputs if 'text/markdown' in o.get('data', {}))
+    text = next((''.join(o.data['text/markdown']) for o in cell.outputs if 'text/markdown' in o.get('data', {})), '')
     text = re.sub(r'^---\n', '', re.sub(r'(\[source\]\([^)]*\))\{[^}]*\}', r'\1', text))
-    link, _, rest = text.strip().partition('\n\n')
-    return f'{rest} · {link}' if link.startswith('[source]') else text
+    link, *blocks = text.strip().split('\n\n')   # then heading, docstring and, if there are parameters, their table
+    if not link.startswith('[source]'): return text
+    blocks[1] += f' · {link}'
+    return '\n\n'.join(blocks)
 
 
 def converted(cell):
     "A code cell as Sphinx shall see it, or None if nothing of it is shown."
     asked = flags(cell.source)
-    if 'output: asis' in asked: return nbformat.v4.new_markdown_cell(documented(cell))
+    if 'output: asis' in asked: return nbformat.v4.new_markdown_cell(text) if (text := documented(cell)) else None
     cell.source = re.sub(r'^#\|.*\n?', '', cell.source, flags=re.M).strip()
     hidden = [name for name, flag in (('input', 'echo: false'), ('output', 'output: false')) if flag in asked]
     cell.metadata = {'tags': [f'remove-{name}' for name in hidden]}
@@ -148,6 +150,7 @@ def with_quarto():
 
 def main(sphinx):
     os.chdir(ROOT)
+    os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, (str(HERE), os.environ.get('PYTHONPATH'))))   # of signature.py
     if shutil.which('quarto') and not sphinx: return with_quarto()
     shutil.rmtree('_proc', ignore_errors=True)
     with_sphinx(Path(proc_nbs('nbs', force=True, n_workers=2)), ROOT/'_docs')
