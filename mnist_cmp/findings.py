@@ -123,7 +123,7 @@ def differences(self:Comparison)->pd.DataFrame:
         points = lambda ends: None if ends is None else f'{100*ends[0]:.2f}\u00a0to\u00a0{100*ends[1]:.2f}'
         return {'worse': x.a, 'better': x.b, 'points': 100*x.estimate, 'seeds and images': points((x.low, x.high)),
                 'seeds alone': points(x.seeds), 'images alone': points(x.images),
-                'better in': f'{x.losses} of {len(x.mcnemar)}', 'McNemar p < 0.05 in': f'{sum(p < .05 for p in x.mcnemar)}',
+                'better in': f'{x.losses}\u00a0of\u00a0{len(x.mcnemar)}', 'McNemar p < 0.05 in': f'{sum(p < .05 for p in x.mcnemar)}',
                 'better again': None if x.fresh is None else 1 - x.fresh[0]}
     order = sorted(self.contestants, key=lambda c: -c.error)
     return pd.DataFrame([row(c, d) for c, d in itertools.combinations(order, 2)]).set_index(['worse', 'better'])
