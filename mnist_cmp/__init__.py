@@ -17,6 +17,7 @@ _rooms = {room: names.split() for room, names in {
     'chains': '',
     'onednn': '',
     'compiled': '',
+    'graphs': '',
     'steps': '',
     'evaluation': 'measure measure_accuracy predict topk_errors smoke_test save_model load_model',
     'training': 'Epoch History train snapshot_accuracies plot_accuracy display_timer',
