@@ -22,6 +22,7 @@ _rooms = {room: names.split() for room, names in {
     'evaluation': 'measure measure_accuracy predict topk_errors smoke_test save_model load_model',
     'training': 'Epoch History train snapshot_accuracies plot_accuracy display_timer',
     'points': 'Box Point sobol_points plot_sobol',
+    'population': 'train_population',
     'ledger': 'Ledger LedgerError',
     'workers': '',
     'trials': 'Trial SearchResult',

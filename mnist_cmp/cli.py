@@ -87,7 +87,7 @@ def _parser():
     add = p.add_argument
     _add_task(add)
     _add_numbers(add)
-    add('--engine', default='auto', choices=['auto', 'cudagraph', 'compiled', 'onednn', 'autograd'],
+    add('--engine', default='auto', choices=['auto', 'cudagraph', 'compiled', 'onednn', 'autograd', 'population'],
         help='the training step; auto: the fastest that pays (default: %(default)s)')
     add('--scheduler', metavar='ADDRESS',
         help='search on the workers of the Dask scheduler at this address, such as tcp://node1:8786 (extra: dask)')
