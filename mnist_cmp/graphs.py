@@ -6,7 +6,7 @@
 __all__ = ['unchanged', 'Again', 'CudaRecorder', 'GraphStep', 'Unfit', 'why_no_graph']
 
 # %% ../nbs/04d_graphs.ipynb #dddaa550
-import copy, random
+import copy, random, warnings
 from contextlib import contextmanager
 import numpy as np
 import torch, torch.nn as nn, torch.nn.functional as F
@@ -29,6 +29,12 @@ def unchanged(
                 for t, before in kept: t.copy_(before)
 
 # %% ../nbs/04d_graphs.ipynb #fcb508d7
+def _complain_of_waiting(mode):
+    "Have PyTorch raise, or not, where the processor waits for a CUDA device; without its warning that this is a prototype."
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        torch.cuda.set_sync_debug_mode(mode)
+
 class Again:
     "Stands in for a recorder: to replay the work is to call it again."
     def warm_up(self, work):
@@ -49,9 +55,9 @@ class CudaRecorder:
         side.wait_stream(here)
         with torch.cuda.stream(side):
             work()   # libraries may wait while they set themselves up
-            torch.cuda.set_sync_debug_mode('error')
+            _complain_of_waiting('error')
             try: work(); work()
-            finally: torch.cuda.set_sync_debug_mode(strict)
+            finally: _complain_of_waiting(strict)
         here.wait_stream(side)
 
 # %% ../nbs/04d_graphs.ipynb #b2b47399

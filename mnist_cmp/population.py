@@ -23,7 +23,7 @@ from .points import Point
 from .training import (Epoch, History, _asker, _check_settings, _check_sgd, _Checkpoint, _order, _Stopped, device_of,
                                 torch_threads)
 
-# %% ../nbs/06b_population.ipynb #1af2e6e1
+# %% ../nbs/06b_population.ipynb #e65eac9d
 def number_of_ticks(
     n:int,            # images of an epoch
     batch_size:int,   # of a net
@@ -42,7 +42,7 @@ def _blocks(order, batch_size, block):
         blocks = -(-size // block)
         filled = blocks*block - size
         places = torch.cat([batches, batches[:, -1:].expand(n, filled)], 1)
-        share = torch.tensor([1/size]*size + [0.]*filled).expand(n, -1)
+        share = torch.tensor([1/size]*size + [0.]*filled, dtype=torch.float64).expand(n, -1)
         place = torch.arange(blocks).expand(n, -1)
         parts.append((places.reshape(-1, block), share.reshape(-1, block), (place == 0).reshape(-1), (place == blocks - 1).reshape(-1)))
     return [torch.cat(several) for several in zip(*parts)]
@@ -59,12 +59,12 @@ def block_size(
     cost = lambda block: max(number_of_ticks(n, size, block) for size in set(batch_sizes)) * (block + overhead)
     return min(range(1, max(batch_sizes) + 1), key=cost)
 
-# %% ../nbs/06b_population.ipynb #968d7906
+# %% ../nbs/06b_population.ipynb #de6ce274
 def _loss_of(net):
     "The loss of a block by weights that take the place of those in `net`: the sum that counts; losses and right answers."
     def loss(weights, fixed, x, y, share):
         logits = functional_call(net, (weights, fixed), (x,))
-        each = torch.where(share > 0, F.cross_entropy(logits, y, reduction='none'), 0)
+        each = F.cross_entropy(logits, y, reduction='none').masked_fill(share == 0, 0)
         return (each*share).sum(), (each.sum(), ((logits.argmax(1) == y) & (share > 0)).sum())
     return loss
 
@@ -74,6 +74,7 @@ def _moving(net, x, y):
     loss = F.cross_entropy(net(float_images(x).to(next(iter(named.values())).dtype)), y)
     return [name for name, g in zip(named, torch.autograd.grad(loss, list(named.values()), allow_unused=True)) if g is not None]
 
+# %% ../nbs/06b_population.ipynb #35704d07
 class _Population:
     "Stacked nets of one shape, on their device."
     def __init__(self, nets, points, x, y, block):
@@ -124,7 +125,7 @@ def _move(self:_Population, name, g, begins, ends):
         g = v.copy_(torch.where(column(ends), torch.addcmul(g, v, column(self.momentum)), v))
     w.copy_(torch.where(column(ends), torch.addcmul(w, g, column(self.rate), value=-1), w))
 
-# %% ../nbs/06b_population.ipynb #3a30a1c7
+# %% ../nbs/06b_population.ipynb #72e4c7d9
 @patch
 def record(self:_Population, recorder):
     "Have the tick recorded; afterwards everything is as before."
@@ -148,8 +149,9 @@ def epoch(self:_Population, orders, ask):
     for _ in range(ticks):
         ask()
         self.replay()
-    return (self.loss.double()/len(self.x)).tolist(), (self.right.double()/len(self.x)).tolist()
+    return [(t.cpu().double()/len(self.x)).tolist() for t in (self.loss, self.right)]
 
+# %% ../nbs/06b_population.ipynb #5b3cb502
 @patch
 @torch.no_grad()
 def put_back(self:_Population, places):
