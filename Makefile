@@ -62,6 +62,7 @@ bench: $(VENV)/installed-dev ## measure speed beside other libraries, ledger, se
 	$(BIN)/python benchmarks/speed.py --threads 1 --parts jobs scoring $(ARGS)
 	$(BIN)/python benchmarks/studies.py
 	$(BIN)/python benchmarks/coverage.py
+	$(BIN)/python benchmarks/gpu.py
 
 clean: ## remove .venv and all that was built; runs/ stays
 	rm -rf $(VENV) build dist *.egg-info _proc _docs nbs/nbdev.yml

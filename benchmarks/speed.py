@@ -54,7 +54,7 @@ def ours(engine):
     "A runner, as in `peers`, of one of our steps."
     def make(model, x, y, batch, rate):
         try: step = make_step(initialise(NETS[model]), rate, engine=engine)
-        except OSError as e: raise ImportError(e.strerror) from None   # no compiler
+        except (OSError, ValueError) as e: raise ImportError(getattr(e, 'strerror', None) or str(e)) from None   # no compiler, no GPU
 
         def run(steps):
             order = torch.randperm(len(x))

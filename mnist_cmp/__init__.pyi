@@ -9,10 +9,10 @@ import torch
 import torch._C
 import torch.nn.modules.module
 
-from . import core as core, sources as sources, data as data, models as models, params as params, autograd as autograd, chains as chains, onednn as onednn, compiled as compiled, steps as steps, evaluation as evaluation, training as training, points as points, ledger as ledger, workers as workers, trials as trials, studies as studies, retraining as retraining, statistics as statistics, costs as costs, comparison as comparison, findings as findings, figures as figures, report as report, sound as sound, controls as controls, pad as pad, cli as cli
+from . import core as core, sources as sources, data as data, models as models, params as params, autograd as autograd, chains as chains, onednn as onednn, compiled as compiled, graphs as graphs, steps as steps, evaluation as evaluation, training as training, points as points, population as population, ledger as ledger, workers as workers, trials as trials, studies as studies, retraining as retraining, statistics as statistics, costs as costs, comparison as comparison, findings as findings, figures as figures, report as report, sound as sound, controls as controls, pad as pad, cli as cli
 
 __version__: str
-__all__ = ['Split', 'Data', 'load_data', 'show_samples', 'default_device', 'MLP', 'CNNClassifier', 'DeepMLP', 'glorot_init', 'zero_init', 'norm_init', 'initialise', 'register_model', 'model_names', 'get_model', 'number_of_params', 'params_table', 'relative_difference', 'match_params', 'flops', 'size_table', 'measure', 'measure_accuracy', 'predict', 'topk_errors', 'smoke_test', 'save_model', 'load_model', 'Epoch', 'History', 'train', 'snapshot_accuracies', 'plot_accuracy', 'display_timer', 'Box', 'Point', 'sobol_points', 'plot_sobol', 'Ledger', 'LedgerError', 'Trial', 'SearchResult', 'search', 'Retraining', 'retrain', 'wilson_interval', 'error_interval', 'mcnemar_exact', 'bonett_price_interval', 'paired_t', 'crossed_difference', 'CrossedDifference', 'prob_better', 'expected_best', 'calibration', 'Calibration', 'agreement', 'simulate_errors', 'Cost', 'latency', 'measure_cost', 'Difference', 'compare', 'Comparison', 'write_report', 'verdict', 'summary', 'report_schema', 'chime', 'make_sound', 'ComparePanel', 'DigitPad']
+__all__ = ['Split', 'Data', 'load_data', 'show_samples', 'default_device', 'MLP', 'CNNClassifier', 'DeepMLP', 'glorot_init', 'zero_init', 'norm_init', 'initialise', 'register_model', 'model_names', 'get_model', 'number_of_params', 'params_table', 'relative_difference', 'match_params', 'flops', 'size_table', 'measure', 'measure_accuracy', 'predict', 'topk_errors', 'smoke_test', 'save_model', 'load_model', 'Epoch', 'History', 'train', 'snapshot_accuracies', 'plot_accuracy', 'display_timer', 'Box', 'Point', 'sobol_points', 'plot_sobol', 'train_population', 'Ledger', 'LedgerError', 'Trial', 'SearchResult', 'search', 'Retraining', 'retrain', 'wilson_interval', 'error_interval', 'mcnemar_exact', 'bonett_price_interval', 'paired_t', 'crossed_difference', 'CrossedDifference', 'prob_better', 'expected_best', 'calibration', 'Calibration', 'agreement', 'simulate_errors', 'Cost', 'latency', 'measure_cost', 'Difference', 'compare', 'Comparison', 'write_report', 'verdict', 'summary', 'report_schema', 'chime', 'make_sound', 'ComparePanel', 'DigitPad']
 
 class Split:
     x: torch.Tensor
@@ -169,6 +169,8 @@ class Point(NamedTuple):
 def sobol_points(box: Box | None = None, start: int = ..., n: int = ...) -> list[Point]: ...
 
 def plot_sobol(box: Box | None = None, start: int = ..., n: int = ..., ax: Any = None) -> Any: ...
+
+def train_population(nets: list, train: Split, valid: Split | None = None, *, points: Any, seeds: Any, epochs: int, device: Any = None, threads: int | None = None, block: int | None = None, on_epoch: Any = None, should_stop: Any = None, checkpoints: Any = None, recorder: Any = None, progress: str | None = ...) -> list[History]: ...
 
 class Ledger:
     def __init__(self, folder: Any = None, identity: dict | None = None) -> None: ...

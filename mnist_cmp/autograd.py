@@ -56,6 +56,23 @@ def _move(self:AutogradStep, name, p, g):
         g = self.velocity[name] = g.clone() if v is None else v.mul_(self.momentum).add_(g)
     p.add_(g, alpha=-self.learning_rate)
 
+# %% ../nbs/04_autograd.ipynb #46b4c947
+@patch
+def sweep(self:AutogradStep,
+    x,                    # all images, on the net's device
+    y,                    # their labels
+    batches,              # places of the images of each batch, in the order of the steps
+    ask=lambda: None,     # called before each step; what it raises comes through
+):
+    "A step for each batch: the sum of the images' losses and the number of right answers, on the device."
+    loss, correct = torch.zeros((), device=x.device), torch.zeros((), dtype=torch.int64, device=x.device)
+    for batch in batches:
+        ask()
+        batch_loss, batch_correct = self(x[batch], y[batch])
+        loss += batch_loss * len(batch)
+        correct += batch_correct
+    return loss, correct
+
 # %% ../nbs/04_autograd.ipynb #913570db
 def rounding_errors(
     make_step,       # makes a step from a net, such as partial(AutogradStep, learning_rate=.05)

@@ -87,8 +87,8 @@ def _parser():
     add = p.add_argument
     _add_task(add)
     _add_numbers(add)
-    add('--engine', default='auto', choices=['auto', 'compiled', 'onednn', 'autograd'],
-        help='the training step; auto: the fastest that pays (default: %(default)s)')
+    add('--engine', default='auto', choices=['auto', 'cudagraph', 'compiled', 'onednn', 'autograd', 'population'],
+        help='the training step; population: all trainings of a model side by side as one; auto: the fastest that pays (default: %(default)s)')
     add('--scheduler', metavar='ADDRESS',
         help='search on the workers of the Dask scheduler at this address, such as tcp://node1:8786 (extra: dask)')
     add('--out', type=Path, help='run folder, made if missing; a stopped run in it goes on (default: runs/<time>)')

@@ -29,6 +29,7 @@ from .retraining import Retraining, retrain
 from .search import search
 from .statistics import calibration
 from .steps import ENGINES
+from .studies import STUDY_ENGINES
 from .training import History, torch_threads
 from .trials import SearchResult
 
@@ -312,7 +313,8 @@ def runs(self:_Meeting, name, point, seeds, on_run, **how):
 @patch
 def cost(self:_Meeting, name, best, how):
     "What a model costs at its best point, measured once."
-    where = dict(device=how['device'], threads=how['threads'], engine=best.history.engine)
+    engine = best.history.engine if best.history.engine in ENGINES else 'auto'   # one net alone is no population
+    where = dict(device=how['device'], threads=how['threads'], engine=engine)
     measured = lambda: asdict(measure_cost(self.models[name], self.splits[0], best.point, **where))
     return Cost(**_kept(self.place('costs', f'{name}.json'), measured, best.point._asdict()))
 
@@ -379,7 +381,7 @@ def _loaded(data):
 def _common(threads, engine, device, workers, client, on_epoch, should_stop):
     "What search and training both take."
     if workers is not None: check_int('workers', workers, 1)
-    return dict(threads=check_int('threads', threads, 1), engine=check_choice('engine', engine, ENGINES), device=device,
+    return dict(threads=check_int('threads', threads, 1), engine=check_choice('engine', engine, STUDY_ENGINES), device=device,
                 workers=workers, client=client, on_epoch=on_epoch, should_stop=should_stop)
 
 # %% ../nbs/11_comparison.ipynb #2a7ca67b

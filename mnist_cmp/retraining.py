@@ -14,7 +14,7 @@ from .evaluation import cpu_weights, read_weights, write_weights
 from .ledger import DONE, Ledger
 from .models import get_model, glorot_init, model_name
 from .points import Point
-from .studies import Recipe, disk_explained, folder_of, number_of_workers, run_study, train_one
+from .studies import Plan, Recipe, disk_explained, folder_of, number_of_workers, run_study
 from .training import History
 from .workers import Splits
 
@@ -35,15 +35,16 @@ def run_seed(
 
 # %% ../nbs/09a_retraining.ipynb #7e670f7a
 @dataclass(frozen=True)
-class _Plan:
+class _Plan(Plan):
     "All that a training needs but its images; called by the workers."
     recipe:Recipe
     seed:int       # of the study
     point:Point    # the settings
 
-    def __call__(self, splits, number, note, should_stop):
-        net, history = train_one(self.recipe, splits, self.point, run_seed(self.seed, number), 'run', number, note, should_stop)
-        return history, cpu_weights(net)
+    what = 'run'
+
+    def training(self, number): return self.point, run_seed(self.seed, number)
+    def result(self, net, history): return history, cpu_weights(net)
 
 # %% ../nbs/09a_retraining.ipynb #ecab067e
 class _Runs:

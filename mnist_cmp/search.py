@@ -16,7 +16,7 @@ from .ledger import DONE, Ledger
 from .models import get_model, glorot_init, model_name
 from .points import Box, sobol_points
 from .points import plot_sobol   # unused here; part of this room's public names
-from .studies import Recipe, disk_explained, folder_of, number_of_workers, run_study, train_one
+from .studies import Plan, Recipe, disk_explained, folder_of, number_of_workers, run_study
 from .training import History
 from .trials import SearchResult, Trial
 from .workers import Splits
@@ -31,15 +31,15 @@ def _identity(blank, recipe, splits, seed, client):
 
 # %% ../nbs/09_search.ipynb #09-search-022
 @dataclass(frozen=True)
-class _Plan:
+class _Plan(Plan):
     "All that a trial needs but its images; called by the workers."
     recipe:Recipe
     seed:int        # of the study
     points:dict     # place → `Point`
 
-    def __call__(self, splits, index, note, should_stop):
-        own = derive_seed(self.seed, 'trial', index)
-        return train_one(self.recipe, splits, self.points[index], own, 'trial', index, note, should_stop)[1]
+    what = 'trial'
+
+    def training(self, index): return self.points[index], derive_seed(self.seed, 'trial', index)
 
 def _points(box, start, n, train):
     "Place → point; raises `ValueError` if the box holds batches larger than the training split."
@@ -114,7 +114,7 @@ def search(
     init=glorot_init,        # initialiser for net.apply
     device=None,             # None: cuda or mps where there is one, else cpu
     threads:int=1,           # PyTorch's threads in each process; another number gives other last digits
-    engine:str='auto',       # the training step of all trials, as for train; a search keeps the one that it began with
+    engine:str='auto',       # the training step of all trials, as for train, or 'population'; a search keeps its own
     workers:int=None,        # processes that train side by side, ≥ 1; None: the number of cores (on a GPU 1); same result
     client=None,             # a distributed.Client: train on its workers (extra: dask)
     store=None,              # a folder that makes the search resumable

@@ -11,11 +11,12 @@ from .autograd import AutogradStep, float_images
 from .chains import recognise
 from .compiled import CompiledStep, build_kernel, has_kernel, is_served
 from .core import check_choice
+from .graphs import GraphStep, why_no_graph
 from .onednn import OneDNNStep, has_onednn
 from .params import flops
 
 # %% ../nbs/04e_steps.ipynb #063888e3
-_KINDS = {kind.engine: kind for kind in (CompiledStep, OneDNNStep, AutogradStep)}   # the fastest first
+_KINDS = {kind.engine: kind for kind in (GraphStep, CompiledStep, OneDNNStep, AutogradStep)}   # the fastest first
 ENGINES = ('auto', *_KINDS)
 
 # %% ../nbs/04e_steps.ipynb #0dd60ef9
@@ -32,11 +33,16 @@ def choose_engine(
 )->str:
     "The engine to train `net` with; raises `ValueError` or `OSError` if the one that was asked for is not to be had."
     if check_choice('engine', engine, ENGINES) == 'compiled': build_kernel(check)
+    if engine == 'cudagraph' and (why := why_no_graph(net)):
+        raise ValueError(f"The cudagraph step does not serve this {type(net).__name__}: {why}. Take engine='auto'.")
     if engine != 'auto': return _KINDS[engine](net, 1.).engine
+    if _is_on_gpu(net): return 'autograd' if why_no_graph(net) else 'cudagraph'
     stages = recognise(net)
     pays = is_served(stages) and (plain or stages[0].is_conv) and images and images * flops(net).training > MINUTE
     if pays and has_kernel(check): return 'compiled'
     return 'onednn' if stages and has_onednn() else 'autograd'
+
+def _is_on_gpu(net): return any(p.device.type == 'cuda' for p in net.parameters())
 
 def make_step(
     net:nn.Module,           # in training mode, on its device

@@ -155,12 +155,7 @@ def _batches(order, size, net):
 
 def _train_epoch(step, split, batches, ask):
     "One pass over `split`: mean loss and running accuracy. The device is waited for once, at the end."
-    loss, correct = torch.zeros((), device=split.x.device), torch.zeros((), dtype=torch.int64, device=split.x.device)
-    for batch in batches:
-        ask()
-        batch_loss, batch_correct = step(split.x[batch], split.y[batch])
-        loss += batch_loss * len(batch)
-        correct += batch_correct
+    loss, correct = step.sweep(split.x, split.y, batches, ask)
     return loss.item() / len(split), correct.item() / len(split)
 
 # %% ../nbs/06_training.ipynb #06-training-022
@@ -302,7 +297,7 @@ def train(
     seed:int=0,                 # of the order of images and of layers such as dropout, ≥ 0
     device=None,                # None: cuda or mps where there is one, else cpu
     threads:int=None,           # PyTorch's threads, ≥ 1; None: as they are
-    engine:str='auto',          # the training step: 'compiled', 'onednn' or 'autograd'; auto: the fastest that pays
+    engine:str='auto',          # the training step, one of steps.ENGINES; auto: the fastest that pays
     on_epoch=None,              # called with the History after each epoch
     should_stop=None,           # asked several times a second (between two steps); True ends the training
     checkpoint=None,            # a folder to resume from and to write to after each epoch
