@@ -109,7 +109,7 @@ def scoring(mnist, rounds):
     return {name: {'seconds': statistics.median(t[1:]), 'rounds': t[1:]} for name, t in times.items()}
 
 
-def whole_search(split, limit, epochs=3, rounds=3):
+def whole_search(split, limit, rounds, epochs=3):
     """Seconds of the MLP's search, twenty points: ours with all that belongs to it, by two workers; of the others the training
     alone, with all threads, one point after the other; of the 2019 loop one epoch, in one round, counted `epochs` times."""
     points, part, times = sobol_points(), split[:-10_000], {}
@@ -217,6 +217,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--rounds', type=int, default=7)
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
+    parser.add_argument('--search_rounds', type=int, default=3)
     parser.add_argument('--jobs', nargs='*', choices=JOBS, default=list(JOBS))
     parser.add_argument('--parts', nargs='*', choices=PARTS, default=PARTS)
     args = parser.parse_args()
@@ -231,10 +232,11 @@ def main():
         found.setdefault('jobs', {})[job] = measure_job(job, mnist.train, args.rounds, limits[0])
         print(*table({'jobs': {job: found['jobs'][job]}}), sep='\n', flush=True)
     parts = {'scoring': lambda: scoring(mnist, args.rounds), 'memory': memory, 'stopping': lambda: stopping(mnist.train, args.rounds),
-             'scaling': lambda: scaling(mnist.train), 'search': lambda: whole_search(mnist.train, limits[0])}
+             'scaling': lambda: scaling(mnist.train), 'search': lambda: whole_search(mnist.train, limits[0], args.search_rounds)}
     for part in args.parts:
         if part in parts:
             found[part] = parts[part]()
+            write_json(path, found)
             print(part, found[part], flush=True)
     limits.append(fma_rate(args.threads))
     found |= {'limit_gflops': limits, 'load_before_and_after': [before, os.getloadavg()[0]]}
