@@ -21,7 +21,7 @@ from .models import initialise
 from .population import nets_at_once, train_population, why_no_population
 from .steps import ENGINES, choose_engine
 from .training import device_of, torch_threads, train
-from .workers import Outcome, Splits, map_splits, run_jobs
+from .workers import MAPPED, Outcome, Splits, map_splits, run_jobs
 
 # %% ../nbs/08b_studies.ipynb #bef6bbf3
 def net_digest(
@@ -216,10 +216,10 @@ def run_study(
     "Yield the outcome of each job that was not stopped; its checkpoint is removed after the caller has kept it."
     for number in done: _drop(store, what, number)
     with ExitStack() as stack:
+        if store: stack.callback((Path(store)/MAPPED).unlink, missing_ok=True)   # also one that a killed run left
         if together := getattr(plan, 'recipe', None) and plan.recipe.engine == 'population': outcomes = train_together(plan, jobs, splits, **told)
         elif workers > 1 and client is None and jobs:
             splits = map_splits(splits, store or stack.enter_context(tempfile.TemporaryDirectory()))
-            stack.callback(Path(splits.path).unlink, missing_ok=True)
         for outcome in outcomes if together else run_jobs(plan, jobs, splits, workers=workers, client=client, **told):
             if outcome.value is not None and _history(outcome).state == 'stopped': continue
             yield outcome
