@@ -29,7 +29,7 @@ assert_type(found.best.runs[0].history.last.train_accuracy, float)
 assert_type(found['mlp'].search.best.point.batch_size, int)
 assert_type(mc.verdict(found), str)
 data = mc.Data.from_arrays([[0]], [0], [[0]], [0])
-assert_type(mc.train(mc.initialise('mlp'), data.train, data.valid, learning_rate=.1, batch_size=8, epochs=1), mc.History)
+assert_type(mc.train(mc.initialise(mc.MLP), data.train, data.valid, learning_rate=.1, batch_size=8, epochs=1), mc.History)
 assert_type(mc.search('cnn', data.train, data.test, epochs=3, workers=None).best.accuracy, float)
 mc.compare(points='four')   # type: ignore[arg-type]
 mc.compare(pionts=4)   # type: ignore[call-arg]
