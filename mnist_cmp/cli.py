@@ -10,7 +10,7 @@ import argparse, math, os, shlex, sys, traceback
 from contextlib import ExitStack
 from pathlib import Path
 from . import __version__
-from .core import available_cores, timestamp
+from .core import available_cores, new_path
 
 # %% ../nbs/14_cli.ipynb #14-cli-005
 def _pair(number, zero=False):
@@ -162,7 +162,7 @@ def main(
     "Run the command; gives its exit code."
     argv = sys.argv[1:] if argv is None else list(argv)
     args = _parser().parse_args(argv)
-    out = args.out or Path('runs')/timestamp()
+    out = args.out or new_path('runs')   # never one that is there: what is in it would go on
     sys.path.append('')      # models of the folder in which the command is given, as with `python -m`
     try: run(args, out)
     except KeyboardInterrupt:

@@ -14,8 +14,8 @@ import anywidget, ipywidgets as widgets, numpy as np, traitlets
 from fastcore.basics import patch
 from matplotlib.figure import Figure
 from .comparison import PROTOCOLS, Comparison, Stopped, compare
-from .core import (available_cores, check_choice, check_folder, check_int, format_seconds, model_color, read_json, shown,
-                            timestamp, write_json)
+from .core import (available_cores, check_choice, check_folder, check_int, format_seconds, model_color, new_path,
+                            read_json, shown, write_json)
 from .data import DATASETS, Data, load_data
 from .ledger import DONE, Ledger, LedgerError, folder_lock
 from .models import model_names
@@ -496,10 +496,8 @@ def _mourn(self:ComparePanel, child):
 def run(self:ComparePanel):
     "Begin a new run with the settings shown, as the Run button does; raises `ValueError`."
     settings = check_settings(self.settings)
-    folder, n = self.runs/timestamp(), 1
-    while folder.exists(): folder, n = self.runs/f'{timestamp()}_{n}', n + 1
-    self.folder = check_folder('runs', folder)
-    _note(folder, settings=settings)
+    self.folder = check_folder('runs', new_path(self.runs))
+    _note(self.folder, settings=settings)
     self.resume()
 
 @patch

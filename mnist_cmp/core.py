@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PALETTE', 'shown', 'check_int', 'check_float', 'check_choice', 'typed', 'as_path', 'atomic_path', 'write_json',
            'json_text', 'read_json', 'check_fields', 'check_folder', 'derive_seed', 'available_cores', 'machine',
-           'timestamp', 'format_seconds', 'model_color', 'plot_style', 'need_extra', 'Progress']
+           'timestamp', 'new_path', 'format_seconds', 'model_color', 'plot_style', 'need_extra', 'Progress']
 
 # %% ../nbs/00_core.ipynb #00-core-002
 import functools, hashlib, html, importlib, inspect, json, math, numbers, os, platform, sys, tempfile, time, types, typing
@@ -240,6 +240,15 @@ def machine()->str:
 def timestamp()->str:
     "The local time as a name for files: year-month-day_hour-minute-second."
     return time.strftime('%Y-%m-%d_%H-%M-%S')
+
+def new_path(
+    folder,          # where
+    suffix:str='',   # of the name
+)->Path:
+    "A path that nothing has yet, called by the local time; two in a second, or after the clock was put back, get a number."
+    path, n = Path(folder)/f'{timestamp()}{suffix}', 1
+    while path.exists(): path, n = path.with_name(f'{timestamp()}_{n}{suffix}'), n + 1
+    return path
 
 def format_seconds(
     seconds:float,   # a duration, s, ≥ 0

@@ -14,7 +14,7 @@ import torch, torch.nn as nn
 import pandas as pd
 from fastcore.basics import patch
 from .core import (PALETTE, Progress, atomic_path, check_choice, check_fields, check_float, check_folder, check_int, derive_seed,
-                            format_seconds, json_text, machine, plot_style, shown, timestamp, typed)
+                            format_seconds, json_text, machine, new_path, plot_style, shown, typed)
 from .data import Split, default_device
 from .evaluation import (check_net, cpu_weights, measure, measure_accuracy, put_weights, read_weights,
                                   save_model, write_weights)
@@ -363,14 +363,12 @@ def plot_accuracy(
 # %% ../nbs/06_training.ipynb #06-training-057
 def _save_plot(fig, folder, history, net):
     "The picture and a text file beside it that says what it shows; both named by the time."
-    stem, number = check_folder('save_to', folder)/timestamp(), 1
-    while stem.with_suffix('.png').exists():   # two in one second
-        stem, number = stem.with_name(f'{timestamp()}_{number}'), number + 1
-    with atomic_path(stem.with_suffix('.png')) as p: fig.savefig(p, format='png')
+    picture = new_path(check_folder('save_to', folder), '.png')
+    with atomic_path(picture) as p: fig.savefig(p, format='png')
     what = ''
     if net: what = '{} : number of parameters = {}, depth = {}, '.format(type(net).__name__, *number_of_params(net))
     how = f'lr = {history.learning_rate}, batch size = {history.batch_size}, seed = {history.seed}'
-    with atomic_path(stem.with_suffix('.txt')) as p: p.write_text(f'{what}{how}\n', encoding='utf-8')
+    with atomic_path(picture.with_suffix('.txt')) as p: p.write_text(f'{what}{how}\n', encoding='utf-8')
 
 @patch
 def plot(self:History,
