@@ -35,6 +35,7 @@ def _images_at_a_time(net, device):
     if device.type != 'cpu': return 5000
     return 100 if any(isinstance(part, nn.Conv2d) for part in net.modules()) else 500
 
+# %% ../nbs/05_evaluation.ipynb #2a6038fe
 def _answers(net, images):
     "What gives the logits: `net`, or, for many images and a chain with convolutions, the same sooner."
     chain = recognise(net) if images >= 1000 and any(isinstance(part, nn.Conv2d) for part in net.modules()) else None
