@@ -350,7 +350,7 @@ def compare(
     protocol:str='holdout',    # or '2019', which repeats that notebook, flaws and all
     device=None,               # to train on; None: cuda or mps where there is one, else cpu
     threads:int=1,             # PyTorch's threads in each process
-    engine:str='auto',         # the training step: 'compiled', 'onednn' or 'autograd'; auto: the fastest that pays
+    engine:str='auto',         # the training step, or 'population', as for search; auto: the fastest that pays
     workers:int=None,          # processes that train side by side, ≥ 1; None: as for search; same result
     client=None,               # a distributed.Client: train on its workers (extra: dask)
     store=None,                # a folder that makes the comparison resumable

@@ -217,10 +217,12 @@ def run_study(
     for number in done: _drop(store, what, number)
     with ExitStack() as stack:
         if store: stack.callback((Path(store)/MAPPED).unlink, missing_ok=True)   # also one that a killed run left
-        if together := getattr(plan, 'recipe', None) and plan.recipe.engine == 'population': outcomes = train_together(plan, jobs, splits, **told)
-        elif workers > 1 and client is None and jobs:
-            splits = map_splits(splits, store or stack.enter_context(tempfile.TemporaryDirectory()))
-        for outcome in outcomes if together else run_jobs(plan, jobs, splits, workers=workers, client=client, **told):
+        if getattr(getattr(plan, 'recipe', None), 'engine', '') == 'population': outcomes = train_together(plan, jobs, splits, **told)
+        else:
+            if workers > 1 and client is None and jobs:
+                splits = map_splits(splits, store or stack.enter_context(tempfile.TemporaryDirectory()))
+            outcomes = run_jobs(plan, jobs, splits, workers=workers, client=client, **told)
+        for outcome in outcomes:
             if outcome.value is not None and _history(outcome).state == 'stopped': continue
             yield outcome
             _drop(store, what, outcome.job)
