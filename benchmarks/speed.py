@@ -221,7 +221,7 @@ def main():
     parser.add_argument('--parts', nargs='*', choices=PARTS, default=PARTS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    if args.threads == 1: os.environ['XLA_FLAGS'] = '--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1'   # before JAX
+    if args.threads == 1: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})   # one core for all that a library does
     warnings.filterwarnings('ignore')   # of forks and trees, by the peers
     mnist, before = load_data('mnist', valid_size=0), os.getloadavg()[0]
     limits, path = [fma_rate(args.threads)], RESULTS/f'bench_speed_{args.threads}.json'

@@ -2,8 +2,12 @@
 //
 // Feature maps are N×H×W×C with a frame of zeros as wide as the next convolution needs. Weights stand with the outputs
 // side by side, as [kernel height, kernel width, channel, output], and the last index is padded to a multiple of L
-// floats, so that no loop has a tail. Every sum is taken by one thread in a fixed order: the number of threads does not
-// change a bit.
+// floats, so that no loop has a tail. Sums are cut and taken in an order that does not depend on the number of threads:
+// it does not change a bit.
+//
+// The caches of two cores may lie far apart (on processors with several L3 caches several times as far at one time as at
+// another), so what is much stays where it is: the weights of a linear layer, and the feature maps of a convolution with
+// few weights, are cut into halves, and each of two threads has its own.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -47,42 +51,54 @@ constexpr long SHORT = 128;   // terms that are summed up before their sum is ad
 // C[m, :] = Σ A[m, k] B[k, :] for M rows of C and N registers; rows[m] and C + m·ldc are their beginnings.
 template<int M, int N> static void tile(const float* const* rows, long offset, const float* B, const Sum& s,
                                         float* C, long ldc, Then then, const float* bias, float alpha) {
-  Vec acc[M][N], total[M][N];
-  for (int m = 0; m < M; m++) for (int n = 0; n < N; n++) acc[m][n] = total[m][n] = Vec{};
+  Vec acc[M][N];
+  auto clear = [&] { for (int m = 0; m < M; m++) for (int n = 0; n < N; n++) acc[m][n] = Vec{}; };
   auto add = [&](const float* b, long a) {
     Vec v[N];
     for (int n = 0; n < N; n++) v[n] = load(b + n * L);
     for (int m = 0; m < M; m++) { Vec x = rows[m][a] - Vec{}; for (int n = 0; n < N; n++) acc[m][n] += x * v[n]; }
   };
-  auto close = [&] {   // a short sum is complete
-    for (int m = 0; m < M; m++) for (int n = 0; n < N; n++) { total[m][n] += acc[m][n]; acc[m][n] = Vec{}; }
+  auto add_next = [&](const float*& b, long& a, long count) {
+    for (long k = 0; k < count; k++, b += s.b[2], a += s.a[2]) {
+      for (int n = 0; n < N; n++) __builtin_prefetch(b + 16 * s.b[2] + n * L);
+      add(b, a);
+    }
+  };
+  auto put = [&](const Vec (&sums)[M][N]) {
+    for (int m = 0; m < M; m++) for (int n = 0; n < N; n++) {
+      float* c = C + m * ldc + n * L;
+      Vec v = sums[m][n];
+      if (then == ADD) v = load(c) + alpha * v;
+      else if (bias) v += load(bias + n * L);
+      if (then == BIAS_RELU) v = v < 0 ? Vec{} : v;   // what is not a number stays so
+      store(c, v);
+    }
   };
   if (then == ADD) for (int m = 0; m < M; m++) for (int n = 0; n < N; n++) __builtin_prefetch(C + m * ldc + (N + n) * L, 1);
+  clear();
+  if (!s.at && s.n[0] * s.n[1] == 1 && s.n[2] <= SHORT) {   // one short sum: all in registers
+    add_next(B, offset, s.n[2]);
+    return put(acc);
+  }
+  Vec total[M][N] = {};
+  auto close = [&] {   // a short sum is complete
+    for (int m = 0; m < M; m++) for (int n = 0; n < N; n++) total[m][n] += acc[m][n];
+    clear();
+  };
   if (s.at) for (long k = 0; k < s.n[0]; close()) for (long end = std::min(k + SHORT, s.n[0]); k < end; k++) add(B + s.bt[k], s.at[k]);
   else {
     long terms = 0;
     for (long i = 0; i < s.n[0]; i++) for (long j = 0; j < s.n[1]; j++) {
       const float* b = B + i * s.b[0] + j * s.b[1];
       long a = offset + i * s.a[0] + j * s.a[1];
-      for (long k = 0; k < s.n[2];) {
-        long count = std::min(SHORT - terms, s.n[2] - k);
-        for (long end = k + count; k < end; k++, b += s.b[2], a += s.a[2]) {
-          for (int n = 0; n < N; n++) __builtin_prefetch(b + 16 * s.b[2] + n * L);
-          add(b, a);
-        }
+      for (long left = s.n[2], count; left; left -= count) {
+        add_next(b, a, count = std::min(SHORT - terms, left));
         if ((terms += count) == SHORT) { close(); terms = 0; }
       }
     }
     close();
   }
-  for (int m = 0; m < M; m++) for (int n = 0; n < N; n++) {
-    float* c = C + m * ldc + n * L;
-    Vec v = total[m][n];
-    if (then == ADD) v = load(c) + alpha * v;
-    else if (bias) v += load(bias + n * L);
-    if (then == BIAS_RELU) v = v < 0 ? Vec{} : v;   // what is not a number stays so
-    store(c, v);
-  }
+  put(total);
 }
 
 template<int M> static void strip(const float* const* rows, long offset, const float* B, const Sum& s,
@@ -172,6 +188,7 @@ struct Layer : Stage {
   Floats in, back, flipped;   // what is given, in its frame; a piece's gradients in theirs; weights to go back
   Floats given_grad;          // gradient of what is given, without a frame
   Floats pooled_grad;         // of what is passed on, where the next layer wants it as a row of features
+  Floats second;              // sums of a second half: of the inputs of a linear layer, of a convolution's images
   std::vector<uint8_t, Aligned<uint8_t>> where;             // which of a window was the largest; NONE: ReLU let nothing through
   std::vector<long> at, back_at;          // where the pixels of a unit begin in `in`, and those of a piece in `back`
   std::vector<long> sum_at, sum_back_at;  // where the pixels that a piece's product makes begin in `in` and in `back`
@@ -190,6 +207,7 @@ struct Layer : Stage {
 };
 
 constexpr uint8_t NONE = 255;
+constexpr long MANY = 128;           // images from which on a batch's features are more to move than the weights
 constexpr long CACHE = 400 * 1024;   // bytes that a piece of work should keep to
 
 struct Net {
@@ -203,14 +221,25 @@ struct Net {
   bool fold;   // move the weights here, or leave their gradients to the caller?
 };
 
+static long weights_of(const Layer& l) { return (long)l.kernel_h * l.kernel_w * l.channels * l.out_pitch; }
+
+// Has a convolution so few weights that it is worth summing up the gradients of each half of the images apart?
+static bool halved(const Layer& l) { return l.conv && 4 * weights_of(l) <= CACHE / 4; }
+
 static long piece_of(const Net& net, const Layer& l) {
-  return std::max(1L, std::min(net.images, CACHE / (4 * (l.in_size + l.back_size))));
+  long fit = std::max(1L, (halved(l) ? 2 : 1) * CACHE / (4 * (l.in_size + l.back_size)));   // a half is one thread's
+  return std::min(net.images, halved(l) ? (fit + 1) / 2 * 2 : fit);
 }
 
 // How many rows to take next of those that are left, so that no tile is much smaller than the others.
 static int next_rows(long left) { long tiles = (left + ROWS - 1) / ROWS; return (left + tiles - 1) / tiles; }
 
 static long share(long n, int thread, int threads) { return n * thread / threads; }
+
+// The rows of a linear layer's weights that the first `part` of `parts` have, in whole tiles.
+static long rows_until(const Layer& l, long part, long parts) {
+  return std::min<long>(l.channels, share((l.channels + ROWS - 1) / ROWS, part, parts) * ROWS);
+}
 
 // ---- forward
 
@@ -283,22 +312,35 @@ static void convolve(Net& net, long index, int thread) {
   }
 }
 
+// A batch of few images goes through the two halves of a linear layer's inputs apart, and their sums are added.
+
 static void multiply(Net& net, long index, int thread) {
   Layer& l = net.layers[index];
   bool last = index + 1 == (long)net.layers.size();
   float* out = last ? net.logits.data() : net.layers[index + 1].in.data();
-  long groups = (l.out_pitch / L + COLS - 1) / COLS;
-  Sum s = {{1, 1, l.channels}, {0, 0, 1}, {0, 0, l.out_pitch}};
-  for (long g = share(groups, thread, net.threads); g < share(groups, thread + 1, net.threads); g++) {
-    long n = g * COLS * L;
+  long groups = (l.out_pitch / L + COLS - 1) / COLS, halves = net.images < MANY ? 2 : 1, units = halves * groups;
+  for (long u = share(units, thread, net.threads); u < share(units, thread + 1, net.threads); u++) {
+    long half = u / groups, n = u % groups * COLS * L;
+    long from = rows_until(l, half, halves), to = rows_until(l, half + 1, halves);
+    Sum s = {{1, 1, to - from}, {0, 0, 1}, {0, 0, l.out_pitch}};
+    float* sums = half ? l.second.data() : out;
+    const float* bias = half || !l.bias ? nullptr : l.bias + n;
+    Then then = half ? SET : l.relu && halves == 1 ? BIAS_RELU : BIAS;
     int cols = std::min<long>(COLS, (l.out_pitch - n) / L);
     for (long r = 0, m; r < net.images; r += m) {
       const float* begin[ROWS];
       m = next_rows(net.images - r);
-      for (int i = 0; i < m; i++) begin[i] = l.in.data() + (r + i) * l.in_pitch;
-      block(m, begin, 0, l.weight + n, s, out + r * l.out_pitch + n, l.out_pitch, cols, l.relu ? BIAS_RELU : BIAS,
-            l.bias ? l.bias + n : nullptr);
+      for (int i = 0; i < m; i++) begin[i] = l.in.data() + (r + i) * l.in_pitch + from;
+      block(m, begin, 0, l.weight + from * l.out_pitch + n, s, sums + r * l.out_pitch + n, l.out_pitch, cols, then, bias);
     }
+  }
+  if (halves == 1) return;
+#pragma omp barrier
+  long size = net.images * l.out_pitch / L;
+  for (long v = share(size, thread, net.threads) * L; v < share(size, thread + 1, net.threads) * L; v += L) {
+    Vec sum = load(out + v) + load(l.second.data() + v);
+    if (l.relu) sum = sum < 0 ? Vec{} : sum;
+    store(out + v, sum);
   }
 }
 
@@ -362,8 +404,7 @@ static void multiply_back(Net& net, long index, int thread) {
   Layer& l = net.layers[index];
   bool last = index + 1 == (long)net.layers.size(), first = index == 0;
   float* g = last ? net.logits_grad.data() : net.layers[index + 1].given_grad.data();
-  long tiles = (l.channels + ROWS - 1) / ROWS;
-  long from = share(tiles, thread, net.threads) * ROWS, to = std::min<long>(l.channels, share(tiles, thread + 1, net.threads) * ROWS);
+  long from = rows_until(l, thread, net.threads), to = rows_until(l, thread + 1, net.threads);
   if (l.relu) {   // all threads need all of it
     const float* made = net.layers[index + 1].in.data();
     long size = net.images * l.out_pitch / L;
@@ -374,7 +415,7 @@ static void multiply_back(Net& net, long index, int thread) {
 #pragma omp barrier
   }
   long piece = std::max(4L, CACHE / 2 / (l.out_pitch * 4) / 4 * 4);
-  bool turned = !first && (l.out_pitch <= 4 * L || net.images >= 128);   // worth turning the weights around first?
+  bool turned = !first && (l.out_pitch <= 4 * L || net.images >= MANY);   // worth turning the weights around first?
   bool together = net.images <= piece && !turned;   // then each row of weights is used both ways while it is in the cache
   Sum s = {{1, 1, net.images}, {0, 0, l.in_pitch}, {0, 0, l.out_pitch}};
   float* target = net.fold ? l.weight : l.weight_grad;
@@ -391,11 +432,11 @@ static void multiply_back(Net& net, long index, int thread) {
       if (r == i) for (long j = 0; j < ahead; j += L) __builtin_prefetch(l.weight + (i + ROWS) * pitch + (k - b) / 4 * ahead + j);
       const float *A = g + k * pitch, *B = l.weight + r * pitch;
       float *C = l.given_grad.data() + k * l.in_pitch + r, few[4 * ACROSS];
-      long across = std::min<long>(ACROSS, stop - r), down = std::min(4L, end - k);
-      if (across == ACROSS && down == 4) { dots(A, pitch, B, pitch, pitch, C, l.in_pitch); continue; }
-      for (long y = 0; y < across; y++) {   // the corner of the matrix: sums that are left over are thrown away
+      long across = std::min<long>(ACROSS, stop - r);
+      if (across == ACROSS) { dots(A, pitch, B, pitch, pitch, C, l.in_pitch); continue; }
+      for (long y = 0; y < across; y++) {   // the edge of the matrix: sums that are left over are thrown away
         dots(A, pitch, B + y * pitch, 0, pitch, few, ACROSS);
-        for (long x = 0; x < down; x++) C[x * l.in_pitch + y] = few[x * ACROSS];
+        for (long x = 0; x < 4; x++) C[x * l.in_pitch + y] = few[x * ACROSS];
       }
     }
   };
@@ -441,8 +482,8 @@ static void convolve_back(Net& net, long index, int thread) {
   bool flat = !next.conv;
   long weights = (long)l.kernel_h * l.kernel_w * l.channels, pixels = (long)l.height * l.width;
   long piece = piece_of(net, l);
-  bool once = piece >= net.images;
-  float* target = once && net.fold ? l.weight : l.weight_grad;
+  long made = l.made_h * l.made_w, halves = halved(l) ? 2 : 1;
+  bool straight = halves == 1 && piece >= net.images && net.fold;   // move the weights by the only sums there are
   const float* g = flat ? l.pooled_grad.data() : next.given_grad.data();
   if (flat) {
     for (long i = share(net.images, thread, net.threads); i < share(net.images, thread + 1, net.threads); i++)
@@ -464,27 +505,30 @@ static void convolve_back(Net& net, long index, int thread) {
       rows_times(l.back.data(), l.back_at.data() + from, to - from, l.flipped.data(), s,
                  l.given_grad.data() + (first * pixels + from) * l.in_pitch, l.in_pitch, SET, nullptr);
     }
-    Sum s = {{count * l.made_h * l.made_w}, {}, {}, l.sum_at.data(), l.sum_back_at.data()};
     long tiles = (weights + ROWS - 1) / ROWS, groups = (l.out_pitch / L + COLS - 1) / COLS, jobs = tiles * groups;
-    for (long job = share(jobs, thread, net.threads); job < share(jobs, thread + 1, net.threads); job++) {
-      long k = job / groups * ROWS, n = job % groups * COLS * L;
+    for (long u = share(halves * jobs, thread, net.threads); u < share(halves * jobs, thread + 1, net.threads); u++) {
+      long half = u / jobs, from = share(count, half, halves) * made, to = share(count, half + 1, halves) * made;
+      long k = u % jobs / groups * ROWS, n = u % groups * COLS * L;
+      Sum s = {{to - from}, {}, {}, l.sum_at.data() + from, l.sum_back_at.data() + from};
       const float* begin[ROWS];
       int m = std::min<long>(ROWS, weights - k), cols = std::min<long>(COLS, (l.out_pitch - n) / L);
       for (int r = 0; r < m; r++) {
         long tap = (k + r) / l.channels;
         begin[r] = l.in.data() + first * l.in_size + (tap / l.kernel_w * l.in_w + tap % l.kernel_w) * l.in_pitch + (k + r) % l.channels;
       }
-      Then then = once ? (net.fold ? ADD : SET) : first ? ADD : SET;
-      block(m, begin, 0, l.back.data() + l.corner + n, s, target + k * l.out_pitch + n, l.out_pitch, cols, then, nullptr,
-            once ? -net.rate : 1.f);
+      float* target = (half ? l.second.data() : straight ? l.weight : l.weight_grad) + k * l.out_pitch + n;
+      block(m, begin, 0, l.back.data() + l.corner + n, s, target, l.out_pitch, cols, straight || first ? ADD : SET, nullptr,
+            straight ? -net.rate : 1.f);
     }
 #pragma omp barrier
   }
   move_bias(net, l, g, l.where.data(), thread);
-  if (!once && net.fold) {
-    long vecs = weights * l.out_pitch / L;
-    for (long v = share(vecs, thread, net.threads); v < share(vecs, thread + 1, net.threads); v++)
-      add_vec(l.weight + v * L, -net.rate, load(l.weight_grad + v * L));
+  if (straight || (halves == 1 && !net.fold)) return;
+  long vecs = weights * l.out_pitch / L;
+  for (long v = share(vecs, thread, net.threads) * L; v < share(vecs, thread + 1, net.threads) * L; v += L) {
+    Vec sum = load(l.weight_grad + v);
+    if (halves > 1) sum += load(l.second.data() + v);
+    if (net.fold) add_vec(l.weight + v, -net.rate, sum); else store(l.weight_grad + v, sum);
   }
 }
 
@@ -506,8 +550,10 @@ static void make_room(Net& net) {
     l.in.assign(net.room * l.in_size, 0);
     if (&l != &net.layers[0]) l.given_grad.assign((net.room + 3) * l.height * l.width * l.in_pitch, 0);   // `dots` takes 4 rows
     l.flipped.assign((long)l.kernel_h * l.kernel_w * l.outputs * l.in_pitch, 0);
+    if (!l.conv) l.second.assign(std::min(net.room, MANY) * l.out_pitch, 0);
     if (!l.conv) fill_offsets(l.back_at, net.room, 1, 1, l.out_pitch, 0, 0);
     if (!l.conv) continue;
+    if (halved(l)) l.second.assign(weights_of(l), 0);
     l.where.assign(net.room * l.gives_size, NONE);
     l.pooled_grad.assign(net.room * l.gives_size, 0);
   }
@@ -518,12 +564,14 @@ static void make_room(Net& net) {
 template<class T> static void take_images(Net& net, const T* x, int thread) {
   Layer& l = net.layers[0];
   long pixels = (long)l.height * l.width, size = pixels * l.channels;
-  for (long i = share(net.images, thread, net.threads); i < share(net.images, thread + 1, net.threads); i++)
-    for (long c = 0; c < l.channels; c++) for (long y = 0; y < l.height; y++) {
-      const T* from = x + i * size + c * pixels + y * l.width;
-      float* to = l.in.data() + i * l.in_size + ((y + l.pad_h) * l.in_w + l.pad_w) * l.in_pitch + c;
-      for (long k = 0; k < l.width; k++) to[k * l.in_pitch] = sizeof(T) == 1 ? from[k] / 255.f : from[k];
-    }
+  auto value = [](T v) { return sizeof(T) == 1 ? v / 255.f : v; };
+  for (long i = share(net.images, thread, net.threads); i < share(net.images, thread + 1, net.threads); i++) {
+    const T* from = x + i * size;
+    float* to = l.in.data() + i * l.in_size;
+    if (!l.conv) for (long k = 0; k < size; k++) to[k] = value(from[k]);
+    else for (long c = 0; c < l.channels; c++) for (long y = 0; y < l.height; y++) for (long k = 0; k < l.width; k++)
+      to[((y + l.pad_h) * l.in_w + l.pad_w + k) * l.in_pitch + c] = value(from[c * pixels + y * l.width + k]);
+  }
 }
 
 static void forward(Net& net, const void* x, int bytes, int thread) {
