@@ -166,13 +166,15 @@ def sklearn_mlp(model, x, y, batch, rate):
     "scikit-learn's MLPClassifier: `partial_fit` a batch at a time."
     if model != 'mlp': raise ImportError('no convolutions')
     from sklearn.neural_network import MLPClassifier
+    from threadpoolctl import threadpool_limits
     net = MLPClassifier((620, 620), solver='sgd', alpha=0, batch_size=batch, learning_rate_init=rate, momentum=0)
     images, labels = x.flatten(1).float().div(255).numpy(), y.numpy()
 
     def run(steps):
-        for k in range(steps):
-            i = np.arange(k*batch, (k + 1)*batch) % len(x)
-            net.partial_fit(images[i], labels[i], classes=range(10))
+        with threadpool_limits(torch.get_num_threads()):
+            for k in range(steps):
+                i = np.arange(k*batch, (k + 1)*batch) % len(x)
+                net.partial_fit(images[i], labels[i], classes=range(10))
     return run
 
 

@@ -1,9 +1,9 @@
 """Measure training, scoring and searching beside the libraries that people use instead: `make bench`.
 
 All variants run in turn, round after round (A, B, C, A, B, C …), in one process, on the same model, batch, images and number
-of steps; medians count. Loading and compiling are timed apart. `--rounds`, `--jobs`, `--parts` and `--threads` choose;
-results go to nbs/results/bench_speed_<threads>.json. Needs the real MNIST (`MNIST_CMP_DATA`); peers that are not installed
-are left out, and said to be (`pip install 'mnist_cmp[bench]'`).
+of steps; medians count. Loading and compiling are timed apart. `--rounds`, `--jobs`, `--parts` and `--threads` choose; one
+thread means one core. Results go to nbs/results/bench_speed_<threads>.json, and bars beside it (.svg). Needs the real MNIST
+(`MNIST_CMP_DATA`); peers that are not installed are left out, and said to be (`pip install 'mnist_cmp[bench]'`).
 """
 import argparse
 import contextlib
@@ -18,10 +18,12 @@ import time
 import warnings
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from unittest import mock
 
 import torch
 
-from mnist_cmp.core import format_seconds, machine, read_json, write_json
+from mnist_cmp.compiled import build_kernel
+from mnist_cmp.core import atomic_path, format_seconds, machine, plot_style, read_json, write_json
 from mnist_cmp.data import load_data
 from mnist_cmp.evaluation import measure
 from mnist_cmp.models import MLP, initialise
@@ -35,7 +37,7 @@ from peers import NETS, PEERS
 RESULTS = Path('nbs/results')
 OURS = {f'ours, {engine}': engine for engine in ENGINES if engine not in ('auto', 'cudagraph')}   # the latter: gpu.py
 JOBS = {'mlp 31': ('mlp', 31, 100), 'mlp 466': ('mlp', 466, 12), 'cnn 19': ('cnn', 19, 24), 'cnn 373': ('cnn', 373, 3)}
-PARTS = 'jobs', 'scoring', 'memory', 'stopping', 'scaling', 'search'
+PARTS = 'building', 'jobs', 'scoring', 'memory', 'stopping', 'scaling', 'search'
 RATE = .01
 
 
@@ -96,6 +98,15 @@ def measure_job(job, split, rounds, limit):
         ms = statistics.median(times[name])
         return {'ms': ms, 'rounds': times[name], 'gflops': work/ms/1e6, 'share_of_limit': work/ms/1e6/limit, 'ready_s': ready[name]}
     return {'steps': steps, 'missing': missing, 'variants': {name: row(name) for name in runners}}
+
+
+def building():
+    "Seconds to compile our kernel, which is done once on a machine, or nothing without a compiler."
+    with tempfile.TemporaryDirectory() as empty, mock.patch.dict(os.environ, MNIST_CMP_KERNELS=empty):
+        start = time.perf_counter()
+        with contextlib.suppress(OSError):
+            build_kernel()
+            return {'seconds': time.perf_counter() - start}
 
 
 def scoring(mnist, rounds):
@@ -212,6 +223,21 @@ def table(found):
         for name, why in rows['missing'].items(): yield f'  {name:22} left out: {why}'
 
 
+def draw(jobs, path):
+    "How many times as fast as the loop of 2019 each variant is, as bars."
+    import matplotlib.pyplot as plt
+    with plot_style(): fig, axes = plt.subplots(2, 2, figsize=(9, 7))
+    for ax, (job, rows) in zip(axes.flat, jobs.items()):
+        rows = sorted(rows['variants'].items(), key=lambda item: -item[1]['ms'])
+        times = [dict(rows)['2019 loop']['ms']/r['ms'] for _, r in rows]
+        bars = ax.barh([name for name, _ in rows], times, color=['#333333' if name.startswith('ours') else '#bbbbbb' for name, _ in rows])
+        ax.bar_label(bars, fmt='%.1f', padding=2, fontsize=8)
+        model, batch = job.split()
+        ax.set(title=f'{model.upper()}, batch {batch}', xlim=(0, 1.15*max(times)))
+    fig.supxlabel('times as fast as the loop of 2019', fontsize=10)
+    with atomic_path(path) as p, plt.rc_context({'svg.hashsalt': 'bench'}): fig.savefig(p, format='svg', metadata={'Date': None})
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--rounds', type=int, default=7)
@@ -230,8 +256,8 @@ def main():
     for job in args.jobs if 'jobs' in args.parts else ():
         found.setdefault('jobs', {})[job] = measure_job(job, mnist.train, args.rounds, limits[0])
         print(*table({'jobs': {job: found['jobs'][job]}}), sep='\n', flush=True)
-    parts = {'scoring': lambda: scoring(mnist, args.rounds), 'memory': memory, 'stopping': lambda: stopping(mnist.train, args.rounds),
-             'scaling': lambda: scaling(mnist.train), 'search': lambda: whole_search(mnist.train, limits[0], args.search_rounds)}
+    parts = {'building': building, 'scoring': lambda: scoring(mnist, args.rounds), 'memory': memory,
+             'stopping': lambda: stopping(mnist.train, args.rounds), 'scaling': lambda: scaling(mnist.train), 'search': lambda: whole_search(mnist.train, limits[0], args.search_rounds)}
     for part in args.parts:
         if part in parts:
             found[part] = parts[part]()
@@ -241,6 +267,7 @@ def main():
     if 'jobs' in args.parts: found |= {'limit_gflops': limits, 'load_before_and_after': [before, os.getloadavg()[0]]}
     print(f'limit before and after: {limits} GFLOP/s')
     write_json(path, found)
+    if all('2019 loop' in found.get('jobs', {}).get(job, {}).get('variants', {}) for job in JOBS): draw(found['jobs'], path.with_suffix('.svg'))
 
 
 if __name__ == '__main__': main()

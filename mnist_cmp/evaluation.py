@@ -15,9 +15,10 @@ from typing import NamedTuple
 import torch, torch.nn as nn, torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save
-from .chains import recognise, run_chain
+from .chains import recognise
 from .core import as_path, atomic_path, check_int, shown, typed
 from .data import Split
+from .onednn import run_chain
 from .steps import float_images
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-007
@@ -37,9 +38,11 @@ def _images_at_a_time(net, device):
 
 # %% ../nbs/05_evaluation.ipynb #2a6038fe
 def _answers(net, images):
-    "What gives the logits: `net`, or, for many images and a chain with convolutions, the same sooner."
-    chain = recognise(net) if images >= 1000 and any(isinstance(part, nn.Conv2d) for part in net.modules()) else None
-    return partial(run_chain, chain, dict(net.named_parameters())) if chain else net
+    "What gives the logits: `net`, or, for many images and a chain, the same sooner."
+    chain = recognise(net) if images >= 1000 else None
+    if not chain: return net
+    plain = {name: p.detach().contiguous() if p.ndim == 2 else p for name, p in net.named_parameters()}   # a step may leave other strides
+    return partial(run_chain, chain, plain)
 
 @torch.no_grad()
 def _logits(net, split, batch_size=None, check=lambda: None):
