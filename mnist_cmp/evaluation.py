@@ -32,9 +32,9 @@ def _evaluating(net):
         for part, mode in modes.items(): part.training = mode
 
 def _images_at_a_time(net, device):
-    "So many that the feature maps of convolutions fit the cache, and enough to fill a GPU."
+    "So many that the feature maps of convolutions fit the threads' caches, and enough to fill a GPU."
     if device.type != 'cpu': return 5000
-    return 100 if any(isinstance(part, nn.Conv2d) for part in net.modules()) else 500
+    return 100*min(5, torch.get_num_threads()) if any(isinstance(part, nn.Conv2d) for part in net.modules()) else 500
 
 # %% ../nbs/05_evaluation.ipynb #2a6038fe
 def _answers(net, images):
