@@ -101,7 +101,7 @@ def measure_job(job, split, rounds, limit):
 
 
 def building():
-    "Seconds to compile our kernel, which is done once on a machine, or nothing without a compiler."
+    "Seconds to compile our kernel, which is done once on a machine; None without a compiler."
     with tempfile.TemporaryDirectory() as empty, mock.patch.dict(os.environ, MNIST_CMP_KERNELS=empty):
         start = time.perf_counter()
         with contextlib.suppress(OSError):
@@ -230,7 +230,8 @@ def draw(jobs, path):
     for ax, (job, rows) in zip(axes.flat, jobs.items()):
         rows = sorted(rows['variants'].items(), key=lambda item: -item[1]['ms'])
         times = [dict(rows)['2019 loop']['ms']/r['ms'] for _, r in rows]
-        bars = ax.barh([name for name, _ in rows], times, color=['#333333' if name.startswith('ours') else '#bbbbbb' for name, _ in rows])
+        colours = ['#333333' if name.startswith('ours') else '#bbbbbb' for name, _ in rows]   # no model's
+        bars = ax.barh([name for name, _ in rows], times, color=colours)
         ax.bar_label(bars, fmt='%.1f', padding=2, fontsize=8)
         model, batch = job.split()
         ax.set(title=f'{model.upper()}, batch {batch}', xlim=(0, 1.15*max(times)))
@@ -257,7 +258,8 @@ def main():
         found.setdefault('jobs', {})[job] = measure_job(job, mnist.train, args.rounds, limits[0])
         print(*table({'jobs': {job: found['jobs'][job]}}), sep='\n', flush=True)
     parts = {'building': building, 'scoring': lambda: scoring(mnist, args.rounds), 'memory': memory,
-             'stopping': lambda: stopping(mnist.train, args.rounds), 'scaling': lambda: scaling(mnist.train), 'search': lambda: whole_search(mnist.train, limits[0], args.search_rounds)}
+             'stopping': lambda: stopping(mnist.train, args.rounds), 'scaling': lambda: scaling(mnist.train),
+             'search': lambda: whole_search(mnist.train, limits[0], args.search_rounds)}
     for part in args.parts:
         if part in parts:
             found[part] = parts[part]()
@@ -267,7 +269,8 @@ def main():
     if 'jobs' in args.parts: found |= {'limit_gflops': limits, 'load_before_and_after': [before, os.getloadavg()[0]]}
     print(f'limit before and after: {limits} GFLOP/s')
     write_json(path, found)
-    if all('2019 loop' in found.get('jobs', {}).get(job, {}).get('variants', {}) for job in JOBS): draw(found['jobs'], path.with_suffix('.svg'))
+    jobs = found.get('jobs', {})
+    if all(job in jobs and '2019 loop' in jobs[job]['variants'] for job in JOBS): draw(jobs, path.with_suffix('.svg'))
 
 
 if __name__ == '__main__': main()
