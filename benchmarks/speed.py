@@ -227,8 +227,8 @@ def draw(jobs, path):
     "How many times as fast as the loop of 2019 each variant is, as bars."
     import matplotlib.pyplot as plt
     with plot_style(): fig, axes = plt.subplots(2, 2, figsize=(9, 7))
-    for ax, (job, rows) in zip(axes.flat, jobs.items()):
-        rows = sorted(rows['variants'].items(), key=lambda item: -item[1]['ms'])
+    for ax, job in zip(axes.flat, JOBS):
+        rows = sorted(jobs[job]['variants'].items(), key=lambda item: -item[1]['ms'])
         times = [dict(rows)['2019 loop']['ms']/r['ms'] for _, r in rows]
         colours = ['#333333' if name.startswith('ours') else '#bbbbbb' for name, _ in rows]   # no model's
         bars = ax.barh([name for name, _ in rows], times, color=colours)
