@@ -59,10 +59,8 @@ def ours(engine):
         except OSError as e: raise ImportError(e.strerror) from None   # no compiler
 
         def run(steps):
-            order = torch.randperm(len(x))
-            for k in range(steps):
-                i = order[torch.arange(k*batch, (k + 1)*batch) % len(x)]
-                step(x[i], y[i])
+            places = torch.randperm(len(x))[torch.arange(steps*batch) % len(x)]
+            step.sweep(x, y, places.split(batch))
         return run
     return make
 

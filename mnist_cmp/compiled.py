@@ -6,7 +6,7 @@
 __all__ = ['SOURCE', 'kernel_path', 'build_kernel', 'has_kernel', 'is_served', 'CompiledStep']
 
 # %% ../nbs/04c_compiled.ipynb #95839b11
-import contextlib, ctypes, errno, functools, hashlib, logging, math, os, platform, shutil, sys, tempfile, threading
+import contextlib, ctypes, errno, functools, hashlib, logging, math, os, platform, shutil, sys, tempfile, threading, time
 from pathlib import Path
 import torch, torch.nn as nn
 from fastcore.basics import patch
@@ -98,7 +98,7 @@ def _kernel(path):
     lib, p, i = ctypes.CDLL(str(path)), ctypes.c_void_p, ctypes.c_int64
     lib.make_net.argtypes,lib.make_net.restype = [p, ctypes.c_int],p
     lib.free_net.argtypes,lib.free_net.restype = [p],None
-    lib.train_step.argtypes = [p, p, ctypes.c_int, p, i, ctypes.c_float, ctypes.c_int, ctypes.c_int, p, p]
+    lib.train_steps.argtypes = [p, p, ctypes.c_int, p, i, p, p, i, ctypes.c_float, ctypes.c_int, ctypes.c_int, p, p]
     return lib
 
 # %% ../nbs/04c_compiled.ipynb #98a3a848
@@ -139,18 +139,43 @@ class CompiledStep(AutogradStep):
 
     def __call__(self, x, y):
         "One step on images `x` and labels `y`: the batch's mean loss and number of right answers, before the step."
-        if any(p.data_ptr() != at for p, at in self.places): self._settle()   # somebody gave a parameter other memory
-        if x.numel() != len(y) * self.size:
-            raise ValueError(f'{len(y)} images of {self.size} pixels are wanted, but they have the shape {tuple(x.shape)}.')
-        x, y = (x if x.dtype == torch.uint8 else x.float()).contiguous(), y.long().contiguous()
-        loss, correct = torch.empty(()), torch.empty((), dtype=torch.int64)
-        if self.lib.train_step(self.handle, x.data_ptr(), x.dtype == torch.uint8, y.data_ptr(), len(y), self.learning_rate,
-                               self.plain, torch.get_num_threads(), loss.data_ptr(), correct.data_ptr()):
-            raise IndexError(f'Labels go from {y.min()} to {y.max()}, but the net has {self.stages[-1].made[0]} classes.')
-        if not self.plain:
-            with torch.no_grad():
-                for name, p in self.params.items(): self._move(name, p, self.gradients[name][1])
-        return loss, correct
+        loss, correct = self.sweep(x, y, [torch.arange(len(y))])
+        return loss / len(y), correct
+
+# %% ../nbs/04c_compiled.ipynb #89c346b0
+_PIECE = .02   # seconds of a call of the kernel, about
+
+@patch
+def sweep(self:CompiledStep, x, y, batches, ask=lambda: None):
+    "As that of `AutogradStep`, but that `ask` is called before each piece of the steps."
+    x, y = (x if x.dtype == torch.uint8 else x.float()).contiguous(), y.long().contiguous()
+    sizes = torch.tensor([len(batch) for batch in batches])
+    if x.numel() != len(y) * self.size:
+        raise ValueError(f'{len(y)} images of {self.size} pixels are wanted, but they have the shape {tuple(x.shape)}.')
+    if not sizes.all(): raise ValueError('A batch has no images. Leave it out.')
+    order, loss, correct = torch.cat(list(batches)).long(), torch.zeros(()), torch.zeros((), dtype=torch.int64)
+    begun, steps = 0, 1
+    while begun < len(sizes):
+        ask()
+        start, piece = time.perf_counter(), sizes[begun:begun + steps]
+        self._run(x, y, order, piece, loss, correct)
+        order, begun = order[piece.sum():], begun + len(piece)
+        if self.plain: steps = max(1, int(min(2*steps, len(piece)*_PIECE/(time.perf_counter() - start))))
+    return loss, correct
+
+# %% ../nbs/04c_compiled.ipynb #2dccad4c
+@patch
+def _run(self:CompiledStep, x, y, order, sizes, loss, correct):
+    "Steps on the first places of `order`, one for each of `sizes`; adds to loss and right answers."
+    if any(p.data_ptr() != at for p, at in self.places): self._settle()   # somebody gave a parameter other memory
+    at = torch.Tensor.data_ptr
+    wrong = self.lib.train_steps(self.handle, at(x), x.dtype == torch.uint8, at(y), len(y), at(order), at(sizes), len(sizes),
+                                 self.learning_rate, self.plain, torch.get_num_threads(), at(loss), at(correct))
+    if wrong == 1: raise IndexError(f'Labels go from {y.min()} to {y.max()}, but the net has {self.stages[-1].made[0]} classes.')
+    if wrong: raise IndexError(f'Places go from {order.min()} to {order.max()}, but there are {len(y)} images.')
+    if self.plain: return
+    with torch.no_grad():
+        for name, p in self.params.items(): self._move(name, p, self.gradients[name][1])
 
 # %% ../nbs/04c_compiled.ipynb #12cfd494
 @patch

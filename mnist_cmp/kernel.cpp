@@ -344,23 +344,25 @@ static void multiply(Net& net, long index, int thread) {
   }
 }
 
-// Mean loss and right answers of the logits, and the gradient of the loss.
-static void judge(Net& net, const int64_t* labels, float* loss, int64_t* correct) {
+// Mean loss and right answers of the logits, added up with those of the batches before, and the gradient of the loss.
+static void judge(Net& net, const int64_t* labels, const int64_t* batch, float* loss, int64_t* correct) {
   const Layer& l = net.layers.back();
   double sum = 0;
   int64_t right = 0;
   for (long i = 0; i < net.images; i++) {
     const float* z = net.logits.data() + i * l.out_pitch;
     float* g = net.logits_grad.data() + i * l.out_pitch;
-    long best = 0;
+    long best = 0, label = labels[batch[i]];
     for (long c = 1; c < l.outputs; c++) if (z[c] > z[best] || z[c] != z[c]) best = c;
     float total = 0;
     for (long c = 0; c < l.outputs; c++) total += g[c] = std::exp(z[c] - z[best]);
-    sum += std::log(total) - (z[labels[i]] - z[best]);
-    for (long c = 0; c < l.outputs; c++) g[c] = (g[c] / total - (c == labels[i])) / net.images;
-    right += best == labels[i];
+    sum += std::log(total) - (z[label] - z[best]);
+    for (long c = 0; c < l.outputs; c++) g[c] = (g[c] / total - (c == label)) / net.images;
+    right += best == label;
   }
-  *loss = sum / net.images, *correct = right;
+  float mean = sum / net.images;
+  volatile float all = mean * net.images;   // rounded before it is added, as the general step does
+  *loss += all, *correct += right;
 }
 
 // ---- backward
@@ -561,12 +563,12 @@ static void make_room(Net& net) {
   net.logits_grad.assign((net.room + 3) * net.layers.back().out_pitch, 0);
 }
 
-template<class T> static void take_images(Net& net, const T* x, int thread) {
+template<class T> static void take_images(Net& net, const T* x, const int64_t* batch, int thread) {
   Layer& l = net.layers[0];
   long pixels = (long)l.height * l.width, size = pixels * l.channels;
   auto value = [](T v) { return sizeof(T) == 1 ? v / 255.f : v; };
   for (long i = share(net.images, thread, net.threads); i < share(net.images, thread + 1, net.threads); i++) {
-    const T* from = x + i * size;
+    const T* from = x + batch[i] * size;
     float* to = l.in.data() + i * l.in_size;
     if (!l.conv) for (long k = 0; k < size; k++) to[k] = value(from[k]);
     else for (long c = 0; c < l.channels; c++) for (long y = 0; y < l.height; y++) for (long k = 0; k < l.width; k++)
@@ -574,8 +576,8 @@ template<class T> static void take_images(Net& net, const T* x, int thread) {
   }
 }
 
-static void forward(Net& net, const void* x, int bytes, int thread) {
-  if (bytes) take_images(net, (const uint8_t*)x, thread); else take_images(net, (const float*)x, thread);
+static void forward(Net& net, const void* x, int bytes, const int64_t* batch, int thread) {
+  if (bytes) take_images(net, (const uint8_t*)x, batch, thread); else take_images(net, (const float*)x, batch, thread);
   for (size_t i = 0; i < net.layers.size(); i++) {
 #pragma omp barrier
     if (net.layers[i].conv) convolve(net, i, thread); else multiply(net, i, thread);
@@ -594,26 +596,37 @@ void* make_net(const Stage* stages, int count) {
 
 void free_net(void* net) { delete (Net*)net; }
 
-// One step on `images` images, bytes or floats; with `fold` the weights move, without it their gradients are left.
-// Gives 0, or 1 and does nothing if a label is no class.
-int train_step(void* handle, const void* x, int bytes, const int64_t* labels, int64_t images, float rate, int fold,
-               int threads, float* loss, int64_t* correct) {
+// A step for each of `sizes`, on as many images, bytes or floats, whose places among all `images` follow each other in
+// `order`; with `fold` the weights move, without it their gradients are left. Each batch's mean loss times its size is added
+// to `loss`, its right answers to `correct`. Gives 0; or does nothing and gives 1 if a label is no class, 2 if a place is none.
+int train_steps(void* handle, const void* x, int bytes, const int64_t* labels, int64_t images, const int64_t* order,
+                const int64_t* sizes, int64_t steps, float rate, int fold, int threads, float* loss, int64_t* correct) {
   Net& net = *(Net*)handle;
-  for (int64_t i = 0; i < images; i++) if (labels[i] < 0 || labels[i] >= net.layers.back().outputs) return 1;
-  net.images = images, net.rate = rate, net.fold = fold, net.threads = 1;
+  int64_t count = 0;
+  for (int64_t i = 0; i < steps; i++) count += sizes[i];
+  for (int64_t i = 0; i < count; i++) {
+    if (order[i] < 0 || order[i] >= images) return 2;
+    if (labels[order[i]] < 0 || labels[order[i]] >= net.layers.back().outputs) return 1;
+  }
+  net.rate = rate, net.fold = fold;
 #pragma omp parallel num_threads(threads) if (threads > 1)
-#pragma omp single
-  net.threads = omp_get_num_threads();   // there may be fewer than were asked for
-  make_room(net);
-#pragma omp parallel num_threads(net.threads)
   {
     int thread = omp_get_thread_num();
-    forward(net, x, bytes, thread);
-    if (thread == 0) judge(net, labels, loss, correct);
+    for (int64_t step = 0, first = 0; step < steps; first += sizes[step++]) {
+      const int64_t* batch = order + first;
+      if (thread == 0) {
+        net.threads = omp_get_num_threads();   // there may be fewer than were asked for
+        net.images = sizes[step];
+        make_room(net);
+      }
 #pragma omp barrier
-    for (long i = (long)net.layers.size() - 1; i >= 0; i--) {
-      if (net.layers[i].conv) convolve_back(net, i, thread); else multiply_back(net, i, thread);
+      forward(net, x, bytes, batch, thread);
+      if (thread == 0) judge(net, labels, batch, loss, correct);
 #pragma omp barrier
+      for (long i = (long)net.layers.size() - 1; i >= 0; i--) {
+        if (net.layers[i].conv) convolve_back(net, i, thread); else multiply_back(net, i, thread);
+#pragma omp barrier
+      }
     }
   }
   return 0;

@@ -11,7 +11,6 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
-import pandas as pd
 from fastcore.basics import patch
 from filelock import FileLock, Timeout
 from . import __version__
@@ -228,8 +227,9 @@ def histories(self:Ledger,
     with _explained(self.path): return {i: (make(i, values), str(values[-2]), str(values[-1])) for i, *values in rows}
 
 @patch
-def to_frame(self:Ledger)->pd.DataFrame:
+def to_frame(self:Ledger)->'pandas.DataFrame':
     "A row for each trial, whatever its state; accuracy is a fraction, loss in nats, of finished ones only."
+    import pandas as pd   # slow to import, and of no use to a worker
     columns = 'index learning_rate batch_size momentum weight_decay state accuracy loss seconds worker error'.split()
     names = ', '.join(f'"{c}"' for c in columns)
     with _explained(self.path):

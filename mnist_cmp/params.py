@@ -10,7 +10,6 @@ __all__ = ['number_of_params', 'params_table', 'relative_difference', 'Match', '
 import copy
 from typing import NamedTuple
 import torch, torch.nn as nn
-import pandas as pd
 from torch.utils.flop_counter import FlopCounterMode
 from .core import check_float, check_int, shown, typed
 
@@ -34,8 +33,9 @@ def number_of_params(
 @typed
 def params_table(
     net:nn.Module,   # any net
-)->pd.DataFrame:
+)->'pandas.DataFrame':
     "A row for each parameter: name, shape, number, share of the whole (a fraction)."
+    import pandas as pd   # slow to import, and of no use to those who only train
     rows = [(name, '×'.join(map(str, p.shape)), p.numel()) for name, p in net.named_parameters()]
     table = pd.DataFrame(rows, columns=['name', 'shape', 'number']).set_index('name')
     return table.assign(share=table.number / max(1, table.number.sum()))
@@ -125,8 +125,9 @@ def flops(
 @typed
 def size_table(
     nets:dict,   # name → net, one or more; the first one is the reference
-)->pd.DataFrame:
+)->'pandas.DataFrame':
     "A row for each net: parameters, difference from the first (a fraction), depth, FLOPs per image."
+    import pandas as pd
     if not nets: raise ValueError('nets is empty, but must have one net at least: name → net.')
     rows, reference = {}, next(iter(nets.values()))
     for name, net in nets.items():

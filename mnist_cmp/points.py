@@ -10,7 +10,6 @@ import math, threading, warnings
 from dataclasses import dataclass
 from typing import NamedTuple
 import numpy as np
-import sobol_seq
 from fastcore.basics import patch
 from .core import check_float, check_int, model_color, plot_style, shown, typed
 
@@ -98,6 +97,7 @@ _lock = threading.Lock()
 
 def _sobol_2d(start, n):
     "Points `start`, …, `start + n - 1` of the sequence in the unit square, n×2, by `sobol_seq`."
+    import sobol_seq   # slow to import, and of no use to a worker
     with _lock:
         sobol_seq.i4_sobol(2, 0)              # makes its direction numbers
         state, gray = sobol_seq.sobol_seq, start ^ (start >> 1)

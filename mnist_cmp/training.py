@@ -11,7 +11,6 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 import torch, torch.nn as nn
-import pandas as pd
 from fastcore.basics import patch
 from .core import (PALETTE, Progress, atomic_path, check_choice, check_fields, check_float, check_folder, check_int, derive_seed,
                             format_seconds, json_text, machine, new_path, plot_style, shown, typed)
@@ -70,8 +69,9 @@ def best(self:History)->Epoch:
     return max(self.epochs, key=lambda e: e.valid_accuracy)
 
 @patch
-def to_frame(self:History)->pd.DataFrame:
+def to_frame(self:History)->'pandas.DataFrame':
     "A row for each epoch."
+    import pandas as pd   # slow to import, and of no use to a worker
     return pd.DataFrame([asdict(e) for e in self.epochs], columns=list(Epoch.__dataclass_fields__)).set_index('epoch')
 
 @patch

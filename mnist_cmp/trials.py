@@ -8,7 +8,6 @@ __all__ = ['Trial', 'SearchResult']
 # %% ../nbs/08a_trials.ipynb #08a-trials-002
 import json, math
 from dataclasses import asdict, dataclass
-import pandas as pd
 from fastcore.basics import patch
 from .core import check_fields, model_color, need_extra, plot_style
 from .ledger import DONE, Ledger, LedgerError
@@ -66,8 +65,9 @@ def best(self:SearchResult)->Trial:
                      f'diverged). Choose a box of smaller learning rates. {"; ".join(sorted(errors)[:1])}'.strip())
 
 @patch
-def to_frame(self:SearchResult)->pd.DataFrame:
+def to_frame(self:SearchResult)->'pandas.DataFrame':
     "A row for each trial; accuracy is a fraction, loss in nats."
+    import pandas as pd   # slow to import, and of no use to a worker
     sides = list(self.box.sides)
     rows = [dict(index=t.index, **{s: getattr(t.point, s) for s in sides}, accuracy=t.accuracy, loss=t.loss,
                  seconds=t.history.seconds, state=t.history.state, error=t.error) for t in self.trials]
