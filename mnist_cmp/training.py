@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 import torch, torch.nn as nn
 from fastcore.basics import patch
-from .core import (PALETTE, Progress, atomic_path, check_choice, check_fields, check_float, check_folder, check_int, derive_seed,
+from .core import (Progress, atomic_path, check_choice, check_fields, check_float, check_folder, check_int, derive_seed,
                             format_seconds, json_text, machine, new_path, plot_style, shown, typed)
 from .data import Split, default_device
 from .evaluation import (check_net, cpu_weights, measure, measure_accuracy, put_weights, read_weights,
@@ -350,8 +350,8 @@ def plot_accuracy(
         import matplotlib.pyplot as plt
         fig, ax = plt.subplots(figsize=(7, 3.6))
         epochs = [e.epoch for e in history.epochs]
-        for i, (label, values) in enumerate(bars.items()):
-            ax.bar([e + .3*(i - (len(bars) - 1)/2) for e in epochs], values, .3, label=label, color=PALETTE[i])
+        for i, (label, values) in enumerate(bars.items()):   # in greys: colours stand for models
+            ax.bar([e + .3*(i - (len(bars) - 1)/2) for e in epochs], values, .3, label=label, color=('#555555', '#bbbbbb')[i])
         lowest = min(97, *(v for values in bars.values() for v in values if math.isfinite(v)))
         ax.axhline(97, color='black', linewidth=1, label='97 %')
         ax.set(xlabel='epoch', ylabel='accuracy (%)', xticks=epochs, title=title)
