@@ -227,7 +227,7 @@ def histories(self:Ledger,
     with _explained(self.path): return {i: (make(i, values), str(values[-2]), str(values[-1])) for i, *values in rows}
 
 @patch
-def to_frame(self:Ledger)->'pandas.DataFrame':
+def to_frame(self:Ledger):
     "A row for each trial, whatever its state; accuracy is a fraction, loss in nats, of finished ones only."
     import pandas as pd   # slow to import, and of no use to a worker
     columns = 'index learning_rate batch_size momentum weight_decay state accuracy loss seconds worker error'.split()

@@ -33,7 +33,7 @@ def number_of_params(
 @typed
 def params_table(
     net:nn.Module,   # any net
-)->'pandas.DataFrame':
+):
     "A row for each parameter: name, shape, number, share of the whole (a fraction)."
     import pandas as pd   # slow to import, and of no use to those who only train
     rows = [(name, '×'.join(map(str, p.shape)), p.numel()) for name, p in net.named_parameters()]
@@ -125,7 +125,7 @@ def flops(
 @typed
 def size_table(
     nets:dict,   # name → net, one or more; the first one is the reference
-)->'pandas.DataFrame':
+):
     "A row for each net: parameters, difference from the first (a fraction), depth, FLOPs per image."
     import pandas as pd
     if not nets: raise ValueError('nets is empty, but must have one net at least: name → net.')

@@ -69,7 +69,7 @@ def best(self:History)->Epoch:
     return max(self.epochs, key=lambda e: e.valid_accuracy)
 
 @patch
-def to_frame(self:History)->'pandas.DataFrame':
+def to_frame(self:History):
     "A row for each epoch."
     import pandas as pd   # slow to import, and of no use to a worker
     return pd.DataFrame([asdict(e) for e in self.epochs], columns=list(Epoch.__dataclass_fields__)).set_index('epoch')

@@ -65,7 +65,7 @@ def best(self:SearchResult)->Trial:
                      f'diverged). Choose a box of smaller learning rates. {"; ".join(sorted(errors)[:1])}'.strip())
 
 @patch
-def to_frame(self:SearchResult)->'pandas.DataFrame':
+def to_frame(self:SearchResult):
     "A row for each trial; accuracy is a fraction, loss in nats."
     import pandas as pd   # slow to import, and of no use to a worker
     sides = list(self.box.sides)
