@@ -88,12 +88,12 @@ def digits_budget(name):
             'valid_accuracy': [[e.valid_accuracy for e in t.history.epochs] for t in found.trials]}
 
 
-def fair_comparison():
-    "Three models of equal size, 20 points of 3 epochs and 10 seeds of 10 epochs each, on the real MNIST."
-    found = compare(['mlp', 'cnn', 'deep_mlp'], load_data('mnist'), points=20, seeds=10, workers=2, store=WORK/'fair_comparison')
-    page = write_report(found, WORK/'fair_comparison')
-    for name in ('report.json', 'report.html', 'runs.csv'):   # neither weights nor figures: the notebook draws them again
-        with atomic_path(RESULTS/'fair_comparison'/name) as p: shutil.copyfile(page.with_name(name), p)
+def comparison(folder, data, kept):
+    "Three models, 20 points and 10 seeds each, trained as long as is usual on the data."
+    found = compare(['mlp', 'cnn', 'deep_mlp'], load_data(data), workers=2, store=WORK/folder)
+    page = write_report(found, WORK/folder)
+    for name in kept:   # neither weights nor figures: the notebooks draw them again
+        with atomic_path(RESULTS/folder/name) as p: shutil.copyfile(page.with_name(name), p)
     return verdict(found)
 
 
@@ -164,8 +164,9 @@ JOBS = {   # name → (function, arguments); a job may use the results of those 
     'large_mlp': (final_2019, 'large_mlp', 'mlp', Point(.0953835, 466)),
     'large_mlp_search': (search_2019, 'mlp', 4030, (.01, .1), LARGE),
     'large_cnn_search': (search_2019, 'cnn', 2030, (.01, .1), LARGE, 10),          # two halves, side by side
+    'digits': (comparison, 'digits', 'digits', ['report.json']),
     'twins': (twins,),
-    'fair_comparison': (fair_comparison,),
+    'fair_comparison': (comparison, 'fair_comparison', 'mnist', ['report.json', 'report.html', 'runs.csv']),
     'flaw_scoring': (flaw_scoring,),
     'flaw_initialiser': (flaw_initialiser,),
     'flaw_running': (flaw_running,),
@@ -174,7 +175,7 @@ JOBS = {   # name → (function, arguments); a job may use the results of those 
     'large_cnn_search_rest': (search_2019, 'cnn', 2040, (.01, .1), LARGE, 10),
 }
 DEPENDS = {'small_mlp': ['small_mlp_search'], 'shifts': ['small_mlp', 'small_cnn'],
-           'flaw_initialiser': ['fair_comparison'], 'flaw_running': ['fair_comparison']}
+           'twins': ['digits'], 'flaw_initialiser': ['fair_comparison'], 'flaw_running': ['fair_comparison']}
 
 
 def result(job): return read_json(WORK/f'{job}.json')['result']
@@ -200,7 +201,7 @@ def assemble():
     whole['seconds'] += rest['seconds']
     whole['result'] |= {'n': 20, 'trials': whole['result']['trials'] + rest['result']['trials']}
     budget = {name: found.pop(f'digits_budget_{name}') for name in NETS}
-    found.pop('fair_comparison')   # it wrote its own folder
+    for job in ('digits', 'fair_comparison'): found.pop(job)   # they wrote their own folders
     write_json(RESULTS/'twins.json', found.pop('twins'))
     write_json(RESULTS/'flaws.json', {job.removeprefix('flaw_'): found.pop(job) for job in JOBS if job.startswith('flaw_')})
     write_json(RESULTS/'digits_budget.json', budget)

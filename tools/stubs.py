@@ -1,7 +1,8 @@
 """Write mnist_cmp/__init__.pyi, the types of the public names: `python tools/stubs.py`; with `--check`, compare only.
 
 A type checker sees neither the names that `__init__` loads at their first use nor the methods that `@patch` adds to a
-class. Both are read from the living package here, as are signatures: an argument that may be None says so in its stub.
+class. Both are read from the living package here, as are signatures: an argument that may be None says so in its stub,
+and what imports pandas when it is called, so as not to burden the workers with it, gives a frame.
 """
 import dataclasses, inspect, re, sys
 from pathlib import Path
@@ -45,7 +46,9 @@ class Stubs:
 
     def function(self, name, function, first=()):
         arguments = [*first, *self.arguments(function, len(first))]
-        return f'def {name}({", ".join(arguments)}) -> {self.type_of(inspect.signature(function).return_annotation)}: ...'
+        returned, code = inspect.signature(function).return_annotation, getattr(inspect.unwrap(function), '__code__', None)
+        if returned is inspect.Parameter.empty and code and 'pandas' in code.co_names: returned = 'pandas.DataFrame'
+        return f'def {name}({", ".join(arguments)}) -> {self.type_of(returned)}: ...'
 
     def member(self, name, value):
         "The lines of one attribute of a class; none for data."
