@@ -231,7 +231,7 @@ def draw(jobs, path):
         times = [dict(rows)['2019 loop']['ms']/r['ms'] for _, r in rows]
         colours = ['#333333' if name.startswith('ours') else '#bbbbbb' for name, _ in rows]   # no model's
         bars = ax.barh([name for name, _ in rows], times, color=colours)
-        ax.bar_label(bars, fmt='%.1f', padding=2, fontsize=8)
+        ax.bar_label(bars, fmt='{:.2g}', padding=2, fontsize=8)
         model, batch = job.split()
         ax.set(title=f'{model.upper()}, batch {batch}', xlim=(0, 1.15*max(times)))
     fig.supxlabel('times as fast as the loop of 2019', fontsize=10)
