@@ -191,6 +191,17 @@ def notebook_passes(path):
     assert 'Success.' in out, f'nbdev_test did not run it:\n{out}'
 
 
+def pytest_passes():
+    "The tests in tests/; gives how many passed, failed and were skipped."
+    done = subprocess.run([sys.executable, '-m', 'pytest', '-q', '--durations=5', '-m', 'not soak'], cwd=ROOT, env=ENV, text=True, errors='replace',
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+    counts = {what: int(n) for n, what in re.findall(r'(\d+) (passed|failed|error|skipped)', done.stdout.splitlines()[-1])}
+    passed, failed, skipped = counts.get('passed', 0), counts.get('failed', 0) + counts.get('error', 0), counts.get('skipped', 0)
+    failed = failed or int(done.returncode != 0)   # also if it could not begin
+    print('    ' + '\n    '.join(done.stdout.splitlines()[-400 if failed else -1:]), flush=True)
+    return passed, failed, skipped
+
+
 def runs_survive():
     if sys.platform == 'linux': print('    ' + run(sys.executable, 'tools/soak.py', '--kills', 4).strip().replace('\n', '\n    '))
 
@@ -264,9 +275,11 @@ def main():
         with ThreadPoolExecutor(2) as pool: passed += pool.map(lambda job: check(*job), jobs)
     has_slow = [path for path in notebooks() if any(flagged(source, 'slow') for _, source in code_cells(path))]
     skipped = [] if REAL_MNIST else has_slow
+    tests = pytest_passes()
     for path in skipped: print(f'skipped   {path.relative_to(ROOT)}: its real-MNIST cells; MNIST_CMP_DATA is no folder')
-    print(f'{sum(passed)} passed, {len(passed) - sum(passed)} failed, {len(skipped)} skipped')
-    return 0 if all(passed) else 1
+    counts = sum(passed) + tests[0], len(passed) - sum(passed) + tests[1], len(skipped) + tests[2]
+    print('{} passed, {} failed, {} skipped'.format(*counts))
+    return 0 if not counts[1] else 1
 
 
 if __name__ == '__main__': sys.exit(main())

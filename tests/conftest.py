@@ -1,0 +1,62 @@
+"What several tests share: small data, small models, and runs of them."
+import os
+import warnings
+
+os.environ.update(OMP_NUM_THREADS='1', MNIST_CMP_QUIET='1', MPLBACKEND='agg')
+
+import pytest
+import torch
+
+import mnist_cmp as mc
+from mnist_cmp import comparison
+from mnist_cmp.costs import Cost
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    "Small nets are quickest, and the same everywhere, on one thread."
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope='session')
+def data():
+    "Noise in three classes: 40 images to learn from, 24 to choose with, 16 to test."
+    chance = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (80, 28, 28), generator=chance, dtype=torch.uint8)
+    y = torch.arange(80) % 3
+    return mc.Data.from_arrays(x[:64], y[:64], x[64:], y[64:], valid_size=24, classes=list('abc'))
+
+
+def one():
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 3))
+
+
+def two():
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 2), torch.nn.Linear(2, 3))
+
+
+@pytest.fixture
+def free_costs(monkeypatch):
+    "No time is spent on measuring what a model costs."
+    monkeypatch.setattr(comparison, 'measure_cost', lambda *args, **kwargs: Cost(.001, .002, None))
+
+
+@pytest.fixture
+def search_in(data):
+    "A tiny search in a folder: 2 trials of 2 epochs; keywords as for `search`."
+    def run(folder, **kwargs):
+        kwargs = dict(n=2, epochs=2, workers=1, name='one') | kwargs
+        return mc.search(kwargs.pop('make', one), data.train, data.valid, mc.Box(batch_size=(8, 16)), store=folder, **kwargs)
+    return run
+
+
+@pytest.fixture
+def compare_in(data, free_costs):
+    "A tiny comparison in a folder: 1 trial and 2 trainings of each of two models, 1 epoch; keywords as for `compare`."
+    def run(folder, **kwargs):
+        kwargs = dict(points=1, seeds=2, search_epochs=1, epochs=1, workers=1) | kwargs
+        models = kwargs.pop('models', {'one': one, 'two': two})
+        with warnings.catch_warnings():
+            warnings.filterwarnings('ignore', message='.*parameters')   # their sizes differ on purpose
+            return mc.compare(models, data, {'batch_size': (8, 16)}, store=folder, **kwargs)
+    return run
