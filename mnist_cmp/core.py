@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['PALETTE', 'shown', 'check_int', 'check_float', 'check_choice', 'typed', 'as_path', 'MachineError', 'FolderError',
-           'machine_calls', 'make_folder', 'atomic_path', 'remove_unfinished', 'write_json', 'json_text', 'read_json',
-           'check_fields', 'check_folder', 'derive_seed', 'available_cores', 'machine', 'timestamp', 'new_path',
-           'format_seconds', 'model_color', 'plot_style', 'need_extra', 'Progress']
+           'machine_calls', 'make_folder', 'atomic_path', 'remove_unfinished', 'write_json', 'json_text', 'read_plain',
+           'read_json', 'check_fields', 'check_folder', 'plain_path', 'plain_folder', 'derive_seed', 'available_cores',
+           'machine', 'timestamp', 'new_path', 'format_seconds', 'model_color', 'plot_style', 'need_extra', 'Progress']
 
 # %% ../nbs/00_core.ipynb #00-core-002
 import errno, functools, hashlib, html, importlib, inspect, json, math, numbers, os, platform
-import re, secrets, sys, tempfile, time, types, typing
+import re, secrets, stat, sys, tempfile, time, types, typing
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
@@ -246,12 +246,50 @@ def _plain(obj):
     if isinstance(obj, numbers.Real): return float(obj) if math.isfinite(obj) else None
     return str(obj)
 
+# %% ../nbs/00_core.ipynb #12620476
+def _is_link(path):
+    "Is it a symbolic link, or what Windows has beside them?"
+    return path.is_symlink() or (hasattr(path, 'is_junction') and path.is_junction())
+
+def _open_plain(path):
+    "A handle of a regular file, opened without waiting; raises as `read_plain` does."
+    if _is_link(path):
+        raise ValueError(f'{path} is a link, but must be a plain file. Put a copy in its place.')
+    flags = os.O_RDONLY
+    for name in ('O_NOFOLLOW', 'O_NONBLOCK', 'O_NOCTTY', 'O_CLOEXEC', 'O_BINARY'):   # where the system has them
+        flags |= getattr(os, name, 0)
+    try: handle = os.open(path, flags)
+    except OSError:   # a socket can't be opened, nor a folder on Windows
+        if not path.exists() or path.is_file(): raise
+        handle = None
+    if handle is not None and stat.S_ISREG(os.fstat(handle).st_mode): return handle
+    if handle is not None: os.close(handle)
+    raise ValueError(f'{path} is no file, but must be a plain one. Move it away.')
+
+# %% ../nbs/00_core.ipynb #af4b0ec9
+def read_plain(
+    path,            # the file
+    most:int=None,   # bytes that it may hold; None: any number
+)->bytes:
+    "The bytes of a regular file that is no link; raises `OSError`, or `ValueError` naming what it is instead."
+    path = as_path('path', path)
+    with os.fdopen(_open_plain(path), 'rb') as file:
+        size = os.fstat(file.fileno()).st_size
+        if most is None: return file.read()
+        content = file.read(most + 1) if size <= most else b''   # it may have grown meanwhile
+    size = max(size, len(content))
+    if size <= most: return content
+    raise ValueError(f'{path} holds {size:,} bytes, but must hold at most {most:,}. Move it away.')
+
 # %% ../nbs/00_core.ipynb #00-core-026
+_MOST_JSON = 2**28   # bytes; the report of a million test images has a tenth of it
+
 def read_json(
     path,   # the file
 ):
     "What the JSON file holds; raises `FileNotFoundError`, or `ValueError` naming the file if it is damaged."
-    try: return json.loads(Path(path).read_text(encoding='utf-8'))
+    content = read_plain(path, _MOST_JSON)
+    try: return json.loads(content.decode('utf-8'))
     except (ValueError, RecursionError) as e:   # also of a number with too many digits, or of lists in lists in lists
         raise ValueError(f'{path} is not readable as JSON ({e}): the file is damaged. Delete it to start anew.'
                          ) from None
@@ -293,6 +331,34 @@ def check_folder(
     except OSError as e:
         raise FolderError(f'{name} is {shown(str(path))}, but must be a folder that can be written to '
                           f'({e.strerror}). Choose another one.') from e
+
+# %% ../nbs/00_core.ipynb #6ec117af
+def plain_path(
+    root,     # a folder, which may itself be a link: the user named it
+    *parts,   # names, one for each step down from it
+)->Path:
+    "The path below `root`; raises `ValueError` that names a part of it which is a link."
+    path = as_path('root', root)
+    for part in parts:
+        named = isinstance(part, str) and part not in ('', '.', '..') and Path(part).name == part
+        if not named: _complain('part', part, 'the name of a file or folder')
+        path = as_path('part', path/part)
+        if not _is_link(path): continue
+        raise ValueError(f'{path} is a link, which may lead out of {root}. Put a copy in its place.')
+    return path
+
+def plain_folder(
+    root,     # a folder; it is made if it does not exist yet
+    *parts,   # names, one for each step down from it
+)->Path:
+    "A sub-folder, made if missing; raises `ValueError` that names what is a link or no folder, or `MachineError`."
+    path = make_folder(as_path('root', root))
+    for part in parts:
+        path = plain_path(path, part)
+        if path.exists() and not path.is_dir():
+            raise ValueError(f'{path} is no folder, but must be one. Move it away.')
+        make_folder(path)
+    return path
 
 # %% ../nbs/00_core.ipynb #00-core-033
 def derive_seed(

@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from filelock import FileLock, Timeout
 from . import __version__
 from .core import (_flock, atomic_path, check_choice, check_folder, json_text, machine_calls,
-                            read_json, remove_unfinished, shown)
+                            read_json, read_plain, remove_unfinished, shown)
 from .training import Epoch, History
 
 # %% ../nbs/07_ledger.ipynb #07-ledger-007
@@ -252,6 +252,17 @@ class Ledger:
 
     def _use(self, connection): self.connection = self._held.enter_context(closing(connection))
 
+_MOST = 2**30   # bytes of a ledger that are read: 100,000 trials of 10 epochs are some 100 million
+
+def _content(path):
+    "All that is in a plain file; b'' if there is none; raises `LedgerError` for a link or another oddity."
+    try:
+        return read_plain(path, _MOST)
+    except FileNotFoundError:
+        return b''
+    except (OSError, ValueError) as e:
+        raise LedgerError(f'{path} cannot be read: {e}') from e
+
 _JOURNAL_ENDS = bytes.fromhex('d9d505f920a163d7')   # a rollback journal that names a further file
 
 def _check_journal(path, content):
@@ -382,20 +393,6 @@ def to_frame(self:Ledger):
         return pd.DataFrame(rows, columns=columns).set_index('index').astype({'accuracy': float, 'loss': float})
 
 # %% ../nbs/07_ledger.ipynb #07-ledger-030
-_MOST = 2**30   # bytes of a ledger that are read: 100,000 trials of 10 epochs are some 100 million
-
-def _content(path):
-    "All that is in a plain file, through one handle; b'' if there is none; raises `LedgerError` for a link or another oddity."
-    flags = os.O_RDONLY | getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0)
-    try: fd = os.open(path, flags)
-    except FileNotFoundError: return b''
-    except OSError as e: raise LedgerError(f'{path} cannot be read ({e.strerror}).') from e
-    with open(fd, 'rb') as f:
-        info = os.fstat(fd)
-        if not stat.S_ISREG(info.st_mode): raise LedgerError(f'{path} is no plain file. It was left as it is.')
-        if info.st_size > _MOST: raise LedgerError(f'{path} has {info.st_size:,} bytes, more than a ledger can have.')
-        return f.read(_MOST)
-
 def _stamps(path):
     "What changes when one of a ledger's files does."
     found = []
