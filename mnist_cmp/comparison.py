@@ -249,7 +249,7 @@ def _check_names(names):
     odd = [name for name in names if not isinstance(name, str) or not re.fullmatch(r'\w[\w.-]{0,99}', name)]
     if odd: raise ValueError(f'models has the name {shown(odd[0])}, but names are made of letters, digits, _, - and .: they name files.')
     if len(set(names)) != len(names) or len(names) < 2: raise ValueError(f'models is {shown(names)}, but must be two names at least, no two alike.')
-    if len(names) > 100: raise ValueError(f'models is {shown(names)}, but must be 100 names at most.')
+    if len(names) > 30: raise ValueError(f'models is {shown(names)}, but must be 30 names at most.')
     if 'all' in names: raise ValueError("models has the name 'all', which is taken. Give a dict: another name → model.")
 
 def _named(models):
@@ -490,6 +490,7 @@ def _check_run(run, n, n_classes, ks, labelled):
     check_float('test accuracy', t.accuracy, 0, 1)
     if list(t.errors) != ks or 1 not in t.errors: raise ValueError(f'errors has the ks {shown(list(t.errors))}')
     _check_places('k', ks, n_classes + 1)
+    check_int('number of ks', len(ks), 1, 10)
     for errors in t.errors.values(): check_int('errors', errors, 0, n)
     _check_places('place of a wrong image', t.wrong, n)
     if len(set(t.wrong)) != len(t.wrong) or len(t.wrong) != t.errors[1]: raise ValueError('wrong does not hold as many images as errors')
@@ -507,7 +508,7 @@ def _check_pictures(self, n):
     "Raise `ValueError` unless the pictures are of test images, 28×28."
     for why, held in self.pictures.items():
         check_choice('why', why, ['all', *self.names])
-        check_int('number of pictures', len(held), 0, 100)
+        check_int('number of pictures', len(held), 0, 12)   # as hard_images gives
         for place, text in held.items():
             check_int('place of a picture', int(place), 0, n - 1)
             check_int('size of a picture', len(base64.b64decode(text, validate=True)), 784, 784)
