@@ -475,7 +475,7 @@ def _check_meeting(self):
     _check_pictures(self, n)
     return self
 
-# %% ../nbs/11_comparison.ipynb #25feeb3d
+# %% ../nbs/11_comparison.ipynb #c9260402
 def _check_places(name, values, n):
     "Raise `ValueError` unless all of a list are whole numbers from 0 to n - 1; a million are looked at in no time."
     for value in values:
@@ -483,6 +483,20 @@ def _check_places(name, values, n):
     if values: check_int(name, min(values), 0, n - 1)
     if values: check_int(name, max(values), 0, n - 1)
 
+def _check_pictures(self, n):
+    "Raise `ValueError` unless the pictures are of test images, 28×28."
+    for why, held in self.pictures.items():
+        check_choice('why', why, ['all', *self.names])
+        check_int('number of pictures', len(held), 0, 12)   # as hard_images gives
+        for place, text in held.items():
+            check_int('place of a picture', int(place), 0, n - 1)
+            check_int('size of a picture', len(base64.b64decode(text, validate=True)), 784, 784)
+    for read in self.test_reads: check_int('times', read['times'], 0, 2**63)
+    for size in self.sizes.values(): check_int('sizes', size, 0, 2**63)
+    texts = *self.classes, *self.versions.values(), *self.fingerprints.values()
+    if not all(isinstance(text, str) for text in texts): raise ValueError('classes, versions and fingerprints hold something else than texts')
+
+# %% ../nbs/11_comparison.ipynb #25feeb3d
 def _check_run(run, n, n_classes, ks, labelled):
     "Raise `ValueError` unless a run's test is one of `n` images; without labels it is of release 0.1.0."
     t, last = run.test, run.history.last
@@ -503,16 +517,3 @@ def _check_run(run, n, n_classes, ks, labelled):
         if len(shares) != 2: raise ValueError(f'bins holds {shown(row)}')
         for share in shares if check_int('bins', count, 0, n) else (): check_float('bins', share, 0, 1)
     if t.bins: check_int('number of bins', len(t.bins), 15, 15)
-
-def _check_pictures(self, n):
-    "Raise `ValueError` unless the pictures are of test images, 28×28."
-    for why, held in self.pictures.items():
-        check_choice('why', why, ['all', *self.names])
-        check_int('number of pictures', len(held), 0, 12)   # as hard_images gives
-        for place, text in held.items():
-            check_int('place of a picture', int(place), 0, n - 1)
-            check_int('size of a picture', len(base64.b64decode(text, validate=True)), 784, 784)
-    for read in self.test_reads: check_int('times', read['times'], 0, 2**63)
-    for size in self.sizes.values(): check_int('sizes', size, 0, 2**63)
-    texts = *self.classes, *self.versions.values(), *self.fingerprints.values()
-    if not all(isinstance(text, str) for text in texts): raise ValueError('classes, versions and fingerprints hold something else than texts')

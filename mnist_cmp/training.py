@@ -6,14 +6,14 @@
 __all__ = ['Epoch', 'History', 'torch_threads', 'device_of', 'train', 'snapshot_accuracies', 'plot_accuracy', 'display_timer']
 
 # %% ../nbs/06_training.ipynb #06-training-002
-import copy, functools, json, math, time
+import copy, functools, html, json, math, time
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 import torch, torch.nn as nn
 from fastcore.basics import patch
 from .core import (Progress, atomic_path, check_choice, check_fields, check_float, check_folder, check_int, derive_seed,
-                            format_seconds, json_text, machine, new_path, plot_style, shown, typed)
+                            format_seconds, json_text, machine, new_path, plot_style, printable, shown, typed)
 from .data import Split, default_device
 from .evaluation import (check_net, cpu_weights, measure, measure_accuracy, put_weights, read_weights,
                                   save_model, write_weights)
@@ -76,11 +76,11 @@ def to_frame(self:History):
 
 @patch
 def _repr_html_(self:History):
-    settings = (f'learning rate {self.learning_rate:g}, batch size {self.batch_size}, seed {self.seed}, '
-                f'{self.engine}, {self.state}')
+    settings = printable(f'learning rate {self.learning_rate:g}, batch size {self.batch_size}, seed {self.seed}, '
+                         f'{self.engine}, {self.state}')
     percent = {c: '{:.2%}' for c in self.to_frame() if 'accuracy' in c}
     table = self.to_frame().dropna(axis=1, how='all').style.format({'seconds': '{:.2f}'} | percent, precision=4)
-    return f'<p>{settings}</p>{table.to_html()}'
+    return f'<p>{html.escape(settings)}</p>{table.to_html()}'
 
 # %% ../nbs/06_training.ipynb #06-training-010
 @patch
