@@ -490,6 +490,7 @@ def _check_pictures(self, n):
         check_int('number of pictures', len(held), 0, 12)   # as hard_images gives
         for place, text in held.items():
             check_int('place of a picture', int(place), 0, n - 1)
+            check_choice('place of a picture', place, [str(int(place))])
             check_int('size of a picture', len(base64.b64decode(text, validate=True)), 784, 784)
     for read in self.test_reads: check_int('times', read['times'], 0, 2**63)
     for size in self.sizes.values(): check_int('sizes', size, 0, 2**63)
