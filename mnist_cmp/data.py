@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 
-from .core import as_path, check_choice, check_int, derive_seed, plot_style, shown, typed
+from .core import as_path, check_choice, check_int, derive_seed, drawn, plot_style, shown, typed
 from .sources import FAMILY, ensure_files, get_source, torchvision_datasets
 
 # %% ../nbs/01_data.ipynb #01-data-005
@@ -209,7 +209,7 @@ def show_samples(
     with plot_style():
         _, ax = plt.subplots(figsize=(.8 * n + .2, 1.2))
         ax.imshow(strip.cpu(), cmap='gray_r', vmin=0, vmax=255 if split.x.dtype == torch.uint8 else 1)
-        ax.set_xticks([30 * k + 14.5 for k in range(n)], [split.classes[label] for label in split.y[i].tolist()])
+        ax.set_xticks([30 * k + 14.5 for k in range(n)], [drawn(split.classes[label], 20) for label in split.y[i].tolist()])
         ax.set_yticks([])
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
