@@ -55,7 +55,7 @@ class _Runs:
         if plan.recipe.store: self._read_kept()
         self.missing = [i for i in numbers if i not in self.done]
 
-    def _file(self, number): return plain_path(self.plan.recipe.store, f'seed_{number}.safetensors')
+    def _file(self, number): return Path(self.plan.recipe.store)/f'seed_{number}.safetensors'
     def _words(self, history): return {'model': self.name, 'seed': str(history.seed)}
 
     def _read_kept(self):
@@ -71,7 +71,7 @@ class _Runs:
 
     def _kept(self, number, history, kinds):
         "The weights of a training as they were written; raises `ValueError` or `FileNotFoundError` if they are not."
-        file = self._file(number)
+        file = plain_path(self.plan.recipe.store, self._file(number).name)
         weights, words = read_weights(file)
         if kinds_of(weights) != kinds: raise DamagedError(f'{file} holds the weights of another net.')
         if words.get('seed', str(history.seed)) != str(history.seed): raise DamagedError(f'{file} is of another seed.')
