@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 
-from .core import as_path, check_choice, check_int, derive_seed, drawn, plot_style, shown, typed
+from .core import as_path, check_choice, check_int, derive_seed, drawn, plot_style, printable, shown, typed
 from .sources import FAMILY, get_source, read_files
 
 # %% ../nbs/01_data.ipynb #01-data-005
@@ -120,7 +120,10 @@ class Data:
     @property
     def splits(self): return [s for s in (self.train, self.valid, self.test) if s is not None]
     def __repr__(self): return f'{self.name}: ' + ', '.join(f'{len(s):,} {s.name}' for s in self.splits)
-    def _repr_html_(self): return self.to_frame()._repr_html_()
+
+    def _repr_html_(self):
+        table = self.to_frame()
+        return table.rename(columns=printable).rename_axis(columns=printable(self.name))._repr_html_()
 
     def to_frame(self):
         "How many images each split has, in all and of each class."

@@ -13,7 +13,7 @@ import anywidget, numpy as np, torch, torch.nn as nn, traitlets
 from fastcore.basics import patch
 from PIL import Image, ImageDraw
 from .comparison import Comparison
-from .core import check_float, check_int, model_color, shown
+from .core import check_float, check_int, model_color, printable, shown
 from .data import DATASETS, Split, load_data
 from .evaluation import predict
 
@@ -91,8 +91,8 @@ class DigitPad(anywidget.AnyWidget):
         if not nets: raise ValueError('nets is empty, but must have one net at least: name → net.')
         if classes is None: classes = test.classes if test else tuple('0123456789')
         if not isinstance(classes, (tuple, list)) or not classes: raise TypeError(f'classes is {shown(classes)}, but must be a list of names.')
-        names = list(nets)
-        super().__init__(names=names, classes=list(classes), colors=[model_color(n, names) for n in names], has_test=test is not None)
+        names, classes = [printable(n) for n in nets], [printable(c) for c in classes]
+        super().__init__(names=names, classes=classes, colors=[model_color(n, names) for n in names], has_test=test is not None)
         self.observe(lambda _: self._answer(), 'strokes')
         self.on_msg(lambda _, asked, __: {'next': self.next_hard, 'clear': self.clear}[asked['ask']]())
 

@@ -454,7 +454,8 @@ def panel(lab, shots=None):
     restart(page, lab)
     button('Show the last run').click()
     says('^Finished')
-    assert report.stat().st_mtime_ns == written and page.locator(f'{OUTPUT} svg').count() == 2
+    page.locator(f'{OUTPUT} svg').nth(1).wait_for()   # two pictures
+    assert report.stat().st_mtime_ns == written, 'the report was written again'
     assert not button('Show the last run').is_visible(), 'the last run is offered where it is shown'
     tab = opened_report(page, button('Open the report'))
     if shots:
@@ -478,7 +479,7 @@ def panel(lab, shots=None):
 STRANGER = """import json
 from pathlib import Path
 import mnist_cmp as mc
-evil = '"><script>fetch(\'/evil\')</script><img src="/evil" onerror="fetch(\'/evil\')"><iframe src="javascript:parent.fetch(\'/evil\')">'
+evil = '"><script>fetch(`/evil`)</script><img src="/evil" onerror="fetch(`/evil`)"><iframe src="javascript:parent.fetch(`/evil`)">'
 folder = Path('runs_stranger/run')
 data = mc.load_data('digits')
 found = mc.compare(['mlp', 'deep_mlp'], data, points=1, search_epochs=1, epochs=1, seeds=1, workers=1, store=folder)
@@ -491,7 +492,7 @@ report['contestants'][0]['description'] = report['contestants'][0]['search']['mo
 (folder/'report.json').write_text(json.dumps(report))
 page = (folder/'report.html').read_text()
 csp = page.index('<meta http-equiv'), page.index('<title>')
-page = page[:csp[0]] + "<script>fetch('/evil'); opener.fetch('/evil')</script>" + page[csp[1]:]
+page = page[:csp[0]] + "<script>fetch(`/evil`); opener.fetch(`/evil`)</script>" + page[csp[1]:]
 (folder/'report.html').write_text(page)
 print('made')"""
 
@@ -562,7 +563,7 @@ def check(name, function, *args):
     "Run one check, print its line, and return whether it passed."
     start, problem = time.perf_counter(), None
     try: function(*args)
-    except Exception as error: problem = str(error) if isinstance(error, AssertionError) else repr(error)
+    except Exception as error: problem = isinstance(error, AssertionError) and str(error) or repr(error)
     print(f'{"FAILED" if problem else "ok":6} {time.perf_counter() - start:6.1f} s  {name}', flush=True)
     if problem: print('    ' + problem.replace('\n', '\n    '), flush=True)
     return problem is None
