@@ -91,7 +91,9 @@ def _parser():
     add('--engine', default='auto', choices=['auto', 'cudagraph', 'compiled', 'onednn', 'autograd', 'population'],
         help='the training step; population: all trainings of a model side by side as one; auto: the fastest that pays (default: %(default)s)')
     add('--scheduler', metavar='ADDRESS',
-        help='search on the workers of the Dask scheduler at this address, such as tcp://node1:8786 (extra: dask)')
+        help='search on the workers of the Dask scheduler at this address, such as tls://node1:8786 (extra: dask); '
+             "certificates are those of Dask's configuration. Whoever can reach a scheduler of tcp:// can run code on "
+             'its workers and here')
     add('--out', type=Path, help='run folder, made if missing; a stopped run in it goes on (default: runs/<time>)')
     add('--quiet', action='store_true', help='print the result only')
     add('--debug', action='store_true', help='show the traceback of a failure')
@@ -109,6 +111,10 @@ def _client(args, stack):
     from mnist_cmp.core import need_extra
     try: return stack.enter_context(need_extra('distributed', 'dask').Client(args.scheduler, timeout='10s'))
     except (OSError, ValueError) as e: raise ValueError(f'There is no Dask scheduler at {args.scheduler} ({e}).') from None
+    except TypeError as e:
+        if 'ssl_context' not in str(e): raise
+        raise ValueError(f'scheduler is {args.scheduler}, but must be an address without TLS as long as there are no '
+                         "certificates. Name them in Dask's configuration: distributed.comm.tls.") from None
 
 def _say_trial(trial, result):
     "A line for a finished trial, for logs where no progress bar moves."
