@@ -11,13 +11,19 @@ import pytest
 import mnist_cmp as mc
 
 pytest.importorskip('distributed', reason='Dask is not installed')
-pytest.importorskip('cryptography', reason='certificates are made with the package cryptography, which is not installed')
+pytest.importorskip('cryptography', reason='cryptography, which makes certificates, is not installed')
 
-SMALL = '--models here:Net,here:Other --points 1 --search_epochs 1 --seeds 1 --epochs 1 --quiet'.split()
+SMALL = ['--models', 'here:Net,here:Other', *'--points 1 --search_epochs 1 --seeds 1 --epochs 1 --quiet'.split()]
 NET = """import torch
 def Net(): return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
 def Other(): return Net().append(torch.nn.ReLU())
 """
+
+
+def plain(tmp_path):
+    "An environment in which this package is found, and no configuration of Dask's."
+    package = str(Path(mc.__file__).parent.parent)
+    return os.environ | {'PYTHONPATH': package, 'DASK_CONFIG': str(tmp_path/'none')}
 
 
 @pytest.fixture
@@ -37,24 +43,26 @@ def certified(tmp_path):
     (tmp_path/'cert.pem').write_text(made.tls_ca_file)
     (tmp_path/'key.pem').write_text(made.tls_client_key)
     files = {'CERT': str(tmp_path/'cert.pem'), 'KEY': str(tmp_path/'key.pem')}
-    names = {f'DASK_DISTRIBUTED__COMM__TLS__{who}__{what}': file for who in ('SCHEDULER', 'WORKER', 'CLIENT')
-             for what, file in files.items()}
-    own = {'PYTHONPATH': str(Path(mc.__file__).parent.parent), 'DASK_CONFIG': str(tmp_path/'none'),
-           'DASK_DISTRIBUTED__COMM__TLS__CA_FILE': files['CERT'], 'DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION': 'true'}
-    return os.environ | names | own
+    env = plain(tmp_path) | {'DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION': 'true',
+                             'DASK_DISTRIBUTED__COMM__TLS__CA_FILE': files['CERT']}
+    for who in 'SCHEDULER', 'WORKER', 'CLIENT':
+        for what, file in files.items(): env[f'DASK_DISTRIBUTED__COMM__TLS__{who}__{what}'] = file
+    return env
 
 
 @pytest.fixture
 def address(certified, work, tmp_path):
     "That of a scheduler and one worker on this machine."
     file, crew = tmp_path/'scheduler.json', []
-    env = certified | {'PYTHONPATH': os.pathsep.join([certified['PYTHONPATH'], str(work)])}   # they have the model
+    env = certified | {'PYTHONPATH': f'{certified["PYTHONPATH"]}:{work}'}   # they have the model
     def start(kind, *options):
-        command = [sys.executable, '-P', '-m', f'distributed.cli.dask_{kind}', '--scheduler-file', file, '--no-dashboard', *options]
-        crew.append(subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        options = ['--scheduler-file', file, '--no-dashboard', '--protocol', 'tls', *options]
+        command = [sys.executable, '-P', '-m', f'distributed.cli.dask_{kind}', *options]
+        quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        crew.append(subprocess.Popen(command, env=env, **quiet))
     try:
-        start('scheduler', '--protocol', 'tls', '--host', '127.0.0.1', '--port', '0')
-        start('worker', '--protocol', 'tls', '--nthreads', '1', '--no-nanny')
+        start('scheduler', '--host', '127.0.0.1', '--port', '0')
+        start('worker', '--nthreads', '1', '--no-nanny')
         while not file.exists():
             assert crew[0].poll() is None
             time.sleep(.05)
@@ -65,7 +73,8 @@ def address(certified, work, tmp_path):
 
 
 def command(env, cwd, *words):
-    return subprocess.run([sys.executable, '-m', 'mnist_cmp', *SMALL, *words], env=env, cwd=cwd, capture_output=True, text=True)
+    words = [sys.executable, '-m', 'mnist_cmp', *SMALL, *words]
+    return subprocess.run(words, env=env, cwd=cwd, capture_output=True, text=True)
 
 
 def test_tls_from_dasks_configuration(certified, address, work):
@@ -73,13 +82,14 @@ def test_tls_from_dasks_configuration(certified, address, work):
     assert address.startswith('tls://127.0.0.1:')
     done = command(certified, work, '--scheduler', address, '--out', 'run')
     assert done.returncode == 0, done.stderr
-    worker, = {trial.worker for name in ('Net', 'Other') for trial in mc.SearchResult.load(work/'run'/'search'/name).trials}
-    assert worker.startswith('tls://')
+    for name in 'Net', 'Other':
+        trial, = mc.SearchResult.load(work/'run'/'search'/name).trials
+        assert trial.worker.startswith('tls://')
 
 
 def test_without_certificates(address, work, tmp_path):
     "One line, and the way out, whatever the address begins with."
-    env = os.environ | {'PYTHONPATH': str(Path(mc.__file__).parent.parent), 'DASK_CONFIG': str(tmp_path/'none')}
+    env = plain(tmp_path)
     done = command(env, work, '--scheduler', address, '--out', 'run')
     assert (done.returncode, done.stderr.count('\n')) == (1, 1)
     assert "Name them in Dask's configuration: distributed.comm.tls." in done.stderr
