@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 CONFIG := setup.py settings.ini constraints.txt
 
-.PHONY: help compare test test-browser soak fuzz notebooks readme stubs docs docs-serve lab app experiments bench clean
+.PHONY: help compare test test-browser soak fuzz audit notebooks readme stubs docs docs-serve lab app experiments bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,12 @@ soak: $(VENV)/installed-dev ## kill runs 100 times, fill the disk, damage 100,00
 
 fuzz: $(VENV)/installed-dev ## odd arguments and damaged files; some: make fuzz ARGS="readers --mutations 1000000 --seed 1"
 	$(BIN)/python tools/fuzz.py $(ARGS)
+
+audit: $(VENV)/installed ## ask PyPI for known vulnerabilities of what is installed in .venv (needs the network)
+	$(PIP) pip-audit
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//' > $(VENV)/audit.txt   # PyPI's versions have no +cpu
+	$(BIN)/pip-audit --strict --disable-pip --no-deps --progress-spinner off -r $(VENV)/audit.txt || { echo "make audit:" \
+	  "a vulnerability was found, or PyPI could not be asked about each package (offline?): see above."; exit 1; }
 
 notebooks: $(VENV)/installed-dev ## export the modules, then refresh all outputs, or those of ARGS=nbs/01_data.ipynb
 	$(BIN)/nbdev_export

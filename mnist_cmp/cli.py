@@ -91,7 +91,9 @@ def _parser():
     add('--engine', default='auto', choices=['auto', 'cudagraph', 'compiled', 'onednn', 'autograd', 'population'],
         help='the training step; population: all trainings of a model side by side as one; auto: the fastest that pays (default: %(default)s)')
     add('--scheduler', metavar='ADDRESS',
-        help='search on the workers of the Dask scheduler at this address, such as tcp://node1:8786 (extra: dask)')
+        help='search on the workers of the Dask scheduler at this address, such as tls://node1:8786 '
+             "(extra: dask); certificates are those of Dask's configuration. Whoever can reach a "
+             'scheduler of tcp:// can run code on its workers and here')
     add('--out', type=Path, help='run folder, made if missing; a stopped run in it goes on (default: runs/<time>)')
     add('--quiet', action='store_true', help='print the result only')
     add('--debug', action='store_true', help='show the traceback of a failure')
@@ -109,6 +111,11 @@ def _client(args, stack):
     from mnist_cmp.core import need_extra
     try: return stack.enter_context(need_extra('distributed', 'dask').Client(args.scheduler, timeout='10s'))
     except (OSError, ValueError) as e: raise ValueError(f'There is no Dask scheduler at {args.scheduler} ({e}).') from None
+    except TypeError as e:
+        if 'ssl_context' not in str(e): raise
+        raise ValueError(f'scheduler is {args.scheduler}, but must be an address without TLS as long as '
+                         "there are no certificates. Name them in Dask's configuration: "
+                         'distributed.comm.tls.') from None
 
 def _say_trial(trial, result):
     "A line for a finished trial, for logs where no progress bar moves."
@@ -132,12 +139,12 @@ def _is_installed(module):
     "Can Python find a module without the current folder?"
     try:
         return find_spec(module) is not None
-    except (ImportError, ValueError):   # of an empty name, or of what was put among the modules by hand
+    except (ImportError, ValueError):   # of an empty name, or a module made by hand
         return module in sys.modules
 
 @contextmanager
 def _current_folder():
-    "Inside the block the current folder is searched for modules, last; what is found there travels by value."
+    "Inside the block modules are looked for in the current folder, last; they travel by value."
     import cloudpickle
     folder, before = os.getcwd(), set(sys.modules)
     sys.path.append(folder)
@@ -157,7 +164,8 @@ def _import_models(names):
     for name in names:
         module, colon, _ = name.partition(':')
         with ExitStack() as stack:
-            if colon and not _is_installed(module.partition('.')[0]): stack.enter_context(_current_folder())
+            is_here = colon and not _is_installed(module.partition('.')[0])
+            if is_here: stack.enter_context(_current_folder())
             get_model(name)
 
 # %% ../nbs/14_cli.ipynb #14-cli-021

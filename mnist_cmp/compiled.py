@@ -21,6 +21,7 @@ from .core import MachineError
 SOURCE = Path(__file__).with_name('kernel.cpp') if '__file__' in globals() else Path('../mnist_cmp/kernel.cpp')
 _LEVELS = {'AVX512': ['-march=x86-64-v4'], 'AVX2': ['-march=x86-64-v3']}   # levels that compilers know, by PyTorch's words
 _ELSEWHERE = 'Name a folder of your own in MNIST_CMP_KERNELS.'
+_REMOVE = 'Remove it, or name a folder of your own in MNIST_CMP_KERNELS.'
 _GCC = 'It takes GCC, or a compiler like it that CXX names.'
 
 class _NoKernel(MachineError): "There is no kernel to be had; `strerror` says why, and the way out."
@@ -33,7 +34,8 @@ def _flags():
 def _refusal(why, way_out):
     "The error that says why there is no kernel here, and the way out."
     where = platform.node() or 'this machine'
-    return _NoKernel(errno.ENOEXEC, f'The compiled step is not to be had on {where} ({why}). {way_out}')
+    text = f'The compiled step is not to be had on {where} ({why}). {way_out}'
+    return _NoKernel(errno.ENOEXEC, text)
 
 def kernel_path()->Path:
     "Where the compiled kernel stands, or would stand; raises `OSError` for a user without a home."
@@ -60,10 +62,12 @@ def _is_private(fd, group):
     return group == user.pw_gid and names.gr_name == user.pw_name and alone
 
 def _who_else(fd, roots=True):
-    "Who else than this user, and root if `roots`, could change an open file or folder; '' for nobody."
+    "Who besides this user, and root if `roots`, could change an open file or folder; else ''."
     status = os.fstat(fd)
-    if status.st_uid != os.geteuid() and not (roots and status.st_uid == 0): return 'belongs to another user'
-    if stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX: return ''   # our files stay ours
+    trusted = {os.geteuid(), 0} if roots else {os.geteuid()}
+    if status.st_uid not in trusted: return 'belongs to another user'
+    is_sticky = status.st_mode & stat.S_ISVTX and stat.S_ISDIR(status.st_mode)
+    if is_sticky: return ''   # our files stay ours in there
     if status.st_mode & stat.S_IWOTH: return 'can be written to by everybody'
     if status.st_mode & stat.S_IWGRP and not _is_private(fd, status.st_gid):
         return 'can be written to by its group'
@@ -71,7 +75,7 @@ def _who_else(fd, roots=True):
 
 # %% ../nbs/04c_compiled.ipynb #08c931a3
 def _open_kernel(path):
-    "The open file of a kernel, None if there is none; raises `OSError` if others can have written it."
+    "The open file of a kernel, or None; raises `OSError` if others can have written it."
     folder = file = None
     try:
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
@@ -91,7 +95,7 @@ def _open_kernel(path):
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode): who = 'is no file'
     if not who: return file
     file.close()
-    raise _refusal(f'{path} {who}', f'Remove it, or n{_ELSEWHERE[1:]}')
+    raise _refusal(f'{path} {who}', _REMOVE)
 
 # %% ../nbs/04c_compiled.ipynb #8917c2e4
 _DIGEST = 32       # bytes at the end of the file
@@ -121,8 +125,9 @@ def watch():
 with tempfile.TemporaryDirectory() as folder:
     made, log = Path(folder, 'step.so'), Path(folder, 'log')
     with open(log, 'wb') as out:
-        compiler = subprocess.Popen([*sys.argv[1:], '-o', made], env=os.environ | {'TMPDIR': folder},
-                                    stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+        compiler = subprocess.Popen([*sys.argv[1:], '-o', made], stdin=subprocess.DEVNULL, stdout=out,
+                                    stderr=out, env=os.environ | {'TMPDIR': folder},
+                                    start_new_session=True)
     threading.Thread(target=watch, daemon=True).start()
     code = compiler.wait()
     sys.stdout.buffer.write((log if code else made).read_bytes())
@@ -131,10 +136,10 @@ sys.exit(code != 0)
 """
 
 def _launch(compiler, out):
-    "A process that runs the compiler and writes the library, or what went wrong, to the file `out`."
+    "A process that runs the compiler; it writes the library, or what went wrong, to `out`."
     command = [*compiler, '-shared', '-fPIC', '-std=c++20', *_flags(), str(SOURCE.resolve())]
-    return subprocess.Popen([sys.executable, '-I', '-S', '-c', _LAUNCHER, *command], stdin=subprocess.PIPE,
-                            stdout=out, stderr=out, start_new_session=True)
+    return subprocess.Popen([sys.executable, '-I', '-S', '-c', _LAUNCHER, *command],
+                            stdin=subprocess.PIPE, stdout=out, stderr=out, start_new_session=True)
 
 # %% ../nbs/04c_compiled.ipynb #835b8b7a
 def _why(text):
@@ -143,10 +148,12 @@ def _why(text):
     return next((line for line in lines if 'rror: ' in line or 'not found' in line), lines[0])[:200]
 
 def _compile(check):
-    "The kernel's library, compiled; raises `OSError` in the compiler's words, and what `check` raises."
-    if os.name != 'posix': raise _refusal(f'it is not made for {platform.system()}', "Take engine='auto'.")
+    "The kernel's library, compiled; raises `OSError`, and what `check` raises."
+    if os.name != 'posix':
+        raise _refusal(f'it is not made for {platform.system()}', "Take engine='auto'.")
     compiler = shlex.split(os.environ.get('CXX') or 'c++')
-    if not compiler or not shutil.which(compiler[0]): raise _refusal(f'{" ".join(compiler)}: not found', _GCC)
+    if not compiler or not shutil.which(compiler[0]):
+        raise _refusal(f'{" ".join(compiler)}: not found', _GCC)
     with ExitStack() as stack:
         try:
             out = stack.enter_context(tempfile.TemporaryFile())
@@ -188,7 +195,7 @@ def _keep(library, path):
         part.unlink(missing_ok=True)
 
 def build_kernel(
-    check=lambda: None,   # called 20 times a second meanwhile; what it raises comes through, and ends the compiler
+    check=lambda: None,   # called 20 times a second; what it raises ends the compiler
 )->Path:
     "Compile the kernel if that has not been done; raises `OSError` that says what is missing."
     path = kernel_path()
@@ -222,16 +229,18 @@ def _kernel(path):
     "The compiled kernel, loaded; raises `OSError` that says why it can't be."
     file = _open_kernel(path)
     if file is None: raise _refusal(f'{path} is gone', 'Try again.')
-    p, i = ctypes.c_void_p, ctypes.c_int64
+    p, i, n = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
     try:
         lib = _load(file)
         _loaded.append(file)
-        lib.make_net.argtypes,lib.make_net.restype = [p, ctypes.c_int],p
-        lib.free_net.argtypes,lib.free_net.restype = [p],None
-        lib.train_steps.argtypes = [p, p, ctypes.c_int, p, i, p, p, i, ctypes.c_float, ctypes.c_int, ctypes.c_int, p, p]
+        lib.make_net.argtypes = [p, n]
+        lib.make_net.restype = p
+        lib.free_net.argtypes = [p]
+        lib.free_net.restype = None
+        lib.train_steps.argtypes = [p, p, n, p, i, p, p, i, ctypes.c_float, n, n, p, p]
     except (OSError, AttributeError) as e:
         why = re.sub(r'^/proc/self/fd/\d+: ', '', str(e))
-        raise _refusal(f'{path} cannot be loaded: {why}', f'Remove it, or n{_ELSEWHERE[1:]}') from None
+        raise _refusal(f'{path} cannot be loaded: {why}', _REMOVE) from None
     return lib
 
 # %% ../nbs/04c_compiled.ipynb #0b975fd1

@@ -176,11 +176,12 @@ def _unpack(path, file, n_classes):
 
 # %% ../nbs/00a_sources.ipynb #00a-sources-023
 def _download(file, folder, source):
-    "What is in a file, fetched from the first mirror that gives it whole, and ''; or None, and why none does."
+    "What is in a file, fetched from the first mirror that gives it whole; and why none does."
     reasons = []
     for mirror in source.mirrors:
         try:
-            content, fault = _unpack(_fetch(mirror, file, folder, source.retries), file, len(source.classes))
+            packed = _fetch(mirror, file, folder, source.retries)
+            content, fault = _unpack(packed, file, len(source.classes))
         except (OSError, ValueError) as e:
             content, fault = None, _reason(e)
         if not fault: return content, ''
@@ -193,14 +194,16 @@ def default_root()->str:
     import platformdirs
     return os.environ.get('MNIST_CMP_DATA') or platformdirs.user_cache_dir('mnist_cmp')
 
-# %% ../nbs/00a_sources.ipynb #00a-sources-028
+# %% ../nbs/00a_sources.ipynb #f6f38aa1
 def _folder(source, root):
     "The folder of a source's files; raises `FileNotFoundError` for a user without a home."
     try:
-        return as_path('root', default_root() if root is None else root).expanduser()/source.folder/'raw'
+        root = as_path('root', default_root() if root is None else root).expanduser()
     except RuntimeError:
-        raise FileNotFoundError(f'{source.folder}/raw has no place: this user has no home folder. Name the folder '
-                                'that holds it as root or in the environment variable MNIST_CMP_DATA.') from None
+        raise FileNotFoundError(f'{source.folder}/raw has no place: this user has no home folder. Name '
+                                'the folder that holds it as root or in the environment variable '
+                                'MNIST_CMP_DATA.') from None
+    return root/source.folder/'raw'
 
 def _sweep(folder):
     "Remove what downloads that were killed have left, an hour ago or more: others may be at work."
@@ -209,6 +212,7 @@ def _sweep(folder):
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > 3600: shutil.rmtree(left)
 
+# %% ../nbs/00a_sources.ipynb #00a-sources-028
 def _mend(file, fault, folder, source, download):
     "What belongs into a missing or damaged file, put there, too; raises `FileNotFoundError`."
     content, why = None, 'download=False'
@@ -223,8 +227,9 @@ def _mend(file, fault, folder, source, download):
         except OSError as e:
             why = _reason(e)
     raise FileNotFoundError(
-        f'{file.name} in {folder} {fault}, and was not fetched ({why}). Put the file there, or name the folder '
-        f'that holds {source.folder}/raw as root or in the environment variable MNIST_CMP_DATA, '
+        f'{file.name} in {folder} {fault}, and was not fetched ({why}). Put the file there, or name '
+        f'the folder that holds {source.folder}/raw as root or in the environment variable '
+        'MNIST_CMP_DATA, '
         "or take load_data('digits'), which needs no file.")
 
 # %% ../nbs/00a_sources.ipynb #cca6a68d
@@ -233,16 +238,19 @@ def read_files(
     root=None,            # folder that holds MNIST/raw and so on; default default_root()
     download:bool=True,   # fetch what is missing or damaged?
 ):
-    "Yield the bytes of each file of `source`, the very ones that were checked; raises `FileNotFoundError`."
+    "Yield each file's bytes, the very ones that were checked; raises `FileNotFoundError`."
     folder, bar = _folder(source, root), None
     with ExitStack() as stack:
         for place, file in enumerate(source.files):
-            content = _read(folder/file.name, file.size + 1)
-            fault = find_fault(content, file, len(source.classes)) or find_stranger(folder/file.name, content, file)
+            path = folder/file.name
+            content = _read(path, file.size + 1)
+            fault = find_fault(content, file, len(source.classes))
+            fault = fault or find_stranger(path, content, file)
             if fault:
                 if bar is None:
                     _sweep(folder)
-                    bar = stack.enter_context(Progress(len(source.files), f'fetching {source.name}', place))
+                    bar = Progress(len(source.files), f'fetching {source.name}', place)
+                    stack.enter_context(bar)
                 content = _mend(file, fault, folder, source, download)
                 bar.update(note=file.name)
             yield content

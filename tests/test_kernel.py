@@ -1,4 +1,4 @@
-"The compiled kernel: whose file is loaded, what is built anew, and what is left of a compiler that is not waited for."
+"The compiled kernel: whose file is loaded, what is built anew, what is left of a compiler."
 import hashlib
 import os
 import pwd
@@ -17,7 +17,7 @@ from mnist_cmp import compiled
 
 COMPILER = shutil.which('g++')
 needs_compiler = pytest.mark.skipif(not COMPILER, reason='there is no g++')
-is_root = pytest.mark.skipif(os.name != 'posix' or os.geteuid() != 0, reason='only root can give files away')
+is_root = pytest.mark.skipif(os.geteuid() != 0, reason='only root can give files away')
 OTHER = 65534   # the user `nobody`
 
 
@@ -37,7 +37,8 @@ def library(tmp_path_factory):
     "A kernel's library, compiled once."
     if not COMPILER: pytest.skip('there is no g++')
     made = tmp_path_factory.mktemp('library')/'step.so'
-    subprocess.run([COMPILER, '-shared', '-fPIC', '-std=c++20', '-O1', '-fopenmp', '-o', made, compiled.SOURCE], check=True)
+    flags = ['-shared', '-fPIC', '-std=c++20', '-O1', '-fopenmp']
+    subprocess.run([COMPILER, *flags, '-o', made, compiled.SOURCE], check=True)
     return made.read_bytes()
 
 
@@ -54,12 +55,12 @@ def compiler(library, monkeypatch):
 
 @pytest.fixture
 def planted(kernels, tmp_path):
-    "A library of a stranger with a right digest, in the kernel's place; and the file that its code would write."
+    "A stranger's library with a right digest in the kernel's place; the file that it would write."
     if not COMPILER: pytest.skip('there is no g++')
-    ran, source, made = tmp_path/'ran', tmp_path/'evil.c', tmp_path/'evil.so'
+    ran, source, made = tmp_path/'ran', tmp_path/'evil.cpp', tmp_path/'evil.so'
     source.write_text('#include <fcntl.h>\n__attribute__((constructor)) void go(void) {'
                       f' open("{ran}", O_CREAT | O_WRONLY, 0600); }}')
-    subprocess.run([COMPILER.replace('g++', 'gcc'), '-shared', '-fPIC', '-o', made, source], check=True)
+    subprocess.run([COMPILER, '-shared', '-fPIC', '-o', made, source], check=True)
     content = made.read_bytes()
     path = compiled.kernel_path()
     path.write_bytes(content + hashlib.sha256(content).digest())
@@ -80,8 +81,8 @@ def refuse(capsys, words, ran=None):
 
 def test_the_plant_would_run(planted):
     path, ran = planted
-    with pytest.raises(OSError, match='cannot be loaded'): compiled._kernel(path)   # it lacks our functions, but ...
-    assert ran.exists()   # ... with nothing wrong about its owner it was loaded
+    with pytest.raises(OSError, match='cannot be loaded'): compiled._kernel(path)   # it is no kernel,
+    assert ran.exists()   # but, with nothing wrong about its owner, was loaded
 
 
 @pytest.mark.parametrize('mode', [0o777, 0o757, 0o703])
@@ -96,7 +97,8 @@ def test_file_that_others_can_write_to(planted, capsys):
 
 
 @is_root
-@pytest.mark.parametrize('what', ['file', 'folder', 'file in a sticky folder', 'group of the file', 'group of the folder'])
+@pytest.mark.parametrize('what', ['file', 'folder', 'file in a sticky folder', 'group of the file',
+                                  'group of the folder'])
 def test_owner_and_group(planted, kernels, capsys, what):
     path, ran = planted
     if what.startswith('file'): os.chown(path, OTHER, OTHER)
@@ -136,7 +138,7 @@ def test_link_and_pipe(planted, capsys, tmp_path):
     refuse(capsys, 'cannot be opened', ran)
     path.unlink()
     os.mkfifo(path, 0o600)
-    with pytest.raises(OSError, match='is no file'): compiled.build_kernel()   # and it does not wait for a writer
+    with pytest.raises(OSError, match='is no file'): compiled.build_kernel()   # without waiting
 
 
 def test_swapped_after_the_look(kernels, compiler, planted, tmp_path, monkeypatch):
@@ -156,8 +158,11 @@ def test_swapped_after_the_look(kernels, compiler, planted, tmp_path, monkeypatc
     assert not ran.exists()
 
 
-DAMAGE = {'empty': lambda whole: b'', 'text': lambda whole: b'hello', 'half': lambda whole: whole[:len(whole)//2],
-          'four kB': lambda whole: whole[:4096], 'a bit': lambda whole: bytes([whole[0] ^ 1]) + whole[1:],
+DAMAGE = {'empty': lambda whole: b'',
+          'text': lambda whole: b'hello',
+          'half': lambda whole: whole[:len(whole)//2],
+          'four kB': lambda whole: whole[:4096],
+          'a bit': lambda whole: bytes([whole[0] ^ 1]) + whole[1:],
           'no digest': lambda whole: whole[:-32]}
 
 
@@ -209,7 +214,8 @@ def test_unwritable_cache_is_noticed_before_compiling(tmp_path, compiler, monkey
 
 
 def test_no_home(monkeypatch, compiler, capsys, tmp_path):
-    for name in ('HOME', 'XDG_CACHE_HOME', 'MNIST_CMP_KERNELS'): monkeypatch.delenv(name, raising=False)
+    for name in ('HOME', 'XDG_CACHE_HOME', 'MNIST_CMP_KERNELS'):
+        monkeypatch.delenv(name, raising=False)
     def unknown(uid): raise KeyError(uid)
     monkeypatch.setattr(pwd, 'getpwuid', unknown)
     monkeypatch.setattr(compiled, '_failed', set())
@@ -223,7 +229,9 @@ def test_training_goes_on_without(kernels, data, monkeypatch, capsys):
     monkeypatch.setattr('mnist_cmp.steps.MINUTE', 1)   # so that this one counts as long
     kernels.chmod(0o777)
     small = partial(mc.MLP, 5, 5, classes=3)
-    def train(**engine): return mc.train(mc.initialise(small), data.train, learning_rate=.1, batch_size=20, epochs=1, **engine)
+    def train(**engine):
+        how = dict(learning_rate=.1, batch_size=20, epochs=1) | engine
+        return mc.train(mc.initialise(small), data.train, **how)
     assert train().engine in ('onednn', 'autograd')
     assert 'MNIST_CMP_KERNELS. Going on without it.' in capsys.readouterr().err
     with pytest.raises(OSError, match='can be written to by everybody'): train(engine='compiled')
@@ -246,7 +254,7 @@ def gone(pid, seconds=60):
         except ProcessLookupError:
             return True
         state = Path(f'/proc/{pid}/stat')
-        if state.exists() and state.read_text().rpartition(')')[2].split()[0] == 'Z': return True   # nobody has buried it
+        if state.exists() and state.read_text().rpartition(')')[2].split()[0] == 'Z': return True
         time.sleep(.02)
     return False
 
@@ -286,8 +294,9 @@ def compiler_says(tmp_path, monkeypatch, body):
 
 
 def test_compilers_that_fail(kernels, tmp_path, monkeypatch):
-    assert '(error: no room)' in compiler_says(tmp_path, monkeypatch, 'echo "error: no room" >&2; exit 1')
-    assert 'made no library' in compiler_says(tmp_path, monkeypatch, 'while [ "$1" != -o ]; do shift; done; echo junk > "$2"')
+    no_room, junk = 'echo "error: no room" >&2; exit 1', 'while [ "$1" != -o ]; do shift; done; echo junk > "$2"'
+    assert '(error: no room)' in compiler_says(tmp_path, monkeypatch, no_room)
+    assert 'made no library' in compiler_says(tmp_path, monkeypatch, junk)
     assert 'step.so' in compiler_says(tmp_path, monkeypatch, 'exit 0')
     monkeypatch.setenv('CXX', 'no-such-compiler')
     with pytest.raises(OSError, match='no-such-compiler: not found'): compiled.build_kernel()

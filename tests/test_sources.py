@@ -49,7 +49,8 @@ def test_what_was_checked_is_used(toy, root, monkeypatch):
     monkeypatch.setattr(sources, 'find_stranger', check_then_swap)
     after = load(toy, root)
     assert [s.fingerprint for s in after.splits] == [s.fingerprint for s in before.splits]
-    with pytest.raises(FileNotFoundError, match='does not have the published SHA-256'): load(toy, root)
+    with pytest.raises(FileNotFoundError, match='does not have the published SHA-256'):
+        load(toy, root)
 
 
 def test_values_are_those_of_the_files(toy, root):
@@ -66,7 +67,8 @@ def test_values_are_those_of_the_files(toy, root):
 @pytest.mark.parametrize('known', [True, False], ids=['content known', 'only the packed file known'])
 def test_offline_with_files_packed_anew(toy, root, known, download):
     source, whole = toy
-    if not known: source = replace(source, files=tuple(replace(file, sha256='') for file in source.files))
+    unknown = tuple(replace(file, sha256='') for file in source.files)
+    if not known: source = replace(source, files=unknown)
     raw = root/'Toy'/'raw'
     for name, content in whole.items():
         (raw/name).unlink()
@@ -75,7 +77,8 @@ def test_offline_with_files_packed_anew(toy, root, known, download):
         sources.ensure_files(source, root, download)
         assert {name: (raw/name).read_bytes() for name in whole} == whole
     else:
-        with pytest.raises(FileNotFoundError, match='train-images.*is missing'): sources.ensure_files(source, root, download)
+        with pytest.raises(FileNotFoundError, match='train-images.*is missing'):
+            sources.ensure_files(source, root, download)
 
 
 def test_packed_file_with_another_content_is_refused(toy, root):
@@ -84,7 +87,8 @@ def test_packed_file_with_another_content_is_refused(toy, root):
     path = root/'Toy'/'raw'/name
     path.unlink()
     altered = whole[name][:-1] + bytes([(whole[name][-1] + 1) % 3])
-    for packed in gzip.compress(altered), gzip.compress(whole[name] + bytes(10**6)), gzip.compress(whole[name])[:-9], b'page':
+    bomb, cut = gzip.compress(whole[name] + bytes(10**6)), gzip.compress(whole[name])[:-9]
+    for packed in gzip.compress(altered), bomb, cut, b'page':
         path.with_name(f'{name}.gz').write_bytes(packed)
         with pytest.raises(FileNotFoundError, match=f'{name}.*is missing'): load(toy, root)
         assert not path.exists()
@@ -103,9 +107,11 @@ def test_damaged_file_is_mended_only_if_downloads_are_allowed(toy, root):
 
 
 def test_no_home(monkeypatch, tmp_path):
-    for name in ('HOME', 'XDG_CACHE_HOME', 'MNIST_CMP_DATA'): monkeypatch.delenv(name, raising=False)
+    for name in ('HOME', 'XDG_CACHE_HOME', 'MNIST_CMP_DATA'):
+        monkeypatch.delenv(name, raising=False)
     def unknown(uid): raise KeyError(uid)
     monkeypatch.setattr(pwd, 'getpwuid', unknown)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match='no home folder.*MNIST_CMP_DATA'): mc.load_data('mnist')
+    with pytest.raises(FileNotFoundError, match='no home folder.*MNIST_CMP_DATA'):
+        mc.load_data('mnist')
     assert os.listdir(tmp_path) == []
