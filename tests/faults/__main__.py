@@ -2,10 +2,11 @@
 import argparse
 import sys
 
-from . import runs, sweep
+from . import powerloss, runs, sweep
 
 PARTS = {'faults': lambda **how: sweep.sweep(sweep.FAULTS, **how),
-         'kills': lambda **how: sweep.sweep([sweep.KILL], **how)}
+         'kills': lambda **how: sweep.sweep([sweep.KILL], **how),
+         'powerloss': powerloss.power_losses}
 
 
 def main():

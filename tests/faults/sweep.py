@@ -1,6 +1,7 @@
 "Fail, or kill at, every file call of a run in turn; then the same call again must end as if nothing had been."
 import errno
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -10,6 +11,8 @@ import tempfile
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+
+from tqdm import tqdm
 
 from . import runs
 from .shim import CHANGES, HERE, READ, ROOT, WRITE, Action, Shim
@@ -64,7 +67,6 @@ class Progress:
             except ValueError: continue   # the last line of a sweep that was killed
             self.results[case] = result
 
-    def __contains__(self, case): return case in self.results
     def __getitem__(self, case): return self.results[case]
 
     def add(self, case, result):
@@ -72,27 +74,47 @@ class Progress:
         self.results[case] = result
         with self.path.open('a', encoding='utf-8') as file: file.write('\n' + json.dumps([case, result]))
 
+    def go_on(self,
+        cases,   # names
+        work,    # called with a case, gives what came of it
+    ):
+        "Try the cases that were not tried yet."
+        missing = [case for case in cases if case not in self.results]
+        for case in tqdm(missing, 'cases', disable=None):   # no bar in a file
+            self.add(case, work(case))
+
 
 # One case
 
 
 class Undisturbed:
     "A run that nothing happened to: what it left, and how many calls it made."
-    def __init__(self, shim, what, journal, work):
-        self.what, self.journal, self.work, self.shim = what, journal, work, shim
+    def __init__(self,
+        shim:Shim,
+        what:str,             # a name in runs.RUNS
+        journal:str,          # as for runs.choose_journal
+        work:Path,            # a folder for runs
+        classes=(CHANGES,),   # of calls to count, each in a run of its own
+        panel:bool=False,     # does each run's folder hold what the panel puts there before it begins?
+    ):
+        self.shim = shim
+        self.what = what
+        self.journal = journal
+        self.work = work
+        self.panel = panel
         self.counts = {}
-        for classes in sorted({fault.classes for fault in [*FAULTS, KILL]}):
+        for kind in classes:
             folder = self.begin('undisturbed')
-            done = self.attempt(folder, Fault('nothing', classes, Action.FAIL))
+            done = self.attempt(folder, Fault('nothing', kind, Action.FAIL))
             if done.get('error') != '': raise RuntimeError(f'The {what} fails undisturbed: {done}')
-            self.counts[classes] = done['count']
+            self.counts[kind] = done['count']
             self.state = runs.in_child(runs.state_of, folder)['value']
             shutil.rmtree(folder)
 
     def begin(self, name):
-        "A new folder; a comparison's holds what the panel puts there before it begins."
+        "The path of a new run's folder."
         folder = self.work/name
-        if self.what == 'comparison': runs.panel_file(folder)
+        if self.panel: runs.panel_file(folder)
         return folder
 
     def attempt(self, folder, fault=None, at=None):
@@ -188,19 +210,20 @@ def sweep(
     "Try the faults at their places and print a table; gives how many cases were bad."
     shim, groups, where = Shim(), defaultdict(list), {}
     with runs.work_folder() as work:
-        for what in runs.RUNS:
-            for journal in runs.JOURNALS:
-                calm = Undisturbed(shim, what, journal, work)
-                for fault in faults:
-                    group = f'{what}, {journal}, {fault.name}'
-                    for at in range(1, calm.counts[fault.classes] + 1):
-                        case = f'{group}, call {at}'
-                        if only not in case: continue
-                        groups[group].append(case)
-                        where[case] = calm, fault, at
+        for what, journal in itertools.product(runs.RUNS, runs.JOURNALS):
+            named = {f'{what}, {journal}, {fault.name}': fault for fault in faults}
+            meant = {group: fault for group, fault in named.items() if only in group or group in only}
+            if not meant: continue
+            kinds = sorted({fault.classes for fault in meant.values()})
+            calm = Undisturbed(shim, what, journal, work, kinds, panel=what == 'comparison' and KILL in faults)
+            for group, fault in meant.items():
+                for at in range(1, calm.counts[fault.classes] + 1):
+                    case = f'{group}, call {at}'
+                    if only not in case: continue
+                    groups[group].append(case)
+                    where[case] = calm, fault, at
         cases = chosen(groups, sample, seed)
-        for case in cases:
-            if case not in progress: progress.add(case, try_place(*where[case]))
+        progress.go_on(cases, lambda case: try_place(*where[case]))
     return print_table(groups, {case: progress[case] for case in cases})
 
 
@@ -216,7 +239,7 @@ def print_table(
         equal = sum(not any(_is_about_again(text) for text in result['bad']) for result in tried)
         bad = sum(bool(result['bad']) for result in tried)
         told = ', '.join(f'{number} {end}' for end, number in ends.most_common())
-        print(f'{group}: {len(tried)} of {len(cases)} places; ended: {told}; {equal} resumed to equal results; {bad} BAD')
+        print(f'{group}: {len(tried)} of {len(cases)} cases; ended: {told}; {equal} resumed to equal results; {bad} BAD')
         for line in _messages(tried): print(f'    {line}')
     bad = {case: result for case, result in results.items() if result['bad']}
     print(f'{len(results)} cases, {len(bad)} BAD')
