@@ -90,7 +90,7 @@ def in_child(
     function,   # what it gives must be of JSON's types
     *args,
 )->dict:
-    "Call a function in a fork of this process: {'value': …}, or {'signal': …} of what killed it; raises its errors."
+    "Call a function in a fork of this process: its {'value': …}, {'error': …} in words, or {'signal': …} that killed it."
     from_child, to_parent = os.pipe()
     pid = os.fork()
     if pid == 0: _be_child(to_parent, function, args)
@@ -98,9 +98,7 @@ def in_child(
     with open(from_child, 'rb') as file: answer = file.read()
     status = os.waitpid(pid, 0)[1]
     if os.WIFSIGNALED(status): return {'signal': signal.Signals(os.WTERMSIG(status)).name}
-    answer = json.loads(answer)
-    if 'error' in answer: raise RuntimeError(f'The child failed:\n{answer["error"]}')
-    return answer
+    return json.loads(answer)
 
 
 def _be_child(to_parent, function, args):
@@ -110,8 +108,8 @@ def _be_child(to_parent, function, args):
         os.dup2(nowhere, 1)
         os.dup2(nowhere, 2)
         answer = {'value': function(*args)}
-    except BaseException:
-        answer = {'error': traceback.format_exc()}
+    except BaseException as error:
+        answer = {'error': traceback.format_exception_only(error)[-1].strip()}
     with open(to_parent, 'wb') as file: file.write(json.dumps(answer).encode())
     os._exit(0)
 
@@ -134,7 +132,7 @@ def attempt(
             result = {'error': type(error).__name__, 'message': str(error), 'is_right': is_right(error, folder)}
         return result | (after() if after else {})
     done = in_child(run)
-    return done.get('value', done)
+    return done.get('value') or {'message': ''} | done
 
 
 def is_right(
@@ -174,11 +172,18 @@ def state_of(folder)->dict:
     return {'numbers': values, 'names': names(folder), 'blamed': blamed}
 
 
+def seen(folder)->dict:
+    "`state_of` in a child; why it can't be read under 'unreadable'."
+    done = in_child(state_of, folder)
+    return done.get('value') or {'unreadable': done.get('error') or f'killed by {done["signal"]}'}
+
+
 def differences(
     expected:dict,   # of `state_of`
-    found:dict,
+    found:dict,      # of `seen`
 )->list[str]:
     "What is wrong with a folder, in words."
+    if 'unreadable' in found: return [f'unreadable: {found["unreadable"]}']
     wrong = [f'blamed on a model: {text}' for text in found['blamed']]
     was, now = expected['numbers'], found['numbers']
     if other := sorted(name for name in {**was, **now} if was.get(name) != now.get(name)):

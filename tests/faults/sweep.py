@@ -108,7 +108,8 @@ class Undisturbed:
             done = self.attempt(folder, Fault('nothing', kind, Action.FAIL))
             if done.get('error') != '': raise RuntimeError(f'The {what} fails undisturbed: {done}')
             self.counts[kind] = done['count']
-            self.state = runs.in_child(runs.state_of, folder)['value']
+            self.state = runs.seen(folder)
+            if 'unreadable' in self.state: raise RuntimeError(f'What the {what} left is unreadable: {self.state}')
             shutil.rmtree(folder)
 
     def begin(self, name):
@@ -152,9 +153,10 @@ def _bad_end(calm, fault, folder, first, ended):
         return [] if ended in ('SIGKILL', 'not reached') else [f'the kill ended in {ended}']
     if 'signal' in first: return [f'the run was killed by {first["signal"]}']
     if first['error']:
-        if first['is_right']: return []
+        if first.get('is_right'): return []
         return [f'an error of another kind, or one that names no file: {first["error"]}: {first["message"]}']
-    found = runs.in_child(runs.state_of, folder)['value']
+    found = runs.seen(folder)
+    if 'unreadable' in found: return [f'ended silently, unreadable: {found["unreadable"]}']
     was, now = calm.state['numbers'], found['numbers']
     lost = [name for name in was if was[name] != now.get(name)]
     wrong = found['blamed'] + ([f'without {", ".join(lost)}'] if lost else [])
@@ -164,7 +166,7 @@ def _bad_end(calm, fault, folder, first, ended):
 def _bad_look(folder):
     if not folder.exists(): return []
     looked = runs.in_child(runs.look, folder)
-    return [f'reader: {text}' for text in looked.get('value', [f'killed by {looked.get("signal")}'])]
+    return [f'reader: {text}' for text in looked.get('value', [f'ended in {looked}'])]
 
 
 def resumed(
@@ -176,8 +178,7 @@ def resumed(
     if again.get('error') != '':
         why = again.get('signal') or f'{again["error"]}: {again["message"]}'
         return [f'not resumed: {why}']
-    found = runs.in_child(runs.state_of, folder)
-    return runs.differences(calm.state, found['value']) if 'value' in found else [f'unreadable: {found}']
+    return runs.differences(calm.state, runs.seen(folder))
 
 
 # Many cases
