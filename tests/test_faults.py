@@ -1,8 +1,7 @@
-"""A file call that fails, a kill before one, and power loss cost a run nothing that the same call does not bring back.
+"""A file call that fails, a kill, or power loss takes nothing that the same call can't bring back.
 
-A sample of what `make soak ARGS="faults kills powerloss"` tries in full, and tests of what does the trying.
+A sample of what `make soak ARGS="faults kills powerloss"` tries in full, and tests of its parts.
 """
-import itertools
 import random
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import pytest
 
 from faults.powerloss import Call, Crash, read_record, read_tree, replayed, write_tree
 from faults.shim import ROOT, run_python, why_not
+from faults.sweep import Progress, chosen
 
 needs_shim = pytest.mark.skipif(bool(why_not()), reason=why_not() or 'it can be used')
 
@@ -30,18 +30,29 @@ def test_the_same_call_again_ends_as_if_nothing_had_been(part, cases, tmp_path):
     assert f'{cases} cases, 0 BAD' in text
 
 
-@needs_shim
 def test_a_sweep_that_was_cut_goes_on(tmp_path):
-    arguments = ['kills', '--only', 'search, wal', '--progress', tmp_path/'progress.jsonl']
-    soak(*arguments, '--sample', 1)
-    tried = (tmp_path/'progress.jsonl').read_text()
-    with (tmp_path/'progress.jsonl').open('a') as file: file.write('\n["search, wal, SIGK')   # killed while writing
-    text = soak(*arguments, '--sample', 2)[1]
-    assert 'which holds 1 cases' in text
-    assert '2 of ' in text
-    lines = (tmp_path/'progress.jsonl').read_text().splitlines()
-    assert lines[1] == tried.splitlines()[1]
-    assert len(lines) == 4   # the first is empty
+    path = tmp_path/'new'/'progress.jsonl'
+    Progress(path).add('first', {'bad': []})
+    with path.open('a') as file: file.write('\n["second", {"ba')   # killed while writing
+    tried = []
+    def work(case):
+        tried.append(case)
+        return {'bad': [case]}
+    progress = Progress(path)
+    progress.go_on(['first', 'second'], work)
+    assert tried == ['second']
+    assert progress['first'] == {'bad': []}
+    assert Progress(path).results == {'first': {'bad': []}, 'second': {'bad': ['second']}}
+
+
+def test_a_sample_takes_of_each_group():
+    groups = {'a': ['a1', 'a2', 'a3'], 'b': ['b1'], 'c': list('cdefgh')}
+    assert sorted(chosen(groups, None, 0)) == sorted(['a1', 'a2', 'a3', 'b1', *'cdefgh'])
+    found = chosen(groups, 6, 0)
+    assert len(set(found)) == 6
+    assert [sum(case in cases for case in found) for cases in groups.values()] in ([2, 1, 3], [3, 1, 2])
+    assert found == chosen(groups, 6, 0)
+    assert found != chosen(groups, 6, 1)
 
 
 # The shim
@@ -51,7 +62,8 @@ def in_shim(code, folder):
     "What Python code prints in a process with the shim; `shim` and `folder` are at hand."
     head = 'import errno, os, sys; from pathlib import Path; from faults.shim import *\n'
     head += 'shim, folder = Shim(), Path(sys.argv[1])\n'
-    done = run_python(['-c', head + code, folder], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    to_us = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = run_python(['-c', head + code, folder], **to_us)
     assert done.returncode in (0, -9), done.stdout
     return done.stdout
 
@@ -91,10 +103,15 @@ print((folder/'xy').read_text())'''
     assert 'begins like' in in_shim(code, tmp_path)
 
 
-CALLS = {'mkdir': "(folder/'new').mkdir()", 'rename': "os.replace(folder/'a', folder/'b')", 'unlink': "(folder/'a').unlink()",
-         'fsync': "os.fsync(os.open(folder/'a', os.O_RDWR))", 'chmod': "(folder/'a').chmod(0o600)",
-         'truncate': "os.truncate(os.open(folder/'a', os.O_RDWR), 1)", 'rmdir': "(folder/'sub').rmdir()",
-         'open': "(folder/'new').touch()", 'flock': "fcntl.flock(os.open(folder/'a', os.O_RDONLY), fcntl.LOCK_EX)",
+CALLS = {'mkdir': "(folder/'new').mkdir()",
+         'rename': "os.replace(folder/'a', folder/'b')",
+         'unlink': "(folder/'a').unlink()",
+         'fsync': "os.fsync(os.open(folder/'a', os.O_RDWR))",
+         'chmod': "(folder/'a').chmod(0o600)",
+         'truncate': "os.truncate(os.open(folder/'a', os.O_RDWR), 1)",
+         'rmdir': "(folder/'sub').rmdir()",
+         'open': "(folder/'new').touch()",
+         'flock': "fcntl.flock(os.open(folder/'a', os.O_RDONLY), fcntl.LOCK_EX)",
          'mmap': "mmap.mmap(os.open(folder/'a', os.O_RDWR), 3)"}
 
 
@@ -105,7 +122,8 @@ def test_it_dies_before_the_call(call, tmp_path):
     (tmp_path/'sub').mkdir()
     before = read_tree(tmp_path)
     classes = 'OPEN' if call == 'open' else 'CHANGES & ~OPEN'
-    code = f"import fcntl, mmap\nshim.arm(folder, {classes}, 1, Action.KILL)\n{CALLS[call]}\nprint('alive')"
+    arm = f'import fcntl, mmap\nshim.arm(folder, {classes}, 1, Action.KILL)\n'
+    code = f"{arm}{CALLS[call]}\nprint('alive')"
     assert in_shim(code, tmp_path) == ''
     assert read_tree(tmp_path) == before
 
@@ -152,19 +170,36 @@ with shim.recording(folder, {str(record)!r}):
         connection = sqlite3.connect(folder/(mode + '.sqlite'))
         connection.execute('PRAGMA journal_mode=' + mode)
         with connection: connection.execute('CREATE TABLE t (x)')
-        with connection: connection.executemany('INSERT INTO t VALUES (?)', [[str(i)*100] for i in range(99)])
+        rows = [[str(i)*100] for i in range(99)]
+        with connection: connection.executemany('INSERT INTO t VALUES (?)', rows)
         connection.close()'''
     assert in_shim(code, folder) == ''
     tree = replayed(read_record(record)).tree()
     assert tree == read_tree(folder)
-    assert tree['b'] == b'aBcde' and tree['sub'] == {'d': b'aBcde'} and len(tree['wal.sqlite']) > 8000
+    assert tree['b'] == b'aBcde'
+    assert tree['sub'] == {'d': b'aBcde'}
+    assert len(tree['wal.sqlite']) > 8000
     write_tree(tree, tmp_path/'again')
     assert read_tree(tmp_path/'again') == tree
 
 
-CREATE = [Call('create', 'part', inode=1), Call('write', 'part', inode=1, data=b'new'*1000)]
-SYNC, RENAME, SYNC_NAMES = Call('sync', 'part', inode=1), Call('rename', 'part', 'file'), Call('sync', '.')
-OLD = [Call('create', 'file', inode=9), Call('write', 'file', inode=9, data=b'old'), Call('sync', 'file', inode=9), SYNC_NAMES]
+SYNC_NAMES = Call('sync', '.')
+
+
+def written(name, inode, data):
+    "A new file and its bytes, not yet synced."
+    return [Call('create', name, inode=inode), Call('write', name, inode=inode, data=data)]
+
+
+def safe(name, inode, data):
+    "A file that is safe, with its name."
+    return [*written(name, inode, data), Call('sync', name, inode=inode), SYNC_NAMES]
+
+
+OLD = safe('file', 9, b'old')
+NEW = written('part', 1, b'new'*1000)
+SYNC = Call('sync', 'part', inode=1)
+RENAME = Call('rename', 'part', 'file')
 
 
 def states(calls, model):
@@ -178,39 +213,44 @@ def states(calls, model):
 
 @pytest.mark.parametrize('model', ['ordered', 'weak'])
 def test_a_file_that_is_synced_and_then_renamed_is_old_or_new(model):
-    calls = [*OLD, *CREATE, SYNC, RENAME]
+    calls = [*OLD, *NEW, SYNC, RENAME]
     assert {tree.get('file') for tree in states(calls, model)} == {b'old', b'new'*1000}
     assert states([*calls, SYNC_NAMES], model) == [{'file': b'new'*1000}]
 
 
 @pytest.mark.parametrize('model', ['ordered', 'weak'])
 def test_one_that_is_renamed_without_a_sync_may_be_empty_or_torn(model):
-    found = {tree.get('file') for tree in states([*OLD, *CREATE, RENAME, SYNC_NAMES], model)}
-    assert b'' in found and b'new'*1000 in found and any(0 < len(content) < 3000 for content in found)
+    found = {tree.get('file') for tree in states([*OLD, *NEW, RENAME, SYNC_NAMES], model)}
+    assert b'' in found
+    assert b'new'*1000 in found
+    assert any(0 < len(content) < 3000 for content in found)
 
 
 def test_only_the_weak_model_grows_a_file_by_zeros():
-    has_zeros = {model: any(0 in tree.get('part', b'') for tree in states([*CREATE], model)) for model in ('ordered', 'weak')}
-    assert has_zeros == {'ordered': False, 'weak': True}
+    def has_zeros(model): return any(0 in tree.get('part', b'') for tree in states(NEW, model))
+    assert has_zeros('weak')
+    assert not has_zeros('ordered')
 
 
 def test_only_the_weak_model_loses_the_name_of_a_synced_file():
-    calls = [*CREATE, SYNC]
+    calls = [*NEW, SYNC]
     assert states(calls, 'ordered') == [{'part': b'new'*1000}]
     assert {} in states(calls, 'weak')
 
 
 def test_names_of_one_folder_survive_in_order_and_those_of_two_do_not():
-    folders = [Call('mkdir', 'a'), Call('mkdir', 'b'), SYNC_NAMES]
-    calls = [*folders, Call('create', 'a/1', inode=1), Call('create', 'a/2', inode=2), Call('create', 'b/3', inode=3)]
+    calls = [Call('mkdir', 'a'), Call('mkdir', 'b'), SYNC_NAMES]
+    calls += [Call('create', name, inode=int(name[-1])) for name in ('a/1', 'a/2', 'b/3')]
     for model in ('ordered', 'weak'):
         found = [{*tree['a'], *tree['b']} for tree in states(calls, model)]
-        assert {'1', '2'} in found and not any('2' in names and '1' not in names for names in found)
+        assert {'1', '2'} in found
+        assert not any('2' in names and '1' not in names for names in found)
         assert ({'3'} in found) == (model == 'weak')
 
 
 @pytest.mark.parametrize('model', ['ordered', 'weak'])
 def test_a_write_into_a_file_is_torn_at_sectors(model):
-    old = [Call('create', 'f', inode=1), Call('write', 'f', inode=1, data=b'a'*1024), Call('sync', 'f', inode=1), SYNC_NAMES]
-    found = {tree['f'] for tree in states([*old, Call('write', 'f', inode=1, data=b'b'*1024)], model)}
-    assert found == {one*512 + other*512 for one, other in itertools.product([b'a', b'b'], repeat=2)}
+    calls = [*safe('f', 1, b'a'*1024), Call('write', 'f', inode=1, data=b'b'*1024)]
+    found = {tree['f'] for tree in states(calls, model)}
+    a, b = b'a'*512, b'b'*512
+    assert found == {a + a, a + b, b + a, b + b}

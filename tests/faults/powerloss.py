@@ -1,20 +1,22 @@
-"""Power loss: the states that a disk may be left in, and what becomes of a run that goes on from one.
+"""Power loss: the states that a disk may be left in, and a run that goes on from one.
 
-A record of all calls that changed a run's folder is replayed up to a point. What was synced by then is there; of the rest
-chance decides, within one of two models. In both a write may be torn at multiples of 512 or of 4096 bytes, and the pieces
-of writes into what a file had already may each be there or not.
+A record of all calls that changed a run's folder is replayed up to a point. What was synced by then
+is there; of the rest chance decides, within one of two models. In both a write may be torn at
+multiples of 512 or of 4096 bytes, and the pieces of writes into what a file had already may each be
+there or not.
 
-`weak`, much like that of ALICE (Pillai et al., OSDI 2014): syncing a file makes its contents safe, and not its name; syncing
-a folder makes its names safe. Changes of a folder's names survive up to some point in their order, for each folder another
-one. Of a file's changes since its last sync any may be missing, in whole or in part; where a piece is missing below the
-file's end there are the old bytes, or zeros, and its size may have grown without its contents.
+`weak`, much like that of ALICE (Pillai et al., OSDI 2014): syncing a file makes its contents safe,
+and not its name; syncing a folder makes its names safe. Changes of a folder's names survive up to
+some point in their order, for each folder another one. Of a file's changes since its last sync any
+may be missing, in whole or in part; where a piece is missing below the file's end there are the old
+bytes, or zeros, and its size may have grown without its contents.
 
-`ordered`, as ext4 with data=ordered: changes of names and cuts of files survive up to some point in the order of all of
-them, and each sync makes all of these safe, of whatever files and folders. A file grows by no more than was written: what is
-behind the first missing piece is missing too.
+`ordered`, as ext4 with data=ordered: changes of names and cuts of files survive up to some point in
+the order of all of them, and each sync makes all of these safe, of whatever files and folders. A
+file grows by no more than was written: what is behind the first missing piece is missing too.
 
-Neither loses what was synced, and neither swaps the order of two changes of names in one folder. What SQLite keeps in
-memory beside a WAL (-shm) is in no record: it makes that file anew.
+Neither loses what was synced, and neither swaps the order of two changes of names in one folder.
+What SQLite keeps in memory beside a WAL (-shm) is in no record: it makes that file anew.
 """
 import random
 import shutil
@@ -59,10 +61,10 @@ def read_record(path)->list[Call]:
 
 @dataclass(eq=False)
 class File:
-    "What a file holds, what of it is safe, and what was done since: (moment, 'write', offset, bytes) or (…, 'truncate', size, b'')."
+    "What a file holds, what of it is safe, and what was done since."
     now:bytearray = field(default_factory=bytearray)
     safe:bytes = b''
-    changes:list = field(default_factory=list)
+    changes:list = field(default_factory=list)   # (moment, 'write' or 'truncate', place, bytes)
 
     def sync(self):
         self.safe = bytes(self.now)
@@ -71,10 +73,10 @@ class File:
 
 @dataclass(eq=False)
 class Folder:
-    "The names in a folder, those that are safe, and what was done since: (moment, name that goes, name that comes, whose)."
+    "The names in a folder, those that are safe, and what was done since."
     now:dict = field(default_factory=dict)
     safe:dict = field(default_factory=dict)
-    changes:list = field(default_factory=list)
+    changes:list = field(default_factory=list)   # (moment, name that goes, name that comes, whose)
 
     def sync(self):
         self.safe = dict(self.now)
@@ -101,7 +103,10 @@ def _alter(content, kind, offset, data):
 class Disk:
     "The folder as the calls so far left it: what programs see, and what is safe."
     def __init__(self):
-        self.root, self.files, self.moment, self.committed = Folder(), {}, 0, 0
+        self.root = Folder()
+        self.files = {}      # by the number of the inode
+        self.moment = 0
+        self.committed = 0   # the moment of the last sync
 
     def find(self, path):
         "The file or folder of that name; None if there is none."
@@ -117,7 +122,7 @@ class Disk:
         self.moment += 1
         path = Path(call.path)
         above = self.find(path.parent)
-        if call.name == 'nameless': self.files.pop(call.inode, None)   # the number may have been another file's
+        if call.name == 'nameless': self.files.pop(call.inode, None)   # it may have been another's
         elif call.name in ('write', 'truncate'): self._alter(call)
         elif call.name == 'sync': self._sync(call)
         elif call.path == '.': return   # the folder itself is made
@@ -184,7 +189,9 @@ class Crash:
         model:str,           # in MODELS
         rng:random.Random,
     ):
-        self.disk, self.model, self.rng = disk, model, rng
+        self.disk = disk
+        self.model = model
+        self.rng = rng
         self.share = rng.choice([0, 0, .2, .5, .8, .95])   # of what is not safe, that survives
         self.grain = rng.choice([512, 4096])
         self.cut = self._point(disk.committed, disk.moment)   # of the model 'ordered'
@@ -202,7 +209,8 @@ class Crash:
         found = dict(folder.safe)
         several = self._point(0, len(folder.changes))
         for place, (moment, *change) in enumerate(folder.changes):
-            if moment <= self.cut if self.model == 'ordered' else place < several: _rename(found, *change)
+            survives = moment <= self.cut if self.model == 'ordered' else place < several
+            if survives: _rename(found, *change)
         return found
 
     def content(self, file:File)->bytes:
@@ -255,7 +263,10 @@ def write_tree(
 
 def read_tree(folder)->dict:
     "What `write_tree` wrote."
-    return {path.name: read_tree(path) if path.is_dir() else path.read_bytes() for path in sorted(Path(folder).iterdir())}
+    tree = {}
+    for path in Path(folder).iterdir():
+        tree[path.name] = read_tree(path) if path.is_dir() else path.read_bytes()
+    return tree
 
 
 # Runs that lose their power
@@ -275,7 +286,8 @@ def recorded(
     done = runs.in_child(run)
     if done != {'value': True}: raise RuntimeError(f'The recorded run ended with {done}.')
     calls = read_record(path)
-    if replayed(calls).tree() != read_tree(folder): raise RuntimeError('The record gives another folder than the run left.')
+    if replayed(calls).tree() != read_tree(folder):
+        raise RuntimeError('The record gives another folder than the run left.')
     shutil.rmtree(folder)
     path.unlink()
     return calls
@@ -287,7 +299,7 @@ def try_state(
     model:str,
     rng:random.Random,
 )->dict:
-    "Lose the power at some point, and something with it where that can be; what was bad about running again."
+    "Lose the power, and with it something where that can be: what was bad about running again."
     for _ in range(20):
         point = rng.randint(1, len(calls))
         disk = replayed(calls[:point])
@@ -300,7 +312,8 @@ def try_state(
         runs.age(folder)
         bad = [text.replace(str(folder), 'STORE') for text in resumed(calm, folder)]
         last = calls[point - 1]
-        where = f'after {point} of {len(calls)} calls, the last: {last.name} {last.path}; {crash.share:.0%} of the rest survive'
+        where = (f'after {point} of {len(calls)} calls, the last: {last.name} {last.path}; '
+                 f'{crash.share:.0%} of the rest survive')
         ended = 'with all on the disk' if tree == disk.tree() else 'with something lost'
         return {'ended': ended, 'message': '', 'call': where, 'bad': bad}
     finally: shutil.rmtree(folder, ignore_errors=True)
@@ -312,8 +325,10 @@ def power_losses(
     seed:int=0,
     only:str='',       # a part of the cases' names
 )->int:
-    "Lose the power of a comparison again and again, and print a table; gives how many cases were bad."
-    shim, groups, where = Shim(), defaultdict(list), {}
+    "Lose the power of a comparison, often, and print a table; gives how many cases were bad."
+    shim = Shim()
+    groups = defaultdict(list)
+    where = {}
     sample = sample or STATES
     with runs.work_folder() as work:
         for journal in runs.JOURNALS:

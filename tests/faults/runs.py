@@ -1,4 +1,4 @@
-"A tiny search and a tiny comparison, each in a child of this process, and what is to be seen in their folders."
+"A tiny search and a tiny comparison, each in a child of this process, and what they leave."
 import hashlib
 import json
 import os
@@ -29,14 +29,15 @@ _DATA = noise()
 def search(folder):
     "2 trials of 2 epochs."
     box = mc.Box(batch_size=(8, 16))
-    mc.search(one, _DATA.train, _DATA.valid, box, n=2, epochs=2, workers=1, store=folder, name='one')
+    how = dict(n=2, epochs=2, workers=1, name='one')
+    mc.search(one, _DATA.train, _DATA.valid, box, store=folder, **how)
 
 
 def compare(folder):
     "1 trial and 2 trainings of each of two models, 1 epoch each, and the report."
     models = {'one': one, 'two': two}
-    result = mc.compare(models, _DATA, {'batch_size': (8, 16)}, points=1, seeds=2, search_epochs=1, epochs=1, workers=1,
-                        store=folder)
+    how = dict(points=1, seeds=2, search_epochs=1, epochs=1, workers=1)
+    result = mc.compare(models, _DATA, {'batch_size': (8, 16)}, store=folder, **how)
     mc.write_report(result, folder)
 
 
@@ -44,8 +45,8 @@ RUNS = {'search': search, 'comparison': compare}
 
 
 def make_quick():
-    """Replace what takes seconds and is not under test: what a model costs is not measured, and of the report's figures,
-    which are all written by the same lines, one small one is drawn."""
+    """Replace what takes seconds and is not under test: what a model costs is not measured, and of
+    the report's figures, which are all written by the same lines, one small one is drawn."""
     def one_figure(result):
         figure, ax = plt.subplots(figsize=(1, 1))
         ax.axis('off')
@@ -68,8 +69,8 @@ def choose_journal(
 def work_folder():
     "A folder for runs, in memory where there is room for it: a thousand runs wear no disk."
     memory = Path('/dev/shm')
-    quick = memory.is_dir() and os.access(memory, os.W_OK)
-    with tempfile.TemporaryDirectory(prefix='mnist_cmp_faults_', dir=memory if quick else None) as folder:
+    place = memory if memory.is_dir() and os.access(memory, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix='mnist_cmp_faults_', dir=place) as folder:
         yield Path(folder).resolve()
 
 
@@ -87,10 +88,10 @@ def warm_up():
 
 
 def in_child(
-    function,   # what it gives must be of JSON's types
+    function,   # is called there; what it gives must be of JSON's types
     *args,
 )->dict:
-    "Call a function in a fork of this process: its {'value': …}, {'error': …} in words, or {'signal': …} that killed it."
+    "What a fork of this process ended in: {'value': …}, {'error': …} or {'signal': …}."
     from_child, to_parent = os.pipe()
     pid = os.fork()
     if pid == 0: _be_child(to_parent, function, args)
@@ -129,7 +130,8 @@ def attempt(
             RUNS[what](folder)
             result = {'error': '', 'message': ''}
         except Exception as error:
-            result = {'error': type(error).__name__, 'message': str(error), 'is_right': is_right(error, folder)}
+            result = {'error': type(error).__name__, 'message': str(error)}
+            result['is_right'] = is_right(error, folder)
         return result | (after() if after else {})
     done = in_child(run)
     return done.get('value') or {'message': ''} | done
@@ -139,8 +141,9 @@ def is_right(
     error,    # that a run ended with
     folder,   # of the run
 )->bool:
-    "Is this how a failing disk is to be told: as an error of the disk or of a file, with the path of a file or folder?"
-    return isinstance(error, (OSError, ValueError)) and str(folder) in str(error)   # a LedgerError is a ValueError
+    "Is this how a failing disk is to be told: as an error of disk or files, with a path?"
+    kinds = OSError, ValueError   # LedgerError is one of the latter
+    return isinstance(error, kinds) and str(folder) in str(error)
 
 
 # What a folder holds
@@ -160,6 +163,9 @@ def age(folder):
 def ledgers(folder): return [file.parent for file in sorted(Path(folder).rglob('study.sqlite'))]
 
 
+def digest(content)->str: return hashlib.sha256(content).hexdigest()[:16]
+
+
 def state_of(folder)->dict:
     "All that two equal runs have in common, and the trainings that a model is blamed for."
     blamed = []
@@ -168,7 +174,7 @@ def state_of(folder)->dict:
             for number, (history, _, error) in rows.histories().items():
                 if history.state in ('failed', 'crashed') or error:
                     blamed.append(f'{study.relative_to(folder)} {number} {history.state}: {error}')
-    values = {name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in numbers(Path(folder)).items()}
+    values = {name: digest(text.encode()) for name, text in numbers(Path(folder)).items()}
     return {'numbers': values, 'names': names(folder), 'blamed': blamed}
 
 
@@ -191,7 +197,8 @@ def differences(
     elif found['names'] != expected['names']:
         extra = sorted(set(found['names']) - set(expected['names']))
         missing = sorted(set(expected['names']) - set(found['names']))
-        wrong.append(f'other files: {len(extra)} too many {extra[:3]}, {len(missing)} missing {missing[:3]}')
+        wrong.append(f'other files: {len(extra)} too many, {len(missing)} missing '
+                     f'({", ".join([*extra, *missing][:4])})')
     return wrong
 
 
@@ -206,34 +213,35 @@ def panel_file(folder):
 
 
 def contents(folder)->dict:
-    "Each file's bytes, in short. Of the index in memory that SQLite keeps beside a WAL only that it is there."
+    "Each file's bytes, in short; of SQLite's index in memory (-shm) only that it is there."
     found = {}
     for name in names(folder):
         path = Path(folder)/name
         kept = path.is_file() and not name.endswith('-shm')
-        found[name] = hashlib.sha256(path.read_bytes()).hexdigest() if kept else ''
+        found[name] = digest(path.read_bytes()) if kept else ''
     return found
 
 
 def look(folder)->list[str]:
-    "Read all that can be read of a run that is not at work: what cannot be, and what the look changed."
-    wrong, before = [], contents(folder)
-    readers = [(f'Ledger.read {study.name}', _read_ledger, study, True) for study in ledgers(folder)]
-    readers += [('SearchResult.load', SearchResult.load, study, True) for study in ledgers(folder) if _is_search(study)]
-    readers += [('Comparison.load', mc.Comparison.load, folder, (folder/'report.json').exists())]
-    if (folder/'panel.json').exists(): readers += [('RunState.read', RunState.read, folder, True)]
-    for name, reader, place, is_there in readers:
+    "Read all there is of a run that is not at work: what can't be read, and what that changed."
+    before = contents(folder)
+    readers = [('Comparison.load', mc.Comparison.load, folder)]
+    if 'panel.json' in before: readers.append(('RunState.read', RunState.read, folder))
+    for study in ledgers(folder):
+        readers.append(('Ledger.read', _read_ledger, study))
+        if study.parent.name == 'weights': continue   # it holds no search
+        readers.append(('SearchResult.load', SearchResult.load, study))
+    wrong = []
+    for name, reader, place in readers:
         try: reader(place)
-        except FileNotFoundError as error:
-            if is_there: wrong.append(f'{name}: {error}')
-        except Exception as error: wrong.append(f'{name}: {type(error).__name__}: {error}')
+        except Exception as error:
+            if name == 'Comparison.load' and 'report.json' not in before: continue   # as it says
+            wrong.append(f'{name}: {type(error).__name__}: {error}')
     after = contents(folder)
-    if changed := sorted(name for name in {**before, **after} if before.get(name) != after.get(name)):
-        wrong.append(f'the look changed {", ".join(changed)}')
+    changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    if changed: wrong.append(f'the look changed {", ".join(sorted(changed))}')
     return wrong
 
-
-def _is_search(study): return study.parent.name == 'search' or study.parent.name not in ('search', 'weights')
 
 
 def _read_ledger(study):

@@ -1,7 +1,9 @@
-/* The file-system calls of this process below one folder: fail the k-th, cut it short, die before it, or write all down.
+/* The file-system calls of this process below one folder: fail the k-th, cut it short, die before
+   it, or write all down.
 
-   Loaded with LD_PRELOAD, armed by shim.py. It sees the calls that Python, SQLite, PyTorch and safetensors make through
-   the C library, whatever thread they come from. Glibc's own calls (of opendir, fopen) stay unseen. */
+   Loaded with LD_PRELOAD, armed by shim.py. It sees the calls that Python, SQLite, PyTorch and
+   safetensors make through the C library, whatever thread they come from. Glibc's own calls (of
+   opendir, fopen) stay unseen. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -18,8 +20,19 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { OPEN = 1, WRITE = 2, SYNC = 4, RENAME = 8, MKDIR = 16, UNLINK = 32, TRUNCATE = 64, MMAP = 128, CHMOD = 256, LOCK = 512,
-       READ = 1024 };
+enum {   /* classes */
+  OPEN = 1,
+  WRITE = 2,
+  SYNC = 4,
+  RENAME = 8,
+  MKDIR = 16,
+  UNLINK = 32,
+  TRUNCATE = 64,
+  MMAP = 128,
+  CHMOD = 256,
+  LOCK = 512,
+  READ = 1024
+};
 enum { FAIL, CUT, KILL };   /* what is done to a call */
 
 static char folder[PATH_MAX];
@@ -65,7 +78,12 @@ void shim_record(const char *path, int fd) {
   if (!real) real = (__typeof__(name) *)dlsym(RTLD_NEXT, #name)
 
 static int inside(const char *path) {
-  return path && !strncmp(path, folder, folder_length) && (path[folder_length] == '/' || !path[folder_length]);
+  if (!path || strncmp(path, folder, folder_length)) return 0;
+  return path[folder_length] == '/' || !path[folder_length];
+}
+
+static const char *below(const char *path) {
+  return path[folder_length] ? path + folder_length + 1 : ".";
 }
 
 static int path_of(int fd, char *path) {
@@ -90,7 +108,7 @@ static int hit(int class, const char *call, const char *path) {
   long number = __sync_add_and_fetch(&count, 1);
   if (number != first && !(sticky && number > first)) return 0;
   if (__sync_fetch_and_add(&hits, 1) == 0)
-    snprintf(hit_call, sizeof hit_call, "%s %s", call, path[folder_length] ? path + folder_length + 1 : ".");
+    snprintf(hit_call, sizeof hit_call, "%s %s", call, below(path));
   if (action == KILL) kill(getpid(), SIGKILL);
   errno = error_number;
   return 1;
@@ -120,21 +138,21 @@ static void put(const void *bytes, size_t size) {
   }
 }
 
-static void record(const char *call, ino_t inode, long long offset, size_t size, const char *path, const char *to,
-                   const void *bytes) {
+static void record(const char *call, ino_t inode, long long offset, size_t size, const char *path,
+                   const char *to, const void *bytes) {
   char line[2*PATH_MAX + 128];
   if (record_fd < 0 || !inside(path)) return;
-  const char *name = path[folder_length] ? path + folder_length + 1 : ".";
-  const char *other = to && inside(to) && to[folder_length] ? to + folder_length + 1 : "";
-  int length = snprintf(line, sizeof line, "%s\t%llu\t%lld\t%zu\t%s\t%s\n", call, (unsigned long long)inode, offset, size,
-                        name, other);
+  const char *other = to && inside(to) ? below(to) : "";
+  int length = snprintf(line, sizeof line, "%s\t%llu\t%lld\t%zu\t%s\t%s\n", call,
+                        (unsigned long long)inode, offset, size, below(path), other);
   pthread_mutex_lock(&record_lock);
   put(line, length);
   if (bytes) put(bytes, size);
   pthread_mutex_unlock(&record_lock);
 }
 
-static void record_fd_call(const char *call, int fd, long long offset, size_t size, const void *bytes) {
+static void record_fd_call(const char *call, int fd, long long offset, size_t size,
+                           const void *bytes) {
   char path[PATH_MAX];
   struct stat about;
   int kept = errno;
@@ -211,7 +229,8 @@ OPENER_AT(openat64)
 
 /* --- contents --- */
 
-static size_t cut(size_t size) { return size > 1 ? size/2 : size; }   /* the first call that is hit; later ones fail */
+/* How much of the first write that is hit is done; later ones fail. */
+static size_t cut(size_t size) { return size > 1 ? size/2 : size; }
 
 ssize_t write(int fd, const void *bytes, size_t size) {
   REAL(write);
@@ -245,7 +264,8 @@ ssize_t writev(int fd, const struct iovec *parts, int n) {
     REAL(writev);
     return real(fd, parts, n);
   }
-  return n > 0 ? write(fd, parts[0].iov_base, parts[0].iov_len) : 0;   /* a caller has to go on after a short write */
+  /* a caller has to go on after a short write */
+  return n > 0 ? write(fd, parts[0].iov_base, parts[0].iov_len) : 0;
 }
 
 ssize_t read(int fd, void *bytes, size_t size) {
@@ -275,12 +295,14 @@ ssize_t __pread64_chk(int fd, void *bytes, size_t size, off64_t place, size_t ro
 
 void *mmap(void *at, size_t size, int protection, int flags, int fd, off_t place) {
   REAL(mmap);
-  return fd >= 0 && hit_fd(MMAP, "mmap", fd) ? MAP_FAILED : real(at, size, protection, flags, fd, place);
+  if (fd >= 0 && hit_fd(MMAP, "mmap", fd)) return MAP_FAILED;
+  return real(at, size, protection, flags, fd, place);
 }
 
 void *mmap64(void *at, size_t size, int protection, int flags, int fd, off64_t place) {
   REAL(mmap64);
-  return fd >= 0 && hit_fd(MMAP, "mmap", fd) ? MAP_FAILED : real(at, size, protection, flags, fd, place);
+  if (fd >= 0 && hit_fd(MMAP, "mmap", fd)) return MAP_FAILED;
+  return real(at, size, protection, flags, fd, place);
 }
 
 #define TRUNCATER(name, offset_t) \

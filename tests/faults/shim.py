@@ -13,22 +13,32 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 
 # Classes of calls, as in shim.c.
-OPEN, WRITE, SYNC, RENAME, MKDIR, UNLINK, TRUNCATE, MMAP, CHMOD, LOCK, READ = (1 << i for i in range(11))
+OPEN = 1
+WRITE = 2
+SYNC = 4
+RENAME = 8
+MKDIR = 16
+UNLINK = 32
+TRUNCATE = 64
+MMAP = 128
+CHMOD = 256
+LOCK = 512
+READ = 1024
 CHANGES = OPEN | WRITE | SYNC | RENAME | MKDIR | UNLINK | TRUNCATE | MMAP | CHMOD | LOCK
 NEVER = 1 << 62   # a number that no call has
 
 
 class Action(IntEnum):
-    "What is done to a call: it fails, a write ends half-way (later ones fail), or the process dies before it."
+    "What is done to a call."
     FAIL = 0
-    CUT = 1
-    KILL = 2
+    CUT = 1    # a write ends half-way; later ones fail
+    KILL = 2   # the process dies before it
 
 
 def why_not()->str:
     "Why the shim can't be used on this machine; '' if it can."
-    if sys.platform != 'linux': return f'file calls are watched on Linux only, and this is {sys.platform}'
-    if not shutil.which('cc'): return 'there is no C compiler (cc)'
+    if sys.platform != 'linux': return f'it needs Linux, and this is {sys.platform}'
+    if not shutil.which('cc'): return 'it needs a C compiler (cc), and there is none'
     return ''
 
 
@@ -49,11 +59,12 @@ def run_python(
     arguments,   # of Python, such as ['-m', 'faults', 'kills']
     **options,   # as for `subprocess.run`
 )->subprocess.CompletedProcess:
-    "Run Python with the shim below it, on one thread, with this folder's package and ours on its path."
+    "Run Python with the shim below it, on one thread, with the package and these tests."
     paths = [str(ROOT), str(HERE.parent), str(ROOT/'tools'), os.environ.get('PYTHONPATH', '')]
     quiet = {'OMP_NUM_THREADS': '1', 'MNIST_CMP_QUIET': '1', 'MPLBACKEND': 'agg'}
     with tempfile.TemporaryDirectory() as folder:
-        shimmed = {'LD_PRELOAD': str(build(folder)), 'PYTHONPATH': os.pathsep.join(filter(None, paths))}
+        python_path = os.pathsep.join(filter(None, paths))
+        shimmed = {'LD_PRELOAD': str(build(folder)), 'PYTHONPATH': python_path}
         command = [sys.executable, *map(str, arguments)]
         return subprocess.run(command, env=os.environ | quiet | shimmed, **options)
 
@@ -62,12 +73,13 @@ class Shim:
     "The shim that this process was started with; raises `RuntimeError` if it was not."
     def __init__(self):
         self.library = ctypes.CDLL(None)   # all that is loaded
-        if not hasattr(self.library, 'shim_arm'): raise RuntimeError('This process runs without the shim: use run_python.')
+        if not hasattr(self.library, 'shim_arm'):
+            raise RuntimeError('This process runs without the shim: use run_python.')
         self.library.shim_count.restype = ctypes.c_long
         self.library.shim_hits.restype = ctypes.c_long
         self.library.shim_hit_call.restype = ctypes.c_char_p
-        integer = ctypes.c_int
-        self.library.shim_arm.argtypes = [ctypes.c_char_p, integer, ctypes.c_long, integer, integer, integer]
+        numbers = ctypes.c_int, ctypes.c_long, ctypes.c_int, ctypes.c_int, ctypes.c_int
+        self.library.shim_arm.argtypes = [ctypes.c_char_p, *numbers]
 
     def arm(self,
         folder,               # calls on it and on what is below it are counted

@@ -1,4 +1,4 @@
-"Fail, or kill at, every file call of a run in turn; then the same call again must end as if nothing had been."
+"Fail, or kill at, every file call of a run in turn: run again, it must end as if undisturbed."
 import errno
 import hashlib
 import itertools
@@ -15,7 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from . import runs
-from .shim import CHANGES, HERE, READ, ROOT, WRITE, Action, Shim
+from .shim import CHANGES, HERE, NEVER, READ, ROOT, WRITE, Action, Shim
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,16 @@ KILL = Fault('SIGKILL', CHANGES, Action.KILL)
 def code_version()->str:
     "A word that changes with the package and with these tests."
     digest = hashlib.sha256()
-    for path in sorted([*(ROOT/'mnist_cmp').glob('*.py'), *HERE.glob('*.[pc]*'), ROOT/'tools'/'soak.py']):
-        if path.is_file(): digest.update(path.read_bytes())
+    files = [*(ROOT/'mnist_cmp').glob('*.py'), *HERE.glob('*.py'), *HERE.glob('*.c')]
+    files += [ROOT/'tests'/'tiny.py', ROOT/'tools'/'soak.py']
+    for path in sorted(files): digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 
 
 def default_progress()->Path:
     "Where progress is kept if no file is named."
-    return Path(tempfile.gettempdir())/f'mnist_cmp_faults_{os.getuid()}'/code_version()/'progress.jsonl'
+    cache = Path(tempfile.gettempdir())/f'mnist_cmp_faults_{os.getuid()}'
+    return cache/code_version()/'progress.jsonl'
 
 
 class Progress:
@@ -59,7 +61,8 @@ class Progress:
     def __init__(self,
         path,   # of the file, made if missing
     ):
-        self.path, self.results = Path(path), {}
+        self.path = Path(path)
+        self.results = {}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if not self.path.exists(): return
         for line in self.path.read_text(encoding='utf-8').splitlines():
@@ -72,7 +75,8 @@ class Progress:
     def add(self, case, result):
         "Keep what came of a case."
         self.results[case] = result
-        with self.path.open('a', encoding='utf-8') as file: file.write('\n' + json.dumps([case, result]))
+        line = json.dumps([case, result])
+        with self.path.open('a', encoding='utf-8') as file: file.write(f'\n{line}')
 
     def go_on(self,
         cases,   # names
@@ -95,7 +99,7 @@ class Undisturbed:
         journal:str,          # as for runs.choose_journal
         work:Path,            # a folder for runs
         classes=(CHANGES,),   # of calls to count, each in a run of its own
-        panel:bool=False,     # does each run's folder hold what the panel puts there before it begins?
+        panel:bool=False,     # does a run begin in a folder of the panel?
     ):
         self.shim = shim
         self.what = what
@@ -109,7 +113,7 @@ class Undisturbed:
             if done.get('error') != '': raise RuntimeError(f'The {what} fails undisturbed: {done}')
             self.counts[kind] = done['count']
             self.state = runs.seen(folder)
-            if 'unreadable' in self.state: raise RuntimeError(f'What the {what} left is unreadable: {self.state}')
+            if 'unreadable' in self.state: raise RuntimeError(f'The {what} left {self.state}')
             shutil.rmtree(folder)
 
     def begin(self, name):
@@ -118,10 +122,11 @@ class Undisturbed:
         if self.panel: runs.panel_file(folder)
         return folder
 
-    def attempt(self, folder, fault=None, at=None):
+    def attempt(self, folder, fault=None, at=NEVER):
         "Run once, with a fault at a call."
         def arm():
-            if fault: self.shim.arm(folder, fault.classes, at or 1 << 62, fault.action, fault.error, fault.sticky)
+            if not fault: return
+            self.shim.arm(folder, fault.classes, at, fault.action, fault.error, fault.sticky)
         def disarm():
             self.shim.disarm()
             return {'count': self.shim.count, 'hits': self.shim.hits, 'call': self.shim.hit_call}
@@ -137,12 +142,14 @@ def try_place(
     folder = calm.begin(f'place_{at}')
     try:
         first = calm.attempt(folder, fault, at)
-        ended = first.get('signal') or first['error'] or ('silently' if first['hits'] else 'not reached')
+        ended = first.get('signal') or first['error']
+        if not ended: ended = 'silently' if first['hits'] else 'not reached'
         bad = _bad_end(calm, fault, folder, first, ended)
         runs.age(folder)
         if fault.action == Action.KILL: bad += _bad_look(folder)
         bad += resumed(calm, folder)
-        result = {'ended': ended, 'message': first.get('message', ''), 'call': first.get('call', ''), 'bad': bad}
+        result = {'ended': ended, 'message': first['message'], 'call': first.get('call', '')}
+        result['bad'] = bad
         return json.loads(json.dumps(result).replace(str(folder), 'STORE'))
     finally: shutil.rmtree(folder, ignore_errors=True)
 
@@ -154,7 +161,8 @@ def _bad_end(calm, fault, folder, first, ended):
     if 'signal' in first: return [f'the run was killed by {first["signal"]}']
     if first['error']:
         if first.get('is_right'): return []
-        return [f'an error of another kind, or one that names no file: {first["error"]}: {first["message"]}']
+        told = f'{first["error"]}: {first["message"]}'
+        return [f'an error of another kind, or one that names no file: {told}']
     found = runs.seen(folder)
     if 'unreadable' in found: return [f'ended silently, unreadable: {found["unreadable"]}']
     was, now = calm.state['numbers'], found['numbers']
@@ -209,14 +217,19 @@ def sweep(
     only:str='',       # a part of the cases' names
 )->int:
     "Try the faults at their places and print a table; gives how many cases were bad."
-    shim, groups, where = Shim(), defaultdict(list), {}
+    shim = Shim()
+    groups = defaultdict(list)
+    where = {}
     with runs.work_folder() as work:
         for what, journal in itertools.product(runs.RUNS, runs.JOURNALS):
-            named = {f'{what}, {journal}, {fault.name}': fault for fault in faults}
-            meant = {group: fault for group, fault in named.items() if only in group or group in only}
+            meant = {}
+            for fault in faults:
+                group = f'{what}, {journal}, {fault.name}'
+                if only in group or group in only: meant[group] = fault
             if not meant: continue
+            panel = what == 'comparison' and KILL in faults
             kinds = sorted({fault.classes for fault in meant.values()})
-            calm = Undisturbed(shim, what, journal, work, kinds, panel=what == 'comparison' and KILL in faults)
+            calm = Undisturbed(shim, what, journal, work, kinds, panel)
             for group, fault in meant.items():
                 for at in range(1, calm.counts[fault.classes] + 1):
                     case = f'{group}, call {at}'
@@ -240,7 +253,8 @@ def print_table(
         equal = sum(not any(_is_about_again(text) for text in result['bad']) for result in tried)
         bad = sum(bool(result['bad']) for result in tried)
         told = ', '.join(f'{number} {end}' for end, number in ends.most_common())
-        print(f'{group}: {len(tried)} of {len(cases)} cases; ended: {told}; {equal} resumed to equal results; {bad} BAD')
+        print(f'{group}: {len(tried)} of {len(cases)} cases; ended: {told}; '
+              f'{equal} resumed to equal results; {bad} BAD')
         for line in _messages(tried): print(f'    {line}')
     bad = {case: result for case, result in results.items() if result['bad']}
     print(f'{len(results)} cases, {len(bad)} BAD')
@@ -253,6 +267,7 @@ def _is_about_again(text): return text.startswith(('not resumed', 'unreadable', 
 
 def _plain(text):
     "A message without what differs from place to place."
+    text = re.sub(r'\.\w{8}\.part', '.#.part', text)
     return re.sub(r'[0-9a-f]{6,}|\d+|STORE[^\s:,\'"]*', '#', text)
 
 
@@ -263,7 +278,8 @@ def _messages(tried, most=5):
         if result['message']: found[result['ended'], _plain(result['message'])].append(result)
     common = sorted(found.items(), key=lambda item: -len(item[1]))
     for (kind, _), several in common[:most]:
-        yield f'{len(several)} × {kind} such as (at {several[0]["call"]}): {several[0]["message"][:240]}'
+        call, message = several[0]['call'], several[0]['message']
+        yield f'{len(several)} × {kind} such as (at {call}): {message[:240]}'
     if len(common) > most: yield f'… and {len(common) - most} other messages'
 
 
@@ -276,4 +292,5 @@ def _bad_lines(bad):
     for (group, _), several in sorted(found.items(), key=lambda item: -len(item[1])):
         calls = ' '.join(call for call, *_ in several)
         call, hit, text = several[0]
-        yield f'{len(several)} × {group}, such as call {call} ({hit or "killed"}): {text[:400]}\n        calls {calls}'
+        yield f'{len(several)} × {group}, such as call {call} ({hit or "killed"}): {text[:400]}'
+        yield f'    calls {calls}'
