@@ -268,7 +268,8 @@ def _is_about_again(text): return text.startswith(('not resumed', 'unreadable', 
 def _plain(text):
     "A message without what differs from place to place."
     text = re.sub(r'\.\w{8}\.part', '.#.part', text)
-    return re.sub(r'[0-9a-f]{6,}|\d+|STORE[^\s:,\'"]*', '#', text)
+    text = re.sub(r'[\w./]*/', '', text)
+    return re.sub(r'[0-9a-f]{6,}|\d+|STORE', '#', text)
 
 
 def _messages(tried, most=5):
