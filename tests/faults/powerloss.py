@@ -192,11 +192,15 @@ class Crash:
         self.disk = disk
         self.model = model
         self.rng = rng
-        self.share = rng.choice([0, 0, .2, .5, .8, .95])   # of what is not safe, that survives
+        self.share = rng.choice([0, 0, .2, .5, .8, .95])   # of contents that are not safe
+        self.share_of_names = rng.choice([0, .5, 1])       # 0.5 stands for some
         self.grain = rng.choice([512, 4096])
         self.cut = self._point(disk.committed, disk.moment)   # of the model 'ordered'
 
-    def _point(self, first, last): return self.rng.randint(first, last) if self.share else first
+    def _point(self, first, last):
+        "Up to where changes of names survive."
+        if self.share_of_names in (0, 1): return last if self.share_of_names else first
+        return self.rng.randint(first, last)
 
     def _survives(self): return self.rng.random() < self.share
 
@@ -312,8 +316,9 @@ def try_state(
         runs.age(folder)
         bad = [text.replace(str(folder), 'STORE') for text in resumed(calm, folder)]
         last = calls[point - 1]
+        names = {0: 'no', .5: 'some', 1: 'all'}[crash.share_of_names]
         where = (f'after {point} of {len(calls)} calls, the last: {last.name} {last.path}; '
-                 f'{crash.share:.0%} of the rest survive')
+                 f'{crash.share:.0%} of what was not synced survive, {names} names')
         ended = 'with all on the disk' if tree == disk.tree() else 'with something lost'
         return {'ended': ended, 'message': '', 'call': where, 'bad': bad}
     finally: shutil.rmtree(folder, ignore_errors=True)
