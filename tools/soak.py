@@ -55,13 +55,14 @@ RUN = {'search': run_search, 'comparison': run_comparison}
 
 def die_in_a_write(folder, at):
     "Kill this process at its `at`th SQL statement, or opening for writing or renaming of a file below `folder`."
+    import apsw
     from mnist_cmp.ledger import Ledger
     count, use = itertools.count(1), Ledger._use
     def tick(*_):
         if next(count) == at: os.kill(os.getpid(), signal.SIGKILL)
     def counted(self, connection):
         use(self, connection)
-        connection.set_trace_callback(tick)
+        connection.trace_v2(apsw.SQLITE_TRACE_STMT, tick)
     Ledger._use = counted
     def heard(event, args):
         writes = event == 'os.rename' or event == 'open' and set(str(args[1])) & set('wax+')

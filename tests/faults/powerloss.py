@@ -313,7 +313,6 @@ def try_state(
     folder = calm.work/'state'
     try:
         write_tree(tree, folder)
-        runs.age(folder)
         bad = [text.replace(str(folder), 'STORE') for text in resumed(calm, folder)]
         last = calls[point - 1]
         names = {0: 'no', .5: 'some', 1: 'all'}[crash.share_of_names]

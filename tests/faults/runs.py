@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import tempfile
-import time
 import traceback
 import warnings
 from contextlib import contextmanager
@@ -62,7 +61,6 @@ def choose_journal(
 ):
     "Have ledgers opened from here on keep this journal, whatever the file system."
     os.environ['MNIST_CMP_JOURNAL'] = kind
-    if kind == 'delete' and hasattr(ledger, '_LOCAL'): ledger._LOCAL = set()
 
 
 @contextmanager
@@ -152,12 +150,6 @@ def is_right(
 def names(folder)->list[str]:
     "All files and folders below it."
     return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob('*'))
-
-
-def age(folder):
-    "Time goes by: unfinished files are none of a writer that is still at work."
-    then = time.time() - 60
-    for path in Path(folder).rglob('.*.part*'): os.utime(path, (then, then))
 
 
 def ledgers(folder): return [file.parent for file in sorted(Path(folder).rglob('study.sqlite'))]

@@ -145,7 +145,6 @@ def try_place(
         ended = first.get('signal') or first['error']
         if not ended: ended = 'silently' if first['hits'] else 'not reached'
         bad = _bad_end(calm, fault, folder, first, ended)
-        runs.age(folder)
         if fault.action == Action.KILL: bad += _bad_look(folder)
         bad += resumed(calm, folder)
         result = {'ended': ended, 'message': first['message'], 'call': first.get('call', '')}
@@ -267,7 +266,6 @@ def _is_about_again(text): return text.startswith(('not resumed', 'unreadable', 
 
 def _plain(text):
     "A message without what differs from place to place."
-    text = re.sub(r'\.\w{8}\.part', '.#.part', text)
     text = re.sub(r'[\w./]*/', '', text)
     return re.sub(r'[0-9a-f]{6,}|\d+|STORE', '#', text)
 
