@@ -10,7 +10,7 @@ import pytest
 
 from faults.powerloss import Call, Crash, read_record, read_tree, replayed, write_tree
 from faults.shim import ROOT, run_python, why_not
-from faults.sweep import Progress, chosen
+from faults.sweep import Progress, check_only, chosen
 
 needs_shim = pytest.mark.skipif(bool(why_not()), reason=why_not() or 'it can be used')
 
@@ -50,9 +50,15 @@ def test_a_sample_takes_of_each_group():
     assert sorted(chosen(groups, None, 0)) == sorted(['a1', 'a2', 'a3', 'b1', *'cdefgh'])
     found = chosen(groups, 6, 0)
     assert len(set(found)) == 6
-    assert [sum(case in cases for case in found) for cases in groups.values()] in ([2, 1, 3], [3, 1, 2])
+    of_each = [sum(case in cases for case in found) for cases in groups.values()]
+    assert of_each in ([2, 1, 3], [3, 1, 2])
     assert found == chosen(groups, 6, 0)
     assert found != chosen(groups, 6, 1)
+
+
+def test_a_text_that_is_in_no_case_is_refused():
+    with pytest.raises(SystemExit, match="only is 'serach'"):
+        check_only('serach', {})
 
 
 # The shim

@@ -13,7 +13,8 @@ PARTS = {'faults': partial(sweep.sweep, sweep.FAULTS),
 def main():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument('parts', nargs='+', choices=list(PARTS))
-    p.add_argument('--sample', type=int, help='try as many cases of each part; default: all')
+    p.add_argument('--sample', type=int,
+                   help='try as many cases of each part (default: all; of powerloss 400)')
     p.add_argument('--seed', type=int, default=0, help='of the sample (default: %(default)s)')
     p.add_argument('--progress', default=sweep.default_progress(),
                    help='file that keeps what was tried (default: %(default)s)')

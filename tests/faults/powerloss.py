@@ -26,7 +26,7 @@ from pathlib import Path
 
 from . import runs
 from .shim import Shim
-from .sweep import Progress, Undisturbed, chosen, print_table, resumed
+from .sweep import Progress, Undisturbed, check_only, chosen, print_table, resumed
 
 MODELS = 'ordered', 'weak'
 STATES = 400   # if no number is given
@@ -345,6 +345,7 @@ def power_losses(
                     if only not in case: continue
                     groups[group].append(case)
                     where[case] = calm, calls, model
+        check_only(only, groups)
         cases = chosen(groups, sample, seed)
         progress.go_on(cases, lambda case: try_state(*where[case], random.Random(case)))
     return print_table(groups, {case: progress[case] for case in cases})

@@ -165,7 +165,8 @@ def state_of(folder)->dict:
         with ledger.Ledger.read(study) as rows:
             for number, (history, _, error) in rows.histories().items():
                 if history.state in ('failed', 'crashed') or error:
-                    blamed.append(f'{study.relative_to(folder)} {number} {history.state}: {error}')
+                    place = study.relative_to(folder)
+                    blamed.append(f'{number} in {place}: {history.state}: {error}')
     values = {name: digest(text.encode()) for name, text in numbers(Path(folder)).items()}
     return {'numbers': values, 'names': names(folder), 'blamed': blamed}
 

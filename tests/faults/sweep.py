@@ -208,6 +208,16 @@ def chosen(
     return found
 
 
+def check_only(
+    only:str,
+    groups:dict,   # of the cases that have it in their names
+):
+    "Raise `SystemExit` if there are none."
+    if groups: return
+    raise SystemExit(f"only is {only!r}, but must be a part of a case's name. "
+                     "A whole name is 'search, wal, EIO, call 7'.")
+
+
 def sweep(
     faults:list[Fault],
     progress:Progress,
@@ -235,6 +245,7 @@ def sweep(
                     if only not in case: continue
                     groups[group].append(case)
                     where[case] = calm, fault, at
+        check_only(only, groups)
         cases = chosen(groups, sample, seed)
         progress.go_on(cases, lambda case: try_place(*where[case]))
     return print_table(groups, {case: progress[case] for case in cases})
@@ -266,7 +277,7 @@ def _is_about_again(text): return text.startswith(('not resumed', 'unreadable', 
 
 def _plain(text):
     "A message without what differs from place to place."
-    text = re.sub(r'[\w./]*/', '', text)
+    text = re.sub(r'[\w./]*/', '', ' '.join(text.split()))
     return re.sub(r'[0-9a-f]{6,}|\d+|STORE', '#', text)
 
 
@@ -277,7 +288,7 @@ def _messages(tried, most=5):
         if result['message']: found[result['ended'], _plain(result['message'])].append(result)
     common = sorted(found.items(), key=lambda item: -len(item[1]))
     for (kind, _), several in common[:most]:
-        call, message = several[0]['call'], several[0]['message']
+        call, message = several[0]['call'], ' '.join(several[0]['message'].split())
         yield f'{len(several)} × {kind} such as (at {call}): {message[:240]}'
     if len(common) > most: yield f'… and {len(common) - most} other messages'
 
@@ -291,5 +302,6 @@ def _bad_lines(bad):
     for (group, _), several in sorted(found.items(), key=lambda item: -len(item[1])):
         calls = ' '.join(call for call, *_ in several)
         call, hit, text = several[0]
+        text = ' '.join(text.split())
         yield f'{len(several)} × {group}, such as call {call} ({hit or "killed"}): {text[:400]}'
         yield f'    calls {calls}'
