@@ -7,7 +7,7 @@ __all__ = ['KS', 'PROTOCOLS', 'TestResult', 'measure_test', 'Run', 'Contestant',
            'compare']
 
 # %% ../nbs/11_comparison.ipynb #00255d65
-import base64, json, platform, re, subprocess, time, warnings
+import base64, hashlib, json, platform, re, subprocess, time, warnings
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
@@ -17,10 +17,11 @@ import numpy as np
 import torch, torch.nn as nn
 from fastcore.basics import patch
 from . import __version__
-from .core import check_choice, check_fields, check_float, check_folder, check_int, json_text, machine, read_json, shown, write_json
-from .costs import Cost, measure_cost
+from .core import (DamagedError, check_choice, check_fields, check_float, check_folder, check_int, json_text, machine,
+                            plain_path, read_json, shown, tell, write_json)
+from .costs import Cost, check_cost, measure_cost
 from .data import Data, Split, load_data
-from .evaluation import check_net, count_topk_errors, load_model, predict, put_weights, write_weights
+from .evaluation import check_net, count_topk_errors, load_model, predict, put_weights, weights_digest, write_weights
 from .ledger import LedgerError, folder_lock
 from .models import get_model, initialise, model_name
 from .params import flops, number_of_params, unequal_sizes
@@ -199,16 +200,39 @@ class Stopped(Exception):
 
 def _by_json(obj): return json.loads(json_text(obj))   # as it is after it was written and read again
 
-def _kept(path, make, identity):
-    "What `make` gives, in plain types; read from `path` if it is there, else made and written. None: not kept."
+def _digest_of(kept): return hashlib.sha256(json_text({k: kept[k] for k in ('of', 'found')}).encode()).hexdigest()
+
+def _read_kept(path, identity, check, measure_again):
+    "What a file of results holds; None if it is to be made again, which is said if there is a fault in it."
+    try:
+        kept = read_json(path)
+        if not isinstance(kept, dict) or not isinstance(kept.get('of'), dict) or 'found' not in kept:
+            raise DamagedError('it is no file of results')
+        if 'sha256' in kept and kept['sha256'] != _digest_of(kept): raise DamagedError('its content is not what was written')
+        same = all(kept['of'].get(k) == v for k, v in identity.items() if k in kept['of'] or 'sha256' in kept)
+        if same: check(kept['found'])
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as e:
+        return tell(f'{path} is damaged ({e}). What it held is measured again.')
+    if not same: raise LedgerError(f'{path} is of another net or other images. Choose another folder.')
+    if 'sha256' in kept: return kept['found']
+    if measure_again: return None   # of an older release: its words alone are not taken
+    return _write_kept(path, identity, kept['found'])
+
+def _write_kept(path, identity, found):
+    kept = {'of': identity, 'found': found}
+    write_json(path, kept | {'sha256': _digest_of(kept)})
+    return found
+
+def _kept(path, make, identity, check, measure_again=False):
+    "What `make` gives, in plain types; read from `path` if it is there and as it was written, else made and written. None: not kept."
     identity = _by_json(identity)
     if path and path.exists():
-        kept = read_json(path)
-        if kept.get('of') == identity: return kept['found']
-        raise LedgerError(f'{path} is of another net or other images. Choose another folder.')
+        found = _read_kept(path, identity, check, measure_again)
+        if found is not None: return found
     found = _by_json(make())
-    if path: write_json(path, {'of': identity, 'found': found})
-    return found
+    return _write_kept(path, identity, found) if path else found
+
+def _as_run(retraining, found): return Run.from_dict({'number': retraining.number, 'history': retraining.history.to_dict(), 'test': found})
 
 def tested(
     make,                    # what made the net
@@ -218,9 +242,12 @@ def tested(
 )->Run:
     "A retrained net, measured on the test images once; raises `LedgerError` if the file is of another net."
     net = put_weights(initialise(get_model(make)), retraining.weights, 'memory')
-    identity = {'seed': retraining.history.seed, 'loss': retraining.history.last.train_loss, 'test': test.fingerprint}
-    found = _kept(path, lambda: asdict(measure_test(net, test)), identity)
-    return Run.from_dict({'number': retraining.number, 'history': retraining.history.to_dict(), 'test': found})
+    identity = {'seed': retraining.history.seed, 'loss': retraining.history.last.train_loss, 'test': test.fingerprint,
+                'weights': weights_digest(retraining.weights, {})}
+    ks = [k for k in KS if k <= len(test.classes)]
+    def check(found): _check_run(_as_run(retraining, found), len(test), len(test.classes), ks, True)
+    found = _kept(path, lambda: asdict(measure_test(net, test)), identity, check, measure_again=True)
+    return _as_run(retraining, found)
 
 # %% ../nbs/11_comparison.ipynb #15867d36
 def hard_images(
@@ -287,7 +314,7 @@ class _Meeting:
         self.store,self.weights = None if store is None else check_folder('store', store),{}
         _check_all(models, self.splits[0])
 
-    def place(self, *parts): return self.store and self.store.joinpath(*parts)
+    def place(self, *parts): return self.store and plain_path(self.store, *parts)
     def lock(self): return folder_lock(self.store) if self.store else nullcontext()
 
     def tuned(self, name, box, start, **how):
@@ -316,7 +343,7 @@ def cost(self:_Meeting, name, best, how):
     engine = best.history.engine if best.history.engine in ENGINES else 'auto'   # one net alone is no population
     where = dict(device=how['device'], threads=how['threads'], engine=engine)
     measured = lambda: asdict(measure_cost(self.models[name], self.splits[0], best.point, **where))
-    return Cost(**_kept(self.place('costs', f'{name}.json'), measured, best.point._asdict()))
+    return Cost(**_kept(self.place('costs', f'{name}.json'), measured, best.point._asdict(), lambda found: check_cost(Cost(**found))))
 
 # %% ../nbs/11_comparison.ipynb #e6ab2d6e
 @patch

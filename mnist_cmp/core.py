@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['PALETTE', 'shown', 'check_int', 'check_float', 'check_choice', 'typed', 'as_path', 'MachineError', 'FolderError',
-           'machine_calls', 'make_folder', 'atomic_path', 'remove_unfinished', 'write_json', 'json_text', 'read_plain',
-           'read_json', 'check_fields', 'check_folder', 'plain_path', 'plain_folder', 'derive_seed', 'available_cores',
-           'machine', 'timestamp', 'new_path', 'format_seconds', 'model_color', 'plot_style', 'need_extra', 'Progress']
+           'DamagedError', 'machine_calls', 'make_folder', 'atomic_path', 'remove_unfinished', 'write_json',
+           'json_text', 'read_plain', 'read_json', 'check_fields', 'check_folder', 'plain_path', 'plain_folder',
+           'derive_seed', 'available_cores', 'machine', 'timestamp', 'new_path', 'format_seconds', 'model_color',
+           'plot_style', 'tell', 'need_extra', 'Progress']
 
 # %% ../nbs/00_core.ipynb #00-core-002
 import errno, functools, hashlib, html, importlib, inspect, json, math, numbers, os, platform
@@ -112,6 +113,9 @@ class MachineError(OSError):
 
 class FolderError(MachineError, ValueError):
     "A folder that was asked for can't be made, or can't be written to."
+
+class DamagedError(ValueError):
+    "A file does not hold what was written to it."
 
 @contextmanager
 def machine_calls(
@@ -291,7 +295,7 @@ def read_json(
     content = read_plain(path, _MOST_JSON)
     try: return json.loads(content.decode('utf-8'))
     except (ValueError, RecursionError) as e:   # also of a number with too many digits, or of lists in lists in lists
-        raise ValueError(f'{path} is not readable as JSON ({e}): the file is damaged. Delete it to start anew.'
+        raise DamagedError(f'{path} is not readable as JSON ({e}): the file is damaged. Delete it to start anew.'
                          ) from None
 
 # %% ../nbs/00_core.ipynb #add76874
@@ -441,6 +445,15 @@ def plot_style():
         yield
         interactive = mpl.is_interactive()   # a notebook's first plot switches this on, and it must stay so:
     mpl.interactive(interactive)             # otherwise no later figure is shown
+
+# %% ../nbs/00_core.ipynb #4d0387b8
+def tell(
+    text:str,   # a sentence
+):
+    "Print a line for the user, where there is somewhere to print it."
+    with suppress(OSError, ValueError):   # closed, or a pipe that nobody reads any more
+        if sys.stderr is not None:
+            print(text, file=sys.stderr, flush=True)
 
 # %% ../nbs/00_core.ipynb #00-core-051
 def need_extra(

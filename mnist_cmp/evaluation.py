@@ -4,19 +4,20 @@
 
 # %% auto #0
 __all__ = ['Score', 'measure', 'measure_accuracy', 'predict', 'count_topk_errors', 'topk_errors', 'SmokeTest', 'check_net',
-           'smoke_test', 'cpu_weights', 'write_weights', 'save_model', 'read_weights', 'put_weights', 'load_model']
+           'smoke_test', 'cpu_weights', 'write_tensors', 'weights_digest', 'write_weights', 'save_model',
+           'read_weights', 'has_digest', 'put_weights', 'kinds_of', 'load_model']
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-002
-import copy, json, math, re, zipfile
+import copy, hashlib, json, math, re, zipfile
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 import torch, torch.nn as nn, torch.nn.functional as F
 from safetensors import safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
 from .chains import recognise
-from .core import as_path, atomic_path, check_int, shown, typed
+from .core import DamagedError, MachineError, as_path, atomic_path, check_int, machine_calls, shown, typed
 from .data import Split
 from .onednn import run_chain
 from .steps import float_images
@@ -183,32 +184,53 @@ def cpu_weights(
     "A copy of the weights on the CPU that shares nothing with the net."
     return {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in net.state_dict().items()}
 
+def write_tensors(
+    path,            # where; missing folders are made
+    tensors:dict,    # name → tensor on the CPU
+    metadata:dict,   # name → text, kept in the same file
+):
+    "Write tensors as safetensors, atomically, equal ones as equal files; raises `MachineError` if that can't be done."
+    words = {'mnist_cmp': json.dumps(metadata, sort_keys=True)}   # one entry, since safetensors shuffles several
+    with atomic_path(as_path('path', path)) as p: p.write_bytes(save(tensors, words))   # by Python, whose errors say what is wrong
+
+def weights_digest(
+    weights:dict,    # name → tensor
+    metadata:dict,   # name → text
+)->str:
+    "SHA-256 of names, types, shapes and numbers of some tensors, and of their metadata, as 64 hex digits."
+    h = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name, t in sorted(weights.items()):
+        h.update(f'{name} {t.dtype} {tuple(t.shape)}'.encode())
+        h.update(t.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return h.hexdigest()
+
 def write_weights(
     path,            # where; missing folders are made
     weights:dict,    # name → tensor on the CPU
     metadata:dict,   # name → text, kept in the same file
 ):
-    "Write tensors as safetensors, atomically, equal ones as equal files; raises `OSError` if that can't be done."
-    words = {'mnist_cmp': json.dumps(metadata, sort_keys=True)}   # one entry, since safetensors shuffles several
-    with atomic_path(as_path('path', path)) as p: p.write_bytes(save(weights, words))   # by Python, whose errors say what is wrong
+    "`write_tensors`, with a digest of it all: whoever reads the file knows whether it is whole."
+    write_tensors(path, weights, metadata | {_DIGEST: weights_digest(weights, metadata)})
+
+_DIGEST = 'sha256'
 
 @typed
 def save_model(
     net:nn.Module,   # any net
     path,            # where, usually ending in .safetensors; missing folders are made
 ):
-    "Write the weights of `net` to `path` as safetensors, atomically; raises `OSError` if that can't be done."
+    "Write the weights of `net` to `path` as safetensors, atomically; raises `MachineError` if that can't be done."
     write_weights(path, cpu_weights(net), {'model': type(net).__name__})
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-033
 @contextmanager
 def _weights_explained(path):
-    "Turn the dozen ways in which a weights file can be wrong into a `ValueError` that names it."
+    "Turn the dozen ways in which a weights file can be wrong into a `DamagedError` that names it."
     if not as_path('path', path).is_file(): raise FileNotFoundError(f'There is no weights file {path}.')
     try: yield
     except Exception as e:
         if isinstance(e, OSError) and e.filename: raise
-        raise ValueError(f'{path} is damaged, or holds something else than weights ({_why(e)}). Fetch or train it again.') from None
+        raise DamagedError(f'{path} is damaged, or holds something else than weights ({_why(e)}). Fetch or train it again.') from None
 
 def _why(error):
     "A line on an error of safetensors or of PyTorch."
@@ -231,13 +253,32 @@ def _unpickled(path):
 def read_weights(
     path,   # a file of save_model, or a .pth or .pt of named tensors
 )->tuple[dict, dict]:
-    "Name → tensor, and the metadata, of a weights file; raises `FileNotFoundError` or `ValueError` naming it."
+    "Name → tensor, and the metadata, of a weights file; raises `FileNotFoundError`, `MachineError` or `DamagedError` naming it."
     with _weights_explained(path):
         if _is_pickle(path): return _unpickled(path), {}
-        with safe_open(path, 'pt') as f: weights, words = {k: f.get_tensor(k) for k in f.keys()}, f.metadata() or {}
-        words = json.loads(words['mnist_cmp']) if 'mnist_cmp' in words else words   # the latter until 0.1.0
-        if isinstance(words, dict): return weights, words
-        raise ValueError('metadata that are no dict')
+        with machine_calls(path): content = Path(path).read_bytes()
+        return _checked(load(content), _words(content))
+
+def _words(content):
+    "The metadata of a safetensors file."
+    head = json.loads(content[8:8 + int.from_bytes(content[:8], 'little')])
+    words = head.get('__metadata__', {})
+    words = json.loads(words['mnist_cmp']) if 'mnist_cmp' in words else words   # the latter until 0.1.0
+    if isinstance(words, dict): return words
+    raise ValueError('metadata that are no dict')
+
+def _checked(weights, words):
+    "Both, if they are as they were written; files of older releases have no digest to tell by."
+    digest = words.pop(_DIGEST, None)
+    if digest in (None, weights_digest(weights, words)): return weights, words
+    raise ValueError('its numbers are not those that were written')
+
+def has_digest(
+    path,   # of a safetensors file
+)->bool:
+    "Does a weights file tell whether it is whole? Those of older releases don't."
+    with _weights_explained(path), safe_open(path, 'pt') as f:
+        return _DIGEST in json.loads((f.metadata() or {}).get('mnist_cmp', '{}'))
 
 def _is_pickle(path): return Path(path).suffix in ('.pth', '.pt')
 
@@ -257,13 +298,17 @@ def put_weights(
     path,            # where they came from, for the message
 )->nn.Module:
     "`net` with `weights` in it; raises `ValueError` that names what differs if they are another architecture's."
-    _check_fit(net, {k: _kind(v.shape, v.is_floating_point()) for k, v in weights.items()}, path)
+    _check_fit(net, kinds_of(weights), path)
     net.load_state_dict(weights)
     return net
 
+def kinds_of(weights):
+    "Name → shape and kind of each tensor."
+    return {k: _kind(v.shape, v.is_floating_point()) for k, v in weights.items()}
+
 def _check_fit(net, have, path):
     "Raise `ValueError` unless the weights of these kinds are the net's."
-    want = {k: _kind(v.shape, v.is_floating_point()) for k, v in net.state_dict().items()}
+    want = kinds_of(net.state_dict())
     wrong = [f'{shown(k)[1:-1]}: {have.get(k, "missing")} in the file, {want.get(k, "missing")} in the net'
              for k in want | have if want.get(k) != have.get(k)]
     if wrong:

@@ -64,8 +64,10 @@ def _clear(folder):
     with machine_calls(folder):
         remove_unfinished(folder)
         for entry in os.scandir(folder):
-            if _OURS.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
-                remove_unfinished(entry.path)
+            if not _OURS.fullmatch(entry.name): continue
+            if entry.is_symlink():
+                raise LedgerError(f'{entry.path} is a link, which may lead out of the folder. Put a copy in its place.')
+            if entry.is_dir(): remove_unfinished(entry.path)
 
 # %% ../nbs/07_ledger.ipynb #d81c950d
 def is_taken(

@@ -8,11 +8,11 @@ __all__ = ['Retraining', 'run_seed', 'retrain']
 # %% ../nbs/09a_retraining.ipynb #a538e1e9
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from .core import Progress, check_int, derive_seed, typed
+from .core import DamagedError, Progress, check_int, derive_seed, plain_path, tell, typed
 from .data import Split
-from .evaluation import cpu_weights, read_weights, write_weights
+from .evaluation import cpu_weights, has_digest, kinds_of, read_weights, write_weights
 from .ledger import DONE, Ledger
-from .models import get_model, glorot_init, model_name
+from .models import get_model, glorot_init, initialise, model_name
 from .points import Point
 from .studies import Plan, Recipe, disk_explained, folder_of, number_of_workers, run_study
 from .training import History
@@ -52,9 +52,34 @@ class _Runs:
     def __init__(self, ledger, plan, numbers, name):
         self.ledger,self.plan,self.name,self.weights = ledger,plan,name,{}
         self.done = {i: row[0] for i, row in ledger.histories().items() if i in numbers and row[0].state in DONE}
+        if plan.recipe.store: self._read_kept()
         self.missing = [i for i in numbers if i not in self.done]
 
-    def _file(self, number): return Path(self.plan.recipe.store)/f'seed_{number}.safetensors'
+    def _file(self, number): return plain_path(self.plan.recipe.store, f'seed_{number}.safetensors')
+    def _words(self, history): return {'model': self.name, 'seed': str(history.seed)}
+
+    def _read_kept(self):
+        "Read the weights of the trainings that are done; those that are lost are trained again."
+        kinds = kinds_of(initialise(self.plan.recipe.make, self.plan.recipe.init).state_dict())
+        for number, history in list(self.done.items()):
+            try:
+                self.weights[number] = self._kept(number, history, kinds)
+            except (FileNotFoundError, ValueError) as e:
+                tell(f'{e} Training {number} of {self.name} is done again.')
+                self.ledger.reopen(number)
+                del self.done[number]
+
+    def _kept(self, number, history, kinds):
+        "The weights of a training as they were written; raises `ValueError` or `FileNotFoundError` if they are not."
+        file = self._file(number)
+        weights, words = read_weights(file)
+        if kinds_of(weights) != kinds: raise DamagedError(f'{file} holds the weights of another net.')
+        if words.get('seed', str(history.seed)) != str(history.seed): raise DamagedError(f'{file} is of another seed.')
+        if has_digest(file): return weights
+        if history.state == 'finished' and not all(w.isfinite().all() for w in weights.values()):
+            raise DamagedError(f'{file} holds numbers that are not finite.')
+        write_weights(file, weights, self._words(history))   # from here on it can tell
+        return weights
 
     def heard(self, number, history, worker):
         "A training has begun (`history` is None) or has finished an epoch."
@@ -66,15 +91,14 @@ class _Runs:
         if outcome.value is None:
             raise RuntimeError(f'Training {number} of {self.name} {state}: {outcome.error}. What was finished is kept.')
         history, self.weights[number] = outcome.value
-        meta = {'model': self.name, 'seed': str(history.seed)}
-        if self.plan.recipe.store: write_weights(self._file(number), self.weights[number], meta)
+        if self.plan.recipe.store: write_weights(self._file(number), self.weights[number], self._words(history))
         self.ledger.record(number, history, outcome.worker)
         self.done[number] = history
 
     def result(self):
         "The trainings that are done, in order."
-        read = lambda i: self.weights[i] if i in self.weights else read_weights(self._file(i))[0]
-        return [Retraining(i, self.done[i], read(i)) for i in sorted(self.done)]
+        return [Retraining(i, self.done[i], self.weights[i]) for i in sorted(self.done)]
+
 
 # %% ../nbs/09a_retraining.ipynb #c4d22513
 def _run_all(runs, splits, workers, client, should_stop, on_epoch):

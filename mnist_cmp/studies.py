@@ -7,21 +7,22 @@ __all__ = ['STUDY_ENGINES', 'net_digest', 'machines_of', 'Recipe', 'train_one', 
            'run_study', 'folder_of', 'disk_explained']
 
 # %% ../nbs/08b_studies.ipynb #cd59dd5a
-import errno, hashlib, json, os, shutil, tempfile
+import errno, hashlib, json, os, re, shutil, tempfile
 from collections import deque
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 import torch, torch.nn as nn
 from fastcore.basics import patch
-from .core import as_path, available_cores, check_choice, check_int, machine, read_json
+from .core import (MachineError, as_path, available_cores, check_choice, check_int, machine, machine_calls,
+                            read_json)
 from .evaluation import check_net
-from .ledger import Ledger, LedgerError
+from .ledger import Ledger
 from .models import initialise
 from .population import nets_at_once, train_population, why_no_population
 from .steps import ENGINES, choose_engine
-from .training import device_of, torch_threads, train
-from .workers import MAPPED, Outcome, Splits, map_splits, run_jobs
+from .training import device_of, drop_damaged, torch_threads, train
+from .workers import MAPPED, Outcome, Splits, callers_errors, callers_own, map_splits, run_jobs
 
 # %% ../nbs/08b_studies.ipynb #bef6bbf3
 def net_digest(
@@ -112,9 +113,11 @@ def settled(self:Recipe,
 
 # %% ../nbs/08b_studies.ipynb #01b8525c
 def _place(store, what, number):
-    "Where a training is kept while it runs; None where the study's folder is out of reach."
-    here = store and (Path(store)/'study.sqlite').exists()
-    return Path(store)/f'{what}_{number}_{hashlib.sha256(machine().encode()).hexdigest()[:6]}' if here else None
+    "Where a training is kept while it runs, a damaged checkpoint taken away; None where the study's folder is out of reach."
+    if not store or not (Path(store)/'study.sqlite').exists(): return None
+    place = Path(store)/f'{what}_{number}_{hashlib.sha256(machine().encode()).hexdigest()[:6]}'
+    drop_damaged(place)
+    return place
 
 def train_one(
     recipe:Recipe,
@@ -179,6 +182,16 @@ def _groups(plan, jobs, splits):
     return [jobs[len(jobs)*i//several:len(jobs)*(i + 1)//several] for i in range(several)]
 
 # %% ../nbs/08b_studies.ipynb #54efa6bf
+def _try_group(plan, group, splits, should_stop, heard):
+    "What is kept of each training of a group, and None; or None, and kind and words of the error that ended it."
+    with callers_errors():
+        try:
+            return _train_group(plan, group, splits, should_stop and callers_own(should_stop), callers_own(heard)), None
+        except MachineError:
+            raise
+        except Exception as e:
+            return None, (type(e).__name__, f'{type(e).__name__}: {e}')   # and not e, which would hold the memory
+
 def train_together(
     plan,               # a Plan
     jobs,               # numbers of the trainings that are missing
@@ -186,15 +199,13 @@ def train_together(
     should_stop=None,   # asked several times a second
     on_note=None,       # as for run_jobs
 ):
-    "Yield an `Outcome` for each job, trained as populations in this process; raises `OSError` when the disk fails."
+    "Yield an `Outcome` for each job, trained as populations in this process; raises `MachineError`, and callbacks' errors."
     groups, here = deque(_groups(plan, jobs, splits) if jobs else []), f'process {os.getpid()}'
     note = on_note or (lambda job, history, worker: None)
     while groups and not (should_stop and should_stop()):
         group = groups.popleft()
         for job in group: note(job, None, here)
-        try: found, error = _train_group(plan, group, splits, should_stop, lambda job, history: note(job, history, here)), None
-        except (LedgerError, OSError): raise
-        except Exception as e: error = type(e).__name__, f'{type(e).__name__}: {e}'   # and not e, which would hold the memory
+        found, error = _try_group(plan, group, splits, should_stop, lambda job, history: note(job, history, here))
         if error is None: yield from (Outcome(job, value=value, worker=here) for job, value in zip(group, found))
         elif len(group) > 1:
             if torch.cuda.is_available(): torch.cuda.empty_cache()
@@ -216,7 +227,7 @@ def run_study(
     "Yield the outcome of each job that was not stopped; its checkpoint is removed after the caller has kept it."
     for number in done: _drop(store, what, number)
     with ExitStack() as stack:
-        if store: stack.callback((Path(store)/MAPPED).unlink, missing_ok=True)   # also one that a killed run left
+        if store: stack.callback(_drop_data, store)   # also what a killed run left
         if getattr(getattr(plan, 'recipe', None), 'engine', '') == 'population': outcomes = train_together(plan, jobs, splits, **told)
         else:
             if workers > 1 and client is None and jobs:
@@ -227,9 +238,13 @@ def run_study(
             yield outcome
             _drop(store, what, outcome.job)
 
+def _drop_data(store):
+    with machine_calls(store): (Path(store)/MAPPED).unlink(missing_ok=True)
+
 def _drop(store, what, number):
     "Remove the checkpoints of a training, whatever machine wrote them."
-    for left in store and Path(store).glob(f'{what}_{number}_*') or (): shutil.rmtree(left, ignore_errors=True)
+    for left in store and Path(store).glob(f'{what}_{number}_*') or ():
+        if re.fullmatch('[0-9a-f]{6}', left.name.rpartition('_')[2]): shutil.rmtree(left, ignore_errors=True)
 
 def _history(outcome): return outcome.value[0] if isinstance(outcome.value, tuple) else outcome.value
 
@@ -245,8 +260,8 @@ def folder_of(
 def disk_explained(store):
     "Inside the block an error of the disk says that what is finished is safe, and how to go on."
     try: yield
-    except OSError as e:
+    except MachineError as e:
         if not store or not e.strerror or e.errno == errno.ENOEXEC: raise   # the latter is no matter of the disk
         what = f'{e.strerror}: {e.filename}' if e.filename else e.strerror
-        raise OSError(e.errno, f'{what}. What is finished in {store} is safe: make room there, or free it, and run the '
+        raise MachineError(e.errno, f'{what}. What is finished in {store} is safe: make room there, or free it, and run the '
                       'same call again') from e
