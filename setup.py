@@ -8,7 +8,7 @@ here = Path(__file__).resolve().parent
 config = ConfigParser()
 config.read(here/'settings.ini', encoding='utf-8')
 cfg = config['DEFAULT']
-extras = {extra: cfg[f'{extra}_requirements'].split() for extra in ('compiled', 'dask', 'optuna', 'app', 'docs')}
+extras = {extra: cfg[f'{extra}_requirements'].split() for extra in ('dask', 'optuna', 'app', 'docs')}
 name, source, docs = cfg['lib_name'], cfg['git_url'], cfg['doc_host'] + cfg['doc_baseurl']
 
 setup(

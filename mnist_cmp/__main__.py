@@ -1,6 +1,10 @@
 "`python -m mnist_cmp` is the command `mnist_cmp`."
+import os
 import sys
 
-from mnist_cmp.cli import main
-
-if __name__ == '__main__': sys.exit(main())
+if __name__ == '__main__':
+    home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    # `-m` has put the current folder first, where any file could stand for a library; unless this package is found by it
+    if not sys.flags.safe_path and sys.path[:1] == [os.getcwd()] != [home]: del sys.path[0]
+    from mnist_cmp.cli import main
+    sys.exit(main())

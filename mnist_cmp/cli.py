@@ -7,7 +7,8 @@ __all__ = ['run', 'main']
 
 # %% ../nbs/14_cli.ipynb #14-cli-002
 import argparse, math, os, shlex, sys, traceback
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from . import __version__
 from .core import available_cores, new_path
@@ -126,6 +127,39 @@ def _head(args, data, out):
     print(f'{data!r}\nmodels: {", ".join(args.models)}; protocol {args.protocol}; {args.points} points x '
           f'{trial} epochs, then {args.seeds} seeds x {final} epochs; run folder: {out}', flush=True)
 
+# %% ../nbs/14_cli.ipynb #af6a07f9
+def _is_installed(module):
+    "Can Python find a module without the current folder?"
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):   # of an empty name, or of what was put among the modules by hand
+        return module in sys.modules
+
+@contextmanager
+def _current_folder():
+    "Inside the block the current folder is searched for modules, last; what is found there travels by value."
+    import cloudpickle
+    folder, before = os.getcwd(), set(sys.modules)
+    sys.path.append(folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+        for name in set(sys.modules) - before:
+            module = sys.modules[name]
+            places = getattr(module, '__path__', None) or [getattr(module, '__file__', None) or '']
+            if any(os.path.dirname(place) == folder for place in places):
+                cloudpickle.register_pickle_by_value(module)
+
+def _import_models(names):
+    "Import each model's module; raises `ValueError` for a name that leads to none."
+    from mnist_cmp.models import get_model
+    for name in names:
+        module, colon, _ = name.partition(':')
+        with ExitStack() as stack:
+            if colon and not _is_installed(module.partition('.')[0]): stack.enter_context(_current_folder())
+            get_model(name)
+
 # %% ../nbs/14_cli.ipynb #14-cli-021
 def run(
     args:argparse.Namespace,   # the options, as _parser gives them
@@ -135,9 +169,8 @@ def run(
     from mnist_cmp.comparison import compare
     from mnist_cmp.core import check_folder
     from mnist_cmp.data import load_data
-    from mnist_cmp.models import get_model
     from mnist_cmp.report import summary, verdict, write_report
-    for name in args.models: get_model(name)
+    _import_models(args.models)
     check_folder('out', out)
     if args.quiet: os.environ['MNIST_CMP_QUIET'] = '1'
     data = load_data(args.dataset, root=args.data_dir)
@@ -163,7 +196,6 @@ def main(
     argv = sys.argv[1:] if argv is None else list(argv)
     args = _parser().parse_args(argv)
     out = args.out or new_path('runs')   # never one that is there: what is in it would go on
-    sys.path.append('')      # models of the folder in which the command is given, as with `python -m`
     try: run(args, out)
     except KeyboardInterrupt:
         print(f'\nStopped; what was finished is kept. To go on:\n  {_resume_command(argv, out)}', file=sys.stderr)

@@ -18,7 +18,7 @@ import torch, torch.nn as nn
 from fastcore.basics import patch
 from . import __version__
 from .core import (DamagedError, check_choice, check_fields, check_float, check_folder, check_int, json_text, machine,
-                            plain_path, read_json, shown, tell, write_json)
+                            plain_folder, plain_path, printable, read_json, shown, tell, write_json)
 from .costs import Cost, check_cost, measure_cost
 from .data import Data, Split, load_data
 from .evaluation import check_net, count_topk_errors, load_model, predict, put_weights, weights_digest, write_weights
@@ -155,7 +155,7 @@ class Comparison:
     commit:str|None = field(default_factory=_commit)
     weights:dict = field(default_factory=dict, compare=False)   # name → weights of each run, if at hand
 
-    def __repr__(self): return f'{" against ".join(self.names)} on {self.dataset}, protocol {self.protocol}'
+    def __repr__(self): return printable(f'{" against ".join(self.names)} on {self.dataset}, protocol {self.protocol}')
     def __getitem__(self, name)->Contestant:
         return {c.name: c for c in self.contestants}[check_choice('model', name, self.names)]
 
@@ -193,6 +193,35 @@ def _points_of(name, protocol, box, start):
     own = {'learning_rate': (.01 if as_cnn else .001, .1)}
     if not isinstance(box, (Box, dict, type(None))): raise TypeError(f'box is {shown(box)}, but must be a Box, or a dict of some of its sides.')
     return box if isinstance(box, Box) else Box(**own | (box or {})), start
+
+# %% ../nbs/11_comparison.ipynb #55dbabed
+def _check_places(name, values, n):
+    "Raise `ValueError` unless all of a list are whole numbers from 0 to n - 1; a million are looked at in no time."
+    for value in values:
+        if type(value) is not int: check_int(name, value, 0, n - 1)
+    if values: check_int(name, min(values), 0, n - 1)
+    if values: check_int(name, max(values), 0, n - 1)
+
+def _check_run(run, n, n_classes, ks, labelled):
+    "Raise `ValueError` unless a run's test is one of `n` images; without labels it is of release 0.1.0."
+    t, last = run.test, run.history.last
+    if last.valid_accuracy is None: raise ValueError('a run has no validation accuracy')
+    check_float('test accuracy', t.accuracy, 0, 1)
+    if list(t.errors) != ks or 1 not in t.errors: raise ValueError(f'errors has the ks {shown(list(t.errors))}')
+    _check_places('k', ks, n_classes + 1)
+    check_int('number of ks', len(ks), 1, 10)
+    for errors in t.errors.values(): check_int('errors', errors, 0, n)
+    _check_places('place of a wrong image', t.wrong, n)
+    if len(set(t.wrong)) != len(t.wrong) or len(t.wrong) != t.errors[1]: raise ValueError('wrong does not hold as many images as errors')
+    for several in (t.predicted, t.confidence):
+        if several or labelled: check_int('number of guesses', len(several), len(t.wrong), len(t.wrong))
+    _check_places('predicted', t.predicted, n_classes)
+    for share in t.confidence: check_float('confidence', share, 0, 1)
+    for row in t.bins:
+        count, *shares = row
+        if len(shares) != 2: raise ValueError(f'bins holds {shown(row)}')
+        for share in shares if check_int('bins', count, 0, n) else (): check_float('bins', share, 0, 1)
+    if t.bins: check_int('number of bins', len(t.bins), 15, 15)
 
 # %% ../nbs/11_comparison.ipynb #670a7110
 class Stopped(Exception):
@@ -275,6 +304,7 @@ def _check_names(names):
     odd = [name for name in names if not isinstance(name, str) or not re.fullmatch(r'\w[\w.-]{0,99}', name)]
     if odd: raise ValueError(f'models has the name {shown(odd[0])}, but names are made of letters, digits, _, - and .: they name files.')
     if len(set(names)) != len(names) or len(names) < 2: raise ValueError(f'models is {shown(names)}, but must be two names at least, no two alike.')
+    if len(names) > 30: raise ValueError(f'models is {shown(names)}, but must be 30 names at most.')
     if 'all' in names: raise ValueError("models has the name 'all', which is taken. Give a dict: another name → model.")
 
 def _named(models):
@@ -297,6 +327,14 @@ def _check_all(models, train_split):
         except ValueError as e: raise ValueError(f'{name}: {e}') from None
     said = unequal_sizes({name: number_of_params(net)[0] for name, net in nets.items()})
     if said: warnings.warn(said, stacklevel=4)   # where compare was called
+
+# %% ../nbs/11_comparison.ipynb #f1d7a61a
+def _check_extent(models, seeds, images, classes, labelled=True):
+    "Raise `ValueError` unless what is worked out of so large a comparison fits into some hundred megabytes."
+    check_int('number of test images', images, 1, 10**7 if labelled else 10**6)
+    check_int('number of classes', classes, 1, 5000)
+    answers = models*seeds*images
+    check_int('models × seeds × test images', answers, 1, 10**8, 'Take fewer seeds, or fewer test images.')
 
 # %% ../nbs/11_comparison.ipynb #e4d61e5c
 def _contestant(name, make, found, runs, cost):
@@ -390,7 +428,7 @@ def compare(
     meeting = _Meeting(_named(models), _loaded(data), protocol, check_int('seed', seed, 0, 2**63 - 1), store)
     how = _common(threads, engine, device, workers, client, on_epoch, should_stop)
     tuning = dict(n=check_int('points', points, 1), epochs=_epochs('search_epochs', search_epochs, meeting.data.search_epochs))
-    training = dict(seeds=check_int('seeds', seeds, 1, 10**6), epochs=_epochs('epochs', epochs, meeting.data.epochs))
+    training = dict(seeds=_seeds(seeds, meeting), epochs=_epochs('epochs', epochs, meeting.data.epochs))
     with meeting.lock(), torch_threads(threads):
         return meeting(box, start, tuning | how | {'on_trial': on_trial}, training | how | {'on_run': on_run})
 
@@ -398,6 +436,12 @@ def compare(
 def _epochs(name, given, default):
     "The number of epochs that was asked for, or the data set's."
     return check_int(name, default if given is None else given, 1)
+
+def _seeds(seeds, meeting):
+    "The number of trainings of each model; raises `ValueError` if their results would be too large to work with."
+    check_int('seeds', seeds, 1, 10**6)
+    _check_extent(len(meeting.models), seeds, len(meeting.data.test), len(meeting.data.classes))
+    return seeds
 
 def _loaded(data):
     "The data, by name or as they are; raises `TypeError`."
@@ -428,7 +472,7 @@ def save(self:Comparison,
     folder = check_folder('folder', folder)
     for name, several in self.weights.items():
         for run, weights in zip(self[name].runs, several):
-            path = folder/'weights'/name/f'seed_{run.number}.safetensors'
+            path = plain_folder(folder, 'weights', name)/f'seed_{run.number}.safetensors'
             write_weights(path, weights, {'model': name, 'seed': str(run.history.seed)})
     write_json(folder/'report.json', self.to_dict())
     return folder
@@ -440,8 +484,9 @@ def load(cls:Comparison,
 )->Comparison:
     "The comparison in `folder`, without its weights; raises `FileNotFoundError` or `ValueError` that names the file."
     path = Path(folder)/'report.json'
-    if not path.exists(): raise FileNotFoundError(f'There is no {path}: {folder} holds no finished comparison.')
-    saved = read_json(path)
+    try: saved = read_json(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f'There is no {path}: {folder} holds no finished comparison.') from None
     if not isinstance(saved, dict) or saved.pop('format', None) not in _READABLE:
         raise ValueError(f'{path} is no {_FORMAT}. Open it with the release of mnist_cmp that wrote it.')
     try:
@@ -460,9 +505,10 @@ def load_net(self:Comparison,
     "A trained net of a model; raises `FileNotFoundError`, or `ValueError` if `make` makes another net."
     if make is None and ':' in (make := self[name].maker): raise ValueError(
         f'{name} was made by {make}, which a report cannot make Python import, since it may be a stranger\'s: pass make={make!r}.')
-    weights, make = Path(folder)/'weights', get_model(make)
-    first = weights/f'{name}.safetensors'   # where the first release put its only net
-    return load_model(make(), first if first.exists() else weights/name/f'seed_{number}.safetensors')
+    make = get_model(make)
+    file = f'seed_{check_int("number", number, 0)}.safetensors'
+    first = plain_path(folder, 'weights', f'{name}.safetensors')   # where the first release put its only net
+    return load_model(make(), first if first.exists() else plain_path(folder, 'weights', name, file))
 
 # %% ../nbs/11_comparison.ipynb #1ba85492
 def _check_meeting(self):
@@ -471,45 +517,30 @@ def _check_meeting(self):
     _check_names(self.names)
     check_choice('protocol', self.protocol, PROTOCOLS)
     check_float('seconds', self.seconds, 0)
-    if self.labels: check_int('number of labels', len(self.labels), n, n)
-    for place in self.labels: check_int('label', place, 0, len(self.classes) - 1)
     for c in several:
         check_int('number of runs', len(c.runs), 1)
         check_int(f'runs of {c.name}', len(c.runs), len(several[0].runs), len(several[0].runs))
         check_int('parameters', c.parameters, 1)
         c.search.best
+    if self.labels: check_int('number of labels', len(self.labels), n, n)
+    _check_extent(len(several), len(several[0].runs), n, len(self.classes), bool(self.labels))
+    _check_places('label', self.labels, len(self.classes))
+    for c in several:
         for run in c.runs: _check_run(run, n, len(self.classes), list(several[0].runs[0].test.errors), bool(self.labels))
     _check_pictures(self, n)
     return self
 
-# %% ../nbs/11_comparison.ipynb #25feeb3d
-def _check_run(run, n, n_classes, ks, labelled):
-    "Raise `ValueError` unless a run's test is one of `n` images; without labels it is of release 0.1.0."
-    t, last = run.test, run.history.last
-    if last.valid_accuracy is None: raise ValueError('a run has no validation accuracy')
-    check_float('test accuracy', t.accuracy, 0, 1)
-    if list(t.errors) != ks or 1 not in t.errors: raise ValueError(f'errors has the ks {shown(list(t.errors))}')
-    for errors in t.errors.values(): check_int('errors', errors, 0, n)
-    for place in t.wrong: check_int('place of a wrong image', place, 0, n - 1)
-    if len(set(t.wrong)) != len(t.wrong) or len(t.wrong) != t.errors[1]: raise ValueError('wrong does not hold as many images as errors')
-    for several in (t.predicted, t.confidence):
-        if several or labelled: check_int('number of guesses', len(several), len(t.wrong), len(t.wrong))
-    for guess in t.predicted: check_int('predicted', guess, 0, n_classes - 1)
-    for share in t.confidence: check_float('confidence', share, 0, 1)
-    for row in t.bins:
-        count, *shares = row
-        if len(shares) != 2: raise ValueError(f'bins holds {shown(row)}')
-        for share in shares if check_int('bins', count, 0, n) else (): check_float('bins', share, 0, 1)
-    if t.bins: check_int('number of bins', len(t.bins), 15, 15)
-
+# %% ../nbs/11_comparison.ipynb #c9260402
 def _check_pictures(self, n):
     "Raise `ValueError` unless the pictures are of test images, 28×28."
     for why, held in self.pictures.items():
         check_choice('why', why, ['all', *self.names])
+        check_int('number of pictures', len(held), 0, 12)   # as hard_images gives
         for place, text in held.items():
             check_int('place of a picture', int(place), 0, n - 1)
+            check_choice('place of a picture', place, [str(int(place))])
             check_int('size of a picture', len(base64.b64decode(text, validate=True)), 784, 784)
-    for read in self.test_reads: check_int('times', read['times'], 0)
-    for size in self.sizes.values(): check_int('sizes', size, 0)
+    for read in self.test_reads: check_int('times', read['times'], 0, 2**63)
+    for size in self.sizes.values(): check_int('sizes', size, 0, 2**63)
     texts = *self.classes, *self.versions.values(), *self.fingerprints.values()
     if not all(isinstance(text, str) for text in texts): raise ValueError('classes, versions and fingerprints hold something else than texts')

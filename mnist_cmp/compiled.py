@@ -6,100 +6,251 @@
 __all__ = ['SOURCE', 'kernel_path', 'build_kernel', 'has_kernel', 'is_served', 'CompiledStep']
 
 # %% ../nbs/04c_compiled.ipynb #95839b11
-import contextlib, ctypes, errno, functools, hashlib, logging, math, os, platform, shutil, sys, tempfile, threading, time
+import ctypes, errno, functools, hashlib, math, os, platform, re, shlex, shutil, stat
+import subprocess, sys, tempfile, time
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from uuid import uuid4
 import torch, torch.nn as nn
 from fastcore.basics import patch
 from .autograd import AutogradStep
 from .chains import Stage, recognise
-from .core import atomic_path
+from .core import MachineError
 
 # %% ../nbs/04c_compiled.ipynb #e83343b3
 SOURCE = Path(__file__).with_name('kernel.cpp') if '__file__' in globals() else Path('../mnist_cmp/kernel.cpp')
 _LEVELS = {'AVX512': ['-march=x86-64-v4'], 'AVX2': ['-march=x86-64-v3']}   # levels that compilers know, by PyTorch's words
+_ELSEWHERE = 'Name a folder of your own in MNIST_CMP_KERNELS.'
+_GCC = 'It takes GCC, or a compiler like it that CXX names.'
+
+class _NoKernel(MachineError): "There is no kernel to be had; `strerror` says why, and the way out."
 
 def _flags():
     "The compiler's options for this processor."
     level = _LEVELS.get(torch.backends.cpu.get_cpu_capability(), [])
     return ['-O3', *level, '-ffp-contract=fast', '-fno-math-errno', '-fopenmp']
 
+def _refusal(why, way_out):
+    "The error that says why there is no kernel here, and the way out."
+    where = platform.node() or 'this machine'
+    return _NoKernel(errno.ENOEXEC, f'The compiled step is not to be had on {where} ({why}). {way_out}')
+
 def kernel_path()->Path:
-    "Where the compiled kernel stands, or would stand."
+    "Where the compiled kernel stands, or would stand; raises `OSError` for a user without a home."
     from platformdirs import user_cache_path
-    what = f'{_flags()} {platform.system()} {platform.machine()} torch {torch.__version__}'
+    what = f'{_flags()} {platform.system()} {platform.machine()} {platform.libc_ver()}'
     key = hashlib.sha256(SOURCE.read_bytes() + what.encode()).hexdigest()[:16]
-    folder = os.environ.get('MNIST_CMP_KERNELS') or user_cache_path('mnist_cmp')/'kernels'
-    return Path(folder)/f'step_{key}.so'
+    try:
+        folder = os.environ.get('MNIST_CMP_KERNELS') or user_cache_path('mnist_cmp')/'kernels'
+        return Path(folder).expanduser()/f'step_{key}.so'
+    except RuntimeError:
+        raise _refusal('this user has no home folder to keep it in', _ELSEWHERE) from None
 
-# %% ../nbs/04c_compiled.ipynb #4c30d8ad
-@contextlib.contextmanager
-def _loader_at_ease():
-    "Inside the block programs beside the running Python, such as ninja, are found, and the loader warns of nothing."
-    before, log = os.environ.get('PATH', ''), logging.getLogger('torch.utils.cpp_extension')
-    os.environ['PATH'],log.disabled = os.pathsep.join([before, str(Path(sys.executable).parent)]),True
-    try: yield
-    finally: os.environ['PATH'],log.disabled = before,False
+# %% ../nbs/04c_compiled.ipynb #81f87e94
+def _is_private(fd, group):
+    "Has a group no member but this user, and does no access list let others in behind it?"
+    import grp, pwd
+    try:
+        user, names = pwd.getpwuid(os.geteuid()), grp.getgrgid(group)
+    except KeyError:
+        return False
+    with suppress(AttributeError, OSError):   # not Linux, or no list
+        if os.getxattr(fd, 'system.posix_acl_access'): return False
+    alone = set(names.gr_mem) <= {user.pw_name}
+    return group == user.pw_gid and names.gr_name == user.pw_name and alone
 
-def _compile(path):
-    "Put the compiled kernel at `path`; raises whatever the loader, the compiler or the disk does."
-    from torch.utils.cpp_extension import load
-    with tempfile.TemporaryDirectory() as folder, _loader_at_ease():
-        load('step', [str(SOURCE)], extra_cflags=_flags(), extra_ldflags=['-fopenmp'], build_directory=folder,
-             is_python_module=False)
-        with atomic_path(path) as p: shutil.copyfile(next(Path(folder).glob('step*.so')), p)
+def _who_else(fd, roots=True):
+    "Who else than this user, and root if `roots`, could change an open file or folder; '' for nobody."
+    status = os.fstat(fd)
+    if status.st_uid != os.geteuid() and not (roots and status.st_uid == 0): return 'belongs to another user'
+    if stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX: return ''   # our files stay ours
+    if status.st_mode & stat.S_IWOTH: return 'can be written to by everybody'
+    if status.st_mode & stat.S_IWGRP and not _is_private(fd, status.st_gid):
+        return 'can be written to by its group'
+    return ''
 
-def _why(error):
-    "What went wrong, in some words of one line."
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return next((line for line in lines if 'error:' in line or 'not found' in line), lines[0])[:200]
+# %% ../nbs/04c_compiled.ipynb #08c931a3
+def _open_kernel(path):
+    "The open file of a kernel, None if there is none; raises `OSError` if others can have written it."
+    folder = file = None
+    try:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        if who := _who_else(folder): raise _refusal(f'{path.parent} {who}', _ELSEWHERE)
+        shared = bool(os.fstat(folder).st_mode & stat.S_ISVTX)
+        how = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK   # or a pipe would wait for its writer
+        file = open(os.open(path.name, how, dir_fd=folder), 'rb')
+    except FileNotFoundError:
+        return None
+    except _NoKernel:
+        raise
+    except OSError as e:
+        raise _refusal(f'{path} cannot be opened: {e.strerror}', _ELSEWHERE) from None
+    finally:
+        if folder is not None: os.close(folder)
+    who = _who_else(file.fileno(), roots=not shared)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode): who = 'is no file'
+    if not who: return file
+    file.close()
+    raise _refusal(f'{path} {who}', f'Remove it, or n{_ELSEWHERE[1:]}')
 
-# %% ../nbs/04c_compiled.ipynb #a2b0c36b
+# %% ../nbs/04c_compiled.ipynb #8917c2e4
+_DIGEST = 32       # bytes at the end of the file
+_LARGEST = 2**26   # bytes: a kernel has less than a hundredth of it
+
+def _content(file):
+    "The library in an open file of a kernel; None if it is not as `build_kernel` wrote it."
+    content = file.read(_LARGEST)
+    library, digest = content[:-_DIGEST], content[-_DIGEST:]
+    return library if hashlib.sha256(library).digest() == digest else None
+
+def _has_whole(path):
+    "Is a whole kernel there that can be trusted? Raises `OSError` if one is there that can't be."
+    file = _open_kernel(path)
+    if file is None: return False
+    with file: return _content(file) is not None
+
+# %% ../nbs/04c_compiled.ipynb #7cb3f3a2
+_LAUNCHER = """
+import os, signal, subprocess, sys, tempfile, threading
+from pathlib import Path
+
+def watch():
+    os.read(0, 1)   # returns when the other end is closed
+    os.killpg(compiler.pid, signal.SIGKILL)
+
+with tempfile.TemporaryDirectory() as folder:
+    made, log = Path(folder, 'step.so'), Path(folder, 'log')
+    with open(log, 'wb') as out:
+        compiler = subprocess.Popen([*sys.argv[1:], '-o', made], env=os.environ | {'TMPDIR': folder},
+                                    stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+    threading.Thread(target=watch, daemon=True).start()
+    code = compiler.wait()
+    sys.stdout.buffer.write((log if code else made).read_bytes())
+    sys.stdout.flush()
+sys.exit(code != 0)
+"""
+
+def _launch(compiler, out):
+    "A process that runs the compiler and writes the library, or what went wrong, to the file `out`."
+    command = [*compiler, '-shared', '-fPIC', '-std=c++20', *_flags(), str(SOURCE.resolve())]
+    return subprocess.Popen([sys.executable, '-I', '-S', '-c', _LAUNCHER, *command], stdin=subprocess.PIPE,
+                            stdout=out, stderr=out, start_new_session=True)
+
+# %% ../nbs/04c_compiled.ipynb #835b8b7a
+def _why(text):
+    "What went wrong, of all that a compiler said, in one line."
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or ['it says nothing']
+    return next((line for line in lines if 'rror: ' in line or 'not found' in line), lines[0])[:200]
+
+def _compile(check):
+    "The kernel's library, compiled; raises `OSError` in the compiler's words, and what `check` raises."
+    if os.name != 'posix': raise _refusal(f'it is not made for {platform.system()}', "Take engine='auto'.")
+    compiler = shlex.split(os.environ.get('CXX') or 'c++')
+    if not compiler or not shutil.which(compiler[0]): raise _refusal(f'{" ".join(compiler)}: not found', _GCC)
+    with ExitStack() as stack:
+        try:
+            out = stack.enter_context(tempfile.TemporaryFile())
+            launcher = _launch(compiler, out)
+        except OSError as e:
+            raise _refusal(f'the compiler cannot be started: {e.strerror}', _GCC) from None
+        try:
+            while launcher.poll() is None:
+                time.sleep(.05)
+                check()
+        finally:
+            launcher.stdin.close()
+            launcher.wait()
+        out.seek(0)
+        library = out.read()
+    if launcher.returncode: raise _refusal(_why(library.decode(errors='replace')), _GCC)
+    if b'train_steps' not in library: raise _refusal(f'{compiler[0]} made no library', _GCC)
+    return library
+
+# %% ../nbs/04c_compiled.ipynb #b5f06663
+def _prepare(folder):
+    "Make the folder for kernels, if need be; raises `OSError` if nothing can be written there."
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder): pass
+    except OSError as e:
+        raise _refusal(f'{folder} cannot be written to: {e.strerror}', _ELSEWHERE) from None
+
+def _keep(library, path):
+    "Put a library and its digest at `path`, which nobody else may ever write to."
+    part = path.with_name(f'.{path.name}.{uuid4().hex}.part')
+    try:
+        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        with open(fd, 'wb') as file: file.write(library + hashlib.sha256(library).digest())
+        os.replace(part, path)
+    except OSError as e:
+        raise _refusal(f'{path} cannot be written: {e.strerror}', _ELSEWHERE) from None
+    finally:
+        part.unlink(missing_ok=True)
+
 def build_kernel(
-    check=lambda: None,   # called 20 times a second meanwhile; what it raises comes through, and the work ends unseen
+    check=lambda: None,   # called 20 times a second meanwhile; what it raises comes through, and ends the compiler
 )->Path:
     "Compile the kernel if that has not been done; raises `OSError` that says what is missing."
-    path, failed = kernel_path(), []
-    if path.exists(): return path
-    def work():
-        try: _compile(path)
-        except Exception as e: failed.append(e)
-    builder = threading.Thread(target=work, daemon=True)
-    builder.start()
-    while builder.is_alive():
-        builder.join(.05)
-        check()
-    if not failed: return path
-    raise OSError(errno.ENOEXEC, f'The compiled step is not to be had on {platform.node() or "this machine"} '
-                  f"({_why(failed[0])}). It takes GCC and ninja: pip install 'mnist_cmp[compiled]'")
-
-_failed = set()   # where it could not be built, in this process
-
-def has_kernel(
-    check=lambda: None,   # as for build_kernel
-)->bool:
-    "Can the kernel be had here? It is compiled if need be; a failure is said once, in one line."
     path = kernel_path()
-    if path.exists() or path in _failed: return path.exists()
-    try: return build_kernel(check).exists()
-    except OSError as e: print(f'{e.strerror}. Going on without it.', file=sys.stderr)
-    _failed.add(path)
-    return False
+    if not _has_whole(path):
+        _prepare(path.parent)
+        _keep(_compile(check), path)
+    return path
 
-# %% ../nbs/04c_compiled.ipynb #4a9e34df
+# %% ../nbs/04c_compiled.ipynb #d0c1dbc7
 class _CStage(ctypes.Structure):
     "`Stage` of kernel.cpp."
     _fields_ = ([(name, ctypes.c_int32) for name in (
         'conv relu pool channels height width outputs kernel_h kernel_w pad_h pad_w').split()] +
         [(name, ctypes.c_void_p) for name in 'weight bias weight_grad bias_grad'.split()])
 
+# %% ../nbs/04c_compiled.ipynb #4a9e34df
+_loaded = []   # open files: the system tells libraries by name, and an open file's is no other's
+
+def _load(file):
+    "The library in an open file of a kernel; raises `OSError` if the system does not take it."
+    library = _content(file)
+    if library is None: raise OSError('it is damaged')
+    if os.path.exists(opened := f'/proc/self/fd/{file.fileno()}'): return ctypes.CDLL(opened)
+    with tempfile.NamedTemporaryFile(suffix='.so') as copy:
+        copy.write(library)
+        copy.flush()
+        return ctypes.CDLL(copy.name)
+
 @functools.cache
 def _kernel(path):
-    "The compiled kernel, loaded."
-    lib, p, i = ctypes.CDLL(str(path)), ctypes.c_void_p, ctypes.c_int64
-    lib.make_net.argtypes,lib.make_net.restype = [p, ctypes.c_int],p
-    lib.free_net.argtypes,lib.free_net.restype = [p],None
-    lib.train_steps.argtypes = [p, p, ctypes.c_int, p, i, p, p, i, ctypes.c_float, ctypes.c_int, ctypes.c_int, p, p]
+    "The compiled kernel, loaded; raises `OSError` that says why it can't be."
+    file = _open_kernel(path)
+    if file is None: raise _refusal(f'{path} is gone', 'Try again.')
+    p, i = ctypes.c_void_p, ctypes.c_int64
+    try:
+        lib = _load(file)
+        _loaded.append(file)
+        lib.make_net.argtypes,lib.make_net.restype = [p, ctypes.c_int],p
+        lib.free_net.argtypes,lib.free_net.restype = [p],None
+        lib.train_steps.argtypes = [p, p, ctypes.c_int, p, i, p, p, i, ctypes.c_float, ctypes.c_int, ctypes.c_int, p, p]
+    except (OSError, AttributeError) as e:
+        why = re.sub(r'^/proc/self/fd/\d+: ', '', str(e))
+        raise _refusal(f'{path} cannot be loaded: {why}', f'Remove it, or n{_ELSEWHERE[1:]}') from None
     return lib
+
+# %% ../nbs/04c_compiled.ipynb #0b975fd1
+_failed = set()   # where there is none, in this process, and what was said of it
+
+def has_kernel(
+    check=lambda: None,   # as for build_kernel
+)->bool:
+    "Can the kernel be had here? It is compiled if need be; a failure is said once, in one line."
+    path = None
+    try:
+        path = kernel_path()
+        if path in _failed: return False
+        _kernel(build_kernel(check))
+        return True
+    except _NoKernel as e:
+        if e.strerror not in _failed: print(f'{e.strerror} Going on without it.', file=sys.stderr)
+        _failed.update((path, e.strerror))
+    return False
 
 # %% ../nbs/04c_compiled.ipynb #98a3a848
 def is_served(

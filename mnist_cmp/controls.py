@@ -14,13 +14,13 @@ import anywidget, ipywidgets as widgets, numpy as np, traitlets
 from fastcore.basics import patch
 from matplotlib.figure import Figure
 from .comparison import PROTOCOLS, Comparison, Stopped, compare
-from .core import (available_cores, check_choice, check_folder, check_int, format_seconds, model_color, new_path,
-                            read_json, shown, write_json)
+from .core import (available_cores, check_choice, check_folder, check_int, drawn, format_seconds, model_color, new_path,
+                            plain_path, printable, read_json, shown, write_json)
 from .data import DATASETS, Data, load_data
 from .ledger import DONE, Ledger, LedgerError, folder_lock
 from .models import model_names
 from .points import Box
-from .report import verdict, write_report
+from .report import report_page, verdict, write_report
 from .sound import chime
 from .training import History
 
@@ -41,7 +41,8 @@ def check_settings(
     several = isinstance(s['models'], (list, tuple)) and all(isinstance(m, str) for m in s['models'])
     if not several or len(set(s['models'])) < 2: raise ValueError(f'models is {shown(s["models"])}, but a comparison needs two at least, by name.')
     Box(learning_rate=s['learning_rate'], batch_size=s['batch_size'])
-    for name in ('points', 'search_epochs', 'epochs', 'seeds', 'seed'): check_int(name, s[name], 0 if name == 'seed' else 1)
+    if len(s['models']) > 20: raise ValueError(f'models has {len(s["models"])} names, but a panel shows 20 at most.')
+    for name in ('points', 'search_epochs', 'epochs', 'seeds', 'seed'): check_int(name, s[name], 0 if name == 'seed' else 1, 10**9)
     return s
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-008
@@ -81,6 +82,12 @@ def _serve(folder):
     return 0
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-010
+def _log(folder):
+    "The file for what a run's process says; raises `ValueError` for a link or a pipe, where it would be written elsewhere."
+    path = plain_path(folder, 'panel.log')
+    if path.is_file() or not path.exists(): return path
+    raise ValueError(f'{path} is no file, but must be a plain one. Move it away.')
+
 class _Child:
     "The run's process, seen from the panel."
     patience = .1   # s that it has to stop by itself; what is finished is safe, so then it is killed
@@ -88,7 +95,7 @@ class _Child:
     def __init__(self, folder):
         code = f'import sys; sys.path[:] = {sys.path!r}; from mnist_cmp.controls import _serve; sys.exit(_serve({str(folder)!r}))'
         quiet = os.environ | {'MNIST_CMP_QUIET': '1', 'OMP_NUM_THREADS': '1'}
-        with open(Path(folder)/'panel.log', 'ab') as log:
+        with open(_log(folder), 'ab') as log:
             self.process = subprocess.Popen([sys.executable, '-c', code], stdin=subprocess.PIPE, stdout=log, stderr=log, env=quiet,
                                             start_new_session=True,   # an interrupt of the kernel is none of the run
                                             creationflags=getattr(subprocess, 'CREATE_NEW_PROCESS_GROUP', 0))
@@ -108,10 +115,12 @@ class _Child:
         return self.process.wait()
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-012
-def _histories(folder):
-    "Place → history of each training in a ledger, finished or not; empty where there is none yet."
+def _histories(folder, *parts):
+    "Place → history of each training in the ledger of a sub-folder, finished or not; empty where there is none yet."
+    ledger = plain_path(folder, *parts, 'study.sqlite')
+    if ledger.exists() and not ledger.is_file(): return {}   # a pipe
     try:
-        with Ledger.read(folder) as ledger: return {i: row[0] for i, row in ledger.histories().items()}
+        with Ledger.read(ledger.parent) as ledger: return {i: row[0] for i, row in ledger.histories().items()}
     except (FileNotFoundError, LedgerError): return {}
 
 @dataclass
@@ -153,7 +162,7 @@ def read(cls:RunState,
     if running is None: running = not finished and _is_taken(folder)
     state = 'finished' if finished else 'running' if running else 'stopped' if told['state'] == 'running' else told['state']
     self = cls(folder, told['settings'], state, told.get('error') or '', verdict=verdict(Comparison.load(folder)) if finished else '')
-    self.trials, self.trainings = ({name: _histories(folder/kind/name) for name in self.names} for kind in ('search', 'weights'))
+    self.trials, self.trainings = ({name: _histories(folder, kind, name) for name in self.names} for kind in ('search', 'weights'))
     return self
 
 # %% ../nbs/13a_controls.ipynb #5b9003e2
@@ -166,7 +175,7 @@ def _told(path):
         odd = [m for m in settings['models'] if not re.fullmatch(r'[\w.:-]{1,200}', m) or not re.match(r'\w', m.rpartition(':')[2])]
         if odd: raise ValueError(f'models has {shown(odd[0])}, which is no name of a model')
         if not isinstance(told.get('error') or '', str): raise ValueError(f'error is {shown(told["error"])}')
-        return told | {'settings': settings}
+        return told | {'settings': settings, 'error': printable((told.get('error') or '')[:2000])}
     except (ValueError, TypeError, KeyError) as e: raise ValueError(f'{path} is damaged: {type(e).__name__} {e}') from None
 
 def _is_taken(folder):
@@ -222,7 +231,7 @@ def _scatter(ax, name, state):
     good = [t for t in trials if not math.isnan(t[2])]
     waiting = [t for t in trials if t[3] == 'running']
     lost = [t for t in trials if t[3] in DONE and math.isnan(t[2])]
-    _axes(ax, f'{name}: {len(good) + len(lost)} of {s["points"]} trials', 'learning rate', 'batch size')
+    _axes(ax, f'{drawn(name)}: {len(good) + len(lost)} of {s["points"]} trials', 'learning rate', 'batch size')
     margin = lambda low, high: (low - .06*(high - low), high + .06*(high - low))
     ax.set(xlim=margin(*s['learning_rate']), ylim=margin(*s['batch_size']))
     places = lambda some: ([t[0] for t in some], [t[1] for t in some])
@@ -244,8 +253,8 @@ def _curves(ax, state):
     shown, longest = state.trainings if final else state.trials, state.settings['epochs' if final else 'search_epochs']
     _axes(ax, 'trainings with the best settings' if final else 'trainings of the search', 'epoch', 'validation accuracy (%)')
     for name in state.names:
-        color, label = model_color(name, state.names), name
-        for h in shown.get(name, {}).values():
+        color, label = model_color(name, state.names), drawn(name)
+        for h in list(shown.get(name, {}).values())[:500]:   # more lines show nothing more
             at = [(e.epoch, 100*e.valid_accuracy) for e in h.epochs if e.valid_accuracy is not None]
             if not at: continue
             ax.plot(*zip(*at), '-o', color=color, label=label, markersize=2.5, linewidth=1.2, alpha=.75)
@@ -299,24 +308,33 @@ def _sentence(state, workers):
 _JS = Path(find_spec('mnist_cmp').origin).parent/'js'   # what runs in the browser
 
 class _ReportLink(anywidget.AnyWidget):
-    "A button that opens a file of the kernel's machine in a tab of its own."
+    "A button that opens a run's report in a tab of its own, drawn anew from what was measured."
     _esm = _JS/'report.js'
-    name = traitlets.Unicode('').tag(sync=True)   # '': no file, no button
+    name = traitlets.Unicode('').tag(sync=True)   # '': no report, no button
 
     def __init__(self):
         super().__init__()
-        self.path = None
-        self.on_msg(lambda _, asked, __: self.send({'page': self.path.read_text(encoding='utf-8')}))
+        self.folder, self._page = None, None
+        self.on_msg(lambda _, asked, __: self.send(self._answer()))
 
-    def show(self, path):
-        "Offer the file at `path`; None: offer nothing."
-        self.path, self.name = path, str(path or '')
+    def show(self,
+        folder,   # of a finished comparison; None: offer nothing
+    ):
+        "Offer the report of the run in a folder."
+        self.folder, self._page, self.name = folder, None, printable(folder or '')
+
+    def _answer(self):
+        "What the browser gets: the page, or why there is none."
+        try:
+            if self._page is None: self._page = report_page(Comparison.load(self.folder))
+            return {'page': self._page}
+        except Exception as e: return {'error': printable(f'{type(e).__name__}: {e}')}
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-025
 class ComparePanel:
     "Widgets that run a comparison in a process of its own and show how it goes; shown as the last value of a cell."
     def __init__(self,
-        folder=None,          # of a run to show and go on with; None: the newest of runs, if there is one
+        folder=None,          # of a run to show and go on with; None: a button offers the newest of runs
         runs='runs',          # each new run gets a folder in here
         models=(),            # further models to choose from, such as 'my_module:MyNet'
         data_dir=None,        # folder that holds MNIST/raw and so on; None: as load_data
@@ -327,19 +345,20 @@ class ComparePanel:
         self.on_finish, self.state = on_finish, None
         self.runs, self.workers = Path(runs), check_int('workers', available_cores() if workers is None else workers, 1)
         self.data_dir, self.download, self.models = data_dir and str(data_dir), download, [*model_names(), *models]
-        self.folder = _newest(self.runs) if folder is None else Path(folder)
+        self.folder = None if folder is None else Path(folder)
         self._child,self._thread,self._shown,self._wake = None,None,None,threading.Event()
         self._make_fields()
         self._make_result()
-        if self.folder is None: self._enable('new')
-        else: self._open()
+        self._enable('new')
+        self._offer()
+        if self.folder: self._open()
 
     def __repr__(self): return 'ComparePanel: its widgets need a running notebook'
 
 def _newest(runs):
     "The folder of the last run in `runs`; None if there is none."
-    found = sorted(runs.glob(f'*/{_FILE}'), key=lambda p: p.stat().st_mtime) if runs.is_dir() else []
-    return found[-1].parent if found else None
+    found = [p for p in runs.glob(f'*/{_FILE}') if not p.is_symlink()] if runs.is_dir() else []
+    return max(found, key=lambda p: p.lstat().st_mtime).parent if found else None
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-026
 @patch
@@ -396,6 +415,8 @@ def _make_result(self:ComparePanel):
         b.button_style = 'primary' if name == 'run' else ''
         b.on_click(lambda _, name=name: self._press(name))
         self.buttons[name] = b
+    self.last = widgets.Button(description='Show the last run', icon='history', layout={'width': '160px'})
+    self.last.on_click(lambda _: self._press('show_last'))
     self.progress = widgets.FloatProgress(max=1., layout={'width': '100%', 'max_width': '780px', 'height': '18px'})
     self.message, self.table, self.words, self.pictures, self.link = *(widgets.HTML() for _ in range(4)), _ReportLink()
     self.progress.layout.display = 'none'
@@ -407,7 +428,7 @@ def _make_result(self:ComparePanel):
         row(column(f['dataset'], f['protocol'], f['seed']), column(f['models']),
             column(f['points'], row(*f['learning_rate']), row(*f['batch_size'])),
             column(f['search_epochs'], f['seeds'], f['epochs']), align='flex-start'),
-        row(*self.buttons.values()), self.progress, self.message, self.words, self.link, self.table, self.pictures])
+        row(*self.buttons.values(), self.last), self.progress, self.message, self.words, self.link, self.table, self.pictures])
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-029
 @patch
@@ -444,10 +465,17 @@ def _show(self:ComparePanel, state):
     if seen == self._shown: return
     self._shown, self.table.value, self.pictures.value = seen, _table(state), _pictures(state)
     self.words.value = ''.join(f'<p style="margin: 4px 0">{html.escape(line)}</p>' for line in state.verdict.splitlines())
-    self.link.show(state.folder/'report.html' if state.state == 'finished' else None)
+    self.link.show(state.folder if state.state == 'finished' else None)
     if state.state == 'finished' and self.on_finish: self.on_finish(state)
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-030
+@patch
+def _offer(self:ComparePanel):
+    "Offer the newest run as long as none is shown: a folder may be a stranger's, so it is opened when its user says so."
+    newest = None if self.folder else _newest(self.runs)
+    self.last.layout.display = None if newest else 'none'
+    self.last.tooltip = printable(newest or '')
+
 @patch
 def _open(self:ComparePanel):
     "Show the run in the folder; watch it if another process is at it."
@@ -498,6 +526,7 @@ def run(self:ComparePanel):
     settings = check_settings(self.settings)
     self.folder = check_folder('runs', new_path(self.runs))
     _note(self.folder, settings=settings)
+    self._offer()
     self.resume()
 
 @patch
@@ -509,6 +538,20 @@ def resume(self:ComparePanel):
     self._child = _Child(self.folder.resolve())
     self._show(RunState.read(self.folder, running=True))
     self._watch(rings=True)
+
+# %% ../nbs/13a_controls.ipynb #6f9c2e74
+@patch
+def show_last(self:ComparePanel):
+    "Show the newest run of `runs`, as the Show the last run button does; raises `ValueError` if there is none."
+    newest = _newest(self.runs)
+    if newest is None: raise ValueError(f'There is no run in {self.runs}. Begin one by Run.')
+    if self._thread and self._thread.is_alive(): raise ValueError(f'{self.folder} is running. Stop it first, or wait for it.')
+    before, self.folder = self.folder, newest
+    try: self._open()
+    except Exception:
+        self.folder = before
+        raise
+    self._offer()
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-031b
 @patch
@@ -533,6 +576,7 @@ def _press(self:ComparePanel, name):
     try:
         if name == 'run': self.run()
         elif name == 'resume': self.resume()
+        elif name == 'show_last': self.show_last()
         else: self.stop({'pause': 'paused', 'stop': 'stopped'}[name])
     except Exception as e: self._say(' '.join(str(e).split()) or type(e).__name__, bad=True)
 

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 
-from .core import as_path, check_choice, check_int, derive_seed, plot_style, shown, typed
-from .sources import FAMILY, ensure_files, get_source, torchvision_datasets
+from .core import as_path, check_choice, check_int, derive_seed, drawn, plot_style, shown, typed
+from .sources import FAMILY, get_source, read_files
 
 # %% ../nbs/01_data.ipynb #01-data-005
 @dataclass(frozen=True, eq=False, repr=False)
@@ -209,7 +209,7 @@ def show_samples(
     with plot_style():
         _, ax = plt.subplots(figsize=(.8 * n + .2, 1.2))
         ax.imshow(strip.cpu(), cmap='gray_r', vmin=0, vmax=255 if split.x.dtype == torch.uint8 else 1)
-        ax.set_xticks([30 * k + 14.5 for k in range(n)], [split.classes[label] for label in split.y[i].tolist()])
+        ax.set_xticks([30 * k + 14.5 for k in range(n)], [drawn(split.classes[label], 20) for label in split.y[i].tolist()])
         ax.set_yticks([])
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
@@ -235,11 +235,15 @@ def _load_digits(valid_size):
     return Data(train, valid, test, 'digits', classes, search_epochs=10, epochs=20)
 
 # %% ../nbs/01_data.ipynb #01-data-045
+def _values(content, file):
+    "The values in the bytes of a checked IDX file, in the same memory; labels as int64."
+    values = torch.frombuffer(content, dtype=torch.uint8, offset=len(file.header)).view(file.shape)
+    return values if len(file.shape) == 3 else values.long()
+
 def _load_source(source, root, valid_size, download):
-    "A data set of the MNIST family, its files checked before they are read."
-    folder, idx = ensure_files(source, root, download), torchvision_datasets().mnist
-    read = lambda file: (idx.read_image_file if len(file.shape) == 3 else idx.read_label_file)(str(folder/file.name))
-    x, y, x_test, y_test = map(read, source.files)
+    "A data set of the MNIST family, made of the bytes that were checked."
+    contents = read_files(source, root, download)
+    x, y, x_test, y_test = [_values(content, file) for content, file in zip(contents, source.files)]
     train, valid = _hold_out(Split(x[:, None], y, 'train', source.classes), valid_size)
     return Data(train, valid, Split(x_test[:, None], y_test, 'test', source.classes), source.name, source.classes)
 

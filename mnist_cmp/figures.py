@@ -11,7 +11,7 @@ from fastcore.basics import patch
 import mnist_cmp.findings   # what is drawn here, as methods of a Comparison
 from .comparison import Comparison
 from .comparison import compare   # unused here; from here, what it gives can be drawn
-from .core import model_color, plot_style
+from .core import drawn, model_color, plot_style
 
 # %% ../nbs/11b_figures.ipynb #ff4783c1
 def _axes(ax, width, height):
@@ -33,8 +33,8 @@ def plot_runs(self:Comparison,
             ax.plot(i + _jitter(len(errors)), errors, 'o', color=color, alpha=.7, markersize=6, clip_on=False)
             ax.hlines(np.mean(errors), i - .3, i + .3, color=color, linewidth=2)
             ax.annotate(f'{np.mean(errors):.2f} %', (i + .32, np.mean(errors)), va='center', fontsize=9)
-        ax.set(xticks=range(len(self.names)), xticklabels=self.names, xlim=(-.6, len(self.names) - .3), ylabel='test error (%)')
-        ax.set_title(f'{self.dataset}: test error of {len(c.runs)} trainings of each model')
+        ax.set(xticks=range(len(self.names)), xticklabels=[drawn(n) for n in self.names], xlim=(-.6, len(self.names) - .3), ylabel='test error (%)')
+        ax.set_title(f'{drawn(self.dataset)}: test error of {len(c.runs)} trainings of each model')
         ax.grid(axis='x', visible=False)
     return ax
 
@@ -58,7 +58,7 @@ def plot_differences(self:Comparison,
                 ax.hlines(y, *(100*x for x in ends(d)), color=color, linewidth=width, linestyle=line, label=label if row == 0 else None)
                 ax.plot(100*d.estimate, y, 'o', color=color, markersize=4 if i else 6)
         ax.axvline(0, color='#666666', linewidth=1)
-        ax.set(yticks=range(len(pairs)), yticklabels=[f'{d.a} − {d.b}' for d in pairs], ylim=(len(pairs) - .5, -.5))
+        ax.set(yticks=range(len(pairs)), yticklabels=[f'{drawn(d.a)} − {drawn(d.b)}' for d in pairs], ylim=(len(pairs) - .5, -.5))
         ax.set_xlabel(f'difference of test errors (points), {100*self.level:.3g} % intervals')
         ax.grid(axis='y', visible=False)
         ax.legend(loc='upper center', bbox_to_anchor=(.45, -.32 if len(pairs) < 3 else -.22), ncols=3, fontsize=9)
@@ -79,10 +79,10 @@ def plot(self:Comparison,
             at = tables[0].index[:length]
             for column, style, label in (('valid_accuracy', '-', held), ('train_accuracy', '--', 'training (running)')):
                 values = np.stack([t[column].to_numpy()[:length] for t in tables])
-                ax.plot(at, values.mean(0), style, color=color, label=f'{c.name}, {label}')
+                ax.plot(at, values.mean(0), style, color=color, label=f'{drawn(c.name)}, {label}')
                 if len(c.runs) > 1: ax.fill_between(at, values.min(0), values.max(0), color=color, alpha=.15, linewidth=0)
         ax.xaxis.get_major_locator().set_params(integer=True)
-        ax.set(xlabel='epoch', ylabel='accuracy (%)', title=f'{self.dataset}: accuracy per epoch')
+        ax.set(xlabel='epoch', ylabel='accuracy (%)', title=f'{drawn(self.dataset)}: accuracy per epoch')
         ax.legend(loc='lower right', fontsize=9)
     return ax
 
@@ -98,11 +98,11 @@ def plot_kbest(self:Comparison,
         for i, c in enumerate(self.contestants):
             errors = {k: np.mean([run.test.errors[k] for run in c.runs]) for k in c.runs[0].test.errors}
             at = [k + width*(i - (len(self.contestants) - 1)/2) for k in errors]
-            bars = ax.bar(at, [100*e/n for e in errors.values()], width, label=c.name, color=model_color(c.name, self.names))
+            bars = ax.bar(at, [100*e/n for e in errors.values()], width, label=drawn(c.name), color=model_color(c.name, self.names))
             ax.bar_label(bars, [f'{e:,.0f}' if e == int(e) else f'{e:,.1f}' for e in errors.values()], fontsize=8)
         ax.set(xlabel='k: guesses allowed', ylabel='test error (%)', xticks=list(errors))
         ax.margins(y=.1)
-        ax.set_title(f'{self.dataset}: k-best error, with the number of wrong images out of {n:,}')
+        ax.set_title(f'{drawn(self.dataset)}: k-best error, with the number of wrong images out of {n:,}')
         ax.legend()
     return ax
 
@@ -116,11 +116,11 @@ def plot_budget(self:Comparison,
         ax = _axes(ax, 6.8, 3.6)
         for c in self.contestants:
             curve, color = 100*self.budget(c.name), model_color(c.name, self.names)
-            ax.plot(curve.index, curve.expected, 'o-', markersize=3.5, color=color, label=c.name)
+            ax.plot(curve.index, curve.expected, 'o-', markersize=3.5, color=color, label=drawn(c.name))
             ax.fill_between(curve.index, curve.low, curve.high, color=color, alpha=.12, linewidth=0)
         lowest = min(100*self.budget(name).expected.iloc[0] for name in self.names)
         ax.set(xlabel='trials', ylabel='expected best accuracy (%)', ylim=(max(0, lowest - 6), 100.5),
-               title=f'{self.dataset}: would more tuning turn the result?')
+               title=f'{drawn(self.dataset)}: would more tuning turn the result?')
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.legend(loc='lower right')
     return ax
@@ -137,7 +137,7 @@ def plot_costs(self:Comparison):
         for ax in axes.flat[table.shape[1]:]: ax.set_visible(False)
         for ax, column in zip(axes.flat, table):
             for c in self.contestants:
-                ax.plot(table[column][c.name], 100*c.error, 'o', markersize=9, color=model_color(c.name, self.names), label=c.name)
+                ax.plot(table[column][c.name], 100*c.error, 'o', markersize=9, color=model_color(c.name, self.names), label=drawn(c.name))
             ax.set(xlabel=column, xlim=(0, 1.15*table[column].max()))
             ax.xaxis.get_major_locator().set_params(nbins=4)
         for ax in axes[:, 0]: ax.set_ylabel('test error (%)')
@@ -152,6 +152,7 @@ def plot_confusions(self:Comparison):
     "A confusion matrix for each model, right answers left blank: images taken for another class, mean of the runs; the figure."
     tables = {name: self.confusion(name).to_numpy(copy=True) for name in self.names}
     for m in tables.values(): np.fill_diagonal(m, np.nan)
+    classes = [drawn(c, 20) for c in self.classes]
     top = max(1e-9, *(np.nanmax(m) for m in tables.values()))
     with plot_style():
         import matplotlib.pyplot as plt
@@ -162,10 +163,9 @@ def plot_confusions(self:Comparison):
             ax.imshow(m, cmap='Blues', vmin=0, vmax=top)
             for i, j in zip(*np.nonzero(np.nan_to_num(m) >= max(.5, .1*top))):
                 ax.text(j, i, f'{m[i, j]:.{0 if m[i, j] >= .95 else 1}f}', ha='center', va='center', fontsize=9, color='white' if m[i, j] > .6*top else 'black')
-            ticks = dict(ticks=range(len(self.classes)), labels=self.classes)
-            ax.set_xticks(**ticks, rotation=90 if max(map(len, self.classes)) > 2 else 0)
-            ax.set_yticks(**ticks)
-            ax.set(title=name, xlabel='taken for', ylabel='class')
+            ax.set_xticks(range(len(classes)), classes, rotation=90 if max(map(len, classes)) > 2 else 0)
+            ax.set_yticks(range(len(classes)), classes)
+            ax.set(title=drawn(name), xlabel='taken for', ylabel='class')
             ax.grid(False)
     return fig
 
@@ -179,10 +179,11 @@ def plot_class_errors(self:Comparison,
     with plot_style():
         ax, width = _axes(ax, 7, 3), .8/len(self.names)
         for i, name in enumerate(self.names):
-            ax.bar(np.arange(len(table)) + width*(i - (len(self.names) - 1)/2), table[name], width, label=name,
+            ax.bar(np.arange(len(table)) + width*(i - (len(self.names) - 1)/2), table[name], width, label=drawn(name),
                    color=model_color(name, self.names))
-        ax.set_xticks(range(len(table)), table.index, rotation=30 if max(map(len, self.classes)) > 4 else 0)
-        ax.set(xlabel='class', ylabel='test error (%)', title=f'{self.dataset}: error on each class')
+        classes = [drawn(c, 20) for c in self.classes]
+        ax.set_xticks(range(len(table)), classes, rotation=30 if max(map(len, classes)) > 4 else 0)
+        ax.set(xlabel='class', ylabel='test error (%)', title=f'{drawn(self.dataset)}: error on each class')
         ax.margins(y=.25)
         ax.legend(ncols=len(self.names), loc='upper center')
     return ax
@@ -193,12 +194,11 @@ def plot_pictures(self:Comparison,
     why:str,   # 'all' or a model's name
 ):
     "The images that most runs of all models, or of one alone, get wrong, with what is said of them; the figure or None."
-    table, runs = self.hard_frame(), {c.name: len(c.runs) for c in self.contestants}
-    table = table[table.why == why] if len(table) else table
+    table, runs = self.hard_frame(why), {c.name: len(c.runs) for c in self.contestants}
     if not len(table): return None
     def said(row, name):
-        if not row[f'{name}: wrong in']: return f'{name}: right'
-        return f'{name}: {row[f"{name}: guess"]} in {row[f"{name}: wrong in"]}/{runs[name]} ({row[f"{name}: confidence"]:.0%})'
+        if not row[f'{name}: wrong in']: return f'{drawn(name)}: right'
+        return f'{drawn(name)}: {drawn(row[f"{name}: guess"], 20)} in {row[f"{name}: wrong in"]}/{runs[name]} ({row[f"{name}: confidence"]:.0%})'
     with plot_style():
         import matplotlib.pyplot as plt
         rows = -(-len(table)//3)
@@ -206,7 +206,7 @@ def plot_pictures(self:Comparison,
         for ax in axes.flat: ax.set_axis_off()
         for ax, (_, row) in zip(axes.flat, table.iterrows()):
             ax.imshow(self.picture(why, row.image), cmap='gray_r', vmin=0, vmax=255, interpolation='nearest')
-            ax.set_title(f'{row["class"]}  (image {row.image})', fontsize=10)
+            ax.set_title(f'{drawn(row["class"], 20)}  (image {row.image})', fontsize=10)
             for line, name in enumerate(self.names):
                 ax.annotate(said(row, name), (.5, 0), xytext=(0, -4 - 13*line), xycoords='axes fraction', textcoords='offset points',
                             ha='center', va='top', fontsize=10, color=model_color(name, self.names))
@@ -224,10 +224,10 @@ def plot_calibration(self:Comparison):
             t, color = self.calibration(c.name), model_color(c.name, self.names)
             filled = t[t.images >= 5]   # of fewer answers the share says nothing
             top.plot(100*filled['mean confidence'], 100*filled.accuracy, 'o-', markersize=4, color=color,
-                     label=f'{c.name}: error {self.calibration_error(c.name):.1%}')
+                     label=f'{drawn(c.name)}: error {self.calibration_error(c.name):.1%}')
             below.stairs(t.images/len(c.runs), 100*np.linspace(0, 1, len(t) + 1), color=color, linewidth=1.5)
         below.set(xlabel='confidence (%)', ylabel='images', yscale='log', xlim=(0, 101))
-        top.set(ylabel='accuracy (%)', title=f'{self.dataset}: calibration')
+        top.set(ylabel='accuracy (%)', title=f'{drawn(self.dataset)}: calibration')
         top.legend(loc='upper left', fontsize=9)
     return fig
 
@@ -257,8 +257,10 @@ def _figures_of_answers(comparison):
     if all(c.cost for c in comparison.contestants):
         yield 'cost', 'costs', 'Test error against what each model costs.', comparison.plot_costs()
     if not comparison.labels: return
-    yield 'errors', 'class_errors', 'Test error on each class, mean of the runs.', comparison.plot_class_errors().figure
-    yield 'errors', 'confusions', 'What the wrong images are taken for: number of images, mean of the runs.', comparison.plot_confusions()
+    if len(comparison.classes) <= 100:   # with more of them there is nothing to be seen
+        yield 'errors', 'class_errors', 'Test error on each class, mean of the runs.', comparison.plot_class_errors().figure
+        yield 'errors', 'confusions', 'What the wrong images are taken for: number of images, mean of the runs.', \
+            comparison.plot_confusions()
     for why in comparison.pictures:
         whose = 'every model gets' if why == 'all' else f'{why} alone gets'
         if sheet := comparison.plot_pictures(why):

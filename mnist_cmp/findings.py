@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 from .comparison import PROTOCOLS, Comparison, Contestant
-from .core import check_choice
+from .core import check_choice, printable
 from .statistics import (bonett_price_interval, crossed_difference, error_interval, expected_best, mcnemar_exact,
                                   paired_t, prob_better)
 
@@ -33,8 +33,10 @@ def to_frame(self:Comparison)->pd.DataFrame:
 @patch
 def _repr_html_(self:Comparison):
     percent = {c: '{:.2%}' for c in ('training accuracy', 'validation accuracy', 'test error', 'sd over seeds')}
-    table = self.to_frame().style.format(percent | {'parameters': '{:,}'}, precision=4, na_rep='–').to_html()
-    return f'<p>{html.escape(self.dataset)}, protocol {self.protocol}: {PROTOCOLS[self.protocol]}</p>{table}'
+    words = percent | {'parameters': '{:,}'}
+    table = self.to_frame().style.format(words, precision=4, na_rep='–', escape='html')
+    title = html.escape(printable(f'{self.dataset}, protocol {self.protocol}: {PROTOCOLS[self.protocol]}'))
+    return f'<p>{title}</p>{table.format_index(escape="html").to_html()}'
 
 # %% ../nbs/11a_findings.ipynb #88109368
 @patch
@@ -198,9 +200,12 @@ def confusion(self:Comparison,
 @patch
 def class_errors(self:Comparison)->pd.DataFrame:
     "A row for each class: its test images, and each model's share of them that is wrong, mean over the runs."
-    share = lambda m: 1 - np.diag(m)/m.sum(axis=1)
-    return pd.DataFrame({'images': np.bincount(_with_labels(self), minlength=len(self.classes))}
-                        | {name: share(self.confusion(name)).tolist() for name in self.names}, pd.Index(self.classes, name='class'))
+    y, n = _with_labels(self), len(self.classes)
+    table = pd.DataFrame({'images': np.bincount(y, minlength=n)}, pd.Index(self.classes, name='class'))
+    for c in self.contestants:
+        wrong = sum(np.bincount(y[np.array(run.test.wrong, dtype=int)], minlength=n) for run in c.runs)
+        table[c.name] = wrong/len(c.runs)/table.images.where(table.images > 0)
+    return table
 
 # %% ../nbs/11a_findings.ipynb #a916c4ac
 @patch
@@ -224,37 +229,66 @@ def calibration_error(self:Comparison,
     return float(((t['mean confidence'] - t.accuracy).abs()*t.images).sum()/t.images.sum())
 
 # %% ../nbs/11a_findings.ipynb #e7ec9e01
-def _answers(comparison, c):
-    "Runs × images: the guess of each run."
-    answers = np.tile(_with_labels(comparison), (len(c.runs), 1))
-    for row, run in zip(answers, c.runs): row[run.test.wrong] = run.test.predicted
-    return answers
+def _wrong_answers(comparison, c):
+    "For each run the wrong answers, as one number for image and guess, in order."
+    n = len(comparison.classes)
+    return [np.sort(np.array(r.test.wrong, dtype=int)*n + np.array(r.test.predicted, dtype=int)) for r in c.runs]
 
+def _common(a, b):
+    "Of two tables, each of different numbers and how often each occurs: the sum of the products of those in both."
+    _, i, j = np.intersect1d(a[0], b[0], assume_unique=True, return_indices=True)
+    return int(a[1][i]@b[1][j])
+
+def _agreeing(a, b, n_images, n_classes):
+    "Images on which a run of one model answers as one of another model, summed over all pairs of different number."
+    def right(several):   # how many runs answer each image right
+        return len(several) - np.bincount(np.concatenate(several)//n_classes, minlength=n_images)
+    counts = [np.unique(np.concatenate(several), return_counts=True) for several in (a, b)]
+    pairs = int(right(a)@right(b)) + _common(*counts)
+    for x, y in zip(a, b):   # pairs of equal number share a seed
+        either = len(np.union1d(x//n_classes, y//n_classes))
+        pairs -= n_images - either + len(np.intersect1d(x, y, assume_unique=True))
+    return pairs
+
+# %% ../nbs/11a_findings.ipynb #4dc1051d
 @patch
 def agreement(self:Comparison)->pd.DataFrame:
     "Models × models: share of test images on which two runs give the same answer, mean over pairs of different seeds."
-    answers = {c.name: _answers(self, c) for c in self.contestants}
+    _with_labels(self)
+    n, runs = self.sizes['test'], len(self.contestants[0].runs)
+    wrong = {c.name: _wrong_answers(self, c) for c in self.contestants}
     def share(a, b):
-        pairs = [(x == y).mean() for i, x in enumerate(answers[a]) for j, y in enumerate(answers[b]) if i != j]
-        return float(np.mean(pairs)) if pairs else np.nan
+        return _agreeing(wrong[a], wrong[b], n, len(self.classes))/(runs*(runs - 1)*n) if runs > 1 else np.nan
     return pd.DataFrame({a: {b: share(a, b) for b in self.names} for a in self.names}).rename_axis('model')
 
 # %% ../nbs/11a_findings.ipynb #b150873d
+def _usual_guess(comparison, c):
+    "A function that says of a test image in how many runs of a model it is wrong, the usual guess, and its confidence."
+    runs = [run.test for run in c.runs]
+    wrong, guesses, sure = (np.concatenate([np.array(part, dtype=kind) for part in several]) for several, kind in (
+        ([t.wrong for t in runs], int), ([t.predicted for t in runs], int), ([t.confidence for t in runs], float)))
+    order = np.argsort(wrong, kind='stable')
+    def said(image):
+        hits = order[slice(*np.searchsorted(wrong, [image, image + 1], sorter=order))]
+        if not len(hits): return 0, None, None
+        usual = np.bincount(guesses[hits]).argmax()   # the first of equals
+        return len(hits), comparison.classes[usual], float(sure[hits][guesses[hits] == usual].mean())
+    return said
+
 @patch
-def hard_frame(self:Comparison)->pd.DataFrame:
+def hard_frame(self:Comparison,
+    why:str=None,   # 'all' or a model's name; None: all that the report holds
+)->pd.DataFrame:
     "A row for each hard image that the report holds: why, place, class; of each model the usual wrong guess and its confidence."
-    def said(c, i):
-        hits = [(run.test.predicted[j], run.test.confidence[j]) for run in c.runs for j in np.flatnonzero(np.equal(run.test.wrong, i))]
-        if not hits: return {f'{c.name}: wrong in': 0, f'{c.name}: guess': None, f'{c.name}: confidence': None}
-        guesses, sure = zip(*hits)
-        usual = max(sorted(set(guesses)), key=guesses.count)
-        return {f'{c.name}: wrong in': len(hits), f'{c.name}: guess': self.classes[usual],
-                f'{c.name}: confidence': float(np.mean([p for g, p in hits if g == usual]))}
-    rows = [{'why': why, 'image': int(i), 'class': self.classes[self.labels[int(i)]]}
-            | {k: v for c in self.contestants for k, v in said(c, int(i)).items()}
-            for why, places in self.pictures.items() for i in places]
+    said, rows = {c.name: _usual_guess(self, c) for c in self.contestants}, []
+    for kind, image in [(kind, int(i)) for kind, held in self.pictures.items() for i in held if why in (None, kind)]:
+        row = {'why': kind, 'image': image, 'class': self.classes[self.labels[image]]}
+        for name in self.names:
+            row |= zip((f'{name}: wrong in', f'{name}: guess', f'{name}: confidence'), said[name](image))
+        rows.append(row)
     return pd.DataFrame(rows)
 
+# %% ../nbs/11a_findings.ipynb #48e726d7
 @patch
 def picture(self:Comparison,
     why:str,     # 'all' or a model's name

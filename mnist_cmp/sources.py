@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['FAMILY', 'torchvision_datasets', 'IdxFile', 'Source', 'get_source', 'find_fault', 'find_stranger', 'default_root',
-           'ensure_files']
+           'read_files', 'ensure_files']
 
 # %% ../nbs/00a_sources.ipynb #00a-sources-002
-import gzip, hashlib, math, os, socket, struct, sys, threading, time, warnings, zlib
-from contextlib import suppress
+import gzip, hashlib, io, math, os, socket, struct, sys, threading, time, warnings, zlib
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -150,20 +150,38 @@ def _reason(error):
     if isinstance(error, ValueError): return 'what came does not have the published MD5'
     return str(error) or type(error).__name__
 
+# %% ../nbs/00a_sources.ipynb #58dd8690
+def _read(path, most):
+    "The bytes of a file, at most so many of them; None if there is no such file."
+    if not Path(path).is_file(): return None
+    content = bytearray(most)
+    with open(path, 'rb') as f: del content[f.readinto(content):]
+    return content
+
+def _unpack(path, file, n_classes):
+    "What is in a compressed file, and what is wrong with that; '' if nothing is."
+    packed = _read(path, file.size + 2**16)
+    if packed is None: return None, 'is missing'
+    if not file.sha256 and hashlib.md5(packed, usedforsecurity=False).hexdigest() != file.md5:
+        return None, 'does not have the published MD5'
+    try:
+        content = gzip.GzipFile(fileobj=io.BytesIO(packed)).read(file.size + 1)
+    except (OSError, EOFError, zlib.error) as e:
+        return None, str(e) or type(e).__name__
+    return bytearray(content), find_fault(content, file, n_classes)
+
 # %% ../nbs/00a_sources.ipynb #00a-sources-023
 def _download(file, folder, source):
-    "Fetch and extract one file from the first mirror that gives it whole; the reasons if none does, '' if one does."
+    "What is in a file, fetched from the first mirror that gives it whole, and ''; or None, and why none does."
     reasons = []
     for mirror in source.mirrors:
         try:
-            with gzip.open(_fetch(mirror, file, folder, source.retries)) as f: content = f.read(file.size + 1)
-            fault = find_fault(content, file, len(source.classes))
-            if not fault:
-                with atomic_path(folder/file.name) as path: path.write_bytes(content)
-                return ''
-        except (OSError, ValueError, EOFError, zlib.error) as e: fault = _reason(e)
+            content, fault = _unpack(_fetch(mirror, file, folder, source.retries), file, len(source.classes))
+        except (OSError, ValueError) as e:
+            content, fault = None, _reason(e)
+        if not fault: return content, ''
         reasons.append(f'{mirror}: {fault}')
-    return '; '.join(reasons) or 'there is no mirror'
+    return None, '; '.join(reasons) or 'there is no mirror'
 
 # %% ../nbs/00a_sources.ipynb #00a-sources-026
 def default_root()->str:
@@ -172,14 +190,13 @@ def default_root()->str:
     return os.environ.get('MNIST_CMP_DATA') or platformdirs.user_cache_dir('mnist_cmp')
 
 # %% ../nbs/00a_sources.ipynb #00a-sources-028
-def _faults(source, folder):
-    "The damaged and missing files, each with what is wrong with it."
-    def content(file):
-        if not (folder/file.name).is_file(): return None
-        with open(folder/file.name, 'rb') as f: return f.read(file.size + 1)
-    def fault(file): return find_fault(c := content(file), file, len(source.classes)) or find_stranger(folder/file.name, c, file)
-    faults = {file: fault(file) for file in source.files}
-    return {file: fault for file, fault in faults.items() if fault}
+def _folder(source, root):
+    "The folder of a source's files; raises `FileNotFoundError` for a user without a home."
+    try:
+        return as_path('root', default_root() if root is None else root).expanduser()/source.folder/'raw'
+    except RuntimeError:
+        raise FileNotFoundError(f'{source.folder}/raw has no place: this user has no home folder. Name the folder '
+                                'that holds it as root or in the environment variable MNIST_CMP_DATA.') from None
 
 def _sweep(folder):
     "Remove what downloads that were killed have left, an hour ago or more: others may be at work."
@@ -187,20 +204,49 @@ def _sweep(folder):
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > 3600: left.unlink()
 
+def _mend(file, fault, folder, source, download):
+    "What belongs into a missing or damaged file, put there, too; raises `FileNotFoundError`."
+    content, why = None, 'download=False'
+    if download or fault == 'is missing':
+        content, unfit = _unpack(folder/f'{file.name}.gz', file, len(source.classes))
+        if not unfit: why = ''
+    if why and download: content, why = _download(file, folder, source)
+    if not why:
+        try:
+            with atomic_path(folder/file.name) as path: path.write_bytes(content)
+            return content
+        except OSError as e:
+            why = _reason(e)
+    raise FileNotFoundError(
+        f'{file.name} in {folder} {fault}, and was not fetched ({why}). Put the file there, or name the folder '
+        f'that holds {source.folder}/raw as root or in the environment variable MNIST_CMP_DATA, '
+        "or take load_data('digits'), which needs no file.")
+
+# %% ../nbs/00a_sources.ipynb #cca6a68d
+def read_files(
+    source:Source,        # which files
+    root=None,            # folder that holds MNIST/raw and so on; default default_root()
+    download:bool=True,   # fetch what is missing or damaged?
+):
+    "Yield the bytes of each file of `source`, the very ones that were checked; raises `FileNotFoundError`."
+    folder, bar = _folder(source, root), None
+    with ExitStack() as stack:
+        for place, file in enumerate(source.files):
+            content = _read(folder/file.name, file.size + 1)
+            fault = find_fault(content, file, len(source.classes)) or find_stranger(folder/file.name, content, file)
+            if fault:
+                if bar is None:
+                    _sweep(folder)
+                    bar = stack.enter_context(Progress(len(source.files), f'fetching {source.name}', place))
+                content = _mend(file, fault, folder, source, download)
+                bar.update(note=file.name)
+            yield content
+
 def ensure_files(
     source:Source,        # which files
     root=None,            # folder that holds MNIST/raw and so on; default default_root()
     download:bool=True,   # fetch what is missing or damaged?
 )->Path:
     "The folder with all files of `source`, each checked; raises `FileNotFoundError`."
-    folder = as_path('root', default_root() if root is None else root).expanduser()/source.folder/'raw'
-    if not (faults := _faults(source, folder)): return folder
-    _sweep(folder)
-    with Progress(len(faults), f'fetching {source.name}') as bar:
-        for file, fault in faults.items():
-            if why := _download(file, folder, source) if download else 'download=False': raise FileNotFoundError(
-                f'{file.name} in {folder} {fault}, and was not fetched ({why}). Put the file there, or name the folder '
-                f'that holds {source.folder}/raw as root or in the environment variable MNIST_CMP_DATA, '
-                "or take load_data('digits'), which needs no file.")
-            bar.update(note=file.name)
-    return folder
+    for _ in read_files(source, root, download): pass
+    return _folder(source, root)

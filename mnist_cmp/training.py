@@ -7,7 +7,7 @@ __all__ = ['Epoch', 'History', 'torch_threads', 'drop_damaged', 'device_of', 'tr
            'display_timer']
 
 # %% ../nbs/06_training.ipynb #06-training-002
-import copy, functools, json, math, time
+import copy, functools, html, json, math, time
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ import torch, torch.nn as nn
 from fastcore.basics import patch
 from .core import (DamagedError, Progress, atomic_path, check_choice, check_fields, check_float, check_folder,
                             check_int, derive_seed, format_seconds, json_text, machine, machine_calls, new_path, plot_style,
-                            shown, tell, typed)
+                            printable, shown, tell, typed)
 from .data import Split, default_device
 from .evaluation import (check_net, cpu_weights, measure, measure_accuracy, put_weights, read_weights,
                                   save_model, write_weights)
@@ -78,11 +78,11 @@ def to_frame(self:History):
 
 @patch
 def _repr_html_(self:History):
-    settings = (f'learning rate {self.learning_rate:g}, batch size {self.batch_size}, seed {self.seed}, '
-                f'{self.engine}, {self.state}')
+    settings = printable(f'learning rate {self.learning_rate:g}, batch size {self.batch_size}, seed {self.seed}, '
+                         f'{self.engine}, {self.state}')
     percent = {c: '{:.2%}' for c in self.to_frame() if 'accuracy' in c}
     table = self.to_frame().dropna(axis=1, how='all').style.format({'seconds': '{:.2f}'} | percent, precision=4)
-    return f'<p>{settings}</p>{table.to_html()}'
+    return f'<p>{html.escape(settings)}</p>{table.to_html()}'
 
 # %% ../nbs/06_training.ipynb #06-training-010
 @patch

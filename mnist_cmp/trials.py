@@ -9,7 +9,7 @@ __all__ = ['Trial', 'SearchResult']
 import json, math
 from dataclasses import asdict, dataclass
 from fastcore.basics import patch
-from .core import check_fields, model_color, need_extra, plot_style
+from .core import check_fields, drawn, model_color, need_extra, plot_style, printable
 from .ledger import DONE, Ledger, LedgerError
 from .points import Box, Point, box_axes
 from .training import History
@@ -78,10 +78,11 @@ def to_frame(self:SearchResult):
 @patch
 def _repr_html_(self:SearchResult):
     words = {'accuracy': '{:.2%}', 'loss': '{:.4f}', 'learning_rate': '{:.4f}', 'seconds': '{:.1f}',
-             'momentum': '{:.3f}', 'weight_decay': '{:.2g}'}
+             'momentum': '{:.3f}', 'weight_decay': '{:.2g}', 'error': printable}
     table = self.to_frame()
     shown = {name: form for name, form in words.items() if name in table}
-    return table.style.format(shown, na_rep='–').highlight_max(subset='accuracy', props='font-weight: bold').to_html()
+    styled = table.style.format(shown, na_rep='–', escape='html').format_index(escape='html')
+    return styled.highlight_max(subset='accuracy', props='font-weight: bold').to_html()
 
 # %% ../nbs/08a_trials.ipynb #08a-trials-011
 @patch
@@ -133,6 +134,8 @@ def load(cls:SearchResult,
 # %% ../nbs/08a_trials.ipynb #08a-trials-022
 _words = {'train': 'training', 'valid': 'validation', 'test': 'test'}
 
+def _split_word(result): return _words.get(result.scored_on, drawn(result.scored_on))
+
 @patch
 def plot(self:SearchResult,
     ax=None,   # matplotlib axes; None: new ones
@@ -149,8 +152,8 @@ def plot(self:SearchResult,
         ax.scatter(lost.learning_rate, lost.batch_size, marker='x', color='#666666', label='no score')
         if len(good): ax.scatter(*self.best.point[:2], s=420, facecolors='none', edgecolors='black', label='best')
         box_axes(ax, self.box)
-        ax.figure.colorbar(dots, ax=ax, label=f'{_words.get(self.scored_on, self.scored_on)} accuracy (%)')
-        ax.set_title(f'{self.model}: {len(table)} trials of {self.epochs} epochs')
+        ax.figure.colorbar(dots, ax=ax, label=f'{_split_word(self)} accuracy (%)')
+        ax.set_title(f'{drawn(self.model)}: {len(table)} trials of {self.epochs} epochs')
     return ax
 
 # %% ../nbs/08a_trials.ipynb #08a-trials-024
@@ -167,7 +170,7 @@ def plot_best(self:SearchResult,
         ax.plot(number, accuracy, 'o', color=color, alpha=.5, markersize=5, label='a trial')
         ax.step(number, accuracy.cummax(), where='post', color=color, label='best so far')
         ax.xaxis.get_major_locator().set_params(integer=True)
-        ax.set(xlabel='trials', ylabel=f'{_words.get(self.scored_on, self.scored_on)} accuracy (%)', title=self.model)
+        ax.set(xlabel='trials', ylabel=f'{_split_word(self)} accuracy (%)', title=drawn(self.model))
         ax.legend(loc='lower right')
     return ax
 

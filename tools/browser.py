@@ -382,8 +382,7 @@ def pad(lab, shots=None):
 
 PANEL = """from mnist_cmp import ComparePanel
 panel = ComparePanel(runs='runs_check')
-if panel.folder is None:
-    panel.set(models=['mlp', 'deep_mlp'], points=6, search_epochs=6, epochs=12, seeds=4, learning_rate=[.05, .2])
+panel.set(models=['mlp', 'deep_mlp'], points=6, search_epochs=6, epochs=12, seeds=4, learning_rate=[.05, .2])
 panel"""
 SAME = """from mnist_cmp import Comparison, compare
 def numbers(comparison):
@@ -402,8 +401,18 @@ def restart(page, lab):
     page.wait_for_selector(OUTPUT)
 
 
+def opened_report(page, button):
+    "The tab of a report: its page in a frame that may run nothing, without a way back."
+    with page.context.expect_page() as new: button.click()
+    tab = new.value
+    tab.frame_locator('iframe').locator('h1').wait_for()
+    assert tab.evaluate('window.opener') is None, 'the report has an opener'
+    assert tab.evaluate("document.querySelector('iframe').getAttribute('sandbox')") == '', 'the frame may do something'
+    return tab
+
+
 def panel(lab, shots=None):
-    "Run, watch, compute meanwhile, Stop, Resume; a restarted kernel goes on; the end equals the call from Python."
+    "Run, watch, compute meanwhile, Stop, Resume; a restarted kernel finds it again; the end equals the call from Python."
     lab.write('panel_check.ipynb', PANEL, 'print(6*7)', SAME)
     page = lab.open('panel_check.ipynb')
     run_cell(page, 0)
@@ -412,9 +421,13 @@ def panel(lab, shots=None):
     def says(text):
         try: status.get_by_text(re.compile(text)).first.wait_for(timeout=180_000)
         except Exception: raise AssertionError(f'the panel never says {text!r}, but {status.inner_text()!r}') from None
+    button('Run').wait_for()
+    assert not button('Show the last run').is_visible(), 'a last run is offered where there is none'
+    assert not button('Open the report').is_visible(), 'a report is offered where there is none'
     button('Run').click()
     page.wait_for_selector(f'{OUTPUT} svg')
     says('[1-9]%')
+    assert not button('Open the report').is_visible(), 'a report is offered before there is one'
     first = page.locator(OUTPUT).screenshot()
     assert run_cell(page, 1) == '42\n', 'a cell gave no answer while the panel trained'
     before = status.inner_text()
@@ -429,6 +442,8 @@ def panel(lab, shots=None):
     button('Resume').click()
     says('^Running')
     restart(page, lab)   # in the middle: the run's process ends with its kernel
+    assert not page.locator(f'{OUTPUT} svg').count(), 'a run was opened unasked'
+    button('Show the last run').click()
     says('^Stopped')
     button('Resume').click()
     says('^Finished')
@@ -437,24 +452,70 @@ def panel(lab, shots=None):
     report, = (lab.nbs/'runs_check').glob('*/report.json')
     written = report.stat().st_mtime_ns
     restart(page, lab)
+    button('Show the last run').click()
     says('^Finished')
     assert report.stat().st_mtime_ns == written and page.locator(f'{OUTPUT} svg').count() == 2
-    with page.context.expect_page() as tab: button('Open the report').click()
-    tab.value.wait_for_selector('h1')
+    assert not button('Show the last run').is_visible(), 'the last run is offered where it is shown'
+    tab = opened_report(page, button('Open the report'))
     if shots:
         for width in WIDTHS:
-            tab.value.set_viewport_size({'width': width, 'height': 900})
+            tab.set_viewport_size({'width': width, 'height': 900})
             for dark in (False, True):
-                tab.value.emulate_media(color_scheme=THEMES[dark])
-                tab.value.screenshot(path=shots/f'report_{THEMES[dark]}_{width}.png')
+                tab.emulate_media(color_scheme=THEMES[dark])
+                tab.screenshot(path=shots/f'report_{THEMES[dark]}_{width}.png')
         for dark in (False, True):
             other = lab.open('panel_check.ipynb', dark=dark)
             run_cell(other, 0)
+            other.locator(f'{OUTPUT} button', has_text='Show the last run').click()
             for width in WIDTHS:
                 other.set_viewport_size({'width': width, 'height': 1300})
                 time.sleep(2)
                 other.locator(OUTPUT).screenshot(path=shots/f'panel_{THEMES[dark]}_{width}.png')
             other.context.close()
+    page.context.close()
+
+
+STRANGER = """import json
+from pathlib import Path
+import mnist_cmp as mc
+evil = '"><script>fetch(\'/evil\')</script><img src="/evil" onerror="fetch(\'/evil\')"><iframe src="javascript:parent.fetch(\'/evil\')">'
+folder = Path('runs_stranger/run')
+data = mc.load_data('digits')
+found = mc.compare(['mlp', 'deep_mlp'], data, points=1, search_epochs=1, epochs=1, seeds=1, workers=1, store=folder)
+mc.write_report(found, folder)
+settings = dict(dataset='digits', models=['mlp', 'deep_mlp'], protocol='holdout', learning_rate=[.001, .1], batch_size=[16, 48],
+                points=1, search_epochs=1, epochs=1, seeds=1, seed=0)
+(folder/'panel.json').write_text(json.dumps(dict(state='finished', error=evil, how={}, settings=settings)))
+report = json.loads((folder/'report.json').read_text()) | {'dataset': evil, 'machine': evil, 'classes': [evil]*10, 'commit': evil}
+report['contestants'][0]['description'] = report['contestants'][0]['search']['model'] = evil
+(folder/'report.json').write_text(json.dumps(report))
+page = (folder/'report.html').read_text()
+csp = page.index('<meta http-equiv'), page.index('<title>')
+page = page[:csp[0]] + "<script>fetch('/evil'); opener.fetch('/evil')</script>" + page[csp[1]:]
+(folder/'report.html').write_text(page)
+print('made')"""
+
+
+def stranger(lab, shots=None):
+    "A run folder of a stranger is opened only when its user says so, and no script of it runs, in the panel or in the report."
+    lab.write('stranger_check.ipynb', STRANGER, "from mnist_cmp import ComparePanel\nComparePanel(runs='runs_stranger')",
+              "import mnist_cmp as mc\nfound = mc.Comparison.load('runs_stranger/run')\nfound", "found.contestants[0].search")
+    page, asked = lab.open('stranger_check.ipynb'), []
+    page.context.on('request', lambda request: asked.append(request.url))
+    assert run_cell(page, 0, timeout=300) == 'made\n'
+    run_cell(page, 1)
+    button = lambda name: page.locator(f'{OUTPUT} button', has_text=re.compile(rf'^\s*{name}\s*$'))
+    button('Show the last run').wait_for()
+    assert not page.locator(f'{OUTPUT} svg').count() and not button('Open the report').is_visible(), 'it was opened unasked'
+    button('Show the last run').click()
+    button('Open the report').wait_for()
+    tab = opened_report(page, button('Open the report'))
+    heading = tab.frame_locator('iframe').locator('h1').inner_text()
+    assert '<script>' in heading, f'the heading is {heading!r}'
+    for i in (2, 3): run_cell(page, i)
+    time.sleep(1)
+    evil = [url for url in asked if url.endswith('/evil')]
+    assert not evil, f'what the stranger wrote asked for {evil}'
     page.context.close()
 
 
@@ -470,6 +531,7 @@ def app(lab, shots=None):
         page.goto(f'{address}/?token={token}')
         page.locator('button', has_text=re.compile(r'^\s*Run\s*$')).wait_for(timeout=120_000)
         if run:
+            page.locator('button:has-text("Show the last run")').click()
             page.get_by_text(re.compile('^Finished')).first.wait_for()
             draw(page, DIGITS[1])
             assert 'mlp: ' in settled(page, '.mnist-cmp-pad .said')
@@ -508,13 +570,13 @@ def check(name, function, *args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('checks', nargs='*', help='chime, pad, panel, app, clean, site, notebooks, or notebooks by path (default: all)')
+    parser.add_argument('checks', nargs='*', help='chime, pad, panel, stranger, app, clean, site, notebooks, or notebooks by path (default: all)')
     parser.add_argument('--screenshots', type=Path, metavar='FOLDER', help='keep pictures in FOLDER')
     args = parser.parse_args()
-    wanted = args.checks or ['chime', 'pad', 'panel', 'app', 'clean', 'site', 'notebooks']
+    wanted = args.checks or ['chime', 'pad', 'panel', 'stranger', 'app', 'clean', 'site', 'notebooks']
     if args.screenshots: args.screenshots.mkdir(parents=True, exist_ok=True)
     paths = [p for p in notebooks() if re.match(r'\d|tutorials', p.relative_to(ROOT/'nbs').as_posix())]
-    jobs = {'chime': [chime], 'clean': [clean], 'site': [site], **{f.__name__: [f, args.screenshots] for f in (pad, panel, app)}}
+    jobs = {'chime': [chime], 'clean': [clean], 'site': [site], **{f.__name__: [f, args.screenshots] for f in (pad, panel, stranger, app)}}
     with ExitStack() as stack:
         try: lab = Lab(stack)
         except Skip as reason:
