@@ -7,12 +7,12 @@ __all__ = ['FAMILY', 'torchvision_datasets', 'IdxFile', 'Source', 'get_source', 
            'read_files', 'ensure_files']
 
 # %% ../nbs/00a_sources.ipynb #00a-sources-002
-import gzip, hashlib, io, math, os, socket, struct, sys, threading, time, warnings, zlib
+import gzip, hashlib, io, math, os, shutil, socket, struct, sys, tempfile, threading, time, warnings, zlib
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .core import Progress, as_path, atomic_path, check_choice
+from .core import Progress, as_path, atomic_path, check_choice, make_folder, remove_unfinished
 
 # %% ../nbs/00a_sources.ipynb #00a-sources-005
 _kept = []   # operator definitions last as long as their library object
@@ -134,12 +134,16 @@ class _Stream:
 
 # %% ../nbs/00a_sources.ipynb #00a-sources-022
 def _fetch(mirror, file, folder, retries):
-    "The path of the compressed file, fetched unless it is there already, with the MD5 it must have; pooch waits longer after each failure."
+    "The path of the compressed file, fetched, with the MD5 that it must have; pooch waits longer after each failure."
     import pooch
     pooch.get_logger().setLevel('WARNING')
     archive = f'{file.name}.gz'
-    fetcher = pooch.create(folder, mirror, registry={archive: f'md5:{file.md5}'}, retry_if_failed=retries)
-    return fetcher.fetch(archive, downloader=_Stream(file.size + 2**16))
+    with tempfile.TemporaryDirectory(prefix=_DOWNLOAD, dir=make_folder(folder)) as own:
+        fetcher = pooch.create(own, mirror, registry={archive: f'md5:{file.md5}'}, retry_if_failed=retries)
+        os.replace(fetcher.fetch(archive, downloader=_Stream(file.size + 2**16)), folder/archive)
+    return folder/archive
+
+_DOWNLOAD = '.mnist_cmp-download-'   # begins the names of folders that nobody else makes, so that what is left is ours
 
 def _reason(error):
     "Why a download failed, in a few words."
@@ -200,9 +204,10 @@ def _folder(source, root):
 
 def _sweep(folder):
     "Remove what downloads that were killed have left, an hour ago or more: others may be at work."
-    for left in (*folder.glob('tmp????????'), *folder.glob('.*.part')):
+    with suppress(OSError): remove_unfinished(folder)
+    for left in folder.glob(f'{_DOWNLOAD}*'):
         with suppress(OSError):
-            if time.time() - left.stat().st_mtime > 3600: left.unlink()
+            if time.time() - left.stat().st_mtime > 3600: shutil.rmtree(left)
 
 def _mend(file, fault, folder, source, download):
     "What belongs into a missing or damaged file, put there, too; raises `FileNotFoundError`."
