@@ -20,10 +20,8 @@ test: $(VENV)/installed-dev ## run all tests but those in a browser
 test-browser: $(VENV)/installed-dev ## run the notebooks, panel, pad, chime and app in a real browser; some: ARGS="chime pad"
 	$(BIN)/python tools/browser.py $(ARGS)
 
-soak: $(VENV)/installed-dev ## kill runs 100 times, fill the disk, damage 100,000 files, run for half an hour (two hours); other numbers: make soak ARGS="--kills 500 --seed 1"
+soak: $(VENV)/installed-dev ## kill runs, fail their file calls, cut the power, damage files, run for long (hours); a part: make soak ARGS="faults --sample 500"
 	$(BIN)/python tools/soak.py $(ARGS)
-	$(BIN)/python tools/fuzz.py
-	$(BIN)/python tools/soak.py memory
 
 fuzz: $(VENV)/installed-dev ## odd arguments and damaged files; some: make fuzz ARGS="readers --mutations 1000000 --seed 1"
 	$(BIN)/python tools/fuzz.py $(ARGS)

@@ -10,6 +10,7 @@ import torch
 import mnist_cmp as mc
 from mnist_cmp import comparison
 from mnist_cmp.costs import Cost
+from tiny import noise, one, two
 
 
 @pytest.fixture(autouse=True)
@@ -21,18 +22,7 @@ def one_thread():
 @pytest.fixture(scope='session')
 def data():
     "Noise in three classes: 40 images to learn from, 24 to choose with, 16 to test."
-    chance = torch.Generator().manual_seed(0)
-    x = torch.randint(0, 256, (80, 28, 28), generator=chance, dtype=torch.uint8)
-    y = torch.arange(80) % 3
-    return mc.Data.from_arrays(x[:64], y[:64], x[64:], y[64:], valid_size=24, classes=list('abc'))
-
-
-def one():
-    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 3))
-
-
-def two():
-    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 2), torch.nn.Linear(2, 3))
+    return noise()
 
 
 @pytest.fixture

@@ -203,7 +203,7 @@ def pytest_passes():
 
 
 def runs_survive():
-    if sys.platform == 'linux': print('    ' + run(sys.executable, 'tools/soak.py', '--kills', 4).strip().replace('\n', '\n    '))
+    if sys.platform == 'linux': print('    ' + run(sys.executable, 'tools/soak.py', 'search', 'comparison', 'disk', '--kills', 4).strip().replace('\n', '\n    '))
 
 
 def refuses_oddities():

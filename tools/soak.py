@@ -1,11 +1,13 @@
 """Kill a search and a whole comparison again and again, fill the disk, and see that nothing is lost: `make soak`.
 
-`memory` runs searches and the panel for half an hour instead, and sees that nothing is left behind.
-
 Each runs as a child process with two workers. It is killed at random instants: the coordinator or a worker by the clock,
 or the coordinator in the middle of writing, at a random SQL statement or as it opens or renames one of its files; or it
 gets Ctrl-C. It is started again until it is done, and its numbers and weights must be, bit for bit, those of a run that
 was left in peace, in the same files. CI runs a short round. Linux only.
+
+`fuzz` is `tools/fuzz.py`. `memory` runs searches and the panel for half an hour, and sees that nothing is left behind.
+`faults` fails every file call of a tiny search and comparison in turn, `kills` kills them before each, and `powerloss` goes
+on from what a disk may hold after a crash (`tests/faults`); they go on where they were cut.
 """
 import argparse
 import hashlib
@@ -26,9 +28,12 @@ from functools import partial
 from pathlib import Path
 
 os.environ.update(OMP_NUM_THREADS='1', MNIST_CMP_QUIET='1')
+ROOT = Path(__file__).resolve().parent.parent
 POINTS, EPOCHS, WORKERS = 6, 6, 2
 KINDS = 'coordinator worker write Ctrl-C'.split()
-VARIES = ('second', 'latency', 'memory', 'times', 'worker')   # in names of what another run need not repeat
+FAULTS = 'faults kills powerloss'.split()
+PARTS = 'search comparison disk fuzz memory'.split() + FAULTS
+VARIES = ('second', 'latency', 'memory', 'times', 'worker', 'commit')   # in names of what another run need not repeat
 
 
 def run_search(folder):
@@ -50,13 +55,14 @@ RUN = {'search': run_search, 'comparison': run_comparison}
 
 def die_in_a_write(folder, at):
     "Kill this process at its `at`th SQL statement, or opening for writing or renaming of a file below `folder`."
+    import apsw
     from mnist_cmp.ledger import Ledger
     count, use = itertools.count(1), Ledger._use
     def tick(*_):
         if next(count) == at: os.kill(os.getpid(), signal.SIGKILL)
     def counted(self, connection):
         use(self, connection)
-        connection.set_trace_callback(tick)
+        connection.trace_v2(apsw.SQLITE_TRACE_STMT, tick)
     Ledger._use = counted
     def heard(event, args):
         writes = event == 'os.rename' or event == 'open' and set(str(args[1])) & set('wax+')
@@ -251,26 +257,50 @@ def memory_test(minutes):
     assert all(b <= a for a, b in zip(first[1:], now[1:])), 'a file, thread or process was left over'
 
 
+def run_test(what, args):
+    "Kill a search or a comparison, or fill the disk below one."
+    with tempfile.TemporaryDirectory() as work:
+        expected, seconds = peace('search' if what == 'disk' else what, whole := Path(work)/'peace')
+        if what == 'disk': disk_test(whole)
+        else: kill_test(what, args.kills, args.seed, Path(work), expected, seconds)
+
+
+def fault_test(part, args):
+    "A part of `tests/faults`, in a process whose file calls can be watched; did all go well?"
+    sys.path.insert(0, str(ROOT/'tests'))
+    from faults.shim import run_python, why_not
+    if why := why_not():
+        print(f'{part} skipped: {why}')
+        return True
+    options = ['--seed', args.seed]
+    for name in ('sample', 'progress', 'only'):
+        if value := getattr(args, name): options += [f'--{name}', value]
+    return run_python(['-m', 'faults', part, *options]).returncode == 0
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument('what', nargs='*', default=['search', 'comparison', 'disk'], help='search, comparison, disk (default: these); memory')
+    p.add_argument('what', nargs='*', default=PARTS, help=f'{", ".join(PARTS)} (default: all)')
     p.add_argument('--kills', type=int, default=100, help='of search and of comparison (default: %(default)s)')
     p.add_argument('--seed', type=int, default=0, help='of the instants (default: %(default)s)')
     p.add_argument('--minutes', type=float, default=30, help='of memory (default: %(default)s)')
+    p.add_argument('--sample', type=int, help='of faults, kills and powerloss: try as many cases (default: all, which takes hours)')
+    p.add_argument('--progress', help='file that keeps what they tried (default: one for each state of the code, which they name)')
+    p.add_argument('--only', help='of their cases: those that have this text in their names, such as "search, wal, EIO"')
     p.add_argument('--child', nargs=2, help=argparse.SUPPRESS)
     p.add_argument('--die_at', type=int, default=0, help=argparse.SUPPRESS)
     p.add_argument('--disk_inside', help=argparse.SUPPRESS)
     args = p.parse_args()
     if args.child: return child(args.child[0], Path(args.child[1]), args.die_at)
     if args.disk_inside: return disk_inside(Path(args.disk_inside))
+    if unknown := sorted(set(args.what) - set(PARTS)): p.error(f'{unknown[0]} is none of {", ".join(PARTS)}')
+    failed = []
     for what in args.what:
-        if what == 'memory':
-            memory_test(args.minutes)
-            continue
-        with tempfile.TemporaryDirectory() as work:
-            expected, seconds = peace('search' if what == 'disk' else what, whole := Path(work)/'peace')
-            if what == 'disk': disk_test(whole)
-            else: kill_test(what, args.kills, args.seed, Path(work), expected, seconds)
+        if what == 'fuzz': subprocess.run([sys.executable, ROOT/'tools'/'fuzz.py'], check=True)
+        elif what == 'memory': memory_test(args.minutes)
+        elif what not in FAULTS: run_test(what, args)
+        elif not fault_test(what, args): failed.append(what)
+    if failed: sys.exit(f'Cases are BAD in {", ".join(failed)}.')
 
 
 if __name__ == '__main__': main()
