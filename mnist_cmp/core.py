@@ -292,7 +292,8 @@ def read_plain(
     with os.fdopen(_open_plain(path), 'rb') as file:
         size = os.fstat(file.fileno()).st_size
         if most is None: return file.read()
-        content = file.read(most + 1) if size <= most else b''   # it may have grown meanwhile
+        content = file.read(size + 1) if size <= most else b''
+        if len(content) > size: content += file.read(most + 1 - len(content))   # it grows meanwhile
     size = max(size, len(content))
     if size <= most: return content
     raise ValueError(f'{path} holds {size:,} bytes, but must hold at most {most:,}. Move it away.')

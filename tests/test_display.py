@@ -110,9 +110,9 @@ def made(data, tmp_path_factory):
 def comparisons(made, tmp_path_factory):
     "The comparison with each text that a report may hold turned hostile, and with each of them benign."
     folder, report = tmp_path_factory.mktemp('texts'), json.loads((made/'report.json').read_text())
-    report['contestants'][0]['search']['trials'][0]['error'] = 'it failed'
+    report['contestants'][0]['search']['trials'][0]['error'] = report['commit'] = 'a text'
     free = [path for path in texts_in(report) if loaded(changed(report, path, TEXT), folder)]
-    assert {path[0] for path in free} >= {'dataset', 'classes', 'machine', 'versions', 'fingerprints', 'commit'} - ({'commit'} - set(report))
+    assert {path[0] for path in free} >= {'dataset', 'classes', 'machine', 'versions', 'fingerprints', 'commit'}
     assert ('contestants', 0, 'search', 'trials', 0, 'error') in free
     both = []
     for text in TEXT, BENIGN:
@@ -230,7 +230,7 @@ def test_terminal_gets_no_commands(comparisons):
 ODD = ['$5', 'up to $10_ and $', r'$\frac$', '', '', r'US$ \to CA$', '\x00\x1b[31m\x08', 'a\nb', 'x'*100_000, '😀', *HOSTILE]
 
 
-@pytest.mark.parametrize('text', [r'$\frac$ $_$ \ud800 \x00', '$'*100_000])
+@pytest.mark.parametrize('text', ['$\\frac$ $_$ \ud800 \x00', '$'*100_000], ids=['odd', 'long'])
 def test_report_comes_out_whatever_data_and_classes_are_called(made, tmp_path, text):
     report = json.loads((made/'report.json').read_text()) | {'classes': ODD, 'dataset': text}
     report['contestants'][0]['search'] |= {'model': text, 'scored_on': text}
