@@ -17,7 +17,7 @@ from .comparison import PROTOCOLS, Comparison, Stopped, compare
 from .core import (available_cores, check_choice, check_folder, check_int, drawn, format_seconds, model_color, new_path,
                             plain_path, printable, read_json, shown, write_json)
 from .data import DATASETS, Data, load_data
-from .ledger import DONE, Ledger, LedgerError, folder_lock
+from .ledger import DONE, Ledger, LedgerError, is_taken
 from .models import model_names
 from .points import Box
 from .report import report_page, verdict, write_report
@@ -159,7 +159,7 @@ def read(cls:RunState,
     if not (folder/_FILE).exists(): raise FileNotFoundError(f'There is no {folder/_FILE}: no panel has run there.')
     told = _told(folder/_FILE)
     finished = (folder/'report.html').exists() and told['state'] == 'finished'
-    if running is None: running = not finished and _is_taken(folder)
+    if running is None: running = not finished and is_taken(folder)
     state = 'finished' if finished else 'running' if running else 'stopped' if told['state'] == 'running' else told['state']
     self = cls(folder, told['settings'], state, told.get('error') or '', verdict=verdict(Comparison.load(folder)) if finished else '')
     self.trials, self.trainings = ({name: _histories(folder, kind, name) for name in self.names} for kind in ('search', 'weights'))
@@ -177,12 +177,6 @@ def _told(path):
         if not isinstance(told.get('error') or '', str): raise ValueError(f'error is {shown(told["error"])}')
         return told | {'settings': settings, 'error': printable((told.get('error') or '')[:2000])}
     except (ValueError, TypeError, KeyError) as e: raise ValueError(f'{path} is damaged: {type(e).__name__} {e}') from None
-
-def _is_taken(folder):
-    "Does a process write into the run folder?"
-    try:
-        with folder_lock(folder): return False
-    except LedgerError: return True
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-014
 @patch
@@ -495,7 +489,7 @@ def _watch(self:ComparePanel, rings=False):
 def _follow(self:ComparePanel, child, rings):
     "What the thread does."
     start = time.monotonic()
-    while child.runs() if child else _is_taken(self.folder):
+    while child.runs() if child else is_taken(self.folder):
         self._show(RunState.read(self.folder, running=True))
         self._wake.wait(.4) and time.sleep(.05)
     if child: child.let_go()
@@ -532,7 +526,7 @@ def run(self:ComparePanel):
 @patch
 def resume(self:ComparePanel):
     "Go on with the run in the folder, as the Resume button does; raises `ValueError` if it runs."
-    if _is_taken(self.folder): raise ValueError(f'{self.folder} is in use: another process is at it. Wait for it.')
+    if is_taken(self.folder): raise ValueError(f'{self.folder} is in use: another process is at it. Wait for it.')
     how = dict(data_dir=self.data_dir, download=self.download, workers=self.workers)
     _note(self.folder, state='running', error=None, how=how)
     self._child = _Child(self.folder.resolve())
@@ -561,7 +555,7 @@ def stop(self:ComparePanel,
     "End the run's process, within a second, as the Stop button does; what is finished is kept."
     check_choice('state', state, ('stopped', 'paused'))
     if self._child is None or not self._child.runs():   # it is another kernel's, or it has ended
-        if _is_taken(self.folder): raise ValueError(f'{self.folder} belongs to another notebook: stop it there.')
+        if is_taken(self.folder): raise ValueError(f'{self.folder} belongs to another notebook: stop it there.')
         if self.state.state == 'paused': _note(self.folder, state=state)
         return self._open()
     _note(self.folder, state=state)

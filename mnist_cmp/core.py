@@ -122,6 +122,9 @@ def printable(
 # %% ../nbs/00_core.ipynb #00-core-018
 class MachineError(OSError):
     "A call of this package to the system failed, such as a write to a full disk; no model is to blame for it."
+    def __str__(self):
+        if not self.strerror: return super().__str__()
+        return f'{self.strerror}: {self.filename}' if self.filename else self.strerror
 
 class FolderError(MachineError, ValueError):
     "A folder that was asked for can't be made, or can't be written to."

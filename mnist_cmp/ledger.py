@@ -252,7 +252,16 @@ class Ledger:
         self.connection.execute("UPDATE trial SET state='stopped' WHERE state IN ('running', 'crashed')")
         self.is_file = True
 
-    def _use(self, connection): self.connection = self._held.enter_context(closing(connection))
+    def _use(self, connection): self.connection = self._held.enter_context(_closing(connection))
+
+@contextmanager
+def _closing(connection):
+    "Close a connection in the end. What a failing disk then refuses, such as to clear a log away, is done by the next who opens it."
+    try:
+        yield connection
+    finally:
+        with suppress(apsw.Error):
+            connection.close()
 
 _MOST = 2**30   # bytes of a ledger that are read: 100,000 trials of 10 epochs are some 100 million
 

@@ -9,13 +9,12 @@ __all__ = ['STUDY_ENGINES', 'net_digest', 'machines_of', 'Recipe', 'train_one', 
 # %% ../nbs/08b_studies.ipynb #cd59dd5a
 import errno, hashlib, json, os, re, shutil, tempfile
 from collections import deque
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 import torch, torch.nn as nn
 from fastcore.basics import patch
-from .core import (MachineError, as_path, available_cores, check_choice, check_int, machine, machine_calls,
-                            read_json)
+from .core import (MachineError, as_path, available_cores, check_choice, check_int, machine, read_json)
 from .evaluation import check_net
 from .ledger import Ledger
 from .models import initialise
@@ -107,7 +106,9 @@ def settled(self:Recipe,
     def choose(check=lambda: None):
         net = initialise(self.make, self.init).to(device_of(self.device)[0])
         return choose_engine(net, engine, images=images, plain=plain, check=check)
-    try: found = [choose(check)] if client is None else list(client.run(choose).values()) or [choose(check)]
+    try:
+        check()
+        found = [choose(check)] if client is None else list(client.run(choose).values()) or [choose(check)]
     except _Enough: return None
     return replace(self, engine=_common(found))
 
@@ -239,7 +240,8 @@ def run_study(
             _drop(store, what, outcome.job)
 
 def _drop_data(store):
-    with machine_calls(store): (Path(store)/MAPPED).unlink(missing_ok=True)
+    "Remove the images for the workers; where that can't be done now, the next run does it."
+    with suppress(OSError): (Path(store)/MAPPED).unlink(missing_ok=True)
 
 def _drop(store, what, number):
     "Remove the checkpoints of a training, whatever machine wrote them."
@@ -262,6 +264,5 @@ def disk_explained(store):
     try: yield
     except MachineError as e:
         if not store or not e.strerror or e.errno == errno.ENOEXEC: raise   # the latter is no matter of the disk
-        what = f'{e.strerror}: {e.filename}' if e.filename else e.strerror
-        raise MachineError(e.errno, f'{what}. What is finished in {store} is safe: make room there, or free it, and run the '
+        raise MachineError(e.errno, f'{e}. What is finished in {store} is safe: make room there, or free it, and run the '
                       'same call again') from e

@@ -86,8 +86,7 @@ def _try(work, shared, job, note, should_stop):
     try:
         return 'done', work(_loaded(shared), job, note, should_stop)
     except MachineError as e:
-        what = e.strerror or str(e)
-        return 'no machine', (e.errno, f'{what}: {e.filename}' if e.filename else what)
+        return 'no machine', (e.errno, str(e))
     except MemoryError as e:
         return 'no memory', f'MemoryError: {e}'
     except Exception as e:
