@@ -8,7 +8,7 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _rooms = {room: names.split() for room, names in {
-    'core': '',
+    'core': 'MachineError',
     'sources': '',
     'data': 'Split Data load_data show_samples default_device',
     'models': 'MLP CNNClassifier DeepMLP glorot_init zero_init norm_init initialise register_model model_names get_model',

@@ -193,13 +193,16 @@ def notebook_passes(path):
 
 def pytest_passes():
     "The tests in tests/; gives how many passed, failed and were skipped."
-    done = subprocess.run([sys.executable, '-m', 'pytest', '-q', '--durations=5', '-m', 'not soak'], cwd=ROOT, env=ENV, text=True, errors='replace',
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
-    counts = {what: int(n) for n, what in re.findall(r'(\d+) (passed|failed|error|skipped)', done.stdout.splitlines()[-1])}
-    passed, failed, skipped = counts.get('passed', 0), counts.get('failed', 0) + counts.get('error', 0), counts.get('skipped', 0)
-    failed = failed or int(done.returncode != 0)   # also if it could not begin
-    print('    ' + '\n    '.join(done.stdout.splitlines()[-400 if failed else -1:]), flush=True)
-    return passed, failed, skipped
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, '-m', 'pytest', '-q', '-rs', '-m', 'not soak'], cwd=ROOT, env=ENV, text=True,
+                          errors='replace', stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+    lines = done.stdout.splitlines() or ['']
+    found = {what: int(n) for n, what in re.findall(r'(\d+) (passed|failed|error|skipped)', lines[-1])}
+    failed = found.get('failed', 0) + found.get('error', 0) or int(done.returncode != 0)   # also if it could not begin
+    shown = lines[-400:] if failed else [line for line in lines if line.startswith('SKIPPED')]
+    print(f'{"FAILED" if failed else "ok":6} {time.perf_counter() - start:6.1f} s  pytest: {lines[-1].strip("= ")}', flush=True)
+    for line in shown: print(f'    {line}', flush=True)
+    return found.get('passed', 0), failed, found.get('skipped', 0)
 
 
 def runs_survive():
@@ -272,10 +275,12 @@ def main():
         jobs += [('same numbers in other processes', same_everywhere)]
         jobs += [('search and comparison survive kills, Ctrl-C and a full disk', runs_survive)]
         jobs += [(f'nbdev_test {path.relative_to(ROOT)}', notebook_passes, path) for path in reversed(notebooks())]
-        with ThreadPoolExecutor(2) as pool: passed += pool.map(lambda job: check(*job), jobs)
+        with ThreadPoolExecutor(2) as pool:
+            tests = pool.submit(pytest_passes)
+            passed += pool.map(lambda job: check(*job), jobs)
+        tests = tests.result()
     has_slow = [path for path in notebooks() if any(flagged(source, 'slow') for _, source in code_cells(path))]
     skipped = [] if REAL_MNIST else has_slow
-    tests = pytest_passes()
     for path in skipped: print(f'skipped   {path.relative_to(ROOT)}: its real-MNIST cells; MNIST_CMP_DATA is no folder')
     counts = sum(passed) + tests[0], len(passed) - sum(passed) + tests[1], len(skipped) + tests[2]
     print('{} passed, {} failed, {} skipped'.format(*counts))
