@@ -193,6 +193,9 @@ def write_tensors(
     words = {'mnist_cmp': json.dumps(metadata, sort_keys=True)}   # one entry, since safetensors shuffles several
     with atomic_path(as_path('path', path)) as p: p.write_bytes(save(tensors, words))   # by Python, whose errors say what is wrong
 
+# %% ../nbs/05_evaluation.ipynb #5af08214
+_DIGEST = 'sha256'   # its name among the metadata
+
 def weights_digest(
     weights:dict,    # name → tensor
     metadata:dict,   # name → text
@@ -204,6 +207,7 @@ def weights_digest(
         h.update(t.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return h.hexdigest()
 
+# %% ../nbs/05_evaluation.ipynb #a8f11985
 def write_weights(
     path,            # where; missing folders are made
     weights:dict,    # name → tensor on the CPU
@@ -211,8 +215,6 @@ def write_weights(
 ):
     "`write_tensors`, with a digest of it all: whoever reads the file knows whether it is whole."
     write_tensors(path, weights, metadata | {_DIGEST: weights_digest(weights, metadata)})
-
-_DIGEST = 'sha256'
 
 @typed
 def save_model(
@@ -280,6 +282,7 @@ def has_digest(
     with _weights_explained(path), safe_open(path, 'pt') as f:
         return _DIGEST in json.loads((f.metadata() or {}).get('mnist_cmp', '{}'))
 
+# %% ../nbs/05_evaluation.ipynb #c542d453
 def _is_pickle(path): return Path(path).suffix in ('.pth', '.pt')
 
 def _kinds(path):

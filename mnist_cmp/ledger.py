@@ -115,6 +115,7 @@ def file_system(
         if at.is_relative_to(place) and len(place) >= len(best[0]): best = place, kind
     return best[1]
 
+# %% ../nbs/07_ledger.ipynb #5ee569b4
 def _journal(path):
     "How SQLite is to guard its writes to a file; the variable MNIST_CMP_JOURNAL, for tests, goes before what suits the disk."
     if asked := os.environ.get('MNIST_CMP_JOURNAL'):
@@ -217,8 +218,43 @@ def _check_file(connection, path):
         raise ValueError('its tables are not those of a ledger')
     if (found := connection.pragma('quick_check', 1)) != 'ok': raise ValueError(found)
 
+# %% ../nbs/07_ledger.ipynb #be20b9f5
+_MOST = 2**30   # bytes of a ledger that are read: 100,000 trials of 10 epochs are some 100 million
+
+def _content(path):
+    "All that is in a plain file; b'' if there is none; raises `LedgerError` for a link or another oddity."
+    try:
+        return read_plain(path, _MOST)
+    except FileNotFoundError:
+        return b''
+    except (OSError, ValueError) as e:
+        raise LedgerError(f'{path} cannot be read: {e}') from e
+
+_JOURNAL_ENDS = bytes.fromhex('d9d505f920a163d7')   # a rollback journal that names a further file
+
+def _check_journal(path, content):
+    "Raise `LedgerError` if the content of a ledger's rollback journal names a file; `_LedgerFiles` refuses it if it comes later."
+    if content.endswith(_JOURNAL_ENDS):
+        raise _names_another(path)
+
+def _check_plain(path):
+    "Raise `LedgerError` unless `path` and what SQLite keeps beside it are plain files, if they are there."
+    for file in (path, *(Path(f'{path}{end}') for end in ('-journal', '-wal', '-shm'))):
+        with suppress(FileNotFoundError):
+            if not stat.S_ISREG(file.lstat().st_mode):
+                raise LedgerError(f'{file} is a link, or no plain file. It was left as it is: choose another folder.')
+    _check_journal(path, _content(f'{path}-journal'))
+
+# %% ../nbs/07_ledger.ipynb #5fb252af
+def _close(connection):
+    "Close a connection. What a failing disk refuses then is done by the next who opens the file."
+    with suppress(apsw.Error):
+        connection.close()
+
 # %% ../nbs/07_ledger.ipynb #07-ledger-020
-_open_here, _written_here = threading.Lock(), set()   # a process that closes a file by itself gives up SQLite's locks on it
+# A process that closes a file by itself gives up SQLite's locks on it: so it has to know which ones SQLite has open.
+_open_here = threading.Lock()
+_written_here = set()
 
 class Ledger:
     "The rows of a study. For its writer, opened by the class itself; for readers by `Ledger.read`."
@@ -252,42 +288,9 @@ class Ledger:
         self.connection.execute("UPDATE trial SET state='stopped' WHERE state IN ('running', 'crashed')")
         self.is_file = True
 
-    def _use(self, connection): self.connection = self._held.enter_context(_closing(connection))
-
-@contextmanager
-def _closing(connection):
-    "Close a connection in the end. What a failing disk then refuses, such as to clear a log away, is done by the next who opens it."
-    try:
-        yield connection
-    finally:
-        with suppress(apsw.Error):
-            connection.close()
-
-_MOST = 2**30   # bytes of a ledger that are read: 100,000 trials of 10 epochs are some 100 million
-
-def _content(path):
-    "All that is in a plain file; b'' if there is none; raises `LedgerError` for a link or another oddity."
-    try:
-        return read_plain(path, _MOST)
-    except FileNotFoundError:
-        return b''
-    except (OSError, ValueError) as e:
-        raise LedgerError(f'{path} cannot be read: {e}') from e
-
-_JOURNAL_ENDS = bytes.fromhex('d9d505f920a163d7')   # a rollback journal that names a further file
-
-def _check_journal(path, content):
-    "Raise `LedgerError` if the content of a ledger's rollback journal names a file; `_LedgerFiles` refuses it if it comes later."
-    if content.endswith(_JOURNAL_ENDS):
-        raise _names_another(path)
-
-def _check_plain(path):
-    "Raise `LedgerError` unless `path` and what SQLite keeps beside it are plain files, if they are there."
-    for file in (path, *(Path(f'{path}{end}') for end in ('-journal', '-wal', '-shm'))):
-        with suppress(FileNotFoundError):
-            if not stat.S_ISREG(file.lstat().st_mode):
-                raise LedgerError(f'{file} is a link, or no plain file. It was left as it is: choose another folder.')
-    _check_journal(path, _content(f'{path}-journal'))
+    def _use(self, connection):
+        self.connection = connection
+        self._held.callback(_close, connection)
 
 # %% ../nbs/07_ledger.ipynb #b36b8375
 @patch

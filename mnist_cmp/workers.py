@@ -61,17 +61,6 @@ def map_splits(
     return MappedSplits(str(path), (train.name, valid.name), train.classes)
 
 # %% ../nbs/08_workers.ipynb #08-workers-011
-RETRIES = 2   # further tries for a job whose process died
-
-@dataclass
-class Outcome:
-    "What came of a job."
-    job:object
-    state:str='done'      # or 'failed': it raised; or 'crashed': its process died in each try
-    value:object=None     # what the function gave
-    error:str=''          # why there is no value
-    worker:str=''         # who did it
-
 def _loaded(shared):
     "What every job needs, in memory; raises `MachineError` if it can't be had, for which no job is to blame."
     if not hasattr(shared, 'load'):
@@ -93,6 +82,18 @@ def _try(work, shared, job, note, should_stop):
         if 'allocate memory' in str(e) or type(e).__name__ == 'OutOfMemoryError':
             return 'no memory', str(e)
         return 'failed', traceback.format_exception_only(e)[-1].strip()
+
+# %% ../nbs/08_workers.ipynb #943ee5e8
+RETRIES = 2   # further tries for a job whose process died
+
+@dataclass
+class Outcome:
+    "What came of a job."
+    job:object
+    state:str='done'      # or 'failed': it raised; or 'crashed': its process died in each try
+    value:object=None     # what the function gave
+    error:str=''          # why there is no value
+    worker:str=''         # who did it
 
 class _Jobs:
     "The jobs that wait, and how often each has crashed."

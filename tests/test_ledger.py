@@ -326,3 +326,11 @@ def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch, number):
     monkeypatch.setattr(fcntl, 'flock', fails)
     with pytest.raises(LedgerError, match='cannot be locked against other runs'):
         Ledger(tmp_path, WHAT)
+
+
+@pytest.mark.parametrize('journal', ['wal', 'delete'])
+def test_a_callback_may_look_at_the_search_that_calls_it(search_in, tmp_path, journal, monkeypatch):
+    monkeypatch.setenv('MNIST_CMP_JOURNAL', journal)
+    seen = []
+    found = search_in(tmp_path, on_trial=lambda trial, result: seen.append(len(SearchResult.load(tmp_path).trials)))
+    assert seen == [1, 2] and found.done

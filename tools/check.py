@@ -100,9 +100,7 @@ def notebooks_small():
     found = [f'{path.name}: widget state' for path in notebooks() if '"widgets": {' in path.read_text(encoding='utf-8')]
     for path in notebooks():
         for number, (cell, source) in enumerate(code_cells(path), 1):
-            place, code = f'{path.name}, code cell {number}', [line for line in source.splitlines() if line.strip()]
-            lines = sum(not line.startswith('#|') for line in code)
-            if flagged(source, 'export') and lines > 30: found.append(f'{place}: {lines} lines exported')
+            place = f'{path.name}, code cell {number}'
             for output in cell['outputs']:
                 sizes = {mime: len(''.join(data)) for mime, data in output.get('data', {}).items()}
                 if output['output_type'] == 'error': found.append(f'{place}: an error')
