@@ -99,7 +99,7 @@ def notebooks_clean(copy):
 def notebooks_small():
     found = [f'{path.name}: widget state' for path in notebooks() if '"widgets": {' in path.read_text(encoding='utf-8')]
     for path in notebooks():
-        for number, (cell, source) in enumerate(code_cells(path), 1):
+        for number, (cell, _) in enumerate(code_cells(path), 1):
             place = f'{path.name}, code cell {number}'
             for output in cell['outputs']:
                 sizes = {mime: len(''.join(data)) for mime, data in output.get('data', {}).items()}
