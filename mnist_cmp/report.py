@@ -6,7 +6,7 @@
 __all__ = ['verdict', 'summary', 'report_schema', 'write_report']
 
 # %% ../nbs/12_report.ipynb #12-report-002
-import base64, html, json
+import base64, html, io, json, warnings
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -79,7 +79,7 @@ def summary(
 # %% ../nbs/12_report.ipynb #12-report-019
 @contextmanager
 def _no_window():
-    "Inside the block matplotlib draws to memory, and what it drew is closed afterwards."
+    "Inside the block Matplotlib draws to memory, and what it drew is closed afterwards."
     import matplotlib.pyplot as plt
     before, showing = set(plt.get_fignums()), plt.isinteractive()
     plt.ioff()
@@ -88,14 +88,34 @@ def _no_window():
         for number in set(plt.get_fignums()) - before: plt.close(number)
         if showing: plt.ion()
 
-def _draw(comparison, folder):
-    "Each figure as SVG and PNG into `folder`: section → (caption, PNG bytes) of its figures."
+# %% ../nbs/12_report.ipynb #79051eb1
+@contextmanager
+def _spared(lost, name):
+    "Inside the block a failure costs no more than what is drawn there; it is noted in `lost` under the name."
+    try: yield
+    except Exception as e: lost[name] = e
+
+def _drawn(draw, kinds):
+    "Kind → bytes of what a function draws; None if that is nothing."
+    made, files = draw(), {}
+    if made is None: return None
+    for kind in kinds:
+        page, metadata = io.BytesIO(), {'Date': None} if kind == 'svg' else None   # no date: equal runs, equal files
+        made.get_figure().savefig(page, format=kind, dpi=140, metadata=metadata)
+        files[kind] = page.getvalue()
+    return files
+
+def _draw(comparison, kinds=('png',)):
+    "Each figure in memory: section → name, caption, and kind → bytes of its figures; warns of those that fail."
     drawn = {}
-    with _no_window():
-        for section, name, caption, figure in comparison_figures(comparison):
-            for kind, metadata in ('svg', {'Date': None}), ('png', None):   # no date: equal runs, equal files
-                with atomic_path(folder/f'{name}.{kind}') as p: figure.savefig(p, format=kind, dpi=140, metadata=metadata)
-            drawn.setdefault(section, []).append((caption, (folder/f'{name}.png').read_bytes()))
+    lost = {}
+    with _spared(lost, 'all figures'), _no_window():
+        for section, name, caption, draw in comparison_figures(comparison):
+            with _spared(lost, name):
+                if files := _drawn(draw, kinds): drawn.setdefault(section, []).append((name, caption, files))
+    if lost:
+        why = ' '.join(str(next(iter(lost.values()))).split())
+        warnings.warn(f'The report goes without {", ".join(lost)}, which could not be drawn ({why[:300]}).', stacklevel=3)
     return drawn
 
 # %% ../nbs/12_report.ipynb #12-report-021
@@ -181,7 +201,7 @@ def _section(key, tables, figures):
     "A section of the page; nothing if it has neither table nor figure."
     if not tables and not figures: return ''
     heading, text = _SECTIONS[key]
-    coded = ((html.escape(caption), base64.b64encode(png).decode()) for caption, png in figures)
+    coded = ((html.escape(caption), base64.b64encode(files['png']).decode()) for _, caption, files in figures)
     shown = ''.join(f'<figure><img alt="{caption}" src="data:image/png;base64,{png}"><figcaption>{caption}</figcaption></figure>'
                     for caption, png in coded)
     return f'<h2 id="{key}">{heading}</h2>{f"<p>{html.escape(text)}</p>" if text else ""}{"".join(tables)}{shown}'
@@ -261,6 +281,9 @@ def write_report(
     with folder_lock(folder):
         comparison.save(folder)
         with atomic_path(folder/'runs.csv') as p: comparison.runs_frame().to_csv(p)
-        drawn = _draw(comparison, folder/'figures')
+        drawn = _draw(comparison, ('svg', 'png'))
+        for name, _, files in (figure for several in drawn.values() for figure in several):
+            for kind, content in files.items():
+                with atomic_path(folder/'figures'/f'{name}.{kind}') as p: p.write_bytes(content)
         with atomic_path(folder/'report.html') as p: p.write_text(_page(comparison, drawn), encoding='utf-8')
     return folder/'report.html'
