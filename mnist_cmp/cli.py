@@ -114,9 +114,17 @@ def _encodable(text, stream):
     except UnicodeEncodeError: return text.encode(encoding, 'mnist_cmp').decode(encoding)
     return text
 
-def _complain(text):
+def _silence(stream):
+    "Let go of a stream that can't be written to: Python would try again at its end, and complain."
+    with suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+def _complain(text, end='\n'):
     "Print a text among the errors, if that can be."
-    with suppress(OSError, ValueError): print(text, file=sys.stderr, flush=True)
+    try: print(text, end=end, file=sys.stderr, flush=True)
+    except (OSError, ValueError): _silence(sys.stderr)
 
 # %% ../nbs/14_cli.ipynb #53714288
 class _Printer:
@@ -131,9 +139,10 @@ class _Printer:
             with self._watched(): print(_encodable(text, sys.stdout), flush=True)
 
     def end(self):
-        "Print what waits."
+        "Print what waits, of errors too."
         if self.error is None and sys.stdout is not None:
             with self._watched(): sys.stdout.flush()
+        _complain('', end='')
 
     @contextmanager
     def _watched(self):
@@ -143,10 +152,7 @@ class _Printer:
             self.error = e
             rest = f' The run goes on, for {self.out/"report.html"}.' if self.out else ''
             _complain(f'mnist_cmp: Nothing more can be printed ({e.strerror}).{rest}')
-            with suppress(OSError, ValueError):   # or Python would try the rest at its end, and complain
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, sys.stdout.fileno())
-                os.close(nowhere)
+            _silence(sys.stdout)
 
 # %% ../nbs/14_cli.ipynb #dcf1001d
 def _open_closed_files():
