@@ -261,6 +261,7 @@ def new_path(
             if not path.parent.is_dir(): raise
             number += 1
 
+# %% ../nbs/00_core.ipynb #14ba66ef
 def format_seconds(
     seconds:float,   # a duration, s, ≥ 0
 )->str:

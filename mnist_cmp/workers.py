@@ -121,22 +121,22 @@ def python_code(
     path = [str(place) for place in sys.path if isinstance(place, str)]   # Python itself passes over any other
     return f'import sys; sys.path[:] = {path!r}; {code}'
 
+def _begin_python(code):
+    "A fresh Python process that runs the code, with a pipe to it and one from it."
+    closed = sys.__stderr__ is None or sys.__stderr__.closed
+    return subprocess.Popen([sys.executable, '-c', code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                            stderr=subprocess.DEVNULL if closed else None,   # not a file that has its number now
+                            start_new_session=True,   # Ctrl-C is the coordinator's
+                            creationflags=getattr(subprocess, 'CREATE_NEW_PROCESS_GROUP', 0))
+
+# %% ../nbs/08_workers.ipynb #0e607e68
 class _Process:
     "A worker process, seen from the coordinator; what it says is put into `inbox`, and `None` when it is dead."
     def __init__(self, payload, inbox):
-        code = python_code('from mnist_cmp.workers import _serve; _serve()')
-        closed = sys.__stderr__ is None or sys.__stderr__.closed
-        self.process = subprocess.Popen([sys.executable, '-c', code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.DEVNULL if closed else None,   # not a file that has its number now
-                                        start_new_session=True,   # Ctrl-C is the coordinator's
-                                        creationflags=getattr(subprocess, 'CREATE_NEW_PROCESS_GROUP', 0))
+        self.process = _begin_python(python_code('from mnist_cmp.workers import _serve; _serve()'))
         self.job,self.begun,self.name = None,False,f'process {self.process.pid}'
         self.listener = threading.Thread(target=self._talk, args=(payload, inbox), daemon=True)
-        try:
-            self.listener.start()
-        except BaseException:   # such as no room for another thread
-            self.process.kill()
-            raise
+        self.listener.start()   # if there is no room for another thread, the process ends with its pipes
 
     def _talk(self, payload, inbox):
         self._write(payload)
