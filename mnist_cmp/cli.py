@@ -6,12 +6,12 @@
 __all__ = ['run', 'main']
 
 # %% ../nbs/14_cli.ipynb #14-cli-002
-import argparse, math, os, shlex, sys, traceback
-from contextlib import ExitStack, contextmanager
+import argparse, codecs, math, os, shlex, signal, sys, threading, traceback, warnings
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from . import __version__
-from .core import available_cores, new_path
+from .core import available_cores, check_folder, new_path
 
 # %% ../nbs/14_cli.ipynb #14-cli-005
 def _pair(number, zero=False):
@@ -80,7 +80,7 @@ def _add_numbers(add):
 _WHAT = ('Which model is better on this data, at equal size and equal tuning effort? Searches learning rate and batch '
          'size for each model, trains it at its best point from several seeds, tests each net once, and writes a report.')
 _THEN = ('Stopped runs go on: give the same options and the same --out. '
-         'Exit codes: 0 done, 1 failure, 2 wrong usage, 130 Ctrl-C.')
+         'Exit codes: 0 done, 1 failure, 2 wrong usage, 128 + n stopped by signal n (130: Ctrl-C).')
 
 def _parser():
     "The command's options."
@@ -100,6 +100,84 @@ def _parser():
     add('--version', action='version', version=f'mnist_cmp {__version__}')
     return p
 
+# %% ../nbs/14_cli.ipynb #44975d9f
+_LIKE = {'−': '-', '–': '-', '±': '+-', '×': 'x', '…': '...', '’': "'"}
+
+def _look_alike(error):
+    "For `codecs`: what stands for the signs that an encoding does not have."
+    missing = error.object[error.start:error.end]
+    return ''.join(_LIKE.get(c) or c.encode('ascii', 'backslashreplace').decode() for c in missing), error.end
+
+codecs.register_error('mnist_cmp', _look_alike)
+
+def _encodable(text, stream):
+    "The text, as far as the stream can print it."
+    encoding = getattr(stream, 'encoding', None) or 'utf-8'
+    try: text.encode(encoding, getattr(stream, 'errors', None) or 'strict')
+    except UnicodeEncodeError: return text.encode(encoding, 'mnist_cmp').decode(encoding)
+    return text
+
+def _silence(stream):
+    "Let go of a stream that can't be written to: Python would try again at its end, and complain."
+    with suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+def _complain(text, end='\n'):
+    "Print a text among the errors, if that can be."
+    try: print(text, end=end, file=sys.stderr, flush=True)
+    except (OSError, ValueError): _silence(sys.stderr)
+
+# %% ../nbs/14_cli.ipynb #53714288
+class _Printer:
+    "Prints what the command has to say, as long as that can be printed."
+    def __init__(self):
+        self.error = None   # why nothing more can be
+        self.out = None     # the run's folder
+
+    def __call__(self, text):
+        "Print a text."
+        if self.error is None:
+            with self._watched(): print(_encodable(text, sys.stdout), flush=True)
+
+    def end(self):
+        "Print what waits, of errors too."
+        if self.error is None and sys.stdout is not None:
+            with self._watched(): sys.stdout.flush()
+        _complain('', end='')
+
+    @contextmanager
+    def _watched(self):
+        "Inside the block a failure is told, and the last one."
+        try: yield
+        except OSError as e:
+            self.error = e
+            rest = f' The run goes on, for {self.out/"report.html"}.' if self.out else ''
+            _complain(f'mnist_cmp: Nothing more can be printed ({e.strerror}).{rest}')
+            _silence(sys.stdout)
+
+# %% ../nbs/14_cli.ipynb #dcf1001d
+def _open_closed_files():
+    "Open the standard files that are closed, or the next files that are opened would take their places."
+    with suppress(OSError):
+        handle = os.open(os.devnull, os.O_RDWR)
+        while handle <= 2:
+            os.set_inheritable(handle, True)
+            handle = os.open(os.devnull, os.O_RDWR)
+        os.close(handle)
+
+@contextmanager
+def _plain_warnings():
+    "Inside the block this package's own warnings are sentences for people, without a place in the code."
+    before = warnings.formatwarning
+    def told(message, category, filename, lineno, line=None):
+        is_ours = os.path.dirname(filename) in sys.modules['mnist_cmp'].__path__
+        return f'mnist_cmp: {message}\n' if is_ours else before(message, category, filename, lineno, line)
+    warnings.formatwarning = told
+    try: yield
+    finally: warnings.formatwarning = before
+
 # %% ../nbs/14_cli.ipynb #14-cli-018
 def _box(args):
     "The sides of the search box that were given; the protocol chooses the others."
@@ -117,22 +195,22 @@ def _client(args, stack):
                          "there are no certificates. Name them in Dask's configuration: "
                          'distributed.comm.tls.') from None
 
-def _say_trial(trial, result):
+def _trial_line(trial, result):
     "A line for a finished trial, for logs where no progress bar moves."
     rate, size, *_ = trial.point
     score = trial.error or trial.history.state if math.isnan(trial.accuracy) else f'{trial.accuracy:.2%}'
-    print(f'{result.model}: trial {len(result.trials)}/{result.n}, learning rate {rate:.5f}, batch size {size}: '
-          f'{score} ({trial.history.seconds:.1f} s)', flush=True)
+    return (f'{result.model}: trial {len(result.trials)}/{result.n}, learning rate {rate:.5f}, batch size {size}: '
+            f'{score} ({trial.history.seconds:.1f} s)')
 
-def _say_run(name, run):
+def _run_line(name, run):
     "A line for a training and its test."
-    print(f'{name}: seed {run.number}, {run.test.errors[1]:,} test images wrong ({run.history.seconds:.1f} s)', flush=True)
+    return f'{name}: seed {run.number}, {run.test.errors[1]:,} test images wrong ({run.history.seconds:.1f} s)'
 
 def _head(args, data, out):
     "What is going to happen."
     trial, final = args.search_epochs or data.search_epochs, args.epochs or data.epochs
-    print(f'{data!r}\nmodels: {", ".join(args.models)}; protocol {args.protocol}; {args.points} points x '
-          f'{trial} epochs, then {args.seeds} seeds x {final} epochs; run folder: {out}', flush=True)
+    return (f'{data!r}\nmodels: {", ".join(args.models)}; protocol {args.protocol}; {args.points} points x '
+            f'{trial} epochs, then {args.seeds} seeds x {final} epochs; run folder: {out}')
 
 # %% ../nbs/14_cli.ipynb #af6a07f9
 def _is_installed(module):
@@ -172,44 +250,104 @@ def _import_models(names):
 def run(
     args:argparse.Namespace,   # the options, as _parser gives them
     out:Path,                  # the run folder, made if missing
+    say=print,                 # prints a text
 ):
-    "The main job: compare, write the report, print the result; raises what the rooms raise."
+    "The main job: compare, print the result, write the report; raises what the rooms raise."
     from mnist_cmp.comparison import compare
-    from mnist_cmp.core import check_folder
     from mnist_cmp.data import load_data
     from mnist_cmp.report import summary, verdict, write_report
     _import_models(args.models)
     check_folder('out', out)
     if args.quiet: os.environ['MNIST_CMP_QUIET'] = '1'
     data = load_data(args.dataset, root=args.data_dir)
-    if not args.quiet: _head(args, data, out)
+    if not args.quiet: say(_head(args, data, out))
     told = 'points seeds start search_epochs epochs seed protocol workers threads engine'.split()
-    said = {} if args.quiet or sys.stderr.isatty() else {'on_trial': _say_trial, 'on_run': _say_run}
+    lines = {'on_trial': lambda *trial: say(_trial_line(*trial)), 'on_run': lambda *run: say(_run_line(*run))}
+    has_bar = sys.stderr is not None and sys.stderr.isatty()
+    said = {} if args.quiet or has_bar else lines
     with ExitStack() as stack:
         found = compare(args.models, data, box=_box(args), store=out, **{k: getattr(args, k) for k in told},
                         client=_client(args, stack), **said)
-    page = write_report(found, out)
-    print(f'\n{summary(found)}\n\n{verdict(found)}\n\nReport: {page}')
+    say(f'\n{summary(found)}\n\n{verdict(found)}')   # first: the report may fail
+    say(f'\nReport: {write_report(found, out)}')
 
 # %% ../nbs/14_cli.ipynb #14-cli-023
 def _resume_command(argv, out):
     "The command that goes on with a stopped run."
-    has_out = any(a.split('=')[0] == '--out' for a in argv)
+    has_out = out is None or any(a.split('=')[0] == '--out' for a in argv)
     return shlex.join(['mnist_cmp', *argv, *([] if has_out else ['--out', str(out)])])
 
+# %% ../nbs/14_cli.ipynb #4361f046
+class _Signalled(KeyboardInterrupt): "A signal asks the command to end."
+
+@contextmanager
+def _signals_heard(heard, restore):
+    "Inside the block the first signal to end is put into the list `heard` and raises `_Signalled`; the next one kills."
+    before = {}
+    def hear(number, frame):
+        for each in before: signal.signal(each, signal.SIG_DFL)
+        heard.append(number)
+        raise _Signalled
+    try:
+        for name in ('SIGINT', 'SIGTERM', 'SIGHUP'):
+            number = getattr(signal, name, None)   # Windows has no SIGHUP
+            if number is None or threading.current_thread() is not threading.main_thread(): continue   # others can't set it
+            handler = signal.getsignal(number)
+            if handler not in (signal.SIG_DFL, signal.default_int_handler): continue
+            before[number] = handler
+            signal.signal(number, hear)
+        yield
+    finally:
+        for number, handler in before.items(): signal.signal(number, handler if restore else signal.SIG_DFL)
+
+# %% ../nbs/14_cli.ipynb #af0d347c
+def _sentence(error):
+    "What went wrong, in one line."
+    plain = ValueError, TypeError, OSError, ImportError, RuntimeError   # whose texts are sentences
+    kind, text = '' if isinstance(error, plain) else f'{type(error).__name__}: ', str(error)
+    if isinstance(error, OSError) and error.strerror:   # without its number
+        text = f'{error.strerror}: {error.filename}' if error.filename else error.strerror
+    if isinstance(error, MemoryError):
+        kind = ''
+        text = f'There is not enough memory. Give fewer workers, or smaller batches. {text}'
+    return kind + ' '.join(text.split()) if text else type(error).__name__
+
+def _run_folder(args):
+    "The folder that was asked for, or a new one: what is in an old one would go on; raises `ValueError`."
+    try: os.getcwd()
+    except OSError as e:
+        raise ValueError(f'The current folder is gone ({e.strerror}). Change to another one, and give the command again.') from None
+    return args.out or new_path(check_folder('out', 'runs'))
+
+def _drop_empty(folder):
+    "Remove a new run folder in which nothing came to be."
+    with suppress(OSError):
+        folder.rmdir()
+        folder.parent.rmdir()
+
+# %% ../nbs/14_cli.ipynb #427c1944
 def main(
     argv:list=None,   # the arguments; None: those of the command line
 )->int:
     "Run the command; gives its exit code."
-    argv = sys.argv[1:] if argv is None else list(argv)
-    args = _parser().parse_args(argv)
-    out = args.out or new_path('runs')   # never one that is there: what is in it would go on
-    try: run(args, out)
-    except KeyboardInterrupt:
-        print(f'\nStopped; what was finished is kept. To go on:\n  {_resume_command(argv, out)}', file=sys.stderr)
-        return 130
-    except Exception as e:
-        if args.debug: traceback.print_exc()
-        print(f'mnist_cmp: {" ".join(str(e).split()) or type(e).__name__}', file=sys.stderr)
-        return 1
-    return 0
+    is_command = argv is None
+    argv = sys.argv[1:] if is_command else list(argv)
+    heard = []
+    say = _Printer()
+    _open_closed_files()
+    with _plain_warnings(), ExitStack() as last:
+        try:
+            last.callback(say.end)
+            with _signals_heard(heard, restore=not is_command):
+                args = _parser().parse_args(argv)
+                say.out = _run_folder(args)
+                if not args.out: last.callback(_drop_empty, say.out)
+                run(args, say.out, say)
+        except (KeyboardInterrupt, Exception) as e:
+            if heard or isinstance(e, KeyboardInterrupt):
+                _complain(f'\nStopped; what was finished is kept. To go on:\n  {_resume_command(argv, say.out)}')
+                return 128 + (heard[0] if heard else signal.SIGINT)
+            if '--debug' in argv: traceback.print_exc()
+            _complain(f'mnist_cmp: {_sentence(e)}')
+            return 1
+    return 0 if say.error is None or isinstance(say.error, BrokenPipeError) else 1

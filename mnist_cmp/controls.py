@@ -23,6 +23,7 @@ from .points import Box
 from .report import report_page, verdict, write_report
 from .sound import chime
 from .training import History
+from .workers import python_code
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-006
 _SETTINGS = dict(dataset='digits', models=['mlp', 'cnn'], protocol='holdout', learning_rate=[.001, .1], batch_size=[16, 48],
@@ -93,14 +94,17 @@ class _Child:
     patience = .1   # s that it has to stop by itself; what is finished is safe, so then it is killed
 
     def __init__(self, folder):
-        code = f'import sys; sys.path[:] = {sys.path!r}; from mnist_cmp.controls import _serve; sys.exit(_serve({str(folder)!r}))'
+        code = python_code(f'from mnist_cmp.controls import _serve; sys.exit(_serve({str(folder)!r}))')
         quiet = os.environ | {'MNIST_CMP_QUIET': '1', 'OMP_NUM_THREADS': '1'}
         with open(_log(folder), 'ab') as log:
             self.process = subprocess.Popen([sys.executable, '-c', code], stdin=subprocess.PIPE, stdout=log, stderr=log, env=quiet,
                                             start_new_session=True,   # an interrupt of the kernel is none of the run
                                             creationflags=getattr(subprocess, 'CREATE_NEW_PROCESS_GROUP', 0))
 
-    def runs(self): return self.process.poll() is None
+    def runs(self):
+        running = self.process.poll() is None
+        if not running: self.let_go()
+        return running
 
     def let_go(self):
         "Close the pipe to it."
@@ -518,7 +522,7 @@ def _mourn(self:ComparePanel, child):
 def run(self:ComparePanel):
     "Begin a new run with the settings shown, as the Run button does; raises `ValueError`."
     settings = check_settings(self.settings)
-    self.folder = check_folder('runs', new_path(self.runs))
+    self.folder = new_path(check_folder('runs', self.runs))
     _note(self.folder, settings=settings)
     self._offer()
     self.resume()

@@ -415,14 +415,26 @@ def timestamp()->str:
     return time.strftime('%Y-%m-%d_%H-%M-%S')
 
 def new_path(
-    folder,          # where
-    suffix:str='',   # of the name
+    folder,          # where; made if missing
+    suffix:str='',   # of the name of a file; '': a folder
 )->Path:
-    "A path that nothing has yet, called by the local time; two in a second, or after the clock was put back, get a number."
-    path, n = Path(folder)/f'{timestamp()}{suffix}', 1
-    while path.exists(): path, n = path.with_name(f'{timestamp()}_{n}{suffix}'), n + 1
-    return path
+    "A new, empty folder or file called by the local time; if that name is taken, it gets a number. Raises `OSError`."
+    name = timestamp()
+    number = 0
+    while True:
+        path = Path(folder)/(f'{name}_{number}{suffix}' if number else f'{name}{suffix}')
+        try:
+            if not suffix:
+                path.mkdir(parents=True)
+                return path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(exist_ok=False)
+            return path
+        except FileExistsError:   # another process may have made it just now
+            if not path.parent.is_dir(): raise
+            number += 1
 
+# %% ../nbs/00_core.ipynb #14ba66ef
 def format_seconds(
     seconds:float,   # a duration, s, ≥ 0
 )->str:
@@ -456,7 +468,8 @@ def plot_style():
     style = {'figure.dpi': 90, 'figure.constrained_layout.use': True, 'figure.facecolor': 'white', 'font.size': 10,
              'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True, 'axes.axisbelow': True,
              'axes.titlesize': 11, 'axes.prop_cycle': mpl.cycler(color=PALETTE), 'grid.color': '#dddddd',
-             'grid.linewidth': .6, 'legend.frameon': False, 'savefig.facecolor': 'white', 'svg.hashsalt': 'mnist_cmp'}
+             'grid.linewidth': .6, 'legend.frameon': False, 'savefig.facecolor': 'white', 'svg.hashsalt': 'mnist_cmp',
+             'text.usetex': False}   # our texts are none of TeX's, and TeX may be missing
     with mpl.rc_context(style):
         yield
         interactive = mpl.is_interactive()   # a notebook's first plot switches this on, and it must stay so:
@@ -502,7 +515,8 @@ def _watched():
     "Where progress should be shown: 'notebook', 'terminal' or nowhere."
     if os.environ.get('MNIST_CMP_QUIET') or os.environ.get('IN_TEST'): return None
     if _in_notebook(): return 'notebook'
-    return 'terminal' if sys.stderr.isatty() else None
+    there = sys.stderr is not None and not sys.stderr.closed   # a program without a window has none
+    return 'terminal' if there and sys.stderr.isatty() else None
 
 # %% ../nbs/00_core.ipynb #00-core-056
 def _bundle(text): return {'text/html': text, 'text/plain': ''}   # no word is left where no HTML is shown

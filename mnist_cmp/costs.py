@@ -43,7 +43,10 @@ def latency(
 # %% ../nbs/10a_costs.ipynb #a415c92e
 def _status(key):
     "A size of this process that Linux tells, bytes; raises `OSError` elsewhere."
-    with open('/proc/self/status') as f: return 1024*int(next(line for line in f if line.startswith(key)).split()[1])
+    with open('/proc/self/status') as f:
+        for line in f:
+            if line.startswith(key): return 1024*int(line.split()[1])
+    raise OSError(f'/proc/self/status does not tell {key}')
 
 class _Memory:
     "Counts from here on: the most memory that is taken beyond what is taken now, bytes; None where the system can't tell."
@@ -57,7 +60,9 @@ class _Memory:
 
     def peak(self):
         if self.before is None: return None
-        return (torch.cuda.max_memory_allocated(self.device) if self.device else _status('VmHWM')) - self.before
+        if self.device: return torch.cuda.max_memory_allocated(self.device) - self.before
+        try: return _status('VmHWM') - self.before
+        except OSError: return None
 
 @dataclass(frozen=True)
 class Cost:

@@ -6,6 +6,7 @@
 __all__ = ['comparison_figures']
 
 # %% ../nbs/11b_figures.ipynb #ca979714
+from functools import partial
 import numpy as np
 from fastcore.basics import patch
 import mnist_cmp.findings   # what is drawn here, as methods of a Comparison
@@ -235,35 +236,33 @@ def plot_calibration(self:Comparison):
 def comparison_figures(
     comparison:Comparison,   # a finished comparison
 ):
-    "Yield (section of the report, name, caption, figure) of each figure that the comparison has data for."
+    "Yield (section of the report, name, caption, what draws it) of each figure that the comparison has data for."
     held = 'test' if comparison.protocol == '2019' else 'validation'
-    fig = lambda ax: ax.figure
-    yield 'models', 'runs', 'Test error of each training (dots) and the mean of each model (line).', fig(comparison.plot_runs())
+    yield 'models', 'runs', 'Test error of each training (dots) and the mean of each model (line).', comparison.plot_runs
     yield 'difference', 'differences', 'Difference of the test errors of each pair of models, with what each interval covers.', \
-        fig(comparison.plot_differences())
-    yield 'kbest', 'kbest', 'Test images whose label is not among the k best guesses, mean of the runs.', fig(comparison.plot_kbest())
+        comparison.plot_differences
+    yield 'kbest', 'kbest', 'Test images whose label is not among the k best guesses, mean of the runs.', comparison.plot_kbest
     yield 'training', 'curves', (f'Accuracy after each epoch, on {held} images and as a running average on training images: '
-                                 'mean of the runs, and the band that holds all of them.'), fig(comparison.plot())
+                                 'mean of the runs, and the band that holds all of them.'), comparison.plot
     for c in comparison.contestants:
         yield 'tuning', f'search_{c.name}', f'The search of {c.name}: each dot is a trial that was run; larger and lighter is better.', \
-            fig(c.search.plot())
+            c.search.plot
     yield 'tuning', 'budget', 'Expected best validation accuracy of so many trials, with a 95 % band for the whole curve.', \
-        fig(comparison.plot_budget())
+        comparison.plot_budget
     yield from _figures_of_answers(comparison)
 
 # %% ../nbs/11b_figures.ipynb #a587cef8b
 def _figures_of_answers(comparison):
     "Those that need more than the first release recorded."
     if all(c.cost for c in comparison.contestants):
-        yield 'cost', 'costs', 'Test error against what each model costs.', comparison.plot_costs()
+        yield 'cost', 'costs', 'Test error against what each model costs.', comparison.plot_costs
     if not comparison.labels: return
     if len(comparison.classes) <= 100:   # with more of them there is nothing to be seen
-        yield 'errors', 'class_errors', 'Test error on each class, mean of the runs.', comparison.plot_class_errors().figure
+        yield 'errors', 'class_errors', 'Test error on each class, mean of the runs.', comparison.plot_class_errors
         yield 'errors', 'confusions', 'What the wrong images are taken for: number of images, mean of the runs.', \
-            comparison.plot_confusions()
+            comparison.plot_confusions
     for why in comparison.pictures:
         whose = 'every model gets' if why == 'all' else f'{why} alone gets'
-        if sheet := comparison.plot_pictures(why):
-            yield 'errors', f'pictures_{why}', f'Test images that {whose} wrong in most of its runs.', sheet
+        yield 'errors', f'pictures_{why}', f'Test images that {whose} wrong in most of its runs.', partial(comparison.plot_pictures, why)
     yield 'calibration', 'calibration', 'Accuracy of the answers given with each confidence, and how many there are per run.', \
-        comparison.plot_calibration()
+        comparison.plot_calibration

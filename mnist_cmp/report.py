@@ -6,7 +6,7 @@
 __all__ = ['verdict', 'summary', 'report_page', 'report_schema', 'write_report']
 
 # %% ../nbs/12_report.ipynb #12-report-002
-import base64, html, io, json
+import base64, html, io, json, warnings
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -80,7 +80,7 @@ def summary(
 # %% ../nbs/12_report.ipynb #12-report-019
 @contextmanager
 def _no_window():
-    "Inside the block matplotlib draws to memory, and what it drew is closed afterwards."
+    "Inside the block Matplotlib draws to memory, and what it drew is closed afterwards."
     import matplotlib.pyplot as plt
     before, showing = set(plt.get_fignums()), plt.isinteractive()
     plt.ioff()
@@ -89,17 +89,34 @@ def _no_window():
         for number in set(plt.get_fignums()) - before: plt.close(number)
         if showing: plt.ion()
 
+# %% ../nbs/12_report.ipynb #79051eb1
+@contextmanager
+def _spared(lost, name):
+    "Inside the block a failure costs no more than what is drawn there; it is noted in `lost` under the name."
+    try: yield
+    except Exception as e: lost[name] = e
+
+def _drawn(draw, kinds):
+    "Kind → bytes of what a function draws; None if that is nothing."
+    made, files = draw(), {}
+    if made is None: return None
+    for kind in kinds:
+        page, metadata = io.BytesIO(), {'Date': None} if kind == 'svg' else None   # no date: equal runs, equal files
+        made.get_figure().savefig(page, format=kind, dpi=140, metadata=metadata)
+        files[kind] = page.getvalue()
+    return files
+
 def _draw(comparison, kinds=('png',)):
-    "Each figure in memory: section → name, caption, and kind → bytes of its figures."
+    "Each figure in memory: section → name, caption, and kind → bytes of its figures; warns of those that fail."
     drawn = {}
-    with _no_window():
-        for section, name, caption, figure in comparison_figures(comparison):
-            files = {}
-            for kind in kinds:
-                page, metadata = io.BytesIO(), {'Date': None} if kind == 'svg' else None   # no date: equal runs, equal files
-                figure.savefig(page, format=kind, dpi=140, metadata=metadata)
-                files[kind] = page.getvalue()
-            drawn.setdefault(section, []).append((name, caption, files))
+    lost = {}
+    with _spared(lost, 'all figures'), _no_window():
+        for section, name, caption, draw in comparison_figures(comparison):
+            with _spared(lost, name):
+                if files := _drawn(draw, kinds): drawn.setdefault(section, []).append((name, caption, files))
+    if lost:
+        why = ' '.join(str(next(iter(lost.values()))).split())
+        warnings.warn(f'The report goes without {", ".join(lost)}, which could not be drawn ({why[:300]}).', stacklevel=3)
     return drawn
 
 # %% ../nbs/12_report.ipynb #12-report-021

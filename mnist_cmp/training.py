@@ -382,7 +382,11 @@ def plot_accuracy(
 def _save_plot(fig, folder, history, net):
     "The picture and a text file beside it that says what it shows; both named by the time."
     picture = new_path(check_folder('save_to', folder), '.png')
-    with atomic_path(picture) as p: fig.savefig(p, format='png')
+    try:
+        with atomic_path(picture) as p: fig.savefig(p, format='png')
+    except BaseException:
+        picture.unlink(missing_ok=True)   # it is empty
+        raise
     what = ''
     if net: what = '{} : number of parameters = {}, depth = {}, '.format(type(net).__name__, *number_of_params(net))
     how = f'lr = {history.learning_rate}, batch size = {history.batch_size}, seed = {history.seed}'
