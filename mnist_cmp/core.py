@@ -418,21 +418,18 @@ def new_path(
     folder,          # where; made if missing
     suffix:str='',   # of the name of a file; '': a folder
 )->Path:
-    "A new, empty folder or file called by the local time; if that name is taken, it gets a number. Raises `OSError`."
-    name = timestamp()
-    number = 0
-    while True:
-        path = Path(folder)/(f'{name}_{number}{suffix}' if number else f'{name}{suffix}')
-        try:
-            if not suffix:
-                path.mkdir(parents=True)
+    "A new, empty folder or file called by the local time; if that name is taken, it gets a number. Raises `MachineError`."
+    folder, name, number = make_folder(folder), timestamp(), 0
+    with machine_calls(folder):
+        while True:
+            path = folder/(f'{name}_{number}{suffix}' if number else f'{name}{suffix}')
+            try:
+                path.touch(exist_ok=False) if suffix else path.mkdir()
+            except FileExistsError:   # another process may have made it just now
+                number += 1
+            else:
+                _fsync(folder)
                 return path
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch(exist_ok=False)
-            return path
-        except FileExistsError:   # another process may have made it just now
-            if not path.parent.is_dir(): raise
-            number += 1
 
 # %% ../nbs/00_core.ipynb #14ba66ef
 def format_seconds(
