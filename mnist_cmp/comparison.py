@@ -7,7 +7,7 @@ __all__ = ['KS', 'PROTOCOLS', 'TestResult', 'measure_test', 'Run', 'Contestant',
            'compare']
 
 # %% ../nbs/11_comparison.ipynb #00255d65
-import base64, hashlib, json, platform, re, subprocess, time, warnings
+import base64, hashlib, json, os, platform, re, subprocess, time, warnings
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
@@ -304,6 +304,8 @@ def _check_names(names):
     odd = [name for name in names if not isinstance(name, str) or not re.fullmatch(r'\w[\w.-]{0,99}', name)]
     if odd: raise ValueError(f'models has the name {shown(odd[0])}, but names are made of letters, digits, _, - and .: they name files.')
     if len(set(names)) != len(names) or len(names) < 2: raise ValueError(f'models is {shown(names)}, but must be two names at least, no two alike.')
+    long = [name for name in names if len(os.fsencode(name)) > 200]   # bytes: file systems take 255, and ends are added
+    if long: raise ValueError(f'models has the name {shown(long[0])}, but names of files have 200 bytes at most, which are fewer letters of some scripts. Give a dict: a shorter name → model.')
     if len(names) > 30: raise ValueError(f'models is {shown(names)}, but must be 30 names at most.')
     if 'all' in names: raise ValueError("models has the name 'all', which is taken. Give a dict: another name → model.")
 

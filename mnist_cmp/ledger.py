@@ -6,14 +6,14 @@
 __all__ = ['DONE', 'LedgerError', 'folder_lock', 'is_taken', 'file_system', 'Ledger']
 
 # %% ../nbs/07_ledger.ipynb #07-ledger-002
-import json, math, os, platform, re, stat, tempfile, threading, time
+import errno, json, math, os, platform, re, socket, stat, tempfile, threading, time
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 import apsw
 from fastcore.basics import patch
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLock, Timeout
 from . import __version__
 from .core import (_flock, atomic_path, check_choice, check_folder, json_text, machine_calls,
                             read_json, read_plain, remove_unfinished, shown)
@@ -37,37 +37,61 @@ def _insert(table, *names):
 def _finite(values): return [None if isinstance(v, float) and not math.isfinite(v) else v for v in values]
 
 # %% ../nbs/07_ledger.ipynb #07-ledger-010
-class LedgerError(ValueError): "A ledger or its folder is not to be used: taken, damaged, another's, or from a newer release."
+class LedgerError(ValueError):
+    "A ledger or its folder is not to be used: taken, damaged, another's, or from a newer release."
 
-_OURS = re.compile(r'tests|costs|figures|(trial|run)_\d+_[0-9a-f]{6}')   # folders that a run makes for files of its own
-
-@contextmanager
-def folder_lock(
-    folder,   # an existing folder
-):
-    "Inside the block no other process, and no other block of this one, has the folder; raises `LedgerError` if it is taken."
-    lock = FileLock(Path(folder)/'.lock', timeout=1, poll_interval=.02)
-    try:
-        lock.acquire()
-    except (Timeout, RuntimeError):   # the latter where this thread has it already, so that waiting would never end
-        raise LedgerError(f'{folder} is in use: another run writes there. Wait for it, or choose another folder.') from None
-    except OSError as e:
-        raise LedgerError(f'{folder} cannot be locked against other runs ({e.strerror}). '
-                          'Choose a folder on another file system.') from e
-    try:
-        _clear(Path(folder))
-        yield
-    finally: lock.release()
+_OURS = re.compile(r'tests|costs|figures|(trial|run)_\d+_[0-9a-f]{6}')   # folders that a run makes
 
 def _clear(folder):
     "Remove what killed writers left unfinished in a run's folder and in those that it made there."
     with machine_calls(folder):
         remove_unfinished(folder)
         for entry in os.scandir(folder):
-            if not _OURS.fullmatch(entry.name): continue
+            if not _OURS.fullmatch(entry.name):
+                continue
             if entry.is_symlink():
-                raise LedgerError(f'{entry.path} is a link, which may lead out of the folder. Put a copy in its place.')
-            if entry.is_dir(): remove_unfinished(entry.path)
+                raise LedgerError(f'{entry.path} is a link, which may lead out of the folder. '
+                                  'Put a copy in its place.')
+            if entry.is_dir():
+                remove_unfinished(entry.path)
+
+# %% ../nbs/07_ledger.ipynb #9db50edc
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}   # said by file systems without them
+_LOCK = '.lock'
+_OWNER = '.lock.owner'   # where there are no locks
+
+def _locked(folder):
+    "A lock on the folder, taken; raises `Timeout`, `RuntimeError` or `OSError`."
+    patience = dict(timeout=1, poll_interval=.02)
+    lock = FileLock(folder/_LOCK, fallback_to_soft=False, **patience)
+    try:
+        lock.acquire()
+    except (OSError, NotImplementedError) as e:
+        if isinstance(e, OSError) and e.errno not in _NO_LOCKS:
+            raise
+        lock = SoftFileLock(folder/_OWNER, **patience)
+        lock.acquire()
+    return lock
+
+@contextmanager
+def folder_lock(
+    folder,   # an existing folder
+):
+    "Inside the block nobody else, and no other block, has the folder; raises `LedgerError` if it is taken."
+    folder = Path(folder)
+    try:
+        lock = _locked(folder)
+    except (Timeout, RuntimeError):   # the latter where this thread has it, and would wait for ever
+        raise LedgerError(f'{folder} is in use: another run writes there. Wait for it, or choose another '
+                          'folder.') from None
+    except OSError as e:
+        raise LedgerError(f'{folder} cannot be locked against other runs ({e.strerror}). '
+                          'Choose a folder on another file system.') from e
+    try:
+        _clear(folder)
+        yield
+    finally:
+        lock.release()
 
 # %% ../nbs/07_ledger.ipynb #d81c950d
 def is_taken(
@@ -76,7 +100,7 @@ def is_taken(
     "Does a run write into the folder at this moment? Nothing in the folder is changed by the look."
     flags = os.O_RDONLY | getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_NONBLOCK', 0)
     try:
-        fd = os.open(Path(folder)/'.lock', flags)
+        fd = os.open(Path(folder)/_LOCK, flags)
     except OSError:
         return False   # no run has been here, or none that we could ask
     try:
@@ -84,10 +108,22 @@ def is_taken(
         return False
     except BlockingIOError:
         return True
-    except OSError:   # no such locks here: the file holds the name of its owner while it has one
-        return os.fstat(fd).st_size > 0
+    except OSError:   # no such locks here
+        return _has_owner(Path(folder)/_OWNER)
     finally:
         os.close(fd)
+
+def _has_owner(file):
+    "Does the process run that a file of `SoftFileLock` names, as far as this machine can tell?"
+    try:
+        number, machine, *_ = read_plain(file, 1000).decode().split()
+        if machine == socket.gethostname():
+            os.kill(int(number), 0)
+        return True
+    except PermissionError:   # it runs, and is another user's
+        return True
+    except (OSError, ValueError):
+        return False
 
 # %% ../nbs/07_ledger.ipynb #07-ledger-013
 _LOCAL = set('ext2 ext3 ext4 xfs btrfs zfs f2fs bcachefs jfs reiserfs tmpfs ramfs overlay'.split())

@@ -1,4 +1,5 @@
-"What is the machine's or the caller's is never a trial's, wherever the trial runs; and what is the model's is."
+("What is the machine's or the caller's is never a trial's, wherever the trial runs; "
+ "and what is the model's is.")
 import os
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from mnist_cmp import training
 from mnist_cmp.core import MachineError
 from mnist_cmp.studies import _place
 
-WAYS = {'here': dict(workers=1), 'in processes': dict(workers=2), 'as a population': dict(engine='population', device='cpu')}
+WAYS = {'here': dict(workers=1),
+        'in processes': dict(workers=2),
+        'as a population': dict(engine='population', device='cpu')}
 
 
 @pytest.fixture(params=WAYS.values(), ids=WAYS)
@@ -21,7 +24,9 @@ def way(request):
 @pytest.fixture(scope='module')
 def client():
     distributed = pytest.importorskip('distributed')
-    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, host='127.0.0.1') as cluster:
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, dashboard_address=None, host='127.0.0.1',
+    ) as cluster:
         with distributed.Client(cluster) as client:
             yield client
 
@@ -65,7 +70,8 @@ def test_the_same_on_a_cluster(search_in, tmp_path, client):
 @pytest.mark.parametrize('number', ['ENOSPC', 'EIO', 'EROFS', 'EDQUOT', 'EMFILE'])
 def test_a_disk_that_fails_once(search_in, tmp_path, monkeypatch, number):
     import errno
-    save, calls = training._Checkpoint.save, []
+    save = training._Checkpoint.save
+    calls = []
 
     def fails_at_second(self, *args, **kwargs):
         calls.append(self.file)
@@ -147,7 +153,9 @@ def test_a_damaged_checkpoint_costs_its_training_and_no_more(search_in, tmp_path
 def test_workers_that_cannot_read_the_data_say_so(search_in, tmp_path, monkeypatch):
     from mnist_cmp import studies
     from mnist_cmp.workers import MappedSplits
-    monkeypatch.setattr(studies, 'map_splits', lambda splits, folder: MappedSplits(str(tmp_path/'gone'), ('train', 'valid'), ('a',)))
+    monkeypatch.setattr(
+        studies, 'map_splits',
+        lambda splits, folder: MappedSplits(str(tmp_path/'gone'), ('train', 'valid'), ('a',)))
     with pytest.raises(MachineError, match='The data cannot be read'):
         search_in(tmp_path/'s', workers=2)
     monkeypatch.undo()

@@ -11,9 +11,11 @@ import pytest
 import mnist_cmp as mc
 
 pytest.importorskip('distributed', reason='Dask is not installed')
-pytest.importorskip('cryptography', reason='cryptography, which makes certificates, is not installed')
+pytest.importorskip(
+    'cryptography', reason='cryptography, which makes certificates, is not installed')
 
-SMALL = ['--models', 'here:Net,here:Other', *'--points 1 --search_epochs 1 --seeds 1 --epochs 1 --quiet'.split()]
+SMALL = ['--models', 'here:Net,here:Other',
+         *'--points 1 --search_epochs 1 --seeds 1 --epochs 1 --quiet'.split()]
 NET = """import torch
 def Net(): return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
 def Other(): return Net().append(torch.nn.ReLU())
@@ -46,14 +48,16 @@ def certified(tmp_path):
     env = plain(tmp_path) | {'DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION': 'true',
                              'DASK_DISTRIBUTED__COMM__TLS__CA_FILE': files['CERT']}
     for who in 'SCHEDULER', 'WORKER', 'CLIENT':
-        for what, file in files.items(): env[f'DASK_DISTRIBUTED__COMM__TLS__{who}__{what}'] = file
+        for what, file in files.items():
+            env[f'DASK_DISTRIBUTED__COMM__TLS__{who}__{what}'] = file
     return env
 
 
 @pytest.fixture
 def address(certified, work, tmp_path):
     "That of a scheduler and one worker on this machine."
-    file, crew = tmp_path/'scheduler.json', []
+    file = tmp_path/'scheduler.json'
+    crew = []
     env = certified | {'PYTHONPATH': f'{certified["PYTHONPATH"]}:{work}'}   # they have the model
     def start(kind, *options):
         options = ['--scheduler-file', file, '--no-dashboard', '--protocol', 'tls', *options]
@@ -68,8 +72,10 @@ def address(certified, work, tmp_path):
             time.sleep(.05)
         yield json.loads(file.read_text())['address']
     finally:
-        for process in crew: process.kill()
-        for process in crew: process.wait()
+        for process in crew:
+            process.kill()
+        for process in crew:
+            process.wait()
 
 
 def command(env, cwd, *words):

@@ -13,11 +13,11 @@ COMMAND = shutil.which('mnist_cmp', path=str(Path(sys.executable).parent))
 WAYS = {'mnist_cmp': [COMMAND], 'python -m': [sys.executable, '-m', 'mnist_cmp']}
 
 # What Python's libraries try to import and live without, and some of what they do have
-OPTIONAL = '''bottleneck colorama cuda cython dill flint gmpy2 lz4 msvcrt numexpr onnx opt_einsum pyarrow
-pytz tensorflow tree triton uarray xarray zstandard _winapi'''.split()
+OPTIONAL = '''bottleneck colorama cuda cython dill flint gmpy2 lz4 msvcrt numexpr onnx opt_einsum
+pyarrow pytz tensorflow tree triton uarray xarray zstandard _winapi'''.split()
 TAKEN = 'random torch numpy pandas sklearn cloudpickle filelock jinja2 sobol_seq'.split()
-SMALL = '''--models here:Net,mlp --points 1 --search_epochs 1 --seeds 1 --epochs 1 --workers 2 --quiet
---out run'''.split()
+SMALL = '''--models here:Net,mlp --points 1 --search_epochs 1 --seeds 1 --epochs 1 --workers 2
+--quiet --out run'''.split()
 NET = """import beside
 import torch
 from torch.nn import Flatten, Linear
@@ -29,7 +29,8 @@ class Net(torch.nn.Sequential):
 
 def run(command, folder, *more):
     "Run in a folder, with this package on the path, and more."
-    env = os.environ | {'PYTHONPATH': os.pathsep.join([str(Path(mc.__file__).parent.parent), *more])}
+    env = os.environ | {
+        'PYTHONPATH': os.pathsep.join([str(Path(mc.__file__).parent.parent), *more])}
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
 
 
@@ -49,7 +50,8 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize('way', WAYS)
 def test_no_planted_module_is_run(folder, way):
-    if WAYS[way][0] is None: pytest.skip('the command is not installed')
+    if WAYS[way][0] is None:
+        pytest.skip('the command is not installed')
     done = run([*WAYS[way], *SMALL], folder)
     ran = folder.parent/'ran'
     assert not ran.exists() or not ran.read_text()
@@ -60,7 +62,8 @@ def test_no_planted_module_is_run(folder, way):
 def test_who_asks_for_the_folder_gets_it(folder):
     code = ('import sys, mnist_cmp.cli; mnist_cmp.cli._import_models(["here:Net"]); '
             'print(sys.modules["here"].__file__)')
-    for name in OPTIONAL + TAKEN: (folder/f'{name}.py').unlink()
+    for name in OPTIONAL + TAKEN:
+        (folder/f'{name}.py').unlink()
     done = run([sys.executable, '-P', '-c', code], folder.parent, str(folder))
     assert done.stdout.split()[-1] == str(folder/'here.py'), done.stderr
 

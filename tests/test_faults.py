@@ -33,7 +33,8 @@ def test_the_same_call_again_ends_as_if_nothing_had_been(part, cases, tmp_path):
 def test_a_sweep_that_was_cut_goes_on(tmp_path):
     path = tmp_path/'new'/'progress.jsonl'
     Progress(path).add('first', {'bad': []})
-    with path.open('a') as file: file.write('\n["second", {"ba')   # killed while writing
+    with path.open('a') as file:
+        file.write('\n["second", {"ba')   # killed while writing
     tried = []
     def work(case):
         tried.append(case)
@@ -153,7 +154,8 @@ print(shim.count)'''
 
 @needs_shim
 def test_a_record_gives_the_folder_again(tmp_path):
-    folder, record = tmp_path/'run', tmp_path/'record'
+    folder = tmp_path/'run'
+    record = tmp_path/'record'
     code = f'''
 import shutil, sqlite3, tempfile
 with shim.recording(folder, {str(record)!r}):
@@ -213,7 +215,8 @@ def states(calls, model):
     found = []
     for seed in range(300):
         tree = Crash(replayed(calls), model, random.Random(seed)).tree()
-        if tree not in found: found.append(tree)
+        if tree not in found:
+            found.append(tree)
     return found
 
 
@@ -233,7 +236,8 @@ def test_one_that_is_renamed_without_a_sync_may_be_empty_or_torn(model):
 
 
 def test_only_the_weak_model_grows_a_file_by_zeros():
-    def has_zeros(model): return any(0 in tree.get('part', b'') for tree in states(NEW, model))
+    def has_zeros(model):
+        return any(0 in tree.get('part', b'') for tree in states(NEW, model))
     assert has_zeros('weak')
     assert not has_zeros('ordered')
 
@@ -258,5 +262,6 @@ def test_names_of_one_folder_survive_in_order_and_those_of_two_do_not():
 def test_a_write_into_a_file_is_torn_at_sectors(model):
     calls = [*safe('f', 1, b'a'*1024), Call('write', 'f', inode=1, data=b'b'*1024)]
     found = {tree['f'] for tree in states(calls, model)}
-    a, b = b'a'*512, b'b'*512
+    a = b'a'*512
+    b = b'b'*512
     assert found == {a + a, a + b, b + a, b + b}

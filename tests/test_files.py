@@ -1,4 +1,5 @@
-"Files of a folder that a stranger may have made: plain ones are read and written, all else is refused at once."
+("Files of a folder that a stranger may have made: plain ones are read and written, "
+ "all else is refused at once.")
 import os
 import socket
 import threading
@@ -11,11 +12,14 @@ posix = pytest.mark.skipif(os.name != 'posix', reason='pipes and sockets in fold
 
 
 def within(seconds, call):
-    "The error of a call that must not wait; it runs in a thread, which a hanging one would outlive."
+    ("The error of a call that must not wait; it runs in a thread, "
+     "which a hanging one would outlive.")
     errors = []
     def run():
-        try: call()
-        except Exception as error: errors.append(error)
+        try:
+            call()
+        except Exception as error:
+            errors.append(error)
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(seconds)
@@ -38,7 +42,8 @@ def test_socket_device_and_folder_are_refused(tmp_path, monkeypatch):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind('socket')
         for path in tmp_path/'socket', '/dev/zero', tmp_path:
-            with pytest.raises(ValueError, match='is no file'): read_plain(path)
+            with pytest.raises(ValueError, match='is no file'):
+                read_plain(path)
 
 
 @posix
@@ -47,21 +52,29 @@ def test_links_are_refused_wherever_they_lead(tmp_path):
     for name, target in {'inside': 'real.json', 'nowhere': 'none', 'loop': 'loop'}.items():
         (tmp_path/name).symlink_to(target)
         for read in read_plain, read_json:
-            with pytest.raises(ValueError, match=f'{name} is a link'): read(tmp_path/name)
-        with pytest.raises(ValueError, match=f'{name} is a link'): plain_path(tmp_path, name)
-        with pytest.raises(ValueError, match=f'{name} is a link'): plain_folder(tmp_path, name)
+            with pytest.raises(ValueError, match=f'{name} is a link'):
+                read(tmp_path/name)
+        with pytest.raises(ValueError, match=f'{name} is a link'):
+            plain_path(tmp_path, name)
+        with pytest.raises(ValueError, match=f'{name} is a link'):
+            plain_folder(tmp_path, name)
 
 
 def test_file_that_claims_a_terabyte_is_not_read(tmp_path):
     with open(tmp_path/'huge.json', 'wb') as file:
-        try: file.truncate(2**40)   # nothing on the disk
-        except OSError: pytest.skip('this file system has no files with holes')
-    with pytest.raises(ValueError, match='but must hold at most'): read_json(tmp_path/'huge.json')
+        try:
+            file.truncate(2**40)   # nothing on the disk
+        except OSError:
+            pytest.skip('this file system has no files with holes')
+    with pytest.raises(ValueError, match='but must hold at most'):
+        read_json(tmp_path/'huge.json')
 
 
 def test_what_is_missing_is_said_to_be(tmp_path):
-    with pytest.raises(FileNotFoundError): read_plain(tmp_path/'none')
-    with pytest.raises(FileNotFoundError): read_json(tmp_path/'none.json')
+    with pytest.raises(FileNotFoundError):
+        read_plain(tmp_path/'none')
+    with pytest.raises(FileNotFoundError):
+        read_json(tmp_path/'none.json')
 
 
 def test_folder_named_by_the_user_may_be_a_link(tmp_path):

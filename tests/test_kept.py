@@ -1,7 +1,11 @@
-"What a comparison keeps in its folder is looked at when it goes on: by content, by range, and by whose it is."
+("What a comparison keeps in its folder is looked at when it goes on: by content, by range, "
+ "and by whose it is.")
 import json
+import os
+from pathlib import Path
 
 import pytest
+import tiny
 
 import mnist_cmp as mc
 from mnist_cmp import comparison
@@ -16,7 +20,8 @@ def run(compare_in, tmp_path):
 
 
 def numbers(found):
-    return [(run.test, [e.train_loss for e in run.history.epochs]) for model in found.contestants for run in model.runs]
+    return [(run.test, [e.train_loss for e in run.history.epochs])
+            for model in found.contestants for run in model.runs]
 
 
 def flipped(file):
@@ -66,7 +71,9 @@ def test_another_nets_test_is_refused_in_words(run, compare_in):
         compare_in(folder)
 
 
-COSTS = {'negative': {'latency_1': -1.}, 'a text': {'latency_1000': '<b>'}, 'half a byte': {'training_memory': .5},
+COSTS = {'negative': {'latency_1': -1.},
+         'a text': {'latency_1000': '<b>'},
+         'half a byte': {'training_memory': .5},
          'a stranger': {'price': 3}}
 
 
@@ -87,12 +94,15 @@ def test_a_cost_that_cannot_be_is_measured_again(run, compare_in, odd, with_dige
 
 def test_files_of_older_releases_are_checked_and_given_a_digest(run, compare_in):
     folder, found = run
-    tests, costs, weights = folder/'tests'/'one_0.json', folder/'costs'/'one.json', folder/'weights'/'one'/'seed_0.safetensors'
+    tests = folder/'tests'/'one_0.json'
+    costs = folder/'costs'/'one.json'
+    weights = folder/'weights'/'one'/'seed_0.safetensors'
     before = [file.read_bytes() for file in (tests, costs, weights)]
     def as_it_was(kept):
         kept.pop('sha256')
         kept['of'].pop('weights', None)
-    changed(tests, lambda kept: (as_it_was(kept), kept['found'].update(accuracy=.25)))   # true once, and damaged since
+    # true once, and damaged since
+    changed(tests, lambda kept: (as_it_was(kept), kept['found'].update(accuracy=.25)))
     changed(costs, as_it_was)
     tensors, words = read_weights(weights)
     write_tensors(weights, tensors, words)
@@ -101,8 +111,11 @@ def test_files_of_older_releases_are_checked_and_given_a_digest(run, compare_in)
     assert [file.read_bytes() for file in (tests, costs, weights)] == before
 
 
-@pytest.mark.parametrize('damage', ['flipped', 'gone', 'cut', 'of another seed', 'of another net', 'a link'])
-def test_damaged_weights_are_trained_again_to_the_same_bits(run, compare_in, damage, tmp_path, capsys):
+@pytest.mark.parametrize('damage', [
+    'flipped', 'gone', 'cut', 'of another seed', 'of another net', 'a link'])
+def test_damaged_weights_are_trained_again_to_the_same_bits(
+    run, compare_in, data, damage, tmp_path, capsys,
+):
     folder, found = run
     file = folder/'weights'/'one'/'seed_0.safetensors'
     before = file.read_bytes()
@@ -124,24 +137,23 @@ def test_damaged_weights_are_trained_again_to_the_same_bits(run, compare_in, dam
     assert numbers(again) == numbers(found)
     assert not file.is_symlink() and file.read_bytes() == before
     again.save(folder)
-    net = mc.Comparison.load(folder).load_net('one', folder, 0, make=lambda: again_made())
-    assert net is not None
+    net = mc.Comparison.load(folder).load_net('one', folder, 0, make=tiny.one)
+    assert mc.topk_errors(net, data.test, (1,))[1] == again['one'].runs[0].test.errors[1]
 
 
-def again_made():
-    from conftest import one
-    return one()
-
-
-@pytest.mark.parametrize('name', ['tests', 'costs', 'weights', 'search', 'weights/one', 'search/two'])
+@pytest.mark.parametrize('name', [
+    'tests', 'costs', 'weights', 'search', 'weights/one', 'search/two'])
 def test_nothing_is_written_through_a_link(run, compare_in, name, tmp_path):
     folder, _ = run
     (folder/name).rename(tmp_path/'elsewhere')
     (folder/name).symlink_to(tmp_path/'elsewhere')
-    before = sorted((path.name, path.stat().st_mtime_ns) for path in (tmp_path/'elsewhere').rglob('*'))
+    before = sorted(
+        (path.name, path.stat().st_mtime_ns) for path in (tmp_path/'elsewhere').rglob('*'))
     with pytest.raises(ValueError, match=f'{name} is a link'):
         compare_in(folder)
-    assert sorted((path.name, path.stat().st_mtime_ns) for path in (tmp_path/'elsewhere').rglob('*')) == before
+    assert sorted(
+        (path.name, path.stat().st_mtime_ns) for path in (tmp_path/'elsewhere').rglob('*')
+    ) == before
 
 
 def test_a_linked_checkpoint_is_not_followed(search_in, tmp_path):
@@ -156,8 +168,9 @@ def test_a_linked_checkpoint_is_not_followed(search_in, tmp_path):
 def test_the_users_files_stay(compare_in, tmp_path):
     "Whatever a run folder, or a folder below it, holds beside our own files is left alone."
     folder = tmp_path/'run'
-    names = ['.env.partial', '.notes.part2.txt', '.a.parts', 'sub/.config.particles', 'data.safetensors', 'tests/.x.part',
-             'search/one/data.safetensors', 'trial_1_notes/plan.txt', 'search/one/trial_1030_notes/plan.txt']
+    names = ['.env.partial', '.notes.part2.txt', '.a.parts', 'sub/.config.particles',
+             'data.safetensors', 'tests/.x.part', 'search/one/data.safetensors',
+             'trial_1_notes/plan.txt', 'search/one/trial_1030_notes/plan.txt']
     for name in names:
         path = folder/name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -169,10 +182,10 @@ def test_the_users_files_stay(compare_in, tmp_path):
 
 def test_new_folders_are_on_the_disk(compare_in, tmp_path, monkeypatch):
     "The name of each new folder is flushed in the folder above it."
-    import os
-    from pathlib import Path
-    flushed, made = set(), []
-    fsync, mkdir = os.fsync, Path.mkdir
+    flushed = set()
+    made = []
+    fsync = os.fsync
+    mkdir = Path.mkdir
 
     def watched_fsync(fd):
         flushed.add(os.readlink(f'/proc/self/fd/{fd}'))
@@ -190,3 +203,11 @@ def test_new_folders_are_on_the_disk(compare_in, tmp_path, monkeypatch):
     ours = [path for path in made if path.is_relative_to(tmp_path/'a') or path == tmp_path/'a']
     assert len(ours) > 6
     assert [str(path) for path in ours if str(path.parent.resolve()) not in flushed] == []
+
+
+@pytest.mark.parametrize('letter', ['a', '模'])
+def test_a_name_too_long_for_a_file_is_refused_before_any_work(compare_in, tmp_path, letter):
+    with pytest.raises(ValueError, match='models has the name'):
+        compare_in(tmp_path/'run', models={letter*101: tiny.one, 'b': tiny.two})
+    assert not list((tmp_path/'run').glob('*/*'))
+    compare_in(tmp_path/'run', models={letter*66: tiny.one, 'b': tiny.two}).save(tmp_path/'run')

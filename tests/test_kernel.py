@@ -35,7 +35,8 @@ def kernels(tmp_path, monkeypatch):
 @pytest.fixture(scope='session')
 def library(tmp_path_factory):
     "A kernel's library, compiled once."
-    if not COMPILER: pytest.skip('there is no g++')
+    if not COMPILER:
+        pytest.skip('there is no g++')
     made = tmp_path_factory.mktemp('library')/'step.so'
     flags = ['-shared', '-fPIC', '-std=c++20', '-O1', '-fopenmp']
     subprocess.run([COMPILER, *flags, '-o', made, compiled.SOURCE], check=True)
@@ -56,8 +57,11 @@ def compiler(library, monkeypatch):
 @pytest.fixture
 def planted(kernels, tmp_path):
     "A stranger's library with a right digest in the kernel's place; the file that it would write."
-    if not COMPILER: pytest.skip('there is no g++')
-    ran, source, made = tmp_path/'ran', tmp_path/'evil.cpp', tmp_path/'evil.so'
+    if not COMPILER:
+        pytest.skip('there is no g++')
+    ran = tmp_path/'ran'
+    source = tmp_path/'evil.cpp'
+    made = tmp_path/'evil.so'
     source.write_text('#include <fcntl.h>\n__attribute__((constructor)) void go(void) {'
                       f' open("{ran}", O_CREAT | O_WRONLY, 0600); }}')
     subprocess.run([COMPILER, '-shared', '-fPIC', '-o', made, source], check=True)
@@ -81,7 +85,8 @@ def refuse(capsys, words, ran=None):
 
 def test_the_plant_would_run(planted):
     path, ran = planted
-    with pytest.raises(OSError, match='cannot be loaded'): compiled._kernel(path)   # it is no kernel,
+    with pytest.raises(OSError, match='cannot be loaded'):
+        compiled._kernel(path)   # it is no kernel,
     assert ran.exists()   # but, with nothing wrong about its owner, was loaded
 
 
@@ -101,9 +106,12 @@ def test_file_that_others_can_write_to(planted, capsys):
                                   'group of the folder'])
 def test_owner_and_group(planted, kernels, capsys, what):
     path, ran = planted
-    if what.startswith('file'): os.chown(path, OTHER, OTHER)
-    if what == 'folder': os.chown(kernels, OTHER, OTHER)
-    if 'sticky' in what: kernels.chmod(0o1777)
+    if what.startswith('file'):
+        os.chown(path, OTHER, OTHER)
+    if what == 'folder':
+        os.chown(kernels, OTHER, OTHER)
+    if 'sticky' in what:
+        kernels.chmod(0o1777)
     if what.startswith('group'):
         target = path if 'file' in what else kernels
         os.chown(target, 0, OTHER)
@@ -113,7 +121,8 @@ def test_owner_and_group(planted, kernels, capsys, what):
 
 def test_private_group_may_write(kernels, compiler, monkeypatch):
     import grp
-    me, group = pwd.getpwuid(os.geteuid()), grp.getgrgid(os.getegid())
+    me = pwd.getpwuid(os.geteuid())
+    group = grp.getgrgid(os.getegid())
     private = grp.struct_group((me.pw_name, 'x', group.gr_gid, []))
     own = pwd.struct_passwd((*me[:3], group.gr_gid, *me[4:]))
     monkeypatch.setattr(grp, 'getgrgid', lambda gid: private)
@@ -122,7 +131,8 @@ def test_private_group_may_write(kernels, compiler, monkeypatch):
     assert compiled.has_kernel()
     others = grp.struct_group((me.pw_name, 'x', group.gr_gid, [me.pw_name, 'somebody']))
     monkeypatch.setattr(grp, 'getgrgid', lambda gid: others)
-    with pytest.raises(OSError, match='can be written to by its group'): compiled.build_kernel()
+    with pytest.raises(OSError, match='can be written to by its group'):
+        compiled.build_kernel()
 
 
 def test_own_file_in_a_sticky_folder(kernels, compiler):
@@ -138,7 +148,8 @@ def test_link_and_pipe(planted, capsys, tmp_path):
     refuse(capsys, 'cannot be opened', ran)
     path.unlink()
     os.mkfifo(path, 0o600)
-    with pytest.raises(OSError, match='is no file'): compiled.build_kernel()   # without waiting
+    with pytest.raises(OSError, match='is no file'):
+        compiled.build_kernel()   # without waiting
 
 
 def test_swapped_after_the_look(kernels, compiler, planted, tmp_path, monkeypatch):
@@ -178,7 +189,8 @@ def test_damaged_file_is_built_anew(kernels, compiler, kind):
 
 
 def test_file_for_another_machine(kernels, capsys):
-    path, content = compiled.kernel_path(), b'\x7fELF of another system'
+    path = compiled.kernel_path()
+    content = b'\x7fELF of another system'
     path.write_bytes(content + hashlib.sha256(content).digest())
     refuse(capsys, 'cannot be loaded')
 
@@ -207,7 +219,8 @@ def test_unwritable_cache_is_noticed_before_compiling(tmp_path, compiler, monkey
     refuse(capsys, 'Not a directory')
     (tmp_path/'full').mkdir()
     monkeypatch.setenv('MNIST_CMP_KERNELS', str(tmp_path/'full'))
-    def no_room(*args, **kwargs): raise OSError(28, 'No space left on device')
+    def no_room(*args, **kwargs):
+        raise OSError(28, 'No space left on device')
     monkeypatch.setattr(compiled.tempfile, 'TemporaryFile', no_room)
     refuse(capsys, 'cannot be written to: No space left on device')
     assert not compiler
@@ -216,7 +229,8 @@ def test_unwritable_cache_is_noticed_before_compiling(tmp_path, compiler, monkey
 def test_no_home(monkeypatch, compiler, capsys, tmp_path):
     for name in ('HOME', 'XDG_CACHE_HOME', 'MNIST_CMP_KERNELS'):
         monkeypatch.delenv(name, raising=False)
-    def unknown(uid): raise KeyError(uid)
+    def unknown(uid):
+        raise KeyError(uid)
     monkeypatch.setattr(pwd, 'getpwuid', unknown)
     monkeypatch.setattr(compiled, '_failed', set())
     monkeypatch.chdir(tmp_path)
@@ -234,7 +248,8 @@ def test_training_goes_on_without(kernels, data, monkeypatch, capsys):
         return mc.train(mc.initialise(small), data.train, **how)
     assert train().engine in ('onednn', 'autograd')
     assert 'MNIST_CMP_KERNELS. Going on without it.' in capsys.readouterr().err
-    with pytest.raises(OSError, match='can be written to by everybody'): train(engine='compiled')
+    with pytest.raises(OSError, match='can be written to by everybody'):
+        train(engine='compiled')
 
 
 HANGING = """#!/bin/sh
@@ -254,7 +269,8 @@ def gone(pid, seconds=60):
         except ProcessLookupError:
             return True
         state = Path(f'/proc/{pid}/stat')
-        if state.exists() and state.read_text().rpartition(')')[2].split()[0] == 'Z': return True
+        if state.exists() and state.read_text().rpartition(')')[2].split()[0] == 'Z':
+            return True
         time.sleep(.02)
     return False
 
@@ -262,7 +278,9 @@ def gone(pid, seconds=60):
 @pytest.mark.skipif(sys.platform != 'linux', reason='it looks into /proc')
 @pytest.mark.parametrize('end', [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_compiler_ends_with_its_process(kernels, tmp_path, end):
-    noted, script, temporary = tmp_path/'pid', tmp_path/'cxx', tmp_path/'tmp'
+    noted = tmp_path/'pid'
+    script = tmp_path/'cxx'
+    temporary = tmp_path/'tmp'
     temporary.mkdir()
     script.write_text(HANGING.format(pid=noted))
     script.chmod(0o755)
@@ -277,7 +295,8 @@ def test_compiler_ends_with_its_process(kernels, tmp_path, end):
     process.wait(60)
     assert gone(pid)
     for _ in range(3000):   # the launcher sweeps up after it
-        if not os.listdir(temporary): break
+        if not os.listdir(temporary):
+            break
         time.sleep(.02)
     assert os.listdir(temporary) == []
     assert os.listdir(kernels) == []
@@ -289,17 +308,20 @@ def compiler_says(tmp_path, monkeypatch, body):
     script.write_text('#!/bin/sh\n' + body)
     script.chmod(0o755)
     monkeypatch.setenv('CXX', f'{script} --with words')
-    with pytest.raises(OSError, match='It takes GCC') as error: compiled.build_kernel()
+    with pytest.raises(OSError, match='It takes GCC') as error:
+        compiled.build_kernel()
     return str(error.value)
 
 
 def test_compilers_that_fail(kernels, tmp_path, monkeypatch):
-    no_room, junk = 'echo "error: no room" >&2; exit 1', 'while [ "$1" != -o ]; do shift; done; echo junk > "$2"'
+    no_room = 'echo "error: no room" >&2; exit 1'
+    junk = 'while [ "$1" != -o ]; do shift; done; echo junk > "$2"'
     assert '(error: no room)' in compiler_says(tmp_path, monkeypatch, no_room)
     assert 'made no library' in compiler_says(tmp_path, monkeypatch, junk)
     assert 'step.so' in compiler_says(tmp_path, monkeypatch, 'exit 0')
     monkeypatch.setenv('CXX', 'no-such-compiler')
-    with pytest.raises(OSError, match='no-such-compiler: not found'): compiled.build_kernel()
+    with pytest.raises(OSError, match='no-such-compiler: not found'):
+        compiled.build_kernel()
     assert os.listdir(kernels) == []
 
 

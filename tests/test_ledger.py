@@ -1,5 +1,7 @@
 "The ledger against kills in the middle of a write, and against files that strangers made."
+import errno
 import os
+import signal
 import sqlite3
 import struct
 import subprocess
@@ -14,6 +16,7 @@ from mnist_cmp.ledger import Ledger, LedgerError, folder_lock, is_taken
 from mnist_cmp.training import Epoch, History
 from mnist_cmp.trials import SearchResult
 
+fcntl = pytest.importorskip('fcntl')
 WHAT = {'model': 'mlp', 'seed': 0}
 EPOCHS = [Epoch(i, .5, .5, .1, .5, .5) for i in range(1, 200)]
 
@@ -33,7 +36,8 @@ import os, signal, sys
 from mnist_cmp.ledger import Ledger
 ledger = Ledger(sys.argv[1], {'model': 'mlp', 'seed': 0})
 ledger.connection.execute('PRAGMA cache_size=2; PRAGMA cache_spill=1')
-ledger.connection.execute('BEGIN IMMEDIATE; UPDATE epoch SET seconds = 9; DELETE FROM trial')   # more than the cache holds
+# more than the cache holds
+ledger.connection.execute('BEGIN IMMEDIATE; UPDATE epoch SET seconds = 9; DELETE FROM trial')
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -50,7 +54,9 @@ def killed_in_a_write(folder, journal, monkeypatch):
 
 
 @pytest.mark.parametrize('journal', ['wal', 'delete'])
-def test_whoever_looks_sees_the_last_whole_transaction_and_changes_nothing(tmp_path, journal, monkeypatch):
+def test_whoever_looks_sees_the_last_whole_transaction_and_changes_nothing(
+    tmp_path, journal, monkeypatch,
+):
     killed_in_a_write(tmp_path, journal, monkeypatch)
     before = contents(tmp_path)
     with Ledger.read(tmp_path) as ledger:
@@ -69,11 +75,14 @@ def test_the_study_goes_on(tmp_path, journal, monkeypatch):
 
 
 @pytest.mark.parametrize('journal', ['wal', 'delete'])
-def test_a_search_goes_on_with_the_engine_that_it_began_with(search_in, tmp_path, journal, monkeypatch):
+def test_a_search_goes_on_with_the_engine_that_it_began_with(
+    search_in, tmp_path, journal, monkeypatch,
+):
     whole = search_in(tmp_path/'whole').to_dict()
     search_in(tmp_path/'s', n=1)
     half = HALF_WRITTEN.replace("{'model': 'mlp', 'seed': 0}", 'Ledger.read(sys.argv[1]).identity')
-    subprocess.run([sys.executable, '-c', half, str(tmp_path/'s')], env=os.environ | {'MNIST_CMP_JOURNAL': journal})
+    subprocess.run([sys.executable, '-c', half, str(tmp_path/'s')],
+                   env=os.environ | {'MNIST_CMP_JOURNAL': journal})
     again = search_in(tmp_path/'s').to_dict()
     for found in whole, again:
         for trial in found['trials']:
@@ -92,7 +101,8 @@ def test_a_ledger_that_somebody_deleted_leaves_no_journal_for_the_next(tmp_path,
 
 def test_a_reader_may_come_at_any_time(tmp_path):
     "A writer opens, writes and closes again and again while others read: none of them fails."
-    seen, problems = [], []
+    seen = []
+    problems = []
     with Ledger(tmp_path, WHAT):
         pass
 
@@ -122,12 +132,16 @@ def test_a_reader_may_come_at_any_time(tmp_path):
 def with_super_journal(folder, victim):
     "Put a rollback journal beside a ledger that has SQLite delete another file."
     content = (folder/'study.sqlite').read_bytes()
-    page, nonce, name = content[:4096], 7, os.fsencode(victim)
+    page = content[:4096]
+    nonce = 7
+    name = os.fsencode(victim)
     checksum = nonce + sum(page[at] for at in range(4096 - 200, 0, -200))
     magic = bytes.fromhex('d9d505f920a163d7')
-    head = (magic + struct.pack('>IIIII', 1, nonce, len(content)//4096, 512, 4096)).ljust(512, b'\0')
+    head = (
+        magic + struct.pack('>IIIII', 1, nonce, len(content)//4096, 512, 4096)).ljust(512, b'\0')
     changed = struct.pack('>I', 1) + page + struct.pack('>I', checksum & 0xffffffff)
-    tail = struct.pack('>I', 0x40000000//4096 + 1) + name + struct.pack('>II', len(name), sum(name)) + magic
+    tail = (struct.pack('>I', 0x40000000//4096 + 1) + name
+            + struct.pack('>II', len(name), sum(name)) + magic)
     (folder/'study.sqlite-journal').write_bytes(head + changed + tail)
 
 
@@ -150,7 +164,8 @@ def test_plain_sqlite_would_delete_the_victim(crafted):
     assert not victim.exists()
 
 
-@pytest.mark.parametrize('opens', [lambda folder: Ledger(folder, WHAT), Ledger.read, SearchResult.load])
+@pytest.mark.parametrize('opens', [
+    lambda folder: Ledger(folder, WHAT), Ledger.read, SearchResult.load])
 def test_no_journal_makes_us_delete_a_file(crafted, opens):
     folder, victim = crafted
     before = contents(folder)
@@ -184,9 +199,11 @@ def test_nor_does_a_comparison(compare_in, tmp_path, where):
 
 
 def test_a_journal_put_there_after_the_check_is_refused_too(tmp_path, monkeypatch):
-    "There is no gap between check and use: the journal appears at the last moment before SQLite looks for it."
+    ("There is no gap between check and use: the journal appears at the last moment "
+     "before SQLite looks for it.")
     import mnist_cmp.ledger as room
-    folder, victim = tmp_path/'s', tmp_path/'thesis-mj0000009AA'   # newer SQLites go by such names alone
+    folder = tmp_path/'s'
+    victim = tmp_path/'thesis-mj0000009AA'   # newer SQLites go by such names alone
     victim.write_text('years of work')
     with Ledger(folder, WHAT) as ledger:
         ledger.record(0, history(EPOCHS[:2]))
@@ -230,7 +247,8 @@ def test_a_link_swapped_in_between_is_not_followed(tmp_path, end, opens, monkeyp
     for name in 's', 'elsewhere':
         with Ledger(tmp_path/name, WHAT) as ledger:
             ledger.record(0, history(EPOCHS[:2]))
-    target, link = tmp_path/'elsewhere'/'study.sqlite', tmp_path/'s'/f'study.sqlite{end}'
+    target = tmp_path/'elsewhere'/'study.sqlite'
+    link = tmp_path/'s'/f'study.sqlite{end}'
     before = target.read_bytes()
 
     def swap(path):
@@ -253,12 +271,16 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path, opens):
 
 
 CRAFTED_SQL = {
-    'an endless view': 'ALTER TABLE trial RENAME TO old; CREATE VIEW trial AS WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL '
-                       'SELECT x + 1 FROM c) SELECT x FROM c',
-    'a huge view': 'ALTER TABLE trial RENAME TO old; CREATE VIEW trial AS SELECT zeroblob(1000000000)',
+    'an endless view': (
+        'ALTER TABLE trial RENAME TO old; CREATE VIEW trial AS WITH RECURSIVE c(x) AS '
+        '(SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x FROM c'),
+    'a huge view': (
+        'ALTER TABLE trial RENAME TO old; CREATE VIEW trial AS SELECT zeroblob(1000000000)'),
     'a trigger': 'CREATE TRIGGER t AFTER UPDATE ON trial BEGIN DELETE FROM epoch; END',
     'a generated column': 'CREATE TABLE more (a, b AS (zeroblob(1000000000)))',
-    'a check': 'DROP TABLE study; CREATE TABLE study (key TEXT PRIMARY KEY, value TEXT NOT NULL CHECK (length(value) > 1))',
+    'a check': (
+        'DROP TABLE study; CREATE TABLE study '
+        '(key TEXT PRIMARY KEY, value TEXT NOT NULL CHECK (length(value) > 1))'),
     'an index on an expression': 'CREATE INDEX i ON trial (abs(seconds))'}
 
 
@@ -278,7 +300,8 @@ def test_only_plain_tables_are_taken(tmp_path, sql, opens):
 def test_a_huge_file_is_not_read(tmp_path):
     with Ledger(tmp_path, WHAT):
         pass
-    os.truncate(tmp_path/'study.sqlite', 2**40)   # takes no room, and would take a terabyte of memory
+    # takes no room, and would take a terabyte of memory
+    os.truncate(tmp_path/'study.sqlite', 2**40)
     with pytest.raises(LedgerError, match='must hold at most'):
         Ledger.read(tmp_path)
 
@@ -290,7 +313,6 @@ def test_looking_takes_no_lock_and_makes_no_file(tmp_path):
     with folder_lock(tmp_path):
         pass
     with open(tmp_path/'.lock') as f:
-        import fcntl
         fcntl.flock(f, fcntl.LOCK_SH)   # as somebody else's look does, at this very moment
         threading.Timer(.2, fcntl.flock, [f, fcntl.LOCK_UN]).start()
         with folder_lock(tmp_path):   # the run that begins waits for it to end
@@ -312,18 +334,41 @@ def test_the_lock_changes_nothing_that_a_link_leads_to(tmp_path):
         (tmp_path/'s'/'.lock').unlink()
 
 
-@pytest.mark.parametrize('number', ['ENOLCK', 'EOPNOTSUPP', 'EIO'])
-def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch, number):
-    import errno
-    import fcntl
-    real = fcntl.flock
+@pytest.fixture
+def flock_fails(monkeypatch):
+    "Have each try to lock a file fail, for this process and those that it forks."
+    def fail(number):
+        def fails(fd, operation):
+            raise OSError(number, os.strerror(number))
+        monkeypatch.setattr(fcntl, 'flock', fails)
+    return fail
 
-    def fails(fd, operation):
-        if operation & fcntl.LOCK_UN:
-            return real(fd, operation)
-        raise OSError(getattr(errno, number), os.strerror(getattr(errno, number)))
 
-    monkeypatch.setattr(fcntl, 'flock', fails)
+@pytest.mark.parametrize('number', ['ENOSYS', 'ENOLCK', 'EOPNOTSUPP'])
+def test_a_file_system_without_locks(tmp_path, flock_fails, number):
+    ("A lock is one all the same: nobody else gets it, "
+     "and it is free when its owner has been killed.")
+    flock_fails(getattr(errno, number))
+    with Ledger(tmp_path, WHAT) as ledger:
+        ledger.record(0, history(EPOCHS[:2]))
+        assert is_taken(tmp_path)
+        with pytest.raises(LedgerError, match='is in use'):
+            Ledger(tmp_path, WHAT)
+    assert not is_taken(tmp_path)
+    child = os.fork()
+    if child == 0:
+        Ledger(tmp_path, WHAT)
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert not is_taken(tmp_path)
+    with Ledger.read(tmp_path) as ledger:
+        assert list(ledger.histories()) == [0]
+    with Ledger(tmp_path, WHAT) as ledger:
+        ledger.record(1, history(EPOCHS[:2]))
+
+
+def test_a_lock_that_fails_is_told_in_words(tmp_path, flock_fails):
+    flock_fails(errno.EIO)
     with pytest.raises(LedgerError, match='cannot be locked against other runs'):
         Ledger(tmp_path, WHAT)
 
@@ -332,5 +377,7 @@ def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch, number):
 def test_a_callback_may_look_at_the_search_that_calls_it(search_in, tmp_path, journal, monkeypatch):
     monkeypatch.setenv('MNIST_CMP_JOURNAL', journal)
     seen = []
-    found = search_in(tmp_path, on_trial=lambda trial, result: seen.append(len(SearchResult.load(tmp_path).trials)))
+    found = search_in(
+        tmp_path,
+        on_trial=lambda trial, result: seen.append(len(SearchResult.load(tmp_path).trials)))
     assert seen == [1, 2] and found.done

@@ -1,4 +1,5 @@
-"A run folder that a stranger made: pipes and links in it, and reports that ask for gigabytes, are refused at once."
+("A run folder that a stranger made: pipes and links in it, "
+ "and reports that ask for gigabytes, are refused at once.")
 import json
 import os
 import shutil
@@ -31,8 +32,10 @@ def error_of(call, seconds=60):
     "What a call raises; it must not wait for ever."
     errors = []
     def run():
-        try: call()
-        except Exception as error: errors.append(error)
+        try:
+            call()
+        except Exception as error:
+            errors.append(error)
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(seconds)
@@ -42,7 +45,8 @@ def error_of(call, seconds=60):
 
 READERS = {'report.json': lambda folder: mc.Comparison.load(folder),
            'panel.json': lambda folder: RunState.read(folder),
-           'weights/one/seed_0.safetensors': lambda folder: mc.Comparison.load(folder).load_net('one', folder, make=one)}
+           'weights/one/seed_0.safetensors': lambda folder: mc.Comparison.load(folder).load_net(
+               'one', folder, make=one)}
 
 
 @posix
@@ -59,7 +63,8 @@ def test_pipes_are_refused(run_folder, name):
 def test_linked_files_are_refused(run_folder, tmp_path, name):
     shutil.move(run_folder/name, tmp_path/'outside')
     (run_folder/name).symlink_to(tmp_path/'outside')
-    with pytest.raises(ValueError, match='is a link'): READERS[name](run_folder)
+    with pytest.raises(ValueError, match='is a link'):
+        READERS[name](run_folder)
 
 
 @posix
@@ -67,14 +72,16 @@ def test_linked_files_are_refused(run_folder, tmp_path, name):
 def test_weights_of_linked_folders_are_not_read(run_folder, tmp_path, name):
     shutil.move(run_folder/name, tmp_path/'outside')
     (run_folder/name).symlink_to(tmp_path/'outside')
-    with pytest.raises(ValueError, match='is a link'): READERS['weights/one/seed_0.safetensors'](run_folder)
+    with pytest.raises(ValueError, match='is a link'):
+        READERS['weights/one/seed_0.safetensors'](run_folder)
 
 
 @posix
 def test_pad_reads_no_linked_weights(run_folder, tmp_path):
     shutil.move(run_folder/'weights', tmp_path/'outside')
     (run_folder/'weights').symlink_to(tmp_path/'outside')
-    with pytest.raises(ValueError, match='is a link'): mc.DigitPad.load(run_folder, makers={'one': one, 'two': one})
+    with pytest.raises(ValueError, match='is a link'):
+        mc.DigitPad.load(run_folder, makers={'one': one, 'two': one})
 
 
 @posix
@@ -83,7 +90,8 @@ def test_panel_reads_no_linked_ledger(run_folder, tmp_path, name):
     assert _histories(run_folder, 'search', 'one')
     shutil.move(run_folder/name, tmp_path/'outside')
     (run_folder/name).symlink_to(tmp_path/'outside')
-    with pytest.raises(ValueError, match='is a link'): RunState.read(run_folder)
+    with pytest.raises(ValueError, match='is a link'):
+        RunState.read(run_folder)
 
 
 @posix
@@ -94,7 +102,8 @@ def test_reports_write_nothing_outside(run_folder, tmp_path, compare_in, name):
     outside.mkdir()
     shutil.rmtree(run_folder/name, ignore_errors=True)
     (run_folder/name).symlink_to(outside)
-    with pytest.raises(ValueError, match='is a link'): mc.write_report(found, run_folder)
+    with pytest.raises(ValueError, match='is a link'):
+        mc.write_report(found, run_folder)
     assert not list(outside.iterdir())
 
 
@@ -115,7 +124,8 @@ def test_linked_files_are_replaced_and_not_written_through(run_folder, tmp_path,
 def test_log_of_a_run_is_not_written_through_links_and_pipes(run_folder, tmp_path):
     (tmp_path/'outside').write_text('mine')
     (run_folder/'panel.log').symlink_to(tmp_path/'outside')
-    with pytest.raises(ValueError, match='is a link'): _Child(run_folder)
+    with pytest.raises(ValueError, match='is a link'):
+        _Child(run_folder)
     (run_folder/'panel.log').unlink()
     os.mkfifo(run_folder/'panel.log')
     error = error_of(lambda: _Child(run_folder))
@@ -134,7 +144,8 @@ def test_links_among_the_runs_are_no_runs(run_folder, tmp_path):
 
 
 def test_panel_opens_nothing_unasked(run_folder, monkeypatch):
-    def read(*args, **kwargs): raise AssertionError('a folder was opened unasked')
+    def read(*args, **kwargs):
+        raise AssertionError('a folder was opened unasked')
     monkeypatch.setattr(controls.RunState, 'read', read)
     panel = mc.ComparePanel(runs=run_folder.parent, workers=1)
     assert panel.folder is None and panel.last.layout.display is None
@@ -142,7 +153,8 @@ def test_panel_opens_nothing_unasked(run_folder, monkeypatch):
 
 # ---- reports that ask for more than they are
 
-def without_labels(report): report.update(labels=[], pictures={})
+def without_labels(report):
+    report.update(labels=[], pictures={})
 
 
 def ten_million_images(report):
@@ -150,13 +162,15 @@ def ten_million_images(report):
     report['sizes']['test'] = 10**7
 
 
-def million_classes(report): report['classes'] = ['x']*10**6
+def million_classes(report):
+    report['classes'] = ['x']*10**6
 
 
 def many_runs(report):
     without_labels(report)
     report['sizes']['test'] = 10**6
-    for c in report['contestants']: c['runs'] = c['runs'][:1]*100
+    for c in report['contestants']:
+        c['runs'] = c['runs'][:1]*100
 
 
 def many_models(report):
@@ -167,12 +181,14 @@ def many_models(report):
 def many_ks(report):
     report['classes'] = [str(k) for k in range(5000)]
     for c in report['contestants']:
-        for run in c['runs']: run['test']['errors'] |= {str(k): 0 for k in range(2, 5001)}
+        for run in c['runs']:
+            run['test']['errors'] |= {str(k): 0 for k in range(2, 5001)}
 
 
 def large_k(report):
     for c in report['contestants']:
-        for run in c['runs']: run['test']['errors'] |= {str(2**40): 0}
+        for run in c['runs']:
+            run['test']['errors'] |= {str(2**40): 0}
 
 
 def many_pictures(report):
@@ -180,13 +196,15 @@ def many_pictures(report):
     report['pictures'] = {'all': {str(k): picture for k in range(16)}}
 
 
-@pytest.mark.parametrize('change', [ten_million_images, million_classes, many_runs, many_models, many_ks, large_k, many_pictures])
+@pytest.mark.parametrize('change', [
+    ten_million_images, million_classes, many_runs, many_models, many_ks, large_k, many_pictures])
 def test_reports_that_ask_for_much_are_refused(run_folder, change):
     report = json.loads((run_folder/'report.json').read_text())
     change(report)
     write_json(run_folder/'report.json', report)
     tracemalloc.start()
-    with pytest.raises(ValueError, match='report.json is damaged'): mc.Comparison.load(run_folder)
+    with pytest.raises(ValueError, match='report.json is damaged'):
+        mc.Comparison.load(run_folder)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 100_000_000, f'{peak:,} bytes'
@@ -196,7 +214,8 @@ def test_findings_take_memory_by_what_a_report_holds(run_folder):
     "5,000 classes and 500 runs are worked out in seconds: no table of classes², none of runs²."
     report = json.loads((run_folder/'report.json').read_text())
     report['classes'] = [str(k) for k in range(5000)]
-    for c in report['contestants']: c['runs'] = [c['runs'][0] | {'number': k} for k in range(500)]
+    for c in report['contestants']:
+        c['runs'] = [c['runs'][0] | {'number': k} for k in range(500)]
     write_json(run_folder/'report.json', report)
     found = mc.Comparison.load(run_folder)
     tracemalloc.start()
@@ -210,7 +229,8 @@ def test_findings_take_memory_by_what_a_report_holds(run_folder):
 def test_settings_of_a_panel_are_bounded(run_folder):
     for change in {'points': 10**300}, {'models': [f'net_{k}' for k in range(1000)]}:
         write_json(run_folder/'panel.json', SETTINGS | {'settings': SETTINGS['settings'] | change})
-        with pytest.raises(ValueError, match='panel.json is damaged'): RunState.read(run_folder)
+        with pytest.raises(ValueError, match='panel.json is damaged'):
+            RunState.read(run_folder)
 
 
 def test_long_error_of_a_run_is_cut(run_folder):

@@ -30,4 +30,5 @@ def main():
     sys.exit(1 if bad else 0)
 
 
-if __name__ == '__main__': main()
+if __name__ == '__main__':
+    main()

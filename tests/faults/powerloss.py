@@ -89,15 +89,19 @@ class Folder:
 
 def _rename(names, goes, comes, node):
     names.pop(goes, None)
-    if comes: names[comes] = node
+    if comes:
+        names[comes] = node
 
 
 def _alter(content, kind, offset, data):
     "Do a write or a truncation to a bytearray."
     size = offset + len(data)
-    if kind == 'truncate': del content[offset:]
-    if size > len(content): content.extend(bytes(size - len(content)))
-    if kind == 'write': content[offset:size] = data
+    if kind == 'truncate':
+        del content[offset:]
+    if size > len(content):
+        content.extend(bytes(size - len(content)))
+    if kind == 'write':
+        content[offset:size] = data
 
 
 class Disk:
@@ -122,17 +126,25 @@ class Disk:
         self.moment += 1
         path = Path(call.path)
         above = self.find(path.parent)
-        if call.name == 'nameless': self.files.pop(call.inode, None)   # it may have been another's
-        elif call.name in ('write', 'truncate'): self._alter(call)
-        elif call.name == 'sync': self._sync(call)
-        elif call.path == '.': return   # the folder itself is made
+        if call.name == 'nameless':
+            self.files.pop(call.inode, None)   # it may have been another's
+        elif call.name in ('write', 'truncate'):
+            self._alter(call)
+        elif call.name == 'sync':
+            self._sync(call)
+        elif call.path == '.':
+            return   # the folder itself is made
         elif call.name == 'create':
             self.files[call.inode] = File()
             above.change(self.moment, '', path.name, self.files[call.inode])
-        elif call.name == 'mkdir': above.change(self.moment, '', path.name, Folder())
-        elif call.name in ('unlink', 'rmdir'): above.change(self.moment, path.name)
-        elif call.name in ('rename', 'link'): self._rename(call, above)
-        else: raise ValueError(f'call is {call.name!r}, but must be one that shim.c records.')
+        elif call.name == 'mkdir':
+            above.change(self.moment, '', path.name, Folder())
+        elif call.name in ('unlink', 'rmdir'):
+            above.change(self.moment, path.name)
+        elif call.name in ('rename', 'link'):
+            self._rename(call, above)
+        else:
+            raise ValueError(f'call is {call.name!r}, but must be one that shim.c records.')
 
     def _alter(self, call):
         if file := self.files.get(call.inode):
@@ -142,17 +154,23 @@ class Disk:
     def _sync(self, call):
         self.committed = self.moment
         node = self.find(call.path)
-        if not isinstance(node, Folder): node = self.files.get(call.inode)
-        if node: node.sync()
+        if not isinstance(node, Folder):
+            node = self.files.get(call.inode)
+        if node:
+            node.sync()
 
     def _rename(self, call, above):
-        name, to = Path(call.path).name, Path(call.to)
-        target, node = self.find(to.parent), above.now[name]
+        name = Path(call.path).name
+        to = Path(call.to)
+        target = self.find(to.parent)
+        node = above.now[name]
         goes = name if call.name == 'rename' else ''
-        if target is above: above.change(self.moment, goes, to.name, node)
+        if target is above:
+            above.change(self.moment, goes, to.name, node)
         else:
             target.change(self.moment, '', to.name, node)
-            if goes: above.change(self.moment, goes)
+            if goes:
+                above.change(self.moment, goes)
 
     def tree(self)->dict:
         "What programs see: name → bytes, or the same of a folder."
@@ -164,8 +182,10 @@ def _tree(folder, names_of, content_of):
     seen = {}
     def of(node):
         if id(node) not in seen:
-            if isinstance(node, File): seen[id(node)] = content_of(node)
-            else: seen[id(node)] = {name: of(child) for name, child in names_of(node).items()}
+            if isinstance(node, File):
+                seen[id(node)] = content_of(node)
+            else:
+                seen[id(node)] = {name: of(child) for name, child in names_of(node).items()}
         return seen[id(node)]
     return of(folder)
 
@@ -175,7 +195,8 @@ def replayed(
 )->Disk:
     "The disk after these calls."
     disk = Disk()
-    for call in calls: disk.do(call)
+    for call in calls:
+        disk.do(call)
     return disk
 
 
@@ -199,10 +220,12 @@ class Crash:
 
     def _point(self, first, last):
         "Up to where changes of names survive."
-        if self.share_of_names in (0, 1): return last if self.share_of_names else first
+        if self.share_of_names in (0, 1):
+            return last if self.share_of_names else first
         return self.rng.randint(first, last)
 
-    def _survives(self): return self.rng.random() < self.share
+    def _survives(self):
+        return self.rng.random() < self.share
 
     def tree(self)->dict:
         "What is found on the disk afterwards: name → bytes, or the same of a folder."
@@ -214,7 +237,8 @@ class Crash:
         several = self._point(0, len(folder.changes))
         for place, (moment, *change) in enumerate(folder.changes):
             survives = moment <= self.cut if self.model == 'ordered' else place < several
-            if survives: _rename(found, *change)
+            if survives:
+                _rename(found, *change)
         return found
 
     def content(self, file:File)->bytes:
@@ -229,29 +253,36 @@ class Crash:
         while data:
             size = self.grain - offset % self.grain
             yield offset, data[:size]
-            offset, data = offset + size, data[size:]
+            offset += size
+            data = data[size:]
 
     def _grow_anyhow(self, content, file):
         for _, kind, offset, data in file.changes:
             if kind == 'truncate':
-                if self._survives(): _alter(content, kind, offset, data)
+                if self._survives():
+                    _alter(content, kind, offset, data)
                 continue
             for place, piece in self._pieces(offset, data):
-                if self._survives(): _alter(content, kind, place, piece)
+                if self._survives():
+                    _alter(content, kind, place, piece)
         missing = len(file.now) - len(content)
-        if missing > 0 and self._survives(): content.extend(bytes(missing))
+        if missing > 0 and self._survives():
+            content.extend(bytes(missing))
 
     def _grow_in_order(self, content, file):
         ended = False   # is a piece missing that the file would have grown by?
         for moment, kind, offset, data in file.changes:
             if kind == 'truncate':
-                if moment <= self.cut: _alter(content, kind, offset, data)
+                if moment <= self.cut:
+                    _alter(content, kind, offset, data)
                 continue
             for place, piece in self._pieces(offset, data):
                 inside = place + len(piece) <= len(content)
                 survives = self._survives() and (inside or not ended)
-                if survives: _alter(content, kind, place, piece)
-                elif not inside: ended = True
+                if survives:
+                    _alter(content, kind, place, piece)
+                elif not inside:
+                    ended = True
 
 
 def write_tree(
@@ -261,8 +292,10 @@ def write_tree(
     "Put it on the disk."
     Path(folder).mkdir(exist_ok=True)
     for name, node in tree.items():
-        if isinstance(node, dict): write_tree(node, Path(folder)/name)
-        else: (Path(folder)/name).write_bytes(node)
+        if isinstance(node, dict):
+            write_tree(node, Path(folder)/name)
+        else:
+            (Path(folder)/name).write_bytes(node)
 
 
 def read_tree(folder)->dict:
@@ -282,13 +315,16 @@ def recorded(
     work:Path,   # for the run and the record
 )->list[Call]:
     "The calls of a run that is left in peace."
-    folder, path = work/'recorded', work/'record'
+    folder = work/'recorded'
+    path = work/'record'
     def run():
         runs.choose_journal(calm.journal)
-        with shim.recording(folder, path): runs.RUNS[calm.what](folder)
+        with shim.recording(folder, path):
+            runs.RUNS[calm.what](folder)
         return True
     done = runs.in_child(run)
-    if done != {'value': True}: raise RuntimeError(f'The recorded run ended with {done}.')
+    if done != {'value': True}:
+        raise RuntimeError(f'The recorded run ended with {done}.')
     calls = read_record(path)
     if replayed(calls).tree() != read_tree(folder):
         raise RuntimeError('The record gives another folder than the run left.')
@@ -309,7 +345,8 @@ def try_state(
         disk = replayed(calls[:point])
         crash = Crash(disk, model, rng)
         tree = crash.tree()
-        if tree != disk.tree(): break
+        if tree != disk.tree():
+            break
     folder = calm.work/'state'
     try:
         write_tree(tree, folder)
@@ -320,7 +357,8 @@ def try_state(
                  f'{crash.share:.0%} of what was not synced survive, {names} names')
         ended = 'with all on the disk' if tree == disk.tree() else 'with something lost'
         return {'ended': ended, 'message': '', 'call': where, 'bad': bad}
-    finally: shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def power_losses(
@@ -342,7 +380,8 @@ def power_losses(
                 group = f'comparison, {journal}, {model}'
                 for number in range(sample):
                     case = f'{group}, seed {seed}, call {number}'
-                    if only not in case: continue
+                    if only not in case:
+                        continue
                     groups[group].append(case)
                     where[case] = calm, calls, model
         check_only(only, groups)

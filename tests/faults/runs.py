@@ -92,11 +92,14 @@ def in_child(
     "What a fork of this process ended in: {'value': …}, {'error': …} or {'signal': …}."
     from_child, to_parent = os.pipe()
     pid = os.fork()
-    if pid == 0: _be_child(to_parent, function, args)
+    if pid == 0:
+        _be_child(to_parent, function, args)
     os.close(to_parent)
-    with open(from_child, 'rb') as file: answer = file.read()
+    with open(from_child, 'rb') as file:
+        answer = file.read()
     status = os.waitpid(pid, 0)[1]
-    if os.WIFSIGNALED(status): return {'signal': signal.Signals(os.WTERMSIG(status)).name}
+    if os.WIFSIGNALED(status):
+        return {'signal': signal.Signals(os.WTERMSIG(status)).name}
     return json.loads(answer)
 
 
@@ -109,7 +112,8 @@ def _be_child(to_parent, function, args):
         answer = {'value': function(*args)}
     except BaseException as error:
         answer = {'error': traceback.format_exception_only(error)[-1].strip()}
-    with open(to_parent, 'wb') as file: file.write(json.dumps(answer).encode())
+    with open(to_parent, 'wb') as file:
+        file.write(json.dumps(answer).encode())
     os._exit(0)
 
 
@@ -123,7 +127,8 @@ def attempt(
     "In a child, run once: {'error': '', …}, or the error's type and message, or {'signal': …}."
     def run():
         choose_journal(journal)
-        if before: before()
+        if before:
+            before()
         try:
             RUNS[what](folder)
             result = {'error': '', 'message': ''}
@@ -152,10 +157,12 @@ def names(folder)->list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob('*'))
 
 
-def ledgers(folder): return [file.parent for file in sorted(Path(folder).rglob('study.sqlite'))]
+def ledgers(folder):
+    return [file.parent for file in sorted(Path(folder).rglob('study.sqlite'))]
 
 
-def digest(content)->str: return hashlib.sha256(content).hexdigest()[:16]
+def digest(content)->str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def state_of(folder)->dict:
@@ -182,9 +189,11 @@ def differences(
     found:dict,      # of `seen`
 )->list[str]:
     "What is wrong with a folder, in words."
-    if 'unreadable' in found: return [f'unreadable: {found["unreadable"]}']
+    if 'unreadable' in found:
+        return [f'unreadable: {found["unreadable"]}']
     wrong = [f'blamed on a model: {text}' for text in found['blamed']]
-    was, now = expected['numbers'], found['numbers']
+    was = expected['numbers']
+    now = found['numbers']
     if other := sorted(name for name in {**was, **now} if was.get(name) != now.get(name)):
         wrong.append(f'other numbers: {", ".join(other)}')
     elif found['names'] != expected['names']:
@@ -219,23 +228,29 @@ def look(folder)->list[str]:
     "Read all there is of a run that is not at work: what can't be read, and what that changed."
     before = contents(folder)
     readers = [('Comparison.load', mc.Comparison.load, folder)]
-    if 'panel.json' in before: readers.append(('RunState.read', RunState.read, folder))
+    if 'panel.json' in before:
+        readers.append(('RunState.read', RunState.read, folder))
     for study in ledgers(folder):
         readers.append(('Ledger.read', _read_ledger, study))
-        if study.parent.name == 'weights': continue   # it holds no search
+        if study.parent.name == 'weights':
+            continue   # it holds no search
         readers.append(('SearchResult.load', SearchResult.load, study))
     wrong = []
     for name, reader, place in readers:
-        try: reader(place)
+        try:
+            reader(place)
         except Exception as error:
-            if name == 'Comparison.load' and 'report.json' not in before: continue   # as it says
+            if name == 'Comparison.load' and 'report.json' not in before:
+                continue   # as it says
             wrong.append(f'{name}: {type(error).__name__}: {error}')
     after = contents(folder)
     changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
-    if changed: wrong.append(f'the look changed {", ".join(sorted(changed))}')
+    if changed:
+        wrong.append(f'the look changed {", ".join(sorted(changed))}')
     return wrong
 
 
 
 def _read_ledger(study):
-    with ledger.Ledger.read(study) as rows: rows.histories()
+    with ledger.Ledger.read(study) as rows:
+        rows.histories()

@@ -37,8 +37,10 @@ class Action(IntEnum):
 
 def why_not()->str:
     "Why the shim can't be used on this machine; '' if it can."
-    if sys.platform != 'linux': return f'it needs Linux, and this is {sys.platform}'
-    if not shutil.which('cc'): return 'it needs a C compiler (cc), and there is none'
+    if sys.platform != 'linux':
+        return f'it needs Linux, and this is {sys.platform}'
+    if not shutil.which('cc'):
+        return 'it needs a C compiler (cc), and there is none'
     return ''
 
 
@@ -51,7 +53,8 @@ def build(
     flags = ['-shared', '-fPIC', '-O1', '-U_FORTIFY_SOURCE']
     command = ['cc', *flags, '-o', str(library), str(HERE/'shim.c'), '-ldl', '-lpthread']
     done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode: raise RuntimeError(f'cc cannot compile {HERE/"shim.c"}:\n{done.stderr}')
+    if done.returncode:
+        raise RuntimeError(f'cc cannot compile {HERE/"shim.c"}:\n{done.stderr}')
     return library
 
 
@@ -120,5 +123,7 @@ class Shim:
         "Inside the block every call that changes the folder goes into the record."
         with open(path, 'wb', buffering=0) as file:
             self.library.shim_record(os.fsencode(Path(folder).resolve()), file.fileno())
-            try: yield
-            finally: self.library.shim_record(b'/', -1)
+            try:
+                yield
+            finally:
+                self.library.shim_record(b'/', -1)

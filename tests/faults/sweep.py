@@ -46,7 +46,8 @@ def code_version()->str:
     digest = hashlib.sha256()
     files = [*(ROOT/'mnist_cmp').glob('*.py'), *HERE.glob('*.py'), *HERE.glob('*.c')]
     files += [ROOT/'tests'/'tiny.py', ROOT/'tools'/'soak.py']
-    for path in sorted(files): digest.update(path.read_bytes())
+    for path in sorted(files):
+        digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 
 
@@ -64,19 +65,24 @@ class Progress:
         self.path = Path(path)
         self.results = {}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if not self.path.exists(): return
+        if not self.path.exists():
+            return
         for line in self.path.read_text(encoding='utf-8').splitlines():
-            try: case, result = json.loads(line)
-            except ValueError: continue   # the last line of a sweep that was killed
+            try:
+                case, result = json.loads(line)
+            except ValueError:
+                continue   # the last line of a sweep that was killed
             self.results[case] = result
 
-    def __getitem__(self, case): return self.results[case]
+    def __getitem__(self, case):
+        return self.results[case]
 
     def add(self, case, result):
         "Keep what came of a case."
         self.results[case] = result
         line = json.dumps([case, result])
-        with self.path.open('a', encoding='utf-8') as file: file.write(f'\n{line}')
+        with self.path.open('a', encoding='utf-8') as file:
+            file.write(f'\n{line}')
 
     def go_on(self,
         cases,   # names
@@ -110,22 +116,26 @@ class Undisturbed:
         for kind in classes:
             folder = self.begin('undisturbed')
             done = self.attempt(folder, Fault('nothing', kind, Action.FAIL))
-            if done.get('error') != '': raise RuntimeError(f'The {what} fails undisturbed: {done}')
+            if done.get('error') != '':
+                raise RuntimeError(f'The {what} fails undisturbed: {done}')
             self.counts[kind] = done['count']
             self.state = runs.seen(folder)
-            if 'unreadable' in self.state: raise RuntimeError(f'The {what} left {self.state}')
+            if 'unreadable' in self.state:
+                raise RuntimeError(f'The {what} left {self.state}')
             shutil.rmtree(folder)
 
     def begin(self, name):
         "The path of a new run's folder."
         folder = self.work/name
-        if self.panel: runs.panel_file(folder)
+        if self.panel:
+            runs.panel_file(folder)
         return folder
 
     def attempt(self, folder, fault=None, at=NEVER):
         "Run once, with a fault at a call."
         def arm():
-            if not fault: return
+            if not fault:
+                return
             self.shim.arm(folder, fault.classes, at, fault.action, fault.error, fault.sticky)
         def disarm():
             self.shim.disarm()
@@ -143,35 +153,43 @@ def try_place(
     try:
         first = calm.attempt(folder, fault, at)
         ended = first.get('signal') or first['error']
-        if not ended: ended = 'silently' if first['hits'] else 'not reached'
+        if not ended:
+            ended = 'silently' if first['hits'] else 'not reached'
         bad = _bad_end(calm, fault, folder, first, ended)
-        if fault.action == Action.KILL: bad += _bad_look(folder)
+        if fault.action == Action.KILL:
+            bad += _bad_look(folder)
         bad += resumed(calm, folder)
         result = {'ended': ended, 'message': first['message'], 'call': first.get('call', '')}
         result['bad'] = bad
         return json.loads(json.dumps(result).replace(str(folder), 'STORE'))
-    finally: shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _bad_end(calm, fault, folder, first, ended):
     "What is bad about the end of the first run."
     if fault.action == Action.KILL:
         return [] if ended in ('SIGKILL', 'not reached') else [f'the kill ended in {ended}']
-    if 'signal' in first: return [f'the run was killed by {first["signal"]}']
+    if 'signal' in first:
+        return [f'the run was killed by {first["signal"]}']
     if first['error']:
-        if first.get('is_right'): return []
+        if first.get('is_right'):
+            return []
         told = f'{first["error"]}: {first["message"]}'
         return [f'an error of another kind, or one that names no file: {told}']
     found = runs.seen(folder)
-    if 'unreadable' in found: return [f'ended silently, unreadable: {found["unreadable"]}']
-    was, now = calm.state['numbers'], found['numbers']
+    if 'unreadable' in found:
+        return [f'ended silently, unreadable: {found["unreadable"]}']
+    was = calm.state['numbers']
+    now = found['numbers']
     lost = [name for name in was if was[name] != now.get(name)]
     wrong = found['blamed'] + ([f'without {", ".join(lost)}'] if lost else [])
     return [f'ended silently, {"; ".join(wrong)}'] if wrong else []
 
 
 def _bad_look(folder):
-    if not folder.exists(): return []
+    if not folder.exists():
+        return []
     looked = runs.in_child(runs.look, folder)
     return [f'reader: {text}' for text in looked.get('value', [f'ended in {looked}'])]
 
@@ -198,13 +216,15 @@ def chosen(
 )->list:
     "The cases to try, a like number of each group."
     rng = random.Random(seed)
-    if sample is None: return [case for cases in groups.values() for case in cases]
+    if sample is None:
+        return [case for cases in groups.values() for case in cases]
     waiting = [rng.sample(cases, len(cases)) for cases in groups.values()]
     rng.shuffle(waiting)
     found = []
     while len(found) < sample and any(waiting):
         for cases in waiting:
-            if cases and len(found) < sample: found.append(cases.pop())
+            if cases and len(found) < sample:
+                found.append(cases.pop())
     return found
 
 
@@ -213,7 +233,8 @@ def check_only(
     groups:dict,   # of the cases that have it in their names
 ):
     "Raise `SystemExit` if there are none."
-    if groups: return
+    if groups:
+        return
     raise SystemExit(f"only is {only!r}, but must be a part of a case's name. "
                      "A whole name is 'search, wal, EIO, call 7'.")
 
@@ -234,15 +255,18 @@ def sweep(
             meant = {}
             for fault in faults:
                 group = f'{what}, {journal}, {fault.name}'
-                if only in group or group in only: meant[group] = fault
-            if not meant: continue
+                if only in group or group in only:
+                    meant[group] = fault
+            if not meant:
+                continue
             panel = what == 'comparison' and KILL in faults
             kinds = sorted({fault.classes for fault in meant.values()})
             calm = Undisturbed(shim, what, journal, work, kinds, panel)
             for group, fault in meant.items():
                 for at in range(1, calm.counts[fault.classes] + 1):
                     case = f'{group}, call {at}'
-                    if only not in case: continue
+                    if only not in case:
+                        continue
                     groups[group].append(case)
                     where[case] = calm, fault, at
         check_only(only, groups)
@@ -258,21 +282,25 @@ def print_table(
     "What came of each group, and each bad case; gives how many were bad."
     for group, cases in groups.items():
         tried = [results[case] for case in cases if case in results]
-        if not tried: continue
+        if not tried:
+            continue
         ends = Counter(result['ended'] for result in tried)
         equal = sum(not any(_is_about_again(text) for text in result['bad']) for result in tried)
         bad = sum(bool(result['bad']) for result in tried)
         told = ', '.join(f'{number} {end}' for end, number in ends.most_common())
         print(f'{group}: {len(tried)} of {len(cases)} cases; ended: {told}; '
               f'{equal} resumed to equal results; {bad} BAD')
-        for line in _messages(tried): print(f'    {line}')
+        for line in _messages(tried):
+            print(f'    {line}')
     bad = {case: result for case, result in results.items() if result['bad']}
     print(f'{len(results)} cases, {len(bad)} BAD')
-    for line in _bad_lines(bad): print(f'    {line}')
+    for line in _bad_lines(bad):
+        print(f'    {line}')
     return len(bad)
 
 
-def _is_about_again(text): return text.startswith(('not resumed', 'unreadable', 'other', 'blamed'))
+def _is_about_again(text):
+    return text.startswith(('not resumed', 'unreadable', 'other', 'blamed'))
 
 
 def _plain(text):
@@ -285,12 +313,15 @@ def _messages(tried, most=5):
     "The commonest messages, each with how often it came and an example."
     found = defaultdict(list)
     for result in tried:
-        if result['message']: found[result['ended'], _plain(result['message'])].append(result)
+        if result['message']:
+            found[result['ended'], _plain(result['message'])].append(result)
     common = sorted(found.items(), key=lambda item: -len(item[1]))
     for (kind, _), several in common[:most]:
-        call, message = several[0]['call'], ' '.join(several[0]['message'].split())
+        call = several[0]['call']
+        message = ' '.join(several[0]['message'].split())
         yield f'{len(several)} × {kind} such as (at {call}): {message[:240]}'
-    if len(common) > most: yield f'… and {len(common) - most} other messages'
+    if len(common) > most:
+        yield f'… and {len(common) - most} other messages'
 
 
 def _bad_lines(bad):
@@ -298,7 +329,8 @@ def _bad_lines(bad):
     found = defaultdict(list)
     for case, result in bad.items():
         group, _, call = case.rpartition(', call ')
-        for text in result['bad']: found[group, _plain(text)].append((call, result['call'], text))
+        for text in result['bad']:
+            found[group, _plain(text)].append((call, result['call'], text))
     for (group, _), several in sorted(found.items(), key=lambda item: -len(item[1])):
         calls = ' '.join(call for call, *_ in several)
         call, hit, text = several[0]
