@@ -307,6 +307,9 @@ def _sentence(error):
     kind, text = '' if isinstance(error, plain) else f'{type(error).__name__}: ', str(error)
     if isinstance(error, OSError) and error.strerror:   # without its number
         text = f'{error.strerror}: {error.filename}' if error.filename else error.strerror
+    if isinstance(error, ModuleNotFoundError) and Path(f'{error.name}.py').is_file():
+        text += (', but it lies in the current folder, which is searched for a model\'s own module and what that imports at '
+                 'its beginning. If you trust the folder, set PYTHONPATH=.')
     if isinstance(error, MemoryError):
         kind = ''
         text = f'There is not enough memory. Give fewer workers, or smaller batches. {text}'

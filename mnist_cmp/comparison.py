@@ -231,7 +231,7 @@ def _by_json(obj): return json.loads(json_text(obj))   # as it is after it was w
 
 def _digest_of(kept): return hashlib.sha256(json_text({k: kept[k] for k in ('of', 'found')}).encode()).hexdigest()
 
-def _read_kept(path, identity, check, measure_again):
+def _read_kept(path, identity, check, measure_again, is_new):
     "What a file of results holds; None if it is to be made again, which is said if there is a fault in it."
     try:
         kept = read_json(path)
@@ -242,6 +242,7 @@ def _read_kept(path, identity, check, measure_again):
         if same: check(kept['found'])
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as e:
         return tell(f'{path} is damaged ({e}). What it held is measured again.')
+    if not same and is_new: return None   # of the net that was lost, in whose place a new one was trained
     if not same: raise LedgerError(f'{path} is of another net or other images. Choose another folder.')
     if 'sha256' in kept: return kept['found']
     if measure_again: return None   # of an older release: its words alone are not taken
@@ -252,11 +253,11 @@ def _write_kept(path, identity, found):
     write_json(path, kept | {'sha256': _digest_of(kept)})
     return found
 
-def _kept(path, make, identity, check, measure_again=False):
+def _kept(path, make, identity, check, measure_again=False, is_new=False):
     "What `make` gives, in plain types; read from `path` if it is there and as it was written, else made and written. None: not kept."
     identity = _by_json(identity)
     if path and path.exists():
-        found = _read_kept(path, identity, check, measure_again)
+        found = _read_kept(path, identity, check, measure_again, is_new)
         if found is not None: return found
     found = _by_json(make())
     return _write_kept(path, identity, found) if path else found
@@ -275,7 +276,7 @@ def tested(
                 'weights': weights_digest(retraining.weights, {})}
     ks = [k for k in KS if k <= len(test.classes)]
     def check(found): _check_run(_as_run(retraining, found), len(test), len(test.classes), ks, True)
-    found = _kept(path, lambda: asdict(measure_test(net, test)), identity, check, measure_again=True)
+    found = _kept(path, lambda: asdict(measure_test(net, test)), identity, check, measure_again=True, is_new=retraining.is_new)
     return _as_run(retraining, found)
 
 # %% ../nbs/11_comparison.ipynb #15867d36

@@ -200,6 +200,7 @@ def build_kernel(
     "Compile the kernel if that has not been done; raises `OSError` that says what is missing."
     path = kernel_path()
     if not _has_whole(path):
+        check()
         _prepare(path.parent)
         _keep(_compile(check), path)
     return path
@@ -250,6 +251,7 @@ def has_kernel(
     check=lambda: None,   # as for build_kernel
 )->bool:
     "Can the kernel be had here? It is compiled if need be; a failure is said once, in one line."
+    if os.name != 'posix': return False
     path = None
     try:
         path = kernel_path()

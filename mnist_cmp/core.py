@@ -212,7 +212,10 @@ def atomic_path(
     with machine_calls(path), _unfinished(make_folder(path.parent)) as temporary:
         yield temporary
         _fsync(temporary)
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except OSError as e:
+            raise MachineError(e.errno, e.strerror, str(path)) from e   # its name, and not the temporary one
         _fsync(path.parent)
 
 # %% ../nbs/00_core.ipynb #6a1eda92
@@ -302,7 +305,7 @@ def read_plain(
     raise ValueError(f'{path} holds {size:,} bytes, but must hold at most {most:,}. Move it away.')
 
 # %% ../nbs/00_core.ipynb #00-core-026
-_MOST_JSON = 2**28   # bytes; the report of a million test images has a tenth of it
+_MOST_JSON = 2**26   # bytes; the report of a million test images has a half of it
 
 def read_json(
     path,   # the file

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Score', 'measure', 'measure_accuracy', 'predict', 'count_topk_errors', 'topk_errors', 'SmokeTest', 'check_net',
            'smoke_test', 'cpu_weights', 'write_tensors', 'weights_digest', 'write_weights', 'save_model',
-           'read_weights', 'has_digest', 'put_weights', 'kinds_of', 'load_model']
+           'read_weights', 'kinds_in', 'has_digest', 'put_weights', 'kinds_of', 'load_model']
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-002
 import copy, hashlib, json, math, re, zipfile
@@ -228,7 +228,8 @@ def save_model(
 @contextmanager
 def _weights_explained(path):
     "Turn the dozen ways in which a weights file can be wrong into a `DamagedError` that names it."
-    if not as_path('path', path).is_file(): raise FileNotFoundError(f'There is no weights file {path}.')
+    with machine_calls(path): is_file = as_path('path', path).is_file()
+    if not is_file: raise FileNotFoundError(f'There is no weights file {path}.')
     try: yield
     except Exception as e:
         if isinstance(e, OSError) and e.filename: raise
@@ -274,6 +275,12 @@ def _checked(weights, words):
     digest = words.pop(_DIGEST, None)
     if digest in (None, weights_digest(weights, words)): return weights, words
     raise ValueError('its numbers are not those that were written')
+
+def kinds_in(
+    path,   # of a weights file
+)->dict:
+    "Name → shape and kind of each tensor, as its head says, before any of them is read; raises as `read_weights`."
+    return _kinds(path)
 
 def has_digest(
     path,   # of a safetensors file

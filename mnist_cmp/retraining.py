@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from .core import DamagedError, Progress, check_int, derive_seed, plain_path, tell, typed
 from .data import Split
-from .evaluation import cpu_weights, has_digest, kinds_of, read_weights, write_weights
+from .evaluation import cpu_weights, has_digest, kinds_in, kinds_of, read_weights, write_weights
 from .ledger import DONE, Ledger
 from .models import get_model, glorot_init, initialise, model_name
 from .points import Point
@@ -25,6 +25,7 @@ class Retraining:
     number:int         # 0, 1, …; with the study's seed it gives the net's own
     history:History
     weights:dict = field(repr=False, compare=False)   # name → tensor on the CPU, after the last epoch
+    is_new:bool = field(default=False, repr=False, compare=False)   # was it trained by this call?
 
 def run_seed(
     seed:int,     # of the study, ≥ 0
@@ -72,8 +73,8 @@ class _Runs:
     def _kept(self, number, history, kinds):
         "The weights of a training as they were written; raises `ValueError` or `FileNotFoundError` if they are not."
         file = plain_path(self.plan.recipe.store, self._file(number).name)
+        if kinds_in(file) != kinds: raise DamagedError(f'{file} holds the weights of another net.')
         weights, words = read_weights(file)
-        if kinds_of(weights) != kinds: raise DamagedError(f'{file} holds the weights of another net.')
         if words.get('seed', str(history.seed)) != str(history.seed): raise DamagedError(f'{file} is of another seed.')
         if has_digest(file): return weights
         if history.state == 'finished' and not all(w.isfinite().all() for w in weights.values()):
@@ -97,7 +98,7 @@ class _Runs:
 
     def result(self):
         "The trainings that are done, in order."
-        return [Retraining(i, self.done[i], self.weights[i]) for i in sorted(self.done)]
+        return [Retraining(i, self.done[i], self.weights[i], i in self.missing) for i in sorted(self.done)]
 
 
 # %% ../nbs/09a_retraining.ipynb #c4d22513

@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .core import Progress, as_path, atomic_path, check_choice, make_folder, remove_unfinished
+from .core import Progress, as_path, atomic_path, check_choice, make_folder, read_plain, remove_unfinished
 
 # %% ../nbs/00a_sources.ipynb #00a-sources-005
 _kept = []   # operator definitions last as long as their library object
@@ -98,8 +98,8 @@ def find_stranger(
     "Is a file without a published SHA-256 another one? Looks into the compressed file beside it; '' if all is well."
     if file.sha256: return ''
     if hashlib.sha256(content).hexdigest() in _MNIST_SHA256.values(): return 'is a file of MNIST'
-    try: packed = path.with_name(f'{file.name}.gz').read_bytes()
-    except OSError: packed = b''
+    try: packed = read_plain(path.with_name(f'{file.name}.gz'), file.size + 2**16)
+    except (OSError, ValueError): packed = b''
     if hashlib.md5(packed, usedforsecurity=False).hexdigest() == file.md5:   # gzip's last words: CRC-32 and size
         return '' if packed[-8:] == struct.pack('<II', zlib.crc32(content), len(content)) else 'is not what is in the compressed file beside it'
     warnings.warn(f'{path} could not be checked beyond its size and header: the compressed file it came from is not beside it.', stacklevel=2)

@@ -7,20 +7,21 @@ __all__ = ['STUDY_ENGINES', 'net_digest', 'machines_of', 'Recipe', 'train_one', 
            'run_study', 'folder_of', 'disk_explained']
 
 # %% ../nbs/08b_studies.ipynb #cd59dd5a
-import errno, hashlib, json, os, re, shutil, tempfile
+import errno, hashlib, json, os, re, tempfile
 from collections import deque
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 import torch, torch.nn as nn
 from fastcore.basics import patch
-from .core import (MachineError, as_path, available_cores, check_choice, check_int, machine, read_json)
+from .core import (MachineError, as_path, available_cores, check_choice, check_int, machine, machine_calls,
+                            remove_unfinished)
 from .evaluation import check_net
-from .ledger import Ledger
+from .ledger import Ledger, read_old_study
 from .models import initialise
 from .population import nets_at_once, train_population, why_no_population
 from .steps import ENGINES, choose_engine
-from .training import device_of, drop_damaged, torch_threads, train
+from .training import CHECKPOINT_FILES, device_of, drop_damaged, torch_threads, train
 from .workers import MAPPED, Outcome, Splits, callers_errors, callers_own, map_splits, run_jobs
 
 # %% ../nbs/08b_studies.ipynb #bef6bbf3
@@ -70,7 +71,7 @@ def _begun_with(store):
     if (folder/'study.sqlite').is_file():
         with Ledger.read(folder) as ledger: return ledger.identity.get('engine', 'auto')
     old = folder/'study.json'   # of release 0.1.0
-    return read_json(old)['identity'].get('engine', 'auto') if old.is_file() else 'auto'
+    return read_old_study(old)[0].get('engine', 'auto') if old.is_file() else 'auto'
 
 def _common(engines):
     "The fastest engine that all workers have, each of which chose one."
@@ -106,18 +107,18 @@ def settled(self:Recipe,
     def choose(check=lambda: None):
         net = initialise(self.make, self.init).to(device_of(self.device)[0])
         return choose_engine(net, engine, images=images, plain=plain, check=check)
-    try:
-        check()
-        found = [choose(check)] if client is None else list(client.run(choose).values()) or [choose(check)]
+    try: found = [choose(check)] if client is None else list(client.run(choose).values()) or [choose(check)]
     except _Enough: return None
     return replace(self, engine=_common(found))
 
 # %% ../nbs/08b_studies.ipynb #01b8525c
-def _place(store, what, number):
-    "Where a training is kept while it runs, a damaged checkpoint taken away; None where the study's folder is out of reach."
-    if not store or not (Path(store)/'study.sqlite').exists(): return None
-    place = Path(store)/f'{what}_{number}_{hashlib.sha256(machine().encode()).hexdigest()[:6]}'
-    drop_damaged(place)
+def _place(store, what, number, point=None, seed=None):
+    "Where a training is kept while it runs, what can't be its checkpoint taken away; None where the folder is out of reach."
+    if not store: return None
+    with machine_calls(store):
+        if not (Path(store)/'study.sqlite').exists(): return None
+        place = Path(store)/f'{what}_{number}_{hashlib.sha256(machine().encode()).hexdigest()[:6]}'
+        drop_damaged(place, {} if point is None else point._asdict() | {'seed': seed})
     return place
 
 def train_one(
@@ -134,7 +135,7 @@ def train_one(
     net = initialise(recipe.make, recipe.init, seed)
     return net, train(net, splits.train, splits.valid, **point._asdict(), epochs=recipe.epochs, seed=seed,
                       device=recipe.device, threads=recipe.threads, engine=recipe.engine,
-                      checkpoint=_place(recipe.store, what, number), on_epoch=on_epoch,
+                      checkpoint=_place(recipe.store, what, number, point, seed), on_epoch=on_epoch,
                       should_stop=should_stop, progress=None)
 
 # %% ../nbs/08b_studies.ipynb #93edd942
@@ -170,7 +171,7 @@ def _train_group(plan, group, splits, should_stop, heard):
     nets = [initialise(recipe.make, recipe.init, seed) for _, seed in trainings]
     histories = train_population(nets, splits.train, splits.valid, points=[p for p, _ in trainings], seeds=[s for _, s in trainings],
                                  epochs=recipe.epochs, device=recipe.device, threads=recipe.threads, should_stop=should_stop,
-                                 checkpoints=[_place(recipe.store, plan.what, number) for number in group],
+                                 checkpoints=[_place(recipe.store, plan.what, number, *training) for number, training in zip(group, trainings)],
                                  on_epoch=lambda k, history: heard(group[k], history), progress=None)
     return [plan.result(net, history) for net, history in zip(nets, histories)]
 
@@ -244,9 +245,13 @@ def _drop_data(store):
     with suppress(OSError): (Path(store)/MAPPED).unlink(missing_ok=True)
 
 def _drop(store, what, number):
-    "Remove the checkpoints of a training, whatever machine wrote them."
+    "Remove the checkpoints of a training, whatever machine wrote them, and nothing else from their folders."
     for left in store and Path(store).glob(f'{what}_{number}_*') or ():
-        if re.fullmatch('[0-9a-f]{6}', left.name.rpartition('_')[2]): shutil.rmtree(left, ignore_errors=True)
+        if not re.fullmatch('[0-9a-f]{6}', left.name.rpartition('_')[2]) or left.is_symlink(): continue
+        with suppress(OSError):   # what can't be removed now is removed by the next run
+            for name in CHECKPOINT_FILES: (left/name).unlink(missing_ok=True)
+            remove_unfinished(left)
+            left.rmdir()   # if it is empty
 
 def _history(outcome): return outcome.value[0] if isinstance(outcome.value, tuple) else outcome.value
 

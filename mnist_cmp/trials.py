@@ -141,7 +141,7 @@ def plot(self:SearchResult,
     ax=None,   # matplotlib axes; None: new ones
 ):
     "Accuracy of each trial over learning rate and batch size; the best is ringed, one without a score is a cross."
-    table = self.to_frame()
+    table = self.to_frame().astype({'accuracy': float})
     good, lost = table[table.accuracy.notna()], table[table.accuracy.isna()]
     with plot_style():
         import matplotlib.pyplot as plt

@@ -160,3 +160,75 @@ def test_workers_that_cannot_read_the_data_say_so(search_in, tmp_path, monkeypat
         search_in(tmp_path/'s', workers=2)
     monkeypatch.undo()
     assert states(search_in(tmp_path/'s', workers=2)) == ['finished', 'finished']
+
+
+ODD_CHECKPOINTS = {
+    'a folder': lambda file, other: file.mkdir(),
+    'a pipe': lambda file, other: os.mkfifo(file),
+    'a link': lambda file, other: file.symlink_to(other)}
+
+
+@pytest.mark.parametrize('put', ODD_CHECKPOINTS.values(), ids=ODD_CHECKPOINTS)
+def test_what_is_no_checkpoint_of_ours_ends_the_search_in_words(search_in, tmp_path, way, put):
+    begin(search_in, tmp_path/'s', **way)
+    place = _place(str(tmp_path/'s'), 'trial', 1030)
+    place.mkdir()
+    file = place/'last.safetensors'
+    put(file, tmp_path/'other')
+    with pytest.raises(MachineError, match='last.safetensors is a link, or no plain file'):
+        search_in(tmp_path/'s', **way)
+    if file.is_dir():
+        file.rmdir()
+    else:
+        file.unlink()
+    assert states(search_in(tmp_path/'s', **way)) == ['finished', 'finished']
+
+
+def test_another_trainings_checkpoint_is_not_gone_on_with(search_in, tmp_path, capsys):
+    whole = search_in(tmp_path/'whole')
+
+    def stop(history):
+        if history.learning_rate == whole.trials[1].point.learning_rate:
+            raise Mine
+
+    with pytest.raises(Mine):
+        search_in(tmp_path/'s', on_epoch=stop)
+    theirs, = (tmp_path/'s').glob('trial_1031_*/last.safetensors')
+    begin(search_in, tmp_path/'t')
+    place = _place(str(tmp_path/'t'), 'trial', 1030)
+    place.mkdir()
+    (place/'last.safetensors').write_bytes(theirs.read_bytes())
+    again = search_in(tmp_path/'t')
+    assert [t.loss for t in again.trials] == [t.loss for t in whole.trials]
+    assert 'is of another training' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('number', ['EIO', 'ESTALE', 'EACCES'])
+def test_a_look_at_a_checkpoint_that_fails(search_in, tmp_path, monkeypatch, number):
+    "Each look at a file of a trial's folder fails once."
+    import errno
+    real = os.stat
+    looks = []
+
+    def watched(path, *args, **kwargs):
+        if isinstance(path, (str, os.PathLike)) and 'trial_' in str(path):
+            looks.append(path)
+            if len(looks) == fails_at:
+                raise OSError(getattr(errno, number), 'no look', str(path))
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, 'stat', watched)
+    fails_at = -1
+    search_in(tmp_path/'whole')
+    several = len(looks)
+    assert several > 5
+    for fails_at in range(1, several + 1):
+        looks.clear()
+        store = tmp_path/str(fails_at)
+        try:
+            search_in(store)
+        except OSError as e:
+            assert 'no look' in str(e)
+        looks.clear()
+        looks.extend([None]*several)
+        assert states(search_in(store)) == ['finished', 'finished']

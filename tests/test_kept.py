@@ -4,8 +4,10 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
+import torch
 
 import mnist_cmp as mc
 from mnist_cmp import comparison
@@ -211,3 +213,33 @@ def test_a_name_too_long_for_a_file_is_refused_before_any_work(compare_in, tmp_p
         compare_in(tmp_path/'run', models={letter*101: tiny.one, 'b': tiny.two})
     assert not list((tmp_path/'run').glob('*/*'))
     compare_in(tmp_path/'run', models={letter*66: tiny.one, 'b': tiny.two}).save(tmp_path/'run')
+
+
+class Noisy(torch.nn.Sequential):
+    "A net with chance of its own, which no seed of ours repeats."
+    def __init__(self):
+        super().__init__(torch.nn.Flatten(), torch.nn.Linear(784, 3))
+
+    def forward(self, x):
+        y = super().forward(x)
+        return y + np.random.rand()*y if self.training else y
+
+
+def test_lost_weights_of_a_net_that_cannot_be_repeated(compare_in, tmp_path):
+    "Another net takes its place, and is tested in its place."
+    models = {'noisy': Noisy, 'two': tiny.two}
+    compare_in(tmp_path, models=models)
+    (tmp_path/'weights'/'noisy'/'seed_0.safetensors').unlink()
+    found = compare_in(tmp_path, models=models)
+    assert numbers(compare_in(tmp_path, models=models)) == numbers(found)
+
+
+@pytest.mark.parametrize('name', ['tests/one_0.json', 'costs/one.json', 'weights/one/seed_0.safetensors'])
+def test_a_folder_in_a_files_place_is_named(run, compare_in, name):
+    folder, _ = run
+    (folder/name).unlink()
+    (folder/name).mkdir()
+    with pytest.raises(OSError, match=Path(name).name):
+        compare_in(folder)
+    (folder/name).rmdir()
+    compare_in(folder)

@@ -92,11 +92,33 @@ def test_a_search_goes_on_with_the_engine_that_it_began_with(
     assert again == whole
 
 
-def test_a_ledger_that_somebody_deleted_leaves_no_journal_for_the_next(tmp_path, monkeypatch):
-    killed_in_a_write(tmp_path, 'delete', monkeypatch)
-    (tmp_path/'study.sqlite').unlink()
+@pytest.mark.parametrize('journal', ['wal', 'delete'])
+def test_what_is_left_of_a_ledger_that_was_taken_away_is_kept(tmp_path, journal, monkeypatch):
+    "Its log holds a part of it: a new ledger beside it would destroy that."
+    killed_in_a_write(tmp_path, journal, monkeypatch)
+    (tmp_path/'study.sqlite').rename(tmp_path/'aside')
+    before = contents(tmp_path)
+    with pytest.raises(LedgerError, match='Put the file back beside it'):
+        Ledger(tmp_path, WHAT)
+    assert contents(tmp_path) == before
+    (tmp_path/'aside').rename(tmp_path/'study.sqlite')
     with Ledger(tmp_path, WHAT) as ledger:
-        assert ledger.histories() == {}
+        assert len(ledger.histories()) == 3
+
+
+def test_a_log_that_another_program_takes_away_is_saved(tmp_path, monkeypatch):
+    "As one does that opens the file by itself in the same process, and so gives up its locks."
+    monkeypatch.setenv('MNIST_CMP_JOURNAL', 'wal')
+    with Ledger(tmp_path, WHAT) as ledger:
+        ledger.record(0, history(EPOCHS[:2]))
+        (tmp_path/'study.sqlite-wal').unlink()
+        ledger.record(1, history(EPOCHS[:2]))
+        copied = tmp_path/'as after a kill'
+        copied.mkdir()
+        for file in tmp_path.glob('study.sqlite*'):
+            (copied/file.name).write_bytes(file.read_bytes())
+    with Ledger.read(copied) as ledger:
+        assert list(ledger.histories()) == [0, 1]
 
 
 def test_a_reader_may_come_at_any_time(tmp_path):
@@ -295,6 +317,79 @@ def test_only_plain_tables_are_taken(tmp_path, sql, opens):
     with pytest.raises(LedgerError, match='is damaged'):
         opens(tmp_path)
     assert (tmp_path/'study.sqlite').read_bytes() == before
+
+
+def grown_log(folder, pages):
+    "Have the last frame of a ledger's log say that the file has so many pages."
+    import struct as s
+    log = folder/'study.sqlite-wal'
+    content = bytearray(log.read_bytes())
+    big = s.unpack('>I', content[:4])[0] & 1
+    order = '>' if big else '<'
+
+    def checksum(data, a, b):
+        for x, y in zip(*[iter(s.unpack(f'{order}{len(data)//4}I', data))]*2):
+            a = (a + x + b) & 0xffffffff
+            b = (b + y + a) & 0xffffffff
+        return a, b
+
+    size = s.unpack('>I', content[8:12])[0]
+    sums = checksum(content[:24], 0, 0)
+    frames = range(32, len(content) - size - 23, size + 24)
+    for at in frames:
+        if at == frames[-1]:
+            content[at + 4:at + 8] = s.pack('>I', pages)
+        sums = checksum(bytes(content[at:at + 8] + content[at + 24:at + 24 + size]), *sums)
+        content[at + 16:at + 24] = s.pack('>II', *sums)
+    log.write_bytes(content)
+
+
+@pytest.mark.parametrize('opens', [lambda folder: Ledger(folder, WHAT), Ledger.read])
+def test_a_log_that_would_make_a_huge_file_is_refused(tmp_path, opens, monkeypatch):
+    monkeypatch.setenv('MNIST_CMP_JOURNAL', 'wal')
+    (tmp_path/'s').mkdir()
+    with Ledger(tmp_path/'live', WHAT) as ledger:
+        ledger.record(0, history(EPOCHS[:2]))
+        for file in (tmp_path/'live').glob('study.sqlite*'):
+            if not file.name.endswith('-shm'):
+                (tmp_path/'s'/file.name).write_bytes(file.read_bytes())
+    grown_log(tmp_path/'s', 5)
+    with Ledger.read(tmp_path/'s') as ledger:   # the checksums are right
+        pass
+    grown_log(tmp_path/'s', 10_000_000)
+    before = contents(tmp_path/'s')
+    with pytest.raises(LedgerError, match='would make it'):
+        opens(tmp_path/'s')
+    after = contents(tmp_path/'s')
+    assert after['study.sqlite'] == before['study.sqlite']
+
+
+@pytest.mark.parametrize('opens', [lambda folder: Ledger(folder, WHAT), Ledger.read])
+def test_a_journal_that_would_make_a_huge_file_is_refused(crafted, opens):
+    folder, victim = crafted
+    journal = folder/'study.sqlite-journal'
+    content = bytearray(journal.read_bytes()[:512 + 4104])   # without the name of a further file
+    content[16:20] = struct.pack('>I', 300_000)
+    journal.write_bytes(content)
+    before = (folder/'study.sqlite').read_bytes()
+    with pytest.raises(LedgerError, match='would make it'):
+        opens(folder)
+    assert (folder/'study.sqlite').read_bytes() == before
+
+
+@pytest.mark.parametrize('content', ['[]', 'null', '{}', '{"identity": 3}', '{"identity": {}, "trials": [1]}'])
+def test_an_odd_study_of_the_first_release(search_in, tmp_path, content):
+    (tmp_path/'study.json').write_text(content)
+    with pytest.raises(LedgerError, match='study.json is damaged'):
+        search_in(tmp_path)
+
+
+def test_a_link_to_nowhere_is_not_replaced(tmp_path):
+    "It may lead to a disk that is not there now."
+    (tmp_path/'study.sqlite').symlink_to(tmp_path/'disk'/'study.sqlite')
+    with pytest.raises(LedgerError, match='is a link'):
+        Ledger(tmp_path, WHAT)
+    assert (tmp_path/'study.sqlite').is_symlink()
 
 
 def test_a_huge_file_is_not_read(tmp_path):
