@@ -233,7 +233,8 @@ class Retraining:
     number: int
     history: History
     weights: dict
-    def __init__(self, number: int, history: History, weights: dict) -> None: ...
+    is_new: bool
+    def __init__(self, number: int, history: History, weights: dict, is_new: bool = ...) -> None: ...
 
 def retrain(make: Any, train: Split, valid: Split, point: Point, *, seeds: int = ..., epochs: int, seed: int = ..., init: Any = ..., device: Any = None, threads: int = ..., engine: str = ..., workers: int | None = None, client: Any = None, store: Any = None, on_epoch: Any = None, should_stop: Any = None, name: str | None = None) -> list[Retraining]: ...
 
