@@ -91,9 +91,9 @@ def _parser():
     add('--engine', default='auto', choices=['auto', 'cudagraph', 'compiled', 'onednn', 'autograd', 'population'],
         help='the training step; population: all trainings of a model side by side as one; auto: the fastest that pays (default: %(default)s)')
     add('--scheduler', metavar='ADDRESS',
-        help='search on the workers of the Dask scheduler at this address, such as tls://node1:8786 '
-             "(extra: dask); certificates are those of Dask's configuration. Whoever can reach a "
-             'scheduler of tcp:// can run code on its workers and here')
+        help='search on the workers of the Dask scheduler at this address, such as '
+             "tls://node1:8786 (extra: dask); certificates are those of Dask's configuration. "
+             'Whoever can reach a scheduler of tcp:// can run code on its workers and here')
     add('--out', type=Path, help='run folder, made if missing; a stopped run in it goes on (default: runs/<time>)')
     add('--quiet', action='store_true', help='print the result only')
     add('--debug', action='store_true', help='show the traceback of a failure')
@@ -106,7 +106,8 @@ _LIKE = {'−': '-', '–': '-', '±': '+-', '×': 'x', '…': '...', '’': "'"
 def _look_alike(error):
     "For `codecs`: what stands for the signs that an encoding does not have."
     missing = error.object[error.start:error.end]
-    return ''.join(_LIKE.get(c) or c.encode('ascii', 'backslashreplace').decode() for c in missing), error.end
+    return (''.join(_LIKE.get(c) or c.encode('ascii', 'backslashreplace').decode()
+                    for c in missing), error.end)
 
 codecs.register_error('mnist_cmp', _look_alike)
 
@@ -159,7 +160,7 @@ class _Printer:
 
 # %% ../nbs/14_cli.ipynb #dcf1001d
 def _open_closed_files():
-    "Open the standard files that are closed, or the next files that are opened would take their places."
+    "Open the standard files that are closed, or files opened next would take their places."
     with suppress(OSError):
         handle = os.open(os.devnull, os.O_RDWR)
         while handle <= 2:
@@ -169,11 +170,12 @@ def _open_closed_files():
 
 @contextmanager
 def _plain_warnings():
-    "Inside the block this package's own warnings are sentences for people, without a place in the code."
+    "Inside the block this package's own warnings are sentences for people, with no place in code."
     before = warnings.formatwarning
     def told(message, category, filename, lineno, line=None):
         is_ours = os.path.dirname(filename) in sys.modules['mnist_cmp'].__path__
-        return f'mnist_cmp: {message}\n' if is_ours else before(message, category, filename, lineno, line)
+        return (f'mnist_cmp: {message}\n' if is_ours
+                else before(message, category, filename, lineno, line))
     warnings.formatwarning = told
     try: yield
     finally: warnings.formatwarning = before
@@ -191,26 +193,28 @@ def _client(args, stack):
     except (OSError, ValueError) as e: raise ValueError(f'There is no Dask scheduler at {args.scheduler} ({e}).') from None
     except TypeError as e:
         if 'ssl_context' not in str(e): raise
-        raise ValueError(f'scheduler is {args.scheduler}, but must be an address without TLS as long as '
-                         "there are no certificates. Name them in Dask's configuration: "
+        raise ValueError(f'scheduler is {args.scheduler}, but must be an address without TLS as '
+                         "long as there are no certificates. Name them in Dask's configuration: "
                          'distributed.comm.tls.') from None
 
 def _trial_line(trial, result):
     "A line for a finished trial, for logs where no progress bar moves."
     rate, size, *_ = trial.point
     score = trial.error or trial.history.state if math.isnan(trial.accuracy) else f'{trial.accuracy:.2%}'
-    return (f'{result.model}: trial {len(result.trials)}/{result.n}, learning rate {rate:.5f}, batch size {size}: '
-            f'{score} ({trial.history.seconds:.1f} s)')
+    return (f'{result.model}: trial {len(result.trials)}/{result.n}, learning rate {rate:.5f}, '
+            f'batch size {size}: {score} ({trial.history.seconds:.1f} s)')
 
 def _run_line(name, run):
     "A line for a training and its test."
-    return f'{name}: seed {run.number}, {run.test.errors[1]:,} test images wrong ({run.history.seconds:.1f} s)'
+    return (f'{name}: seed {run.number}, {run.test.errors[1]:,} test images wrong '
+            f'({run.history.seconds:.1f} s)')
 
 def _head(args, data, out):
     "What is going to happen."
     trial, final = args.search_epochs or data.search_epochs, args.epochs or data.epochs
-    return (f'{data!r}\nmodels: {", ".join(args.models)}; protocol {args.protocol}; {args.points} points x '
-            f'{trial} epochs, then {args.seeds} seeds x {final} epochs; run folder: {out}')
+    return (f'{data!r}\nmodels: {", ".join(args.models)}; protocol {args.protocol}; '
+            f'{args.points} points x {trial} epochs, then {args.seeds} seeds x {final} epochs; '
+            f'run folder: {out}')
 
 # %% ../nbs/14_cli.ipynb #af6a07f9
 def _is_installed(module):
@@ -262,7 +266,8 @@ def run(
     data = load_data(args.dataset, root=args.data_dir)
     if not args.quiet: say(_head(args, data, out))
     told = 'points seeds start search_epochs epochs seed protocol workers threads engine'.split()
-    lines = {'on_trial': lambda *trial: say(_trial_line(*trial)), 'on_run': lambda *run: say(_run_line(*run))}
+    lines = {'on_trial': lambda *trial: say(_trial_line(*trial)),
+             'on_run': lambda *run: say(_run_line(*run))}
     has_bar = sys.stderr is not None and sys.stderr.isatty()
     said = {} if args.quiet or has_bar else lines
     with ExitStack() as stack:
@@ -282,7 +287,7 @@ class _Signalled(KeyboardInterrupt): "A signal asks the command to end."
 
 @contextmanager
 def _signals_heard(heard, restore):
-    "Inside the block the first signal to end is put into the list `heard` and raises `_Signalled`; the next one kills."
+    "In the block the first signal to end goes to `heard` and raises `_Signalled`; the next kills."
     before = {}
     def hear(number, frame):
         for each in before: signal.signal(each, signal.SIG_DFL)
@@ -291,14 +296,16 @@ def _signals_heard(heard, restore):
     try:
         for name in ('SIGINT', 'SIGTERM', 'SIGHUP'):
             number = getattr(signal, name, None)   # Windows has no SIGHUP
-            if number is None or threading.current_thread() is not threading.main_thread(): continue   # others can't set it
+            if number is None or threading.current_thread() is not threading.main_thread():
+                continue   # others can't set it
             handler = signal.getsignal(number)
             if handler not in (signal.SIG_DFL, signal.default_int_handler): continue
             before[number] = handler
             signal.signal(number, hear)
         yield
     finally:
-        for number, handler in before.items(): signal.signal(number, handler if restore else signal.SIG_DFL)
+        for number, handler in before.items():
+            signal.signal(number, handler if restore else signal.SIG_DFL)
 
 # %% ../nbs/14_cli.ipynb #af0d347c
 def _sentence(error):
@@ -308,18 +315,20 @@ def _sentence(error):
     if isinstance(error, OSError) and error.strerror:   # without its number
         text = f'{error.strerror}: {error.filename}' if error.filename else error.strerror
     if isinstance(error, ModuleNotFoundError) and Path(f'{error.name}.py').is_file():
-        text += (', but it lies in the current folder, which is searched for a model\'s own module and what that imports at '
-                 'its beginning. If you trust the folder, set PYTHONPATH=.')
+        text += (', but it lies in the current folder, which is searched for a model\'s own module '
+                 'and what that imports at its beginning. If you trust the folder, '
+                 'set PYTHONPATH=.')
     if isinstance(error, MemoryError):
         kind = ''
         text = f'There is not enough memory. Give fewer workers, or smaller batches. {text}'
     return kind + ' '.join(text.split()) if text else type(error).__name__
 
 def _run_folder(args):
-    "The folder that was asked for, or a new one: what is in an old one would go on; raises `ValueError`."
+    "The folder asked for, or a new one: what is in an old one would go on; raises `ValueError`."
     try: os.getcwd()
     except OSError as e:
-        raise ValueError(f'The current folder is gone ({e.strerror}). Change to another one, and give the command again.') from None
+        raise ValueError(f'The current folder is gone ({e.strerror}). Change to another one, '
+                         'and give the command again.') from None
     return args.out or new_path(check_folder('out', 'runs'))
 
 def _drop_empty(folder):
@@ -348,7 +357,8 @@ def main(
                 run(args, say.out, say)
         except (KeyboardInterrupt, Exception) as e:
             if heard or isinstance(e, KeyboardInterrupt):
-                _complain(f'\nStopped; what was finished is kept. To go on:\n  {_resume_command(argv, say.out)}')
+                _complain('\nStopped; what was finished is kept. To go on:\n'
+                          f'  {_resume_command(argv, say.out)}')
                 return 128 + (heard[0] if heard else signal.SIGINT)
             if '--debug' in argv: traceback.print_exc()
             _complain(f'mnist_cmp: {_sentence(e)}')

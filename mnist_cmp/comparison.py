@@ -17,11 +17,13 @@ import numpy as np
 import torch, torch.nn as nn
 from fastcore.basics import patch
 from . import __version__
-from .core import (DamagedError, check_choice, check_fields, check_float, check_folder, check_int, json_text, machine,
-                            plain_folder, plain_path, printable, read_json, shown, tell, write_json)
+from .core import (DamagedError, check_choice, check_fields, check_float, check_folder,
+                            check_int, json_text, machine, plain_folder, plain_path, printable,
+                            read_json, shown, tell, write_json)
 from .costs import Cost, check_cost, measure_cost
 from .data import Data, Split, load_data
-from .evaluation import check_net, count_topk_errors, load_model, predict, put_weights, weights_digest, write_weights
+from .evaluation import (check_net, count_topk_errors, load_model, predict, put_weights,
+                                  weights_digest, write_weights)
 from .ledger import LedgerError, folder_lock
 from .models import get_model, initialise, model_name
 from .params import flops, number_of_params, unequal_sizes
@@ -155,7 +157,9 @@ class Comparison:
     commit:str|None = field(default_factory=_commit)
     weights:dict = field(default_factory=dict, compare=False)   # name → weights of each run, if at hand
 
-    def __repr__(self): return printable(f'{" against ".join(self.names)} on {self.dataset}, protocol {self.protocol}')
+    def __repr__(self):
+        return printable(f'{" against ".join(self.names)} on {self.dataset}, '
+                         f'protocol {self.protocol}')
     def __getitem__(self, name)->Contestant:
         return {c.name: c for c in self.contestants}[check_choice('model', name, self.names)]
 
@@ -196,7 +200,7 @@ def _points_of(name, protocol, box, start):
 
 # %% ../nbs/11_comparison.ipynb #55dbabed
 def _check_places(name, values, n):
-    "Raise `ValueError` unless all of a list are whole numbers from 0 to n - 1; a million are looked at in no time."
+    "Raise `ValueError` unless a list holds whole numbers from 0 to n - 1; fast even for a million."
     for value in values:
         if type(value) is not int: check_int(name, value, 0, n - 1)
     if values: check_int(name, min(values), 0, n - 1)
@@ -229,21 +233,27 @@ class Stopped(Exception):
 
 def _by_json(obj): return json.loads(json_text(obj))   # as it is after it was written and read again
 
-def _digest_of(kept): return hashlib.sha256(json_text({k: kept[k] for k in ('of', 'found')}).encode()).hexdigest()
+def _digest_of(kept):
+    return hashlib.sha256(json_text({k: kept[k] for k in ('of', 'found')}).encode()).hexdigest()
 
 def _read_kept(path, identity, check, measure_again, is_new):
-    "What a file of results holds; None if it is to be made again, which is said if there is a fault in it."
+    "What a file of results holds; None if it is to be made again, which is said if it has a fault."
     try:
         kept = read_json(path)
-        if not isinstance(kept, dict) or not isinstance(kept.get('of'), dict) or 'found' not in kept:
+        if (not isinstance(kept, dict) or not isinstance(kept.get('of'), dict)
+                or 'found' not in kept):
             raise DamagedError('it is no file of results')
-        if 'sha256' in kept and kept['sha256'] != _digest_of(kept): raise DamagedError('its content is not what was written')
-        same = all(kept['of'].get(k) == v for k, v in identity.items() if k in kept['of'] or 'sha256' in kept)
+        if 'sha256' in kept and kept['sha256'] != _digest_of(kept):
+            raise DamagedError('its content is not what was written')
+        same = all(kept['of'].get(k) == v for k, v in identity.items()
+                   if k in kept['of'] or 'sha256' in kept)
         if same: check(kept['found'])
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as e:
         return tell(f'{path} is damaged ({e}). What it held is measured again.')
-    if not same and is_new: return None   # of the net that was lost, in whose place a new one was trained
-    if not same: raise LedgerError(f'{path} is of another net or other images. Choose another folder.')
+    if not same and is_new:
+        return None   # of the net that was lost, in whose place a new one was trained
+    if not same:
+        raise LedgerError(f'{path} is of another net or other images. Choose another folder.')
     if 'sha256' in kept: return kept['found']
     if measure_again: return None   # of an older release: its words alone are not taken
     return _write_kept(path, identity, kept['found'])
@@ -254,7 +264,7 @@ def _write_kept(path, identity, found):
     return found
 
 def _kept(path, make, identity, check, measure_again=False, is_new=False):
-    "What `make` gives, in plain types; read from `path` if it is there and as it was written, else made and written. None: not kept."
+    "What `make` gives, in plain types: as it stands at `path`, else made and kept; None: not kept."
     identity = _by_json(identity)
     if path and path.exists():
         found = _read_kept(path, identity, check, measure_again, is_new)
@@ -262,7 +272,9 @@ def _kept(path, make, identity, check, measure_again=False, is_new=False):
     found = _by_json(make())
     return _write_kept(path, identity, found) if path else found
 
-def _as_run(retraining, found): return Run.from_dict({'number': retraining.number, 'history': retraining.history.to_dict(), 'test': found})
+def _as_run(retraining, found):
+    return Run.from_dict({'number': retraining.number, 'history': retraining.history.to_dict(),
+                          'test': found})
 
 def tested(
     make,                    # what made the net
@@ -272,11 +284,12 @@ def tested(
 )->Run:
     "A retrained net, measured on the test images once; raises `LedgerError` if the file is of another net."
     net = put_weights(initialise(get_model(make)), retraining.weights, 'memory')
-    identity = {'seed': retraining.history.seed, 'loss': retraining.history.last.train_loss, 'test': test.fingerprint,
-                'weights': weights_digest(retraining.weights, {})}
+    identity = {'seed': retraining.history.seed, 'loss': retraining.history.last.train_loss,
+                'test': test.fingerprint, 'weights': weights_digest(retraining.weights, {})}
     ks = [k for k in KS if k <= len(test.classes)]
     def check(found): _check_run(_as_run(retraining, found), len(test), len(test.classes), ks, True)
-    found = _kept(path, lambda: asdict(measure_test(net, test)), identity, check, measure_again=True, is_new=retraining.is_new)
+    found = _kept(path, lambda: asdict(measure_test(net, test)), identity, check,
+                  measure_again=True, is_new=retraining.is_new)
     return _as_run(retraining, found)
 
 # %% ../nbs/11_comparison.ipynb #15867d36
@@ -305,8 +318,12 @@ def _check_names(names):
     odd = [name for name in names if not isinstance(name, str) or not re.fullmatch(r'\w[\w.-]{0,99}', name)]
     if odd: raise ValueError(f'models has the name {shown(odd[0])}, but names are made of letters, digits, _, - and .: they name files.')
     if len(set(names)) != len(names) or len(names) < 2: raise ValueError(f'models is {shown(names)}, but must be two names at least, no two alike.')
-    long = [name for name in names if len(os.fsencode(name)) > 200]   # bytes: file systems take 255, and ends are added
-    if long: raise ValueError(f'models has the name {shown(long[0])}, but names of files have 200 bytes at most, which are fewer letters of some scripts. Give a dict: a shorter name → model.')
+    # Bytes: file systems take 255, and ends are added.
+    long = [name for name in names if len(os.fsencode(name)) > 200]
+    if long:
+        raise ValueError(f'models has the name {shown(long[0])}, but names of files have 200 bytes '
+                         'at most, which are fewer letters of some scripts. '
+                         'Give a dict: a shorter name → model.')
     if len(names) > 30: raise ValueError(f'models is {shown(names)}, but must be 30 names at most.')
     if 'all' in names: raise ValueError("models has the name 'all', which is taken. Give a dict: another name → model.")
 
@@ -333,11 +350,12 @@ def _check_all(models, train_split):
 
 # %% ../nbs/11_comparison.ipynb #f1d7a61a
 def _check_extent(models, seeds, images, classes, labelled=True):
-    "Raise `ValueError` unless what is worked out of so large a comparison fits into some hundred megabytes."
+    "Raise `ValueError` unless what is worked out of a comparison fits into some hundred megabytes."
     check_int('number of test images', images, 1, 10**7 if labelled else 10**6)
     check_int('number of classes', classes, 1, 5000)
     answers = models*seeds*images
-    check_int('models × seeds × test images', answers, 1, 10**8, 'Take fewer seeds, or fewer test images.')
+    check_int('models × seeds × test images', answers, 1, 10**8,
+              'Take fewer seeds, or fewer test images.')
 
 # %% ../nbs/11_comparison.ipynb #e4d61e5c
 def _contestant(name, make, found, runs, cost):
@@ -384,7 +402,8 @@ def cost(self:_Meeting, name, best, how):
     engine = best.history.engine if best.history.engine in ENGINES else 'auto'   # one net alone is no population
     where = dict(device=how['device'], threads=how['threads'], engine=engine)
     measured = lambda: asdict(measure_cost(self.models[name], self.splits[0], best.point, **where))
-    return Cost(**_kept(self.place('costs', f'{name}.json'), measured, best.point._asdict(), lambda found: check_cost(Cost(**found))))
+    return Cost(**_kept(self.place('costs', f'{name}.json'), measured, best.point._asdict(),
+                        lambda found: check_cost(Cost(**found))))
 
 # %% ../nbs/11_comparison.ipynb #e6ab2d6e
 @patch
@@ -431,7 +450,8 @@ def compare(
     meeting = _Meeting(_named(models), _loaded(data), protocol, check_int('seed', seed, 0, 2**63 - 1), store)
     how = _common(threads, engine, device, workers, client, on_epoch, should_stop)
     tuning = dict(n=check_int('points', points, 1), epochs=_epochs('search_epochs', search_epochs, meeting.data.search_epochs))
-    training = dict(seeds=_seeds(seeds, meeting), epochs=_epochs('epochs', epochs, meeting.data.epochs))
+    training = dict(seeds=_seeds(seeds, meeting),
+                    epochs=_epochs('epochs', epochs, meeting.data.epochs))
     with meeting.lock(), torch_threads(threads):
         return meeting(box, start, tuning | how | {'on_trial': on_trial}, training | how | {'on_run': on_run})
 
@@ -441,7 +461,7 @@ def _epochs(name, given, default):
     return check_int(name, default if given is None else given, 1)
 
 def _seeds(seeds, meeting):
-    "The number of trainings of each model; raises `ValueError` if their results would be too large to work with."
+    "The number of trainings of each model; raises `ValueError` if their results are too large."
     check_int('seeds', seeds, 1, 10**6)
     _check_extent(len(meeting.models), seeds, len(meeting.data.test), len(meeting.data.classes))
     return seeds
@@ -489,7 +509,8 @@ def load(cls:Comparison,
     path = Path(folder)/'report.json'
     try: saved = read_json(path)
     except FileNotFoundError:
-        raise FileNotFoundError(f'There is no {path}: {folder} holds no finished comparison.') from None
+        raise FileNotFoundError(f'There is no {path}: {folder} holds no finished comparison.'
+                                ) from None
     if not isinstance(saved, dict) or saved.pop('format', None) not in _READABLE:
         raise ValueError(f'{path} is no {_FORMAT}. Open it with the release of mnist_cmp that wrote it.')
     try:
@@ -510,8 +531,10 @@ def load_net(self:Comparison,
         f'{name} was made by {make}, which a report cannot make Python import, since it may be a stranger\'s: pass make={make!r}.')
     make = get_model(make)
     file = f'seed_{check_int("number", number, 0)}.safetensors'
-    first = plain_path(folder, 'weights', f'{name}.safetensors')   # where the first release put its only net
-    return load_model(make(), first if first.exists() else plain_path(folder, 'weights', name, file))
+    # Where the first release put its only net.
+    first = plain_path(folder, 'weights', f'{name}.safetensors')
+    return load_model(make(),
+                      first if first.exists() else plain_path(folder, 'weights', name, file))
 
 # %% ../nbs/11_comparison.ipynb #1ba85492
 def _check_meeting(self):

@@ -125,8 +125,8 @@ def watch():
 with tempfile.TemporaryDirectory() as folder:
     made, log = Path(folder, 'step.so'), Path(folder, 'log')
     with open(log, 'wb') as out:
-        compiler = subprocess.Popen([*sys.argv[1:], '-o', made], stdin=subprocess.DEVNULL, stdout=out,
-                                    stderr=out, env=os.environ | {'TMPDIR': folder},
+        compiler = subprocess.Popen([*sys.argv[1:], '-o', made], stdin=subprocess.DEVNULL,
+                                    stdout=out, stderr=out, env=os.environ | {'TMPDIR': folder},
                                     start_new_session=True)
     threading.Thread(target=watch, daemon=True).start()
     code = compiler.wait()

@@ -121,7 +121,7 @@ def printable(
 
 # %% ../nbs/00_core.ipynb #00-core-018
 class MachineError(OSError):
-    "A call of this package to the system failed, such as a write to a full disk; no model is to blame for it."
+    "A call of this package to the system failed, as a write to a full disk; no model is to blame."
     def __str__(self):
         if not self.strerror: return super().__str__()
         return f'{self.strerror}: {self.filename}' if self.filename else self.strerror
@@ -147,7 +147,8 @@ def machine_calls(
         raise MachineError(e.errno, e.strerror, str(e.filename or path or '') or None) from e
 
 # %% ../nbs/00_core.ipynb #f7eb4897
-_UNKNOWN = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF}   # said by what can't flush a folder
+# Said by what can't flush a folder.
+_UNKNOWN = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF}
 
 def _fsync(path):
     "Make the system put a file, or a folder's list of names, on the disk."
@@ -166,7 +167,7 @@ def _fsync(path):
 def make_folder(
     path,   # a folder; it and those above it are made if they are missing
 )->Path:
-    "`path` as a folder that exists, its name and those above it on the disk; raises `MachineError`."
+    "`path` as a folder that exists, it and those above it on the disk; raises `MachineError`."
     path = Path(path)
     with machine_calls(path):
         missing = [folder for folder in (path, *path.parents) if not folder.exists()]
@@ -179,7 +180,7 @@ def make_folder(
 _UNFINISHED = re.compile(r'\.mnist_cmp-[0-9a-f]{16}\.part')
 
 def _flock(fd, shared=False):
-    "Lock an open file, or raise `BlockingIOError` if another one has it; `OSError` where that can't be told."
+    "Lock an open file; raises `BlockingIOError` if it is taken, `OSError` if that can't be told."
     try:
         import fcntl
     except ImportError:
@@ -188,7 +189,7 @@ def _flock(fd, shared=False):
 
 @contextmanager
 def _unfinished(folder):
-    "A new file in `folder` with the rights of any new file, to be written by name and renamed; removed if it is still there."
+    "A new file in `folder`, with any new file's rights, to write and rename; else removed."
     path = Path(folder)/f'.mnist_cmp-{secrets.token_hex(8)}.part'
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     try:
@@ -207,7 +208,7 @@ def _unfinished(folder):
 def atomic_path(
     path,   # where the file shall stand; missing folders are made
 ):
-    "A path to write to: it takes `path`'s place if the block ends well, and vanishes if not; raises `MachineError`."
+    "A path to write to: becomes `path` if the block ends well, else goes; raises `MachineError`."
     path = Path(path)
     with machine_calls(path), _unfinished(make_folder(path.parent)) as temporary:
         yield temporary
@@ -215,7 +216,8 @@ def atomic_path(
         try:
             os.replace(temporary, path)
         except OSError as e:
-            raise MachineError(e.errno, e.strerror, str(path)) from e   # its name, and not the temporary one
+            # Its name, and not the temporary one.
+            raise MachineError(e.errno, e.strerror, str(path)) from e
         _fsync(path.parent)
 
 # %% ../nbs/00_core.ipynb #6a1eda92
@@ -224,12 +226,13 @@ def remove_unfinished(
 ):
     "Remove the files that killed writers of this package left in a folder, and nothing else."
     for entry in os.scandir(folder):
-        if _UNFINISHED.fullmatch(entry.name) and entry.is_file(follow_symlinks=False) and _is_left(entry.path):
+        if (_UNFINISHED.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
+                and _is_left(entry.path)):
             with suppress(OSError):
                 os.unlink(entry.path)
 
 def _is_left(path):
-    "Does nobody write to an unfinished file any more? Where no lock tells, that is so after an hour."
+    "Does nobody write to an unfinished file any more? If no lock tells, that is so after an hour."
     try:
         fd = os.open(path, os.O_RDWR | getattr(os, 'O_NOFOLLOW', 0))
     except OSError:
@@ -278,7 +281,8 @@ def _open_plain(path):
     if _is_link(path):
         raise ValueError(f'{path} is a link, but must be a plain file. Put a copy in its place.')
     flags = os.O_RDONLY
-    for name in ('O_NOFOLLOW', 'O_NONBLOCK', 'O_NOCTTY', 'O_CLOEXEC', 'O_BINARY'):   # where the system has them
+    # Where the system has them.
+    for name in ('O_NOFOLLOW', 'O_NONBLOCK', 'O_NOCTTY', 'O_CLOEXEC', 'O_BINARY'):
         flags |= getattr(os, name, 0)
     try: handle = os.open(path, flags)
     except OSError:   # a socket can't be opened, nor a folder on Windows
@@ -293,7 +297,7 @@ def read_plain(
     path,            # the file
     most:int=None,   # bytes that it may hold; None: any number
 )->bytes:
-    "The bytes of a regular file that is no link; raises `OSError`, or `ValueError` naming what it is instead."
+    "The bytes of a regular file, no link; raises `OSError`, or `ValueError` naming what it is."
     path = as_path('path', path)
     with os.fdopen(_open_plain(path), 'rb') as file:
         size = os.fstat(file.fileno()).st_size
@@ -314,8 +318,8 @@ def read_json(
     content = read_plain(path, _MOST_JSON)
     try: return json.loads(content.decode('utf-8'))
     except (ValueError, RecursionError) as e:   # also of a number with too many digits, or of lists in lists in lists
-        raise DamagedError(f'{path} is not readable as JSON ({e}): the file is damaged. Delete it to start anew.'
-                         ) from None
+        raise DamagedError(f'{path} is not readable as JSON ({e}): the file is damaged. '
+                           'Delete it to start anew.') from None
 
 # %% ../nbs/00_core.ipynb #add76874
 def _fits(value, kind):
@@ -346,14 +350,14 @@ def check_folder(
     name:str,   # the argument's name, for the message
     path,       # a folder; it is made if it does not exist yet
 )->Path:
-    "`path` as a folder that exists and can be written to; raises `FolderError`, a `ValueError`, if it can't be made so."
+    "`path` as a folder to write to, made if missing; raises `FolderError`, a `ValueError`."
     path = as_path(name, path)
     try:
         with tempfile.TemporaryFile(dir=make_folder(path)):
             return path
     except OSError as e:
-        raise FolderError(f'{name} is {shown(str(path))}, but must be a folder that can be written to '
-                          f'({e.strerror}). Choose another one.') from e
+        raise FolderError(f'{name} is {shown(str(path))}, but must be a folder that can be '
+                          f'written to ({e.strerror}). Choose another one.') from e
 
 # %% ../nbs/00_core.ipynb #6ec117af
 def plain_path(
@@ -367,14 +371,15 @@ def plain_path(
         if not named: _complain('part', part, 'the name of a file or folder')
         path = as_path('part', path/part)
         if not _is_link(path): continue
-        raise ValueError(f'{path} is a link, which may lead out of {root}. Put a copy in its place.')
+        raise ValueError(f'{path} is a link, which may lead out of {root}. '
+                         'Put a copy in its place.')
     return path
 
 def plain_folder(
     root,     # a folder; it is made if it does not exist yet
     *parts,   # names, one for each step down from it
 )->Path:
-    "A sub-folder, made if missing; raises `ValueError` that names what is a link or no folder, or `MachineError`."
+    "A sub-folder, made if missing; raises `ValueError` for a link or no folder, or `MachineError`."
     path = make_folder(as_path('root', root))
     for part in parts:
         path = plain_path(path, part)
@@ -421,7 +426,7 @@ def new_path(
     folder,          # where; made if missing
     suffix:str='',   # of the name of a file; '': a folder
 )->Path:
-    "A new, empty folder or file called by the local time; if that name is taken, it gets a number. Raises `MachineError`."
+    "A new, empty folder or file named by local time, numbered if taken; raises `MachineError`."
     folder, name, number = make_folder(folder), timestamp(), 0
     with machine_calls(folder):
         while True:
@@ -468,7 +473,8 @@ def plot_style():
     style = {'figure.dpi': 90, 'figure.constrained_layout.use': True, 'figure.facecolor': 'white', 'font.size': 10,
              'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True, 'axes.axisbelow': True,
              'axes.titlesize': 11, 'axes.prop_cycle': mpl.cycler(color=PALETTE), 'grid.color': '#dddddd',
-             'grid.linewidth': .6, 'legend.frameon': False, 'savefig.facecolor': 'white', 'svg.hashsalt': 'mnist_cmp',
+             'grid.linewidth': .6, 'legend.frameon': False, 'savefig.facecolor': 'white',
+             'svg.hashsalt': 'mnist_cmp',
              'text.usetex': False}   # our texts are none of TeX's, and TeX may be missing
     with mpl.rc_context(style):
         yield
@@ -480,7 +486,7 @@ def drawn(
     text,           # anything; of what is no text its str
     most:int=40,    # characters
 )->str:
-    "The text as Matplotlib shall draw it: printable, not taken for mathematics, cut where it is long."
+    "The text as Matplotlib shall draw it: printable, not taken for mathematics, cut if it is long."
     text = printable(str(text)[:most + 1])   # an escape is longer than what it stands for
     if len(text) > most: text = text[:most - 1] + '…'
     return text.replace('$', r'\$')

@@ -77,7 +77,8 @@ def check_cost(
     "`cost` if it is one that can have been measured; raises `ValueError`."
     check_fields(cost)
     for name in 'latency_1', 'latency_1000': check_float(name, getattr(cost, name), 0, 10**6)
-    if cost.training_memory is not None: check_int('training_memory', cost.training_memory, -2**50, 2**50)
+    if cost.training_memory is not None:
+        check_int('training_memory', cost.training_memory, -2**50, 2**50)
     return cost
 
 # %% ../nbs/10a_costs.ipynb #a415c92eb

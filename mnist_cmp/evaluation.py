@@ -17,7 +17,8 @@ import torch, torch.nn as nn, torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import load, save
 from .chains import recognise
-from .core import DamagedError, MachineError, as_path, atomic_path, check_int, machine_calls, shown, typed
+from .core import (DamagedError, MachineError, as_path, atomic_path, check_int,
+                            machine_calls, shown, typed)
 from .data import Split
 from .onednn import run_chain
 from .steps import float_images
@@ -189,9 +190,10 @@ def write_tensors(
     tensors:dict,    # name → tensor on the CPU
     metadata:dict,   # name → text, kept in the same file
 ):
-    "Write tensors as safetensors, atomically, equal ones as equal files; raises `MachineError` if that can't be done."
+    "Write tensors as safetensors, atomically, equal ones as equal files; raises `MachineError`."
     words = {'mnist_cmp': json.dumps(metadata, sort_keys=True)}   # one entry, since safetensors shuffles several
-    with atomic_path(as_path('path', path)) as p: p.write_bytes(save(tensors, words))   # by Python, whose errors say what is wrong
+    with atomic_path(as_path('path', path)) as p:
+        p.write_bytes(save(tensors, words))   # by Python, whose errors say what is wrong
 
 # %% ../nbs/05_evaluation.ipynb #5af08214
 _DIGEST = 'sha256'   # its name among the metadata
@@ -200,7 +202,7 @@ def weights_digest(
     weights:dict,    # name → tensor
     metadata:dict,   # name → text
 )->str:
-    "SHA-256 of names, types, shapes and numbers of some tensors, and of their metadata, as 64 hex digits."
+    "SHA-256 of tensors' names, types, shapes and numbers and of their metadata, as 64 hex digits."
     h = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name, t in sorted(weights.items()):
         h.update(f'{name} {t.dtype} {tuple(t.shape)}'.encode())
@@ -221,7 +223,7 @@ def save_model(
     net:nn.Module,   # any net
     path,            # where, usually ending in .safetensors; missing folders are made
 ):
-    "Write the weights of `net` to `path` as safetensors, atomically; raises `MachineError` if that can't be done."
+    "Write the weights of `net` to `path` as safetensors, atomically; raises `MachineError`."
     write_weights(path, cpu_weights(net), {'model': type(net).__name__})
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-033
@@ -233,7 +235,8 @@ def _weights_explained(path):
     try: yield
     except Exception as e:
         if isinstance(e, OSError) and e.filename: raise
-        raise DamagedError(f'{path} is damaged, or holds something else than weights ({_why(e)}). Fetch or train it again.') from None
+        raise DamagedError(f'{path} is damaged, or holds something else than weights '
+                           f'({_why(e)}). Fetch or train it again.') from None
 
 def _why(error):
     "A line on an error of safetensors or of PyTorch."
@@ -256,7 +259,7 @@ def _unpickled(path):
 def read_weights(
     path,   # a file of save_model, or a .pth or .pt of named tensors
 )->tuple[dict, dict]:
-    "Name → tensor, and the metadata, of a weights file; raises `FileNotFoundError`, `MachineError` or `DamagedError` naming it."
+    "Name → tensor, and metadata; raises `FileNotFoundError`, `MachineError` or `DamagedError`."
     with _weights_explained(path):
         if _is_pickle(path): return _unpickled(path), {}
         with machine_calls(path): content = Path(path).read_bytes()
@@ -266,7 +269,8 @@ def _words(content):
     "The metadata of a safetensors file."
     head = json.loads(content[8:8 + int.from_bytes(content[:8], 'little')])
     words = head.get('__metadata__', {})
-    words = json.loads(words['mnist_cmp']) if 'mnist_cmp' in words else words   # the latter until 0.1.0
+    # Until 0.1.0 the metadata were the words themselves.
+    words = json.loads(words['mnist_cmp']) if 'mnist_cmp' in words else words
     if isinstance(words, dict): return words
     raise ValueError('metadata that are no dict')
 
@@ -279,7 +283,7 @@ def _checked(weights, words):
 def kinds_in(
     path,   # of a weights file
 )->dict:
-    "Name → shape and kind of each tensor, as its head says, before any of them is read; raises as `read_weights`."
+    "Name → shape and kind of each tensor, by the file's head alone; raises as `read_weights`."
     return _kinds(path)
 
 def has_digest(

@@ -15,8 +15,8 @@ import apsw
 from fastcore.basics import patch
 from filelock import FileLock, SoftFileLock, Timeout
 from . import __version__
-from .core import (_flock, atomic_path, check_choice, check_folder, check_int, json_text, machine_calls,
-                            read_json, read_plain, remove_unfinished, shown)
+from .core import (_flock, atomic_path, check_choice, check_folder, check_int, json_text,
+                            machine_calls, read_json, read_plain, remove_unfinished, shown)
 from .training import Epoch, History
 
 # %% ../nbs/07_ledger.ipynb #07-ledger-007
@@ -56,7 +56,8 @@ def _clear(folder):
                 remove_unfinished(entry.path)
 
 # %% ../nbs/07_ledger.ipynb #9db50edc
-_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}   # said by file systems without them
+# Said by file systems without locks.
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
 _LOCK = '.lock'
 _OWNER = '.lock.owner'   # where there are no locks
 
@@ -77,13 +78,13 @@ def _locked(folder):
 def folder_lock(
     folder,   # an existing folder
 ):
-    "Inside the block nobody else, and no other block, has the folder; raises `LedgerError` if it is taken."
+    "In the block nobody else, and no other block, has the folder; raises `LedgerError` if taken."
     folder = Path(folder)
     try:
         lock = _locked(folder)
     except (Timeout, RuntimeError):   # the latter where this thread has it, and would wait for ever
-        raise LedgerError(f'{folder} is in use: another run writes there. Wait for it, or choose another '
-                          'folder.') from None
+        raise LedgerError(f'{folder} is in use: another run writes there. Wait for it, or choose '
+                          'another folder.') from None
     except OSError as e:
         raise LedgerError(f'{folder} cannot be locked against other runs ({e.strerror}). '
                           'Choose a folder on another file system.') from e
@@ -139,12 +140,13 @@ def _has_owner(file):
 _LOCAL = set('ext2 ext3 ext4 xfs btrfs zfs f2fs bcachefs jfs reiserfs tmpfs ramfs overlay'.split())
 
 def _mount_point(line):
-    "Where a line of mountinfo says that something is mounted, and of what kind; None if it says nothing of the sort."
+    "Where a line of mountinfo says something is mounted, and of what kind; None if it doesn't."
     left, _, right = line.partition(b' - ')
     words, kind = left.split(b' '), right.split(b' ')[0]
     if len(words) < 5 or not kind:
         return None
-    place = re.sub(rb'\\([0-7]{3})', lambda code: bytes([int(code[1], 8) % 256]), words[4])   # a space is written \040
+    # A space is written \040.
+    place = re.sub(rb'\\([0-7]{3})', lambda code: bytes([int(code[1], 8) % 256]), words[4])
     return os.fsdecode(place), os.fsdecode(kind)
 
 def file_system(
@@ -163,15 +165,17 @@ def file_system(
 
 # %% ../nbs/07_ledger.ipynb #5ee569b4
 def _journal(path):
-    "How SQLite is to guard its writes to a file; the variable MNIST_CMP_JOURNAL, for tests, goes before what suits the disk."
+    "How SQLite guards writes to a file: as MNIST_CMP_JOURNAL says, in tests, or as the disk needs."
     if asked := os.environ.get('MNIST_CMP_JOURNAL'):
         return check_choice('MNIST_CMP_JOURNAL', asked, ('wal', 'delete'))
     return 'wal' if file_system(path) in _LOCAL else 'delete'
 
 # %% ../nbs/07_ledger.ipynb #07-ledger-017
-_FOR_NOW = (apsw.FullError, apsw.IOError, apsw.BusyError, apsw.LockedError, apsw.CantOpenError, apsw.ReadOnlyError,
-            apsw.PermissionsError, apsw.NoMemError, apsw.ProtocolError, apsw.NoLFSError, OSError)
-_ODD_CONTENT = apsw.Error, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError
+_FOR_NOW = (apsw.FullError, apsw.IOError, apsw.BusyError, apsw.LockedError, apsw.CantOpenError,
+            apsw.ReadOnlyError, apsw.PermissionsError, apsw.NoMemError, apsw.ProtocolError,
+            apsw.NoLFSError, OSError)
+_ODD_CONTENT = (apsw.Error, ValueError, TypeError, KeyError, AttributeError, OverflowError,
+                RecursionError)
 
 @contextmanager
 def _explained(path):
@@ -181,16 +185,17 @@ def _explained(path):
     except LedgerError:
         raise
     except _FOR_NOW as e:
-        raise LedgerError(f'{path} cannot be used now ({e}). What it holds is safe: make room, or free it, '
-                          'and run the same call again.') from e
+        raise LedgerError(f'{path} cannot be used now ({e}). What it holds is safe: make room, '
+                          'or free it, and run the same call again.') from e
     except _ODD_CONTENT as e:
         raise LedgerError(f'{path} is damaged ({e}). It was left as it is: put a copy back, or choose another folder.'
                           ) from e
 
 # %% ../nbs/07_ledger.ipynb #c2c6c972
 def _names_another(path):
-    return LedgerError(f'{path} has a journal that names a file which is none of its own: it was made to harm. '
-                       'It was left as it is: ask where it came from, and choose another folder.')
+    return LedgerError(f'{path} has a journal that names a file which is none of its own: '
+                       'it was made to harm. It was left as it is: ask where it came from, '
+                       'and choose another folder.')
 
 class _LedgerFiles(apsw.VFS):
     "SQLite's way to the files of the one ledger at `path`."
@@ -215,8 +220,8 @@ def _connect(path, flags=apsw.SQLITE_OPEN_READWRITE):
     try:
         str(path).encode()
     except UnicodeEncodeError:
-        raise LedgerError(f'{shown(str(path))} has a name that is no text in UTF-8, which SQLite needs. '
-                          'Choose another folder.') from None
+        raise LedgerError(f'{shown(str(path))} has a name that is no text in UTF-8, which SQLite '
+                          'needs. Choose another folder.') from None
     files = _LedgerFiles(path)
     try:
         connection = apsw.Connection(str(path), flags | apsw.SQLITE_OPEN_NOFOLLOW, vfs=files.name)
@@ -227,7 +232,8 @@ def _connect(path, flags=apsw.SQLITE_OPEN_READWRITE):
 
 def _careful(connection):
     "The connection, without the parts of SQLite that a ledger has no use for."
-    for off in apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, apsw.SQLITE_DBCONFIG_ENABLE_VIEW, apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA:
+    for off in (apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, apsw.SQLITE_DBCONFIG_ENABLE_VIEW,
+                apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA):
         connection.config(off, 0)
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
     connection.execute('PRAGMA temp_store=memory')
@@ -242,12 +248,13 @@ def _create(connection, identity):
     "The tables of an empty ledger, with what the study is."
     versions = {'mnist_cmp': __version__, 'python': platform.python_version()}
     versions |= {package: version(package) for package in ('torch', 'numpy', 'sobol_seq')}
-    connection.execute(f'PRAGMA application_id={_APPLICATION}; PRAGMA user_version={_VERSION}; {_SCHEMA}')
+    connection.execute(f'PRAGMA application_id={_APPLICATION}; PRAGMA user_version={_VERSION}; '
+                       f'{_SCHEMA}')
     for item in {'identity': json_text(identity), 'versions': json_text(versions)}.items():
         connection.execute(_insert('study', 'key', 'value'), item)
 
 def _limit(connection, size):
-    "Have a connection refuse what can't be in a file of `size` bytes, or takes longer than such a file explains."
+    "Have a connection refuse what no file of `size` bytes holds, or takes too long for one."
     connection.limit(apsw.SQLITE_LIMIT_LENGTH, max(size, 10_000))
     rounds = 1000 + size   # of 1,000 steps of SQLite's machine each
     def too_long():
@@ -262,9 +269,11 @@ def _check_file(connection, path):
         raise LedgerError(f'{path} is no ledger, or one cut short. It was left as it is: put a copy back, or choose '
                           'another folder.')
     if connection.pragma('user_version') > _VERSION:
-        raise LedgerError(f'{path} has format {connection.pragma("user_version")}, but this release, {__version__}, knows '
-                          f'those up to {_VERSION}. Update mnist_cmp, or choose another folder.')
-    own = connection.execute("SELECT sql FROM sqlite_schema WHERE sql NOT NULL OR type NOT IN ('table', 'index')")
+        raise LedgerError(f'{path} has format {connection.pragma("user_version")}, but this '
+                          f'release, {__version__}, knows those up to {_VERSION}. '
+                          'Update mnist_cmp, or choose another folder.')
+    own = connection.execute('SELECT sql FROM sqlite_schema '
+                             "WHERE sql NOT NULL OR type NOT IN ('table', 'index')")
     if _statements(';'.join(str(sql) for sql, in own)) != _statements(_SCHEMA):
         raise ValueError('its tables are not those of a ledger')
     if (found := connection.pragma('quick_check', 1)) != 'ok': raise ValueError(found)
@@ -273,7 +282,7 @@ def _check_file(connection, path):
 _MOST = 2**28   # bytes of a ledger that are read: 100,000 trials of 10 epochs are some 100 million
 
 def _content(path):
-    "All that is in a plain file; b'' if there is none; raises `LedgerError` for a link or another oddity."
+    "All that is in a plain file, b'' without one; raises `LedgerError` for a link or the like."
     try:
         return read_plain(path, _MOST)
     except FileNotFoundError:
@@ -286,8 +295,8 @@ _JOURNAL_ENDS = bytes.fromhex('d9d505f920a163d7')   # a rollback journal that na
 def _too_large(path, seen, size):
     "Raise `LedgerError` if a ledger would be larger than all the files that make it."
     if seen > size:
-        raise LedgerError(f'{path} has a journal that would make it {seen:,} bytes long. It was left as it is: '
-                          'choose another folder.')
+        raise LedgerError(f'{path} has a journal that would make it {seen:,} bytes long. '
+                          'It was left as it is: choose another folder.')
 
 def _check_journals(path, content, journal, log):
     "Raise `LedgerError` if what SQLite keeps beside a ledger names a file, or blows the ledger up."
@@ -303,11 +312,12 @@ def _check_journals(path, content, journal, log):
         _too_large(path, pages*page, size)
 
 def _check_plain(path):
-    "Raise `LedgerError` unless `path` and what SQLite keeps beside it are plain files, if they are there."
+    "Raise `LedgerError` unless `path` and what SQLite keeps beside it are plain files or missing."
     for file in (path, *(Path(f'{path}{end}') for end in ('-journal', '-wal', '-shm'))):
         with suppress(FileNotFoundError):
             if not stat.S_ISREG(file.lstat().st_mode):
-                raise LedgerError(f'{file} is a link, or no plain file. It was left as it is: choose another folder.')
+                raise LedgerError(f'{file} is a link, or no plain file. It was left as it is: '
+                                  'choose another folder.')
     size = path.stat().st_size if path.exists() else 0
     _check_journals(path, size, _content(f'{path}-journal'), _content(f'{path}-wal'))
 
@@ -323,7 +333,8 @@ def _log_of(path):
     with suppress(OSError):
         return os.stat(f'{path}-wal').st_ino
 
-# A process that closes a file by itself gives up SQLite's locks on it: so it has to know which ones SQLite has open.
+# A process that closes a file by itself gives up SQLite's locks on it:
+# so it has to know which ones SQLite has open.
 _open_here = threading.Lock()
 _written_here = set()
 
@@ -385,14 +396,15 @@ def _same(folder, was, now):
 def read_old_study(
     path,   # of a `study.json`
 )->tuple[dict, list]:
-    "Identity of a study of release 0.1.0, and number and `History` of each of its trials; raises `LedgerError`."
+    "Identity of a study of 0.1.0, and number and `History` of each trial; raises `LedgerError`."
     try:
         saved = read_json(path)
         identity = dict(saved['identity'])
-        trials = [(check_int('index', t['index'], 0), History.from_dict(t['history'])) for t in saved['trials']]
+        trials = [(check_int('index', t['index'], 0), History.from_dict(t['history']))
+                  for t in saved['trials']]
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as e:
-        raise LedgerError(f'{path} is damaged ({type(e).__name__} {e}). It was left as it is: put a copy back, '
-                          'or choose another folder.') from None
+        raise LedgerError(f'{path} is damaged ({type(e).__name__} {e}). It was left as it is: '
+                          'put a copy back, or choose another folder.') from None
     return identity, trials
 
 @patch
@@ -405,8 +417,9 @@ def _make_file(self:Ledger):
         _same(old.parent, *({k: d[k] for k in shared} for d in (was, self.identity)))
     for end in '-journal', '-wal':
         if os.path.lexists(f'{self.path}{end}'):
-            raise LedgerError(f'There is no {self.path}, but its {self.path.name}{end}, which holds a part of it. '
-                              'Put the file back beside it, or choose another folder.')
+            raise LedgerError(f'There is no {self.path}, but its {self.path.name}{end}, which '
+                              'holds a part of it. Put the file back beside it, or choose '
+                              'another folder.')
     with closing(_careful(apsw.Connection(':memory:'))) as self.connection:
         _create(self.connection, self.identity)
         for number, history in trials: self.record(number, history)
@@ -438,7 +451,8 @@ def _transaction(connection):
         yield
         connection.execute('COMMIT')
     except BaseException:
-        with suppress(apsw.Error):   # what the disk refuses to undo now is undone by the next who opens the file
+        # What the disk refuses to undo now is undone by the next who opens the file.
+        with suppress(apsw.Error):
             if connection.in_transaction: connection.execute('ROLLBACK')
         raise
 
@@ -469,7 +483,7 @@ def record(self:Ledger,
 
 @patch
 def _save_log(self:Ledger):
-    "Another program has taken the log away, which SQLite still holds open: put what it says into the file, and begin anew."
+    "Another program took the log that SQLite still has open: put it into the file, and begin anew."
     _close(self.connection)
     self._begin_to_write()
 
@@ -495,7 +509,8 @@ def histories(self:Ledger,
         for trial, *values in ask('epoch', 'trial'): epochs.setdefault(trial, []).append(dict(zip(_EPOCH, values)))
     def make(i, values):
         history = History.from_dict(dict(zip(_TRIAL, values)) | {'epochs': epochs.get(i, [])})
-        if history.state == 'finished' and history.last.valid_accuracy is None: raise ValueError(f'trial {i} has no score')
+        if history.state == 'finished' and history.last.valid_accuracy is None:
+            raise ValueError(f'trial {i} has no score')
         return history
     with _explained(self.path): return {i: (make(i, values), str(values[-2]), str(values[-1])) for i, *values in rows}
 
@@ -527,23 +542,26 @@ def _copied(path):
         parts = {end: _content(f'{path}{end}') for end in ('', '-journal', '-wal')}
         if is_taken(path.parent) or _stamps(path) != before: return None
     _check_journals(path, len(parts['']), parts['-journal'], parts['-wal'])
-    return _mended(parts, path.name) if parts['-journal'] or parts['-wal'] else _in_memory(parts[''])
+    return (_mended(parts, path.name) if parts['-journal'] or parts['-wal']
+            else _in_memory(parts['']))
 
 def _in_memory(content):
     "A connection to a copy of a file's bytes."
-    if content[18:20] == b'\2\2': content = content[:18] + b'\1\1' + content[20:]   # it had a log, which is empty now
+    if content[18:20] == b'\2\2':   # it had a log, which is empty now
+        content = content[:18] + b'\1\1' + content[20:]
     connection = _careful(apsw.Connection(':memory:'))
     if content: connection.deserialize('main', content)
     return connection
 
 def _mended(parts, name):
-    "A copy in memory of a file whose writer was killed: SQLite undoes what was half done, in a folder of ours."
+    "A copy in memory of a file whose writer was killed: SQLite undoes what was half done."
     with tempfile.TemporaryDirectory() as private:
         own = Path(private).resolve()/name
         for end, content in parts.items():
             if content: Path(f'{own}{end}').write_bytes(content)
         with closing(_connect(own)) as connection:
-            _too_large(name, connection.pragma('page_count')*connection.pragma('page_size'), sum(map(len, parts.values())))
+            _too_large(name, connection.pragma('page_count')*connection.pragma('page_size'),
+                       sum(map(len, parts.values())))
             return _backed_up(connection)
 
 def _backed_up(connection):
@@ -559,22 +577,24 @@ def _look(path):
         try:
             if copy := _copied(path): return copy
             if copy := _followed(path): return copy
-        except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.BusyError, apsw.IOError):   # a run that begins or ends
+        except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.BusyError,
+                apsw.IOError):   # a run that begins or ends
             if attempt >= (99 if is_taken(path.parent) else 9): raise
         time.sleep(.02)
     raise LedgerError(f'{path} changes all the time. Look again later.')
 
 def _followed(path):
-    "A copy in memory of a ledger that is being written to: SQLite keeps reader and writer apart. None if nobody writes."
+    "A copy in memory of a ledger while it is written, by SQLite's locks; None if nobody writes."
     if not is_taken(path.parent): return None
     _check_plain(path)
-    with closing(_connect(path, apsw.SQLITE_OPEN_READONLY)) as connection: return _backed_up(connection)
+    with closing(_connect(path, apsw.SQLITE_OPEN_READONLY)) as connection:
+        return _backed_up(connection)
 
 @patch(cls_method=True)
 def read(cls:Ledger,
     folder,   # of the study
 )->Ledger:
-    "The ledger in a folder as it is now, also while it is written; raises `FileNotFoundError` or `LedgerError`."
+    "A folder's ledger as of now, also while written; raises `FileNotFoundError` or `LedgerError`."
     path, self = Path(folder).resolve()/'study.sqlite', cls.__new__(cls)
     if not path.exists(): raise FileNotFoundError(f'There is no {path}: nothing was searched in {folder}.')
     self.path,self.is_file,self._held = path,False,ExitStack()

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from .core import DamagedError, Progress, check_int, derive_seed, plain_path, tell, typed
 from .data import Split
-from .evaluation import cpu_weights, has_digest, kinds_in, kinds_of, read_weights, write_weights
+from .evaluation import (cpu_weights, has_digest, kinds_in, kinds_of, read_weights,
+                                  write_weights)
 from .ledger import DONE, Ledger
 from .models import get_model, glorot_init, initialise, model_name
 from .points import Point
@@ -71,11 +72,12 @@ class _Runs:
                 del self.done[number]
 
     def _kept(self, number, history, kinds):
-        "The weights of a training as they were written; raises `ValueError` or `FileNotFoundError` if they are not."
+        "A training's weights as written; raises `ValueError` or `FileNotFoundError` if not so."
         file = plain_path(self.plan.recipe.store, self._file(number).name)
         if kinds_in(file) != kinds: raise DamagedError(f'{file} holds the weights of another net.')
         weights, words = read_weights(file)
-        if words.get('seed', str(history.seed)) != str(history.seed): raise DamagedError(f'{file} is of another seed.')
+        if words.get('seed', str(history.seed)) != str(history.seed):
+            raise DamagedError(f'{file} is of another seed.')
         if has_digest(file): return weights
         if history.state == 'finished' and not all(w.isfinite().all() for w in weights.values()):
             raise DamagedError(f'{file} holds numbers that are not finite.')
@@ -92,13 +94,15 @@ class _Runs:
         if outcome.value is None:
             raise RuntimeError(f'Training {number} of {self.name} {state}: {outcome.error}. What was finished is kept.')
         history, self.weights[number] = outcome.value
-        if self.plan.recipe.store: write_weights(self._file(number), self.weights[number], self._words(history))
+        if self.plan.recipe.store:
+            write_weights(self._file(number), self.weights[number], self._words(history))
         self.ledger.record(number, history, outcome.worker)
         self.done[number] = history
 
     def result(self):
         "The trainings that are done, in order."
-        return [Retraining(i, self.done[i], self.weights[i], i in self.missing) for i in sorted(self.done)]
+        return [Retraining(i, self.done[i], self.weights[i], i in self.missing)
+                for i in sorted(self.done)]
 
 
 # %% ../nbs/09a_retraining.ipynb #c4d22513

@@ -7,12 +7,14 @@ __all__ = ['FAMILY', 'torchvision_datasets', 'IdxFile', 'Source', 'get_source', 
            'read_files', 'ensure_files']
 
 # %% ../nbs/00a_sources.ipynb #00a-sources-002
-import gzip, hashlib, io, math, os, shutil, socket, struct, sys, tempfile, threading, time, warnings, zlib
+import gzip, hashlib, io, math, os, shutil, socket, struct, sys, tempfile, threading, time
+import warnings, zlib
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .core import Progress, as_path, atomic_path, check_choice, make_folder, read_plain, remove_unfinished
+from .core import (Progress, as_path, atomic_path, check_choice, make_folder, read_plain,
+                            remove_unfinished)
 
 # %% ../nbs/00a_sources.ipynb #00a-sources-005
 _kept = []   # operator definitions last as long as their library object
@@ -134,16 +136,18 @@ class _Stream:
 
 # %% ../nbs/00a_sources.ipynb #00a-sources-022
 def _fetch(mirror, file, folder, retries):
-    "The path of the compressed file, fetched, with the MD5 that it must have; pooch waits longer after each failure."
+    "The path of the fetched file, compressed, with its MD5; pooch waits longer after each failure."
     import pooch
     pooch.get_logger().setLevel('WARNING')
     archive = f'{file.name}.gz'
     with tempfile.TemporaryDirectory(prefix=_DOWNLOAD, dir=make_folder(folder)) as own:
-        fetcher = pooch.create(own, mirror, registry={archive: f'md5:{file.md5}'}, retry_if_failed=retries)
+        fetcher = pooch.create(own, mirror, registry={archive: f'md5:{file.md5}'},
+                               retry_if_failed=retries)
         os.replace(fetcher.fetch(archive, downloader=_Stream(file.size + 2**16)), folder/archive)
     return folder/archive
 
-_DOWNLOAD = '.mnist_cmp-download-'   # begins the names of folders that nobody else makes, so that what is left is ours
+# Begins the names of folders that nobody else makes, so that what is left is ours.
+_DOWNLOAD = '.mnist_cmp-download-'
 
 def _reason(error):
     "Why a download failed, in a few words."
@@ -200,9 +204,9 @@ def _folder(source, root):
     try:
         root = as_path('root', default_root() if root is None else root).expanduser()
     except RuntimeError:
-        raise FileNotFoundError(f'{source.folder}/raw has no place: this user has no home folder. Name '
-                                'the folder that holds it as root or in the environment variable '
-                                'MNIST_CMP_DATA.') from None
+        raise FileNotFoundError(f'{source.folder}/raw has no place: this user has no home folder. '
+                                'Name the folder that holds it as root or in the environment '
+                                'variable MNIST_CMP_DATA.') from None
     return root/source.folder/'raw'
 
 def _sweep(folder):
@@ -227,8 +231,8 @@ def _mend(file, fault, folder, source, download):
         except OSError as e:
             why = _reason(e)
     raise FileNotFoundError(
-        f'{file.name} in {folder} {fault}, and was not fetched ({why}). Put the file there, or name '
-        f'the folder that holds {source.folder}/raw as root or in the environment variable '
+        f'{file.name} in {folder} {fault}, and was not fetched ({why}). Put the file there, or '
+        f'name the folder that holds {source.folder}/raw as root or in the environment variable '
         'MNIST_CMP_DATA, '
         "or take load_data('digits'), which needs no file.")
 

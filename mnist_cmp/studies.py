@@ -14,15 +14,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 import torch, torch.nn as nn
 from fastcore.basics import patch
-from .core import (MachineError, as_path, available_cores, check_choice, check_int, machine, machine_calls,
-                            remove_unfinished)
+from .core import (MachineError, as_path, available_cores, check_choice, check_int,
+                            machine, machine_calls, remove_unfinished)
 from .evaluation import check_net
 from .ledger import Ledger, read_old_study
 from .models import initialise
 from .population import nets_at_once, train_population, why_no_population
 from .steps import ENGINES, choose_engine
 from .training import CHECKPOINT_FILES, device_of, drop_damaged, torch_threads, train
-from .workers import MAPPED, Outcome, Splits, callers_errors, callers_own, map_splits, run_jobs
+from .workers import (MAPPED, Outcome, Splits, callers_errors, callers_own, map_splits,
+                               run_jobs)
 
 # %% ../nbs/08b_studies.ipynb #bef6bbf3
 def net_digest(
@@ -113,7 +114,7 @@ def settled(self:Recipe,
 
 # %% ../nbs/08b_studies.ipynb #01b8525c
 def _place(store, what, number, point=None, seed=None):
-    "Where a training is kept while it runs, what can't be its checkpoint taken away; None where the folder is out of reach."
+    "Where a running training is kept, without what can't be its checkpoint; None if out of reach."
     if not store: return None
     with machine_calls(store):
         if not (Path(store)/'study.sqlite').exists(): return None
@@ -171,7 +172,8 @@ def _train_group(plan, group, splits, should_stop, heard):
     nets = [initialise(recipe.make, recipe.init, seed) for _, seed in trainings]
     histories = train_population(nets, splits.train, splits.valid, points=[p for p, _ in trainings], seeds=[s for _, s in trainings],
                                  epochs=recipe.epochs, device=recipe.device, threads=recipe.threads, should_stop=should_stop,
-                                 checkpoints=[_place(recipe.store, plan.what, number, *training) for number, training in zip(group, trainings)],
+                                 checkpoints=[_place(recipe.store, plan.what, number, *training)
+                                              for number, training in zip(group, trainings)],
                                  on_epoch=lambda k, history: heard(group[k], history), progress=None)
     return [plan.result(net, history) for net, history in zip(nets, histories)]
 
@@ -185,14 +187,16 @@ def _groups(plan, jobs, splits):
 
 # %% ../nbs/08b_studies.ipynb #54efa6bf
 def _try_group(plan, group, splits, should_stop, heard):
-    "What is kept of each training of a group, and None; or None, and kind and words of the error that ended it."
+    "What is kept of each training of a group, and None; or None, and kind and words of its error."
     with callers_errors():
         try:
-            return _train_group(plan, group, splits, should_stop and callers_own(should_stop), callers_own(heard)), None
+            return _train_group(plan, group, splits, should_stop and callers_own(should_stop),
+                                callers_own(heard)), None
         except MachineError:
             raise
         except Exception as e:
-            return None, (type(e).__name__, f'{type(e).__name__}: {e}')   # and not e, which would hold the memory
+            # And not e, which would hold the memory.
+            return None, (type(e).__name__, f'{type(e).__name__}: {e}')
 
 def train_together(
     plan,               # a Plan
@@ -201,13 +205,14 @@ def train_together(
     should_stop=None,   # asked several times a second
     on_note=None,       # as for run_jobs
 ):
-    "Yield an `Outcome` for each job, trained as populations in this process; raises `MachineError`, and callbacks' errors."
+    "Yield jobs' `Outcome`s, trained as populations here; raises `MachineError`, callbacks' errors."
     groups, here = deque(_groups(plan, jobs, splits) if jobs else []), f'process {os.getpid()}'
     note = on_note or (lambda job, history, worker: None)
     while groups and not (should_stop and should_stop()):
         group = groups.popleft()
         for job in group: note(job, None, here)
-        found, error = _try_group(plan, group, splits, should_stop, lambda job, history: note(job, history, here))
+        found, error = _try_group(plan, group, splits, should_stop,
+                                  lambda job, history: note(job, history, here))
         if error is None: yield from (Outcome(job, value=value, worker=here) for job, value in zip(group, found))
         elif len(group) > 1:
             if torch.cuda.is_available(): torch.cuda.empty_cache()
@@ -245,9 +250,10 @@ def _drop_data(store):
     with suppress(OSError): (Path(store)/MAPPED).unlink(missing_ok=True)
 
 def _drop(store, what, number):
-    "Remove the checkpoints of a training, whatever machine wrote them, and nothing else from their folders."
+    "Remove a training's checkpoints, whatever machine wrote them, and nothing else beside them."
     for left in store and Path(store).glob(f'{what}_{number}_*') or ():
-        if not re.fullmatch('[0-9a-f]{6}', left.name.rpartition('_')[2]) or left.is_symlink(): continue
+        if not re.fullmatch('[0-9a-f]{6}', left.name.rpartition('_')[2]) or left.is_symlink():
+            continue
         with suppress(OSError):   # what can't be removed now is removed by the next run
             for name in CHECKPOINT_FILES: (left/name).unlink(missing_ok=True)
             remove_unfinished(left)
@@ -269,5 +275,5 @@ def disk_explained(store):
     try: yield
     except MachineError as e:
         if not store or not e.strerror or e.errno == errno.ENOEXEC: raise   # the latter is no matter of the disk
-        raise MachineError(e.errno, f'{e}. What is finished in {store} is safe: make room there, or free it, and run the '
-                      'same call again') from e
+        raise MachineError(e.errno, f'{e}. What is finished in {store} is safe: make room there, '
+                                    'or free it, and run the same call again') from e

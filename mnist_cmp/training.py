@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 import torch, torch.nn as nn
 from fastcore.basics import patch
-from .core import (DamagedError, MachineError, Progress, atomic_path, check_choice, check_fields, check_float, check_folder,
-                            check_int, derive_seed, format_seconds, json_text, machine, machine_calls, new_path, plot_style,
+from .core import (DamagedError, MachineError, Progress, atomic_path, check_choice,
+                            check_fields, check_float, check_folder, check_int, derive_seed,
+                            format_seconds, json_text, machine, machine_calls, new_path, plot_style,
                             printable, shown, tell, typed)
 from .data import Split, default_device
 from .evaluation import (check_net, cpu_weights, measure, measure_accuracy, put_weights, read_weights,
@@ -78,8 +79,8 @@ def to_frame(self:History):
 
 @patch
 def _repr_html_(self:History):
-    settings = printable(f'learning rate {self.learning_rate:g}, batch size {self.batch_size}, seed {self.seed}, '
-                         f'{self.engine}, {self.state}')
+    settings = printable(f'learning rate {self.learning_rate:g}, batch size {self.batch_size}, '
+                         f'seed {self.seed}, {self.engine}, {self.state}')
     percent = {c: '{:.2%}' for c in self.to_frame() if 'accuracy' in c}
     table = self.to_frame().dropna(axis=1, how='all').style.format({'seconds': '{:.2f}'} | percent, precision=4)
     return f'<p>{html.escape(settings)}</p>{table.to_html()}'
@@ -193,7 +194,7 @@ class _Checkpoint:
 
 # %% ../nbs/06_training.ipynb #06-training-026
 def _read_checkpoint(file, way_out='Delete it to start anew.'):
-    "Weights and velocities, what training they are of, and its history so far; raises `DamagedError`."
+    "Weights, velocities, what training they are of, and its history so far; raises `DamagedError`."
     weights, meta = read_weights(file)
     if meta.get('format') != _FORMAT: raise DamagedError(f'{file} is no {_FORMAT}. {way_out}')
     try:
@@ -218,7 +219,8 @@ def resume(self:_Checkpoint, net, step, epochs):
     velocity = {name.removeprefix(_VELOCITY): weights.pop(name) for name in moving}
     put_weights(net, weights, self.file)
     strange = [name for name, v in velocity.items() if name not in step.params or v.shape != step.params[name].shape]
-    if strange: raise DamagedError(f'{self.file} is damaged: velocity of {shown(min(strange))}. {way_out}')
+    if strange:
+        raise DamagedError(f'{self.file} is damaged: velocity of {shown(min(strange))}. {way_out}')
     step.velocity = {name: v.to(step.params[name].device) for name, v in velocity.items()}
     return history
 
@@ -229,15 +231,17 @@ def drop_damaged(
     folder,    # of a checkpoint; it need not exist
     of:dict={},   # settings and seed of its training, as far as they are known
 ):
-    "Remove a checkpoint that can't be gone on with, and say so; raises `MachineError` for what is no file of ours."
+    "Remove a checkpoint that can't be gone on with, and say so; raises `MachineError` if not ours."
     file = Path(folder)/'last.safetensors'
     with machine_calls(file):
         if not os.path.lexists(file): return
         if not stat.S_ISREG(file.lstat().st_mode):
-            raise MachineError(errno.EINVAL, f'{file} is a link, or no plain file. Move it away', None)
+            raise MachineError(errno.EINVAL,
+                               f'{file} is a link, or no plain file. Move it away', None)
         try:
             was = _read_checkpoint(file)[1]
-            if any(was.get(name) != value for name, value in of.items()): raise DamagedError(f'{file} is of another training.')
+            if any(was.get(name) != value for name, value in of.items()):
+                raise DamagedError(f'{file} is of another training.')
         except DamagedError as e:
             tell(f'{e} The training begins anew.')
             file.unlink()

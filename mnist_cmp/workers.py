@@ -63,13 +63,14 @@ def map_splits(
 
 # %% ../nbs/08_workers.ipynb #08-workers-011
 def _loaded(shared):
-    "What every job needs, in memory; raises `MachineError` if it can't be had, for which no job is to blame."
+    "What every job needs, in memory; raises `MachineError`, no job's fault, if it can't be had."
     if not hasattr(shared, 'load'):
         return shared
     try:
         return shared.load()
     except Exception as e:
-        raise MachineError(getattr(e, 'errno', None) or errno.EIO, f'The data cannot be read ({e})') from e
+        raise MachineError(getattr(e, 'errno', None) or errno.EIO,
+                           f'The data cannot be read ({e})') from e
 
 def _try(work, shared, job, note, should_stop):
     "The state and the value of a try, or its error."
@@ -101,7 +102,7 @@ class _Jobs:
     def __init__(self, jobs): self.waiting,self.crashes = deque(jobs),Counter()
 
     def ended(self, job, state, value, worker):
-        "The outcome of a try; None if the job waits for another one; raises `MachineError` if the machine failed it."
+        "A try's outcome; None if another one follows; raises `MachineError` if the machine failed."
         if state == 'no machine': raise MachineError(*value)
         if state == 'done': return Outcome(job, state, value, worker=worker)
         if state == 'failed': return Outcome(job, state, error=value, worker=worker)
@@ -133,15 +134,18 @@ def _serve():
 def python_code(
     code:str,   # statements
 )->str:
-    "Code for a fresh Python process: the statements, after `sys` is there and modules are found as they are here."
-    path = [str(place) for place in sys.path if isinstance(place, str)]   # Python itself passes over any other
+    "Code for a fresh Python process: the statements, with `sys` there and modules found as here."
+    # Python itself passes over any other.
+    path = [str(place) for place in sys.path if isinstance(place, str)]
     return f'import sys; sys.path[:] = {path!r}; {code}'
 
 def _begin_python(code):
     "A fresh Python process that runs the code, with a pipe to it and one from it."
     closed = sys.__stderr__ is None or sys.__stderr__.closed
-    return subprocess.Popen([sys.executable, '-c', code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                            stderr=subprocess.DEVNULL if closed else None,   # not a file that has its number now
+    return subprocess.Popen([sys.executable, '-c', code],
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                            # Not a file that has its number now.
+                            stderr=subprocess.DEVNULL if closed else None,
                             start_new_session=True,   # Ctrl-C is the coordinator's
                             creationflags=getattr(subprocess, 'CREATE_NEW_PROCESS_GROUP', 0))
 
@@ -152,7 +156,8 @@ class _Process:
         self.process = _begin_python(python_code('from mnist_cmp.workers import _serve; _serve()'))
         self.job,self.begun,self.name = None,False,f'process {self.process.pid}'
         self.listener = threading.Thread(target=self._talk, args=(payload, inbox), daemon=True)
-        self.listener.start()   # if there is no room for another thread, the process ends with its pipes
+        # If there is no room for another thread, the process ends with its pipes.
+        self.listener.start()
 
     def _talk(self, payload, inbox):
         self._write(payload)
@@ -175,7 +180,8 @@ class _Process:
         "End it and close its pipes; gives the exit code."
         self.process.kill()
         code = self.process.wait()
-        self.listener.join(1)   # the pipe has ended, unless a process that the worker began still holds it
+        # The pipe has ended, unless a process that the worker began still holds it.
+        self.listener.join(1)
         if not self.listener.is_alive():
             try: self.process.stdin.close()
             except OSError: pass   # it held what was never read
@@ -198,8 +204,9 @@ class _Crew:
         try:
             self.members.add(_Process(self.payload, self.inbox))
         except (OSError, RuntimeError) as e:   # the latter: no room for a thread
-            raise RuntimeError(f'No worker process can be started beside {len(self.members)} others '
-                               f'({getattr(e, "strerror", None) or e}). Give fewer workers, or raise that limit.') from e
+            raise RuntimeError(f'No worker process can be started beside {len(self.members)} '
+                               f'others ({getattr(e, "strerror", None) or e}). '
+                               'Give fewer workers, or raise that limit.') from e
 
     def bury(self, worker, needed):
         "Take a dead worker out, put another one in its place if there is work, and say how it died."
@@ -245,7 +252,8 @@ def _dask_job(work, shared, job, topic):
     from distributed import get_worker
     worker, task = get_worker(), get_worker().get_current_task()
     def note(value):
-        with machine_calls(): worker.log_event(topic, cloudpickle.dumps((job, value, worker.address)))
+        with machine_calls():
+            worker.log_event(topic, cloudpickle.dumps((job, value, worker.address)))
     heard = []
     def cancelled():
         "Does nobody want the result any more?"
@@ -340,7 +348,7 @@ def run_jobs(
     should_stop=None,    # asked several times a second; True ends the work
     on_note=None,        # called with (job, None, worker) when a job begins, and (job, x, worker) for each note
 ):
-    "Yield an `Outcome` for each job as they end; raises `ValueError`, `MachineError`, and what `should_stop` and `on_note` raise."
+    "Yield each job's `Outcome` as it ends; raises `ValueError`, `MachineError`, callbacks' errors."
     jobs, on_note = list(jobs), on_note or (lambda job, note, worker: None)
     workers = check_int('workers', workers, 1)
     if client is not None: return _run_on_dask(work, jobs, shared, client, should_stop, on_note)
@@ -355,7 +363,7 @@ class _CallersError(BaseException):
 def callers_own(
     callback,   # of the caller's
 ):
-    "The callback, its errors carried in a `_CallersError`."
+    "The callback, its errors carried past all that catches errors; for use in `callers_errors`."
     def called(*args):
         try:
             return callback(*args)
@@ -365,7 +373,7 @@ def callers_own(
 
 @contextmanager
 def callers_errors():
-    "Inside the block `_CallersError`s become again the errors that they carry."
+    "Inside the block the errors of `callers_own` callbacks become again what they were."
     try:
         yield
     except _CallersError as e:
