@@ -3,7 +3,7 @@
 Exporting, cleaning and building are done in a copy, so that nothing here changes a file of yours. Where MNIST_CMP_DATA
 is a folder, with the real MNIST in it, the notebooks' `#| slow` cells run too.
 """
-import ast, json, os, re, shutil, statistics, subprocess, sys, tempfile, time, venv
+import ast, json, os, re, shutil, signal, statistics, subprocess, sys, tempfile, time, venv
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -252,7 +252,16 @@ def check(name, function, *args):
     return problem is None
 
 
+def hear_signals():
+    "Where a parent had signals ignored, as `nohup` does, have them heard again: tests send them to what they start."
+    for name in ('SIGINT', 'SIGHUP', 'SIGTERM'):
+        number = getattr(signal, name, None)   # Windows has no SIGHUP
+        if number and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if name == 'SIGINT' else signal.SIG_DFL)
+
+
 def main():
+    hear_signals()
     with tempfile.TemporaryDirectory() as folder:
         copy = copy_checkout(Path(folder)/'copy')
         passed = [check('no path of one machine', no_machine_paths, copy),
