@@ -288,7 +288,7 @@ def _content(path):
     except FileNotFoundError:
         return b''
     except (OSError, ValueError) as e:
-        raise LedgerError(f'{path} cannot be read: {e}') from e
+        raise LedgerError(f'{path} cannot be read: {getattr(e, "strerror", None) or e}') from e
 
 _JOURNAL_ENDS = bytes.fromhex('d9d505f920a163d7')   # a rollback journal that names a further file
 

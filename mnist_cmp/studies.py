@@ -275,5 +275,5 @@ def disk_explained(store):
     try: yield
     except MachineError as e:
         if not store or not e.strerror or e.errno == errno.ENOEXEC: raise   # the latter is no matter of the disk
-        raise MachineError(e.errno, f'{e}. What is finished in {store} is safe: make room there, '
+        raise MachineError(e.errno, f'{str(e).rstrip(".")}. What is finished in {store} is safe: make room there, '
                                     'or free it, and run the same call again') from e
