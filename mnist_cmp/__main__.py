@@ -4,8 +4,8 @@ import sys
 
 if __name__ == '__main__':
     home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    # `-m` has put the current folder first, where any file could stand for a library: it is taken out,
-    # unless this package is found by it
+    # `-m` has put the current folder first, where any file could stand for a library:
+    # it is taken out, unless this package is found by it
     try:
         here = os.getcwd()
     except FileNotFoundError:   # the folder has been deleted

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Score', 'measure', 'measure_accuracy', 'predict', 'count_topk_errors', 'topk_errors', 'SmokeTest', 'check_net',
            'smoke_test', 'cpu_weights', 'write_tensors', 'weights_digest', 'write_weights', 'save_model',
-           'read_weights', 'kinds_in', 'has_digest', 'put_weights', 'kinds_of', 'load_model']
+           'read_weights', 'has_digest', 'kinds_in', 'put_weights', 'kinds_of', 'load_model']
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-002
 import copy, hashlib, json, math, re, zipfile
@@ -17,7 +17,7 @@ import torch, torch.nn as nn, torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import load, save
 from .chains import recognise
-from .core import (DamagedError, MachineError, as_path, atomic_path, check_int,
+from .core import (DamagedError, as_path, atomic_path, check_int,
                             machine_calls, shown, typed)
 from .data import Split
 from .onednn import run_chain
@@ -280,12 +280,6 @@ def _checked(weights, words):
     if digest in (None, weights_digest(weights, words)): return weights, words
     raise ValueError('its numbers are not those that were written')
 
-def kinds_in(
-    path,   # of a weights file
-)->dict:
-    "Name → shape and kind of each tensor, by the file's head alone; raises as `read_weights`."
-    return _kinds(path)
-
 def has_digest(
     path,   # of a safetensors file
 )->bool:
@@ -296,8 +290,10 @@ def has_digest(
 # %% ../nbs/05_evaluation.ipynb #c542d453
 def _is_pickle(path): return Path(path).suffix in ('.pth', '.pt')
 
-def _kinds(path):
-    "Name → shape and kind of each tensor of a weights file, before any of them is read."
+def kinds_in(
+    path,   # of a weights file
+)->dict:
+    "Name → shape and kind of each tensor, before any is read; raises as `read_weights`."
     with _weights_explained(path):
         if _is_pickle(path): return {k: _kind(v.shape, v.is_floating_point()) for k, v in _unpickled(path).items()}
         with safe_open(path, 'pt') as f: slices = {k: f.get_slice(k) for k in f.keys()}
@@ -336,5 +332,5 @@ def load_model(
     path,            # a file of save_model, or a .pth of tensors
 )->nn.Module:
     "`net` with the weights in `path`; raises `FileNotFoundError`, or `ValueError` if they don't fit or are damaged."
-    _check_fit(net, _kinds(path), path)   # before a byte of them is read
+    _check_fit(net, kinds_in(path), path)   # before a byte of them is read
     return put_weights(net, read_weights(path)[0], path)

@@ -2,30 +2,20 @@
  "all else is refused at once.")
 import os
 import socket
-import threading
 
 import pytest
 
 from mnist_cmp.core import plain_folder, plain_path, read_json, read_plain
+from tiny import error_of
 
 posix = pytest.mark.skipif(os.name != 'posix', reason='pipes and sockets in folders')
 
 
 def within(seconds, call):
-    ("The error of a call that must not wait; it runs in a thread, "
-     "which a hanging one would outlive.")
-    errors = []
-    def run():
-        try:
-            call()
-        except Exception as error:
-            errors.append(error)
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    assert not thread.is_alive(), 'it waits for ever'
-    assert errors, 'nothing was refused'
-    return errors[0]
+    "The error of a call that must not wait."
+    error = error_of(call, seconds)
+    assert error is not None, 'nothing was refused'
+    return error
 
 
 @posix

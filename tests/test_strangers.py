@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import threading
 import tracemalloc
 
 import pytest
@@ -13,6 +12,7 @@ from conftest import one
 from mnist_cmp import controls
 from mnist_cmp.controls import RunState, _Child, _histories, _newest
 from mnist_cmp.core import write_json
+from tiny import error_of
 
 posix = pytest.mark.skipif(os.name != 'posix', reason='pipes and links')
 SETTINGS = {'state': 'finished', 'error': None, 'how': {}, 'settings': {'models': ['one', 'two']}}
@@ -26,21 +26,6 @@ def run_folder(compare_in, tmp_path):
     (tmp_path/'run'/'report.html').write_text('<p>')
     write_json(tmp_path/'run'/'panel.json', SETTINGS)
     return tmp_path/'run'
-
-
-def error_of(call, seconds=60):
-    "What a call raises; it must not wait for ever."
-    errors = []
-    def run():
-        try:
-            call()
-        except Exception as error:
-            errors.append(error)
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    assert not thread.is_alive(), 'it waits for ever'
-    return errors[0] if errors else None
 
 
 READERS = {'report.json': lambda folder: mc.Comparison.load(folder),

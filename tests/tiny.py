@@ -1,4 +1,6 @@
-"Data and models that are small enough to be trained hundreds of times."
+"Data and models that are small enough to be trained hundreds of times, and a call in time."
+import threading
+
 import torch
 
 import mnist_cmp as mc
@@ -18,3 +20,18 @@ def one():
 
 def two():
     return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 2), torch.nn.Linear(2, 3))
+
+
+def error_of(call, seconds=60):
+    "What a call raises; it must not wait for ever."
+    errors = []
+    def run():
+        try:
+            call()
+        except Exception as error:
+            errors.append(error)
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    assert not thread.is_alive(), 'it waits for ever'
+    return errors[0] if errors else None
