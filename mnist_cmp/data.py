@@ -298,7 +298,7 @@ def divided_as_before(
     train:Split,        # as for as_given
     valid:Split|None,
 ):
-    "Training and validation split as releases up to 0.2 divided the same images; None if unknown."
+    "Training and validation split as earlier releases divided the same images; None if unknown."
     whole = as_given(train, valid)
     return None if whole is None else _hold_out(whole, max(1, len(whole)//6))
 
