@@ -9,7 +9,7 @@ __all__ = ['KS', 'PROTOCOLS', 'TestResult', 'measure_test', 'Run', 'Contestant',
 # %% ../nbs/11_comparison.ipynb #00255d65
 import base64, hashlib, json, os, platform, re, subprocess, time, warnings
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +21,7 @@ from .core import (DamagedError, check_choice, check_fields, check_float, check_
                             check_int, json_text, machine, plain_folder, plain_path, printable,
                             read_json, shown, tell, write_json)
 from .costs import Cost, check_cost, measure_cost
-from .data import Data, Split, load_data
+from .data import Data, Split, as_given, load_data, warn_of_splits
 from .evaluation import (check_net, count_topk_errors, load_model, predict, put_weights,
                                   weights_digest, write_weights)
 from .ledger import LedgerError, folder_lock
@@ -32,7 +32,7 @@ from .retraining import Retraining, retrain
 from .search import search
 from .statistics import calibration
 from .steps import ENGINES
-from .studies import STUDY_ENGINES
+from .studies import STUDY_ENGINES, splits_begun
 from .training import History, torch_threads
 from .trials import SearchResult
 
@@ -178,7 +178,10 @@ PROTOCOLS = {'holdout': 'settings chosen on validation images; the test images a
                      'with points and box of its own, test images in the curves'}
 
 def _joined(data):
-    "Training and validation images together."
+    "Training and validation images together, in the order given where they were divided by chance."
+    whole = as_given(data.train, data.valid)
+    if whole is not None:
+        return whole
     parts = [s for s in (data.train, data.valid) if s is not None]
     return Split(torch.cat([s.x for s in parts]), torch.cat([s.y for s in parts]), 'train', data.train.classes)
 
@@ -368,13 +371,25 @@ def _contestant(name, make, found, runs, cost):
 class _Meeting:
     "A comparison on its way: what is compared, on what, and where it is kept."
     def __init__(self, models, data, protocol, seed, store):
-        self.began,self.models,self.data,self.protocol,self.seed = time.perf_counter(),models,data,protocol,seed
-        self.splits = _splits(data, check_choice('protocol', protocol, PROTOCOLS))
+        self.began,self.models,self.protocol,self.seed = time.perf_counter(),models,protocol,seed
+        check_choice('protocol', protocol, PROTOCOLS)
         self.store,self.weights = None if store is None else check_folder('store', store),{}
+        self.data = self._as_begun(data)
+        self.splits = _splits(self.data, protocol)
         _check_all(models, self.splits[0])
 
     def place(self, *parts): return self.store and plain_path(self.store, *parts)
     def lock(self): return folder_lock(self.store) if self.store else nullcontext()
+
+    def _as_begun(self, data):
+        "The data as the store's studies divide them, if it holds any of an earlier release."
+        if self.store is None or self.protocol == '2019' or data.valid is None:
+            return data
+        for name in self.models:
+            splits = splits_begun(self.place('search', name), data.train, data.valid)
+            if splits.train is not data.train:
+                return replace(data, train=splits.train, valid=splits.valid)
+        return data
 
     def tuned(self, name, box, start, **how):
         "The search of a model; raises `Stopped`."
@@ -452,6 +467,7 @@ def compare(
     tuning = dict(n=check_int('points', points, 1), epochs=_epochs('search_epochs', search_epochs, meeting.data.search_epochs))
     training = dict(seeds=_seeds(seeds, meeting),
                     epochs=_epochs('epochs', epochs, meeting.data.epochs))
+    warn_of_splits(meeting.data, stacklevel=2)
     with meeting.lock(), torch_threads(threads):
         return meeting(box, start, tuning | how | {'on_trial': on_trial}, training | how | {'on_run': on_run})
 

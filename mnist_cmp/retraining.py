@@ -15,7 +15,7 @@ from .evaluation import (cpu_weights, has_digest, kinds_in, kinds_of, read_weigh
 from .ledger import DONE, Ledger
 from .models import get_model, glorot_init, initialise, model_name
 from .points import Point
-from .studies import Plan, Recipe, disk_explained, folder_of, number_of_workers, run_study
+from .studies import Plan, Recipe, disk_explained, folder_of, number_of_workers, run_study, splits_begun
 from .training import History
 from .workers import Splits
 
@@ -142,7 +142,9 @@ def retrain(
     name:str=None,      # the model's name in messages and files; None: its own
 )->list[Retraining]:
     "Train a net from each seed; stopped, those that are done. Raises `ValueError`, or `RuntimeError` if one crashes."
-    make, name, splits = get_model(make), name or model_name(make), Splits(train, valid)
+    splits = splits_begun(store, train, valid)
+    train, valid = splits.train, splits.valid
+    make, name = get_model(make), name or model_name(make)
     numbers, workers = range(check_int('seeds', seeds, 1, 10**6)), number_of_workers(workers, device)
     recipe = Recipe(make, init, check_int('epochs', epochs, 1), device, check_int('threads', threads, 1), folder_of(store), engine)
     if not (recipe := recipe.settled(seeds*epochs*len(train), point.plain, client, should_stop)): return []

@@ -16,7 +16,7 @@ from .ledger import DONE, Ledger
 from .models import get_model, glorot_init, model_name
 from .points import Box, sobol_points
 from .points import plot_sobol   # unused here; part of this room's public names
-from .studies import Plan, Recipe, disk_explained, folder_of, number_of_workers, run_study
+from .studies import Plan, Recipe, disk_explained, folder_of, number_of_workers, run_study, splits_begun
 from .training import History
 from .trials import SearchResult, Trial
 from .workers import Splits
@@ -124,7 +124,9 @@ def search(
     name:str=None,           # the model's name in tables and files; None: its own
 )->SearchResult:
     "Train a fresh net at each point and score it on `valid`; raises `ValueError` on bad arguments or another's store."
-    make, name, box, splits = get_model(make), name or model_name(make), box or Box(), Splits(train, valid)
+    splits = splits_begun(store, train, valid)
+    train, valid = splits.train, splits.valid
+    make, name, box = get_model(make), name or model_name(make), box or Box()
     points, blank = _points(box, start, n, train), SearchResult(name, box, start, n, check_int('epochs', epochs, 1), valid.name, [])
     seed, threads, workers = check_int('seed', seed, 0, 2**63 - 1), check_int('threads', threads, 1), number_of_workers(workers, device)
     recipe = Recipe(make, init, epochs, device, threads, folder_of(store), engine)

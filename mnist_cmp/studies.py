@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STUDY_ENGINES', 'net_digest', 'machines_of', 'Recipe', 'train_one', 'Plan', 'number_of_workers', 'train_together',
-           'run_study', 'folder_of', 'disk_explained']
+           'run_study', 'folder_of', 'splits_begun', 'disk_explained']
 
 # %% ../nbs/08b_studies.ipynb #cd59dd5a
 import errno, hashlib, json, os, re, tempfile
@@ -15,7 +15,8 @@ from pathlib import Path
 import torch, torch.nn as nn
 from fastcore.basics import patch
 from .core import (MachineError, as_path, available_cores, check_choice, check_int,
-                            machine, machine_calls, remove_unfinished)
+                            machine, machine_calls, remove_unfinished, tell)
+from .data import Split, divided_as_before
 from .evaluation import check_net
 from .ledger import Ledger, read_old_study
 from .models import initialise
@@ -66,13 +67,17 @@ STUDY_ENGINES = (*ENGINES, 'population')   # the last is no step: it trains all 
 
 class _Enough(Exception): pass
 
+def _identity_in(store):
+    "What the study in a folder is; {} if there is none."
+    folder = Path(store)
+    if (folder/'study.sqlite').is_file():
+        with Ledger.read(folder) as ledger: return ledger.identity
+    old = folder/'study.json'   # of release 0.1.0
+    return read_old_study(old)[0] if old.is_file() else {}
+
 def _begun_with(store):
     "The engine of the study in a folder; 'auto' if there is none."
-    folder = Path(store or '')
-    if (folder/'study.sqlite').is_file():
-        with Ledger.read(folder) as ledger: return ledger.identity.get('engine', 'auto')
-    old = folder/'study.json'   # of release 0.1.0
-    return read_old_study(old)[0].get('engine', 'auto') if old.is_file() else 'auto'
+    return _identity_in(store).get('engine', 'auto') if store else 'auto'
 
 def _common(engines):
     "The fastest engine that all workers have, each of which chose one."
@@ -267,6 +272,26 @@ def folder_of(
 )->str:
     "The whole path of a study's folder; None: it has none; raises `TypeError` or `ValueError`."
     return None if store is None else str(as_path('store', store).resolve())
+
+# %% ../nbs/08b_studies.ipynb #2354f328
+def splits_begun(
+    store,         # the study's folder, or None
+    train:Split,   # the splits as they are given now
+    valid:Split,
+)->Splits:
+    "The splits that a study goes on with: those given, or the same images as earlier releases divided them."
+    given = Splits(train, valid)
+    was = _identity_in(folder_of(store)) if store is not None else {}
+    if 'train' not in was or was['train'] == train.fingerprint:
+        return given
+    before = divided_as_before(train, valid)
+    if before is None:
+        return given
+    if [split.fingerprint for split in before] != [was['train'], was.get('valid')]:
+        return given
+    tell(f'{store} was begun with the last {len(before[1]):,} training images for validation, '
+         'as earlier releases divided them. It goes on with these.')
+    return Splits(*before)
 
 # %% ../nbs/08b_studies.ipynb #a49006d2
 @contextmanager
