@@ -294,7 +294,7 @@ def train_population(
     if block is not None: check_int('block', block, 1)
     device, name = device_of(device)
     train, valid, nets = train.to(device), valid.to(device) if valid else None, [net.to(device) for net in nets]
-    with torch_threads(threads) as threads:
+    with torch_threads(threads) as threads, torch.inference_mode(False):   # the latter allows gradients, too
         _check_fit(nets[0], train)
         course = _Course(nets, train, valid, points, seeds, epochs, name, threads, checkpoints)
         return _run_course(course, block, recorder, _asker(should_stop), on_epoch, progress)
