@@ -189,7 +189,9 @@ def why_no_population(
     if _listened_to(net): return 'hooks listen to it, and would be called with several nets at once'
     where = next(net.parameters()).device
     x = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0)).to(where)
-    try: return _tried(copy.deepcopy(net).train(), x, torch.zeros(4, dtype=torch.int64, device=where))
+    try:
+        with torch.inference_mode(False):   # which allows gradients, too
+            return _tried(copy.deepcopy(net).train(), x, torch.zeros(4, dtype=torch.int64, device=where))
     except Exception as e:   # whatever a stranger's net raises
         text = (str(e) or type(e).__name__).splitlines()[0]
         known = {'random operation': _RANDOM, 'data-dependent control flow': _BRANCHES}
