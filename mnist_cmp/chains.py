@@ -169,6 +169,7 @@ def recognise(
     input_shape=(1, 28, 28),     # of one image
 )->list[Stage]|None:
     "The stages of `net` if it is a plain chain that ends in a linear layer, on the CPU; else None."
+    if any(isinstance(part, torch.jit.ScriptModule) for part in net.modules()): return None   # whose code can't be read
     if _listened_to(net) or not _weights_are_plain(net) or not _parts_are_plain(net): return None
     stages, shape = [], tuple(input_shape)
     for layer in _layers(net) or [('none', None)]:

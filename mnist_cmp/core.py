@@ -7,11 +7,12 @@ __all__ = ['PALETTE', 'shown', 'check_int', 'check_float', 'check_choice', 'type
            'FolderError', 'DamagedError', 'machine_calls', 'make_folder', 'atomic_path', 'remove_unfinished',
            'write_json', 'json_text', 'read_plain', 'read_json', 'check_fields', 'check_folder', 'plain_path',
            'plain_folder', 'derive_seed', 'available_cores', 'machine', 'timestamp', 'new_path', 'format_seconds',
-           'model_color', 'plot_style', 'drawn', 'tell', 'need_extra', 'Progress']
+           'model_color', 'plot_style', 'drawn', 'tell', 'warn_caller', 'need_extra', 'Progress']
 
 # %% ../nbs/00_core.ipynb #00-core-002
 import errno, functools, hashlib, html, importlib, inspect, json, math, numbers, os, platform
 import re, secrets, stat, sys, tempfile, time, types, typing, unicodedata
+import warnings
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
@@ -499,6 +500,22 @@ def tell(
     with suppress(OSError, ValueError):   # closed, or a pipe that nobody reads any more
         if sys.stderr is not None:
             print(text, file=sys.stderr, flush=True)
+
+# %% ../nbs/00_core.ipynb #1d325d6e
+def warn_caller(
+    text:str,   # a sentence
+):
+    "Warn at the line that called into this package."
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and _is_ours(frame):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, stacklevel=level)
+
+def _is_ours(frame):
+    "Is the code of a frame this package's, and not the command's?"
+    name = frame.f_globals.get('__name__', '')
+    return name.partition('.')[0] == __name__.partition('.')[0] and name != f'{__name__.partition(".")[0]}.cli'
+
 
 # %% ../nbs/00_core.ipynb #00-core-051
 def need_extra(

@@ -7,7 +7,7 @@ __all__ = ['latency', 'Cost', 'check_cost', 'measure_cost']
 
 # %% ../nbs/10a_costs.ipynb #6d36107c
 import statistics, time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 import torch, torch.nn as nn
 from .core import check_fields, check_float, check_int, typed
@@ -16,7 +16,7 @@ from .models import get_model, initialise
 from .points import Point
 from .steps import float_images
 from .training import device_of, torch_threads, train as train_net
-from .workers import Splits, run_jobs
+from .workers import Splits, run_jobs, why_not_sent
 
 # %% ../nbs/10a_costs.ipynb #60bc1089
 @torch.no_grad()
@@ -114,6 +114,8 @@ def measure_cost(
 )->Cost:
     "Train a net for 20 steps in a process of its own, and measure; raises `RuntimeError` if that process fails."
     work = _Measuring(get_model(make), point, device, check_int('threads', threads, 1), engine)
-    outcome, = run_jobs(work, [0], Splits(train, train), workers=2)   # so: in another process than this one
+    is_alone = not why_not_sent(work)
+    # Two workers: in another process than this one.
+    outcome, = run_jobs(work, [0], Splits(train, train), workers=2 if is_alone else 1)
     if outcome.state != 'done': raise RuntimeError(f'The cost could not be measured: {outcome.error}.')
-    return outcome.value
+    return outcome.value if is_alone else replace(outcome.value, training_memory=None)

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['Score', 'measure', 'measure_accuracy', 'predict', 'count_topk_errors', 'topk_errors', 'SmokeTest', 'check_net',
            'smoke_test', 'cpu_weights', 'write_tensors', 'weights_digest', 'write_weights', 'save_model',
-           'read_weights', 'has_digest', 'kinds_in', 'put_weights', 'kinds_of', 'load_model']
+           'read_weights', 'has_digest', 'kinds_in', 'put_weights', 'kinds_of', 'load_model', 'rehearse']
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-002
-import copy, hashlib, json, math, re, zipfile
+import hashlib, json, math, re, zipfile
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,11 +17,13 @@ import torch, torch.nn as nn, torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import load, save
 from .chains import recognise
-from .core import (DamagedError, as_path, atomic_path, check_int,
+from .core import (DamagedError, MachineError, as_path, atomic_path, check_int,
                             machine_calls, shown, typed)
 from .data import Split
+from .models import Beginning, begin, model_name, net_to_try
 from .onednn import run_chain
-from .steps import float_images
+from .params import flops, number_of_params
+from .steps import AutogradStep, float_images
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-007
 @contextmanager
@@ -168,10 +170,12 @@ def smoke_test(
     split:Split,     # images to try it on; the first 1,000 are used
 )->SmokeTest:
     "Try an untrained net; raises `ValueError` if it does not fit, or has parameters that can't learn."
-    net, few, classes = copy.deepcopy(net), split[:1000], len(split.classes)
-    logits = check_net(net, few)
-    logits.logsumexp(1).sum().backward()
-    dead = [name for name, p in net.named_parameters() if p.requires_grad and p.grad is None]
+    few, classes = split[:1000], len(split.classes)
+    with net_to_try(net) as tried, torch.inference_mode(False):   # the latter allows gradients, too
+        logits = check_net(tried, few)
+        for p in tried.parameters(): p.grad = None
+        logits.logsumexp(1).sum().backward()
+        dead = [name for name, p in tried.named_parameters() if p.requires_grad and p.grad is None]
     if dead:
         raise ValueError(f'No gradient reaches {", ".join(dead)}: the net makes no use of them. Use or remove them.')
     score = measure(net, few)
@@ -334,3 +338,73 @@ def load_model(
     "`net` with the weights in `path`; raises `FileNotFoundError`, or `ValueError` if they don't fit or are damaged."
     _check_fit(net, kinds_in(path), path)   # before a byte of them is read
     return put_weights(net, read_weights(path)[0], path)
+
+# %% ../nbs/05_evaluation.ipynb #d9f0799d
+@contextmanager
+def _tried(name, what):
+    "Inside the block an error is told as a `ValueError` that names the model and what was tried."
+    try: yield
+    except (MachineError, MemoryError): raise   # no fault of the model
+    except Exception as e:   # whatever a stranger's net raises
+        own = isinstance(e, ValueError) and e.__class__ is ValueError
+        said = f'{e}' if own else f'{type(e).__name__}: {e}'
+        raise ValueError(f'{name}: {what} {said}' if what else f'{name}: {said}') from e
+
+def _answers_of(net, x):
+    "The logits of a net in evaluation mode, each time with the same chance."
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), _evaluating(net):
+        torch.default_generator.manual_seed(0)
+        return net(x)
+
+def _agree(a, b): return (a - b).norm() <= 1e-3*a.norm() + 1e-6
+
+def _try_one_image(net, split):
+    "Raise `ValueError` unless a net answers a single image."
+    _check_logits(_answers_of(net, float_images(split.x[:1])), (1, len(split.classes)))
+
+def _try_step(net, split):
+    "Raise whatever a training step raises."
+    with torch.random.fork_rng(devices=[]):
+        net.train()
+        loss, _ = AutogradStep(net, 1e-6)(split.x, split.y)
+    if not loss.isfinite():
+        raise ValueError('its loss is not finite. Check its initialiser.')
+
+def _try_weights(net, other, split):
+    "Raise `ValueError` unless the weights of a net, written and read, make another net of its maker the same."
+    weights = cpu_weights(net)
+    weights_digest(weights, {})
+    put_weights(other, load(save(weights)), 'memory')
+    x = float_images(split.x)
+    answers = _answers_of(net, x)
+    if _agree(answers, _answers_of(net, x)) and not _agree(answers, _answers_of(other, x)):
+        raise ValueError('the net that is made anew, with these weights in it, gives other answers: they depend on '
+                         'something that is neither parameter nor buffer. Register it by register_buffer.')
+
+def _try_description(net):
+    "Raise whatever counting and describing a net raises."
+    number_of_params(net)
+    flops(net)
+    if hasattr(net, 'describe') and not isinstance(net.describe(), str):
+        raise ValueError('describe() must give a str.')
+
+# %% ../nbs/05_evaluation.ipynb #3f72ab9f
+def rehearse(
+    make,            # makes the net, a callable
+    split:Split,     # what it is to be trained on
+    init=None,       # as for initialise
+    name:str=None,   # the model's name in messages; None: its own
+)->Beginning:
+    "Try a model in all that a study does with it; raises `ValueError` that names the model and what fails."
+    name = name or model_name(make)
+    with _tried(name, 'the net cannot be made.'):
+        beginning, other = begin(make, init), begin(make, init, seed=1).net
+    net = beginning.net
+    with torch.inference_mode(False):   # which allows gradients, too
+        with _tried(name, ''): check_net(net, split)
+        few = split[torch.arange(4) % len(split)].to(next(net.parameters()).device)
+        with _tried(name, 'an answer to a single image:'): _try_one_image(net, few)
+        with _tried(name, 'a training step:'): _try_step(net, few)
+        with _tried(name, 'its weights, kept and put into a net made anew:'): _try_weights(net, other, few)
+        with _tried(name, 'its size and its operations:'): _try_description(net)
+    return beginning

@@ -174,7 +174,9 @@ def why_no_graph(
     if _listened_to(net): return 'hooks listen to it, and a graph would not call them'
     x, y = torch.zeros(2, 1, 28, 28, dtype=torch.uint8, device=p.device), torch.zeros(2, dtype=torch.int64, device=p.device)
     if p.dtype != torch.float32: x = x.to(p.dtype)
-    try: GraphStep(copy.deepcopy(net).train(), .1, recorder=recorder)._recording(x, y, 2)
+    try:
+        with torch.inference_mode(False):   # which allows gradients, too
+            GraphStep(copy.deepcopy(net).train(), .1, recorder=recorder)._recording(x, y, 2)
     except Exception as e: return (str(e) or type(e).__name__).splitlines()[0][:200]   # whatever a stranger's net raises
     finally: random.setstate(kept), np.random.set_state(numpy)
     return ''

@@ -189,7 +189,9 @@ def why_no_population(
     if _listened_to(net): return 'hooks listen to it, and would be called with several nets at once'
     where = next(net.parameters()).device
     x = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0)).to(where)
-    try: return _tried(copy.deepcopy(net).train(), x, torch.zeros(4, dtype=torch.int64, device=where))
+    try:
+        with torch.inference_mode(False):   # which allows gradients, too
+            return _tried(copy.deepcopy(net).train(), x, torch.zeros(4, dtype=torch.int64, device=where))
     except Exception as e:   # whatever a stranger's net raises
         text = (str(e) or type(e).__name__).splitlines()[0]
         known = {'random operation': _RANDOM, 'data-dependent control flow': _BRANCHES}
@@ -294,7 +296,7 @@ def train_population(
     if block is not None: check_int('block', block, 1)
     device, name = device_of(device)
     train, valid, nets = train.to(device), valid.to(device) if valid else None, [net.to(device) for net in nets]
-    with torch_threads(threads) as threads:
+    with torch_threads(threads) as threads, torch.inference_mode(False):   # the latter allows gradients, too
         _check_fit(nets[0], train)
         course = _Course(nets, train, valid, points, seeds, epochs, name, threads, checkpoints)
         return _run_course(course, block, recorder, _asker(should_stop), on_epoch, progress)

@@ -13,9 +13,10 @@ from .data import Split
 from .evaluation import (cpu_weights, has_digest, kinds_in, kinds_of, read_weights,
                                   write_weights)
 from .ledger import DONE, Ledger
-from .models import get_model, glorot_init, initialise, model_name
+from .models import get_model, model_name
 from .points import Point
-from .studies import Plan, Recipe, disk_explained, folder_of, number_of_workers, run_study, splits_begun
+from .studies import (Plan, Recipe, disk_explained, folder_of, number_of_workers,
+                               run_study, splits_begun, try_model)
 from .training import History
 from .workers import Splits
 
@@ -62,7 +63,7 @@ class _Runs:
 
     def _read_kept(self):
         "Read the weights of the trainings that are done; those that are lost are trained again."
-        kinds = kinds_of(initialise(self.plan.recipe.make, self.plan.recipe.init).state_dict())
+        kinds = kinds_of(self.plan.recipe.fresh().state_dict())
         for number, history in list(self.done.items()):
             try:
                 self.weights[number] = self._kept(number, history, kinds)
@@ -130,7 +131,7 @@ def retrain(
     seeds:int=10,       # number of trainings, ≥ 1
     epochs:int,         # of each, ≥ 1
     seed:int=0,         # of the study, ≥ 0: training i draws all its chance from (seed, i)
-    init=glorot_init,   # initialiser for net.apply; None: what the model's own layers do
+    init=None,          # who draws the first weights, as for initialise; None: the model's own rule
     device=None,        # None: cuda or mps where there is one, else cpu
     threads:int=1,      # PyTorch's threads in each process
     engine:str='auto',  # the training step, as for search
@@ -147,6 +148,7 @@ def retrain(
     make, name = get_model(make), name or model_name(make)
     numbers, workers = range(check_int('seeds', seeds, 1, 10**6)), number_of_workers(workers, device)
     recipe = Recipe(make, init, check_int('epochs', epochs, 1), device, check_int('threads', threads, 1), folder_of(store), engine)
+    recipe, _ = try_model(recipe, train, name, workers, client)
     if not (recipe := recipe.settled(seeds*epochs*len(train), point.plain, client, should_stop)): return []
     identity = point._asdict() | recipe.identity(splits, client) | {'model': name, 'seed': check_int('seed', seed, 0, 2**63 - 1)}
     with Ledger(store, identity) as ledger, disk_explained(store):

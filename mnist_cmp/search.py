@@ -13,10 +13,11 @@ from types import ModuleType
 from .core import Progress, check_int, derive_seed, typed
 from .data import Split
 from .ledger import DONE, Ledger
-from .models import get_model, glorot_init, model_name
+from .models import get_model, model_name
 from .points import Box, sobol_points
 from .points import plot_sobol   # unused here; part of this room's public names
-from .studies import Plan, Recipe, disk_explained, folder_of, number_of_workers, run_study, splits_begun
+from .studies import (Plan, Recipe, disk_explained, folder_of, number_of_workers,
+                               run_study, splits_begun, try_model)
 from .training import History
 from .trials import SearchResult, Trial
 from .workers import Splits
@@ -111,7 +112,7 @@ def search(
     n:int=20,                # number of points, ≥ 1
     epochs:int,              # of each trial, ≥ 1
     seed:int=0,              # trial i draws its weights and orders from (seed, i)
-    init=glorot_init,        # initialiser for net.apply
+    init=None,               # who draws the first weights, as for initialise; None: the model's own rule
     device=None,             # None: cuda or mps where there is one, else cpu
     threads:int=1,           # PyTorch's threads in each process; another number gives other last digits
     engine:str='auto',       # the training step of all trials, as for train, or 'population'; a search keeps its own
@@ -129,7 +130,7 @@ def search(
     make, name, box = get_model(make), name or model_name(make), box or Box()
     points, blank = _points(box, start, n, train), SearchResult(name, box, start, n, check_int('epochs', epochs, 1), valid.name, [])
     seed, threads, workers = check_int('seed', seed, 0, 2**63 - 1), check_int('threads', threads, 1), number_of_workers(workers, device)
-    recipe = Recipe(make, init, epochs, device, threads, folder_of(store), engine)
+    recipe, _ = try_model(Recipe(make, init, epochs, device, threads, folder_of(store), engine), train, name, workers, client)
     if not (recipe := recipe.settled(n*epochs*len(train), box.plain, client, should_stop)): return blank
     return _run_trials(blank, _Plan(recipe, seed, points), splits, workers, client, should_stop, on_trial, on_epoch)
 

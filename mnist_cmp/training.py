@@ -21,6 +21,7 @@ from .data import Split, default_device
 from .evaluation import (check_net, cpu_weights, measure, measure_accuracy, put_weights, read_weights,
                                   save_model, write_weights)
 from .evaluation import load_model, smoke_test, topk_errors   # unused here; part of this room's public names
+from .models import net_to_try
 from .params import number_of_params
 from .steps import ENGINES, choose_engine, make_step
 
@@ -301,6 +302,8 @@ def device_of(
 def _move(net, train, valid, device):
     "Take the net and the images there, and give the images and the device's name; raises `ValueError`."
     device, name = device_of(device)
+    if any(t.is_inference() for t in (*net.parameters(), *net.buffers())):
+        raise ValueError('The net was made inside torch.inference_mode, and can never be trained. Make it outside.')
     check_net(net.to(device), train)
     return train.to(device), valid.to(device) if valid else None, name
 
@@ -340,7 +343,7 @@ def train(
     "Train `net` by SGD on cross-entropy; raises `ValueError` on bad arguments or another training's checkpoint."
     learning_rate, batch_size, epochs, seed = _check_settings(len(train), learning_rate, batch_size, epochs, seed)
     sgd, ask, (train, valid, device) = _check_sgd(momentum, weight_decay), _asker(should_stop), _move(net, train, valid, device)
-    with torch_threads(threads) as threads:
+    with torch_threads(threads) as threads, torch.inference_mode(False):   # the latter allows gradients, too
         step = _first_step(net, learning_rate, sgd, engine, checkpoint, ask, len(train)*epochs)
         history = History(learning_rate, batch_size, seed, step.engine, threads, device, machine(), **sgd)
         history, saver = _resume(checkpoint, net, step, history, train, valid, epochs)
@@ -356,12 +359,13 @@ def snapshot_accuracies(
 )->dict[int, float]:
     "Epoch → accuracy on `split` (a fraction) of the weights after it; raises `ValueError` if there are no snapshots."
     if not history.snapshots: raise ValueError('The history holds no snapshots. Train with snapshots=True.')
-    net, running, found = copy.deepcopy(net), {e.epoch: e.train_accuracy for e in history.epochs}, {}
-    for epoch, weights in history.snapshots.items():
-        net.load_state_dict(weights)
-        found[epoch] = measure_accuracy(net, split)
-        if display: print(f'epoch {epoch:3d} : accuracy on {split.name} {found[epoch]:.2%}, '
-                          f'training images {running[epoch]:.2%}')
+    running, found = {e.epoch: e.train_accuracy for e in history.epochs}, {}
+    with net_to_try(net) as tried:
+        for epoch, weights in history.snapshots.items():
+            tried.load_state_dict(weights)
+            found[epoch] = measure_accuracy(tried, split)
+            if display: print(f'epoch {epoch:3d} : accuracy on {split.name} {found[epoch]:.2%}, '
+                              f'training images {running[epoch]:.2%}')
     return found
 
 # %% ../nbs/06_training.ipynb #06-training-055
