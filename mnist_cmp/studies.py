@@ -79,6 +79,20 @@ class Recipe:
                     device=device_of(self.device)[1], threads=self.threads, machine=machines_of(client))
 
 
+# %% ../nbs/08b_studies.ipynb #1f9c0ded
+STUDY_ENGINES = (*ENGINES, 'population')   # the last is no step: it trains all nets of a study as one
+
+class _Enough(Exception): pass
+
+def _begun_with(store):
+    "The engine of the study in a folder; 'auto' if there is none."
+    begun = study_in(store)
+    return begun.identity.get('engine', 'auto') if begun else 'auto'
+
+def _common(engines):
+    "The fastest engine that all workers have, each of which chose one."
+    return max(engines, key=ENGINES.index) if len({e == 'cudagraph' for e in engines}) == 1 else 'autograd'
+
 # %% ../nbs/08b_studies.ipynb #d2f00a02
 @dataclass(frozen=True)
 class Begun:
@@ -150,20 +164,6 @@ def _level_of_user():
         level += 1
     return level
 
-
-# %% ../nbs/08b_studies.ipynb #1f9c0ded
-STUDY_ENGINES = (*ENGINES, 'population')   # the last is no step: it trains all nets of a study as one
-
-class _Enough(Exception): pass
-
-def _begun_with(store):
-    "The engine of the study in a folder; 'auto' if there is none."
-    begun = study_in(store)
-    return begun.identity.get('engine', 'auto') if begun else 'auto'
-
-def _common(engines):
-    "The fastest engine that all workers have, each of which chose one."
-    return max(engines, key=ENGINES.index) if len({e == 'cudagraph' for e in engines}) == 1 else 'autograd'
 
 # %% ../nbs/08b_studies.ipynb #4ba5b938
 @patch
