@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KS', 'PROTOCOLS', 'TestResult', 'measure_test', 'Run', 'Contestant', 'Comparison', 'Stopped', 'tested', 'hard_images',
-           'compare']
+           'compare', 'check_extends']
 
 # %% ../nbs/11_comparison.ipynb #00255d65
 import base64, hashlib, json, os, platform, re, subprocess, time, warnings
@@ -17,22 +17,23 @@ import numpy as np
 import torch, torch.nn as nn
 from fastcore.basics import patch
 from . import __version__
-from .core import (DamagedError, check_choice, check_fields, check_float, check_folder,
-                            check_int, json_text, machine, plain_folder, plain_path, printable,
-                            read_json, shown, tell, write_json)
+from .core import (DamagedError, _fsync, check_choice, check_fields, check_float,
+                            check_folder, check_int, json_text, machine, machine_calls,
+                            machine_kind, make_folder, plain_folder, plain_path, printable,
+                            read_json, read_plain, shown, tell, write_json)
 from .costs import Cost, check_cost, measure_cost
 from .data import Data, Split, as_given, load_data, warn_of_splits
 from .evaluation import (check_net, count_topk_errors, load_model, predict, put_weights,
-                                  weights_digest, write_weights)
+                                  read_weights, weights_digest, write_weights)
 from .ledger import LedgerError, folder_lock
 from .models import get_model, initialise, model_name
 from .params import flops, number_of_params, unequal_sizes
-from .points import Box
+from .points import Box, Point
 from .retraining import Retraining, retrain
 from .search import search
 from .statistics import calibration
 from .steps import ENGINES
-from .studies import STUDY_ENGINES, splits_begun
+from .studies import STUDY_ENGINES, splits_begun, study_in
 from .training import History, torch_threads
 from .trials import SearchResult
 
@@ -239,7 +240,19 @@ def _by_json(obj): return json.loads(json_text(obj))   # as it is after it was w
 def _digest_of(kept):
     return hashlib.sha256(json_text({k: kept[k] for k in ('of', 'found')}).encode()).hexdigest()
 
-def _read_kept(path, identity, check, measure_again, is_new):
+def _beside(path, identity):
+    "Where a file of results is kept while another one of other settings stands in its place."
+    word = hashlib.sha256(json_text(identity).encode()).hexdigest()[:12]
+    return path.with_name(f'{path.stem}.{word}{path.suffix}')
+
+def _swapped(path, identity):
+    "Is the file of results of this identity in its place, now that it was looked for?"
+    if not path.exists() and _beside(path, identity).is_file():
+        with machine_calls(path):
+            os.replace(_beside(path, identity), path)
+    return path.exists()
+
+def _read_kept(path, identity, check, measure_again, is_new, own):
     "What a file of results holds; None if it is to be made again, which is said if it has a fault."
     try:
         kept = read_json(path)
@@ -253,6 +266,11 @@ def _read_kept(path, identity, check, measure_again, is_new):
         if same: check(kept['found'])
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as e:
         return tell(f'{path} is damaged ({e}). What it held is measured again.')
+    if not same and all(kept['of'].get(k) == identity[k] for k in own):
+        # Of the same training with other settings, or of other test images.
+        with machine_calls(path):
+            os.replace(path, _beside(path, kept['of']))
+        return _read_kept(path, identity, check, measure_again, is_new, own) if _swapped(path, identity) else None
     if not same and is_new:
         return None   # of the net that was lost, in whose place a new one was trained
     if not same:
@@ -266,11 +284,12 @@ def _write_kept(path, identity, found):
     write_json(path, kept | {'sha256': _digest_of(kept)})
     return found
 
-def _kept(path, make, identity, check, measure_again=False, is_new=False):
-    "What `make` gives, in plain types: as it stands at `path`, else made and kept; None: not kept."
+def _kept(path, make, identity, check, measure_again=False, is_new=False, own=()):
+    """What `make` gives, in plain types: as it stands at `path`, else made and kept; None: not kept.
+    What stands there with the same `own` parts of the identity and other settings is put beside it."""
     identity = _by_json(identity)
-    if path and path.exists():
-        found = _read_kept(path, identity, check, measure_again, is_new)
+    if path and _swapped(path, identity):
+        found = _read_kept(path, identity, check, measure_again, is_new, own)
         if found is not None: return found
     found = _by_json(make())
     return _write_kept(path, identity, found) if path else found
@@ -285,14 +304,14 @@ def tested(
     test:Split,              # the test images
     path=None,               # a file that keeps what was measured; it is read if it is there
 )->Run:
-    "A retrained net, measured on the test images once; raises `LedgerError` if the file is of another net."
+    "A retrained net, measured on the test images once; raises `LedgerError` if the file is another's."
     net = put_weights(initialise(get_model(make)), retraining.weights, 'memory')
     identity = {'seed': retraining.history.seed, 'loss': retraining.history.last.train_loss,
                 'test': test.fingerprint, 'weights': weights_digest(retraining.weights, {})}
     ks = [k for k in KS if k <= len(test.classes)]
     def check(found): _check_run(_as_run(retraining, found), len(test), len(test.classes), ks, True)
     found = _kept(path, lambda: asdict(measure_test(net, test)), identity, check,
-                  measure_again=True, is_new=retraining.is_new)
+                  measure_again=True, is_new=retraining.is_new, own=('seed',))
     return _as_run(retraining, found)
 
 # %% ../nbs/11_comparison.ipynb #15867d36
@@ -399,11 +418,84 @@ class _Meeting:
         if found.done: return found
         raise Stopped(f'Stopped during the search of {name}.')
 
+# %% ../nbs/11_comparison.ipynb #14ca0140
+_ASIDE = 'kept'   # the folder of what was made with other settings
+
+def _settings_of(identity):
+    "Settings and epochs of the trainings of a study."
+    usual = {'momentum': 0., 'weight_decay': 0.}
+    return {k: identity.get(k, usual.get(k)) for k in (*Point._fields, 'epochs')}
+
+def _word(settings):
+    return hashlib.sha256(json_text(settings).encode()).hexdigest()[:12]
+
+def _move(source, target):
+    "Move a folder or a file in one step; raises `MachineError`, or `LedgerError` if the place is taken."
+    make_folder(target.parent)
+    if os.path.lexists(target):
+        raise LedgerError(f'{source} is to be put aside as {target}, which is there already. Move it away.')
+    with machine_calls(source):
+        os.rename(source, target)
+        for folder in {source.parent, target.parent}:
+            _fsync(folder)
+
+@patch
+def put_in_place(self:_Meeting, name, point, epochs):
+    "Have the trainings of these settings in `weights/NAME`, if there are any, and others in `kept`."
+    if not self.store:
+        return
+    here = self.place('weights', name)
+    asked = _by_json(point._asdict() | {'epochs': epochs})
+    begun = study_in(here)
+    was = _settings_of(begun.identity) if begun else asked
+    if was != asked:
+        _put_report_aside(self.store)
+        _put_aside(self.store, name, here, was)
+    kept = self.place(_ASIDE, f'{name}_{_word(asked)}')
+    if kept.is_dir() and not here.exists():
+        _move(kept, here)
+
+def _put_aside(store, name, here, settings):
+    "Move the trainings of a model out of the way, and say where they are."
+    with folder_lock(here):   # nobody is at them
+        pass
+    aside = plain_path(store, _ASIDE, f'{name}_{_word(settings)}')
+    _move(here, aside)
+    words = ', '.join(f'{k}={v}' for k, v in settings.items())
+    tell(f'The trainings of {name} with {words} are kept in {aside}.')
+
+def _put_report_aside(store):
+    "Move the report of a comparison out of the way, its weights excepted; nothing if there is none."
+    report = plain_path(store, 'report.json')
+    if not report.is_file():
+        return
+    with machine_calls(report):
+        word = hashlib.sha256(read_plain(report)).hexdigest()[:12]
+    aside = plain_folder(store, _ASIDE, f'report_{word}')
+    names = [(store, name) for name in ('report.html', 'runs.csv')]
+    names += [(plain_path(store, 'figures'), name) for name in _figure_files(store)]
+    for folder, name in [*names, (store, 'report.json')]:   # the last, so that a kill loses none
+        with machine_calls(folder):
+            if (folder/name).is_file():
+                os.replace(folder/name, plain_folder(aside, *folder.relative_to(store).parts)/name)
+
+def _figure_files(store):
+    "The names of the files in `figures` that the report in a folder has."
+    from mnist_cmp.figures import comparison_figures   # which needs this room itself
+    try:
+        found = Comparison.load(store)
+    except (FileNotFoundError, ValueError):
+        return []
+    names = [name for _, name, _, _ in comparison_figures(found)]
+    return [f'{name}.{kind}' for name in names for kind in ('svg', 'png')]
+
+
 # %% ../nbs/11_comparison.ipynb #d97d7143
 @patch
 def runs(self:_Meeting, name, point, seeds, on_run, **how):
     "The trainings of a model with its best settings, each tested once; raises `Stopped`."
     make, train, valid = self.models[name], self.splits[0], self.splits[2]
+    self.put_in_place(name, point, how['epochs'])
     nets = retrain(make, train, valid, point, seeds=seeds, seed=self.seed, name=name, store=self.place('weights', name), **how)
     if len(nets) < seeds: raise Stopped(f'Stopped during the trainings of {name}.')
     found = [tested(make, net, self.data.test, self.place('tests', f'{name}_{net.number}.json')) for net in nets]
@@ -426,7 +518,9 @@ def __call__(self:_Meeting, box, start, tuning, training):
     "Each model in turn: search, trainings, tests; then what each costs, when nothing else runs."
     found = {name: self.tuned(name, box, start, **tuning) for name in self.models}
     best = {name: one.best for name, one in found.items()}   # a search's engine is that of its trainings, too
-    runs = {name: self.runs(name, b.point, **training | {'engine': b.history.engine}) for name, b in best.items()}
+    as_tuned = {name: {'engine': b.history.engine, 'threads': b.history.threads}
+                for name, b in best.items()}
+    runs = {name: self.runs(name, b.point, **training | as_tuned[name]) for name, b in best.items()}
     contestants = [_contestant(name, make, found[name], runs[name], self.cost(name, best[name], training))
                    for name, make in self.models.items()]
     test, used = self.data.test, {s.name: s for s in (*self.splits, self.data.test)}
@@ -503,18 +597,185 @@ def to_dict(self:Comparison)->dict:
     plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ('weights', 'contestants')}
     return {'format': _FORMAT} | plain | {'contestants': [c.to_dict() for c in self.contestants]}
 
+
+# %% ../nbs/11_comparison.ipynb #01b74709
+def _outline(comparison):
+    "What a report is on, and how much it holds of each model."
+    models = {}
+    for c in comparison.contestants:
+        models[c.name] = {'parameters': c.parameters, 'points': c.search.n,
+                          'search_epochs': c.search.epochs, 'seeds': len(c.runs),
+                          'epochs': max(len(run.history.epochs) for run in c.runs)}
+    return {'dataset': comparison.dataset, 'protocol': comparison.protocol, 'seed': comparison.seed,
+            'fingerprints': comparison.fingerprints, 'models': models}
+
+def _dropped(was, now):
+    "What is lost if a report that `was` there makes room for another one, in words."
+    lost = [f'{key} was {shown(was[key])} and is {shown(now[key])}'
+            for key in ('dataset', 'protocol', 'seed') if was[key] != now[key]]
+    for split, before in was['fingerprints'].items():
+        after = now['fingerprints'].get(split, before)
+        if after != before:
+            lost.append(f'the {split} images were {before[:12]} and are {after[:12]}')
+    for name, before in was['models'].items():
+        after = now['models'].get(name)
+        lost += [f'{name} would be dropped'] if after is None else _less(name, before, after)
+    return lost
+
+def _less(name, was, now):
+    "What a model has less of, or otherwise, than before."
+    for key, before in was.items():
+        after = now.get(key, before)
+        is_fixed = key in ('parameters', 'search_epochs')
+        if after < before or (is_fixed and after != before):
+            yield f'{key} of {name} was {before} and is {after}'
+
+def _same_training(was, now):
+    "Are two runs one training, as far as their records tell?"
+    names = (*Point._fields, 'seed', 'engine', 'threads', 'device')
+    return (all(getattr(was.history, name) == getattr(now.history, name) for name in names)
+            and len(was.history.epochs) == len(now.history.epochs)
+            and machine_kind(was.history.machine) == machine_kind(now.history.machine))
+
+def _other_results(was, now):
+    "The models whose trainings have other results, though they were trained alike."
+    for name in was.names:
+        pairs = zip(was[name].runs, now[name].runs) if name in now.names else ()
+        if any(_same_training(a, b) and a.test.errors != b.test.errors for a, b in pairs):
+            yield f'{name} has other results, trained alike: it is another model'
+
+def _report_in(folder):
+    "The report in a folder; None without one, or for a damaged one; raises `LedgerError`."
+    try:
+        saved = read_json(plain_path(folder, 'report.json'))
+        if isinstance(saved, dict) and saved.get('format', _FORMAT) not in _READABLE:
+            raise LedgerError(f'{folder}/report.json is no {_FORMAT}. Choose another folder.')
+        return Comparison.load(folder)
+    except LedgerError:
+        raise
+    except (FileNotFoundError, ValueError):
+        return None
+
+def _with_ledger(folder, kind):
+    "The models of which a folder has trainings of a kind, with their ledger."
+    place = plain_path(folder, kind)
+    if not place.is_dir():
+        return []
+    with machine_calls(place):
+        names = sorted(os.listdir(place))
+    return [name for name in names if (place/name/'study.sqlite').is_file()]
+
+def _refuse(folder, lost, was_models, way_out=''):
+    "Raise `LedgerError` if something would be lost."
+    if not lost:
+        return
+    if all(text.endswith('would be dropped') for text in lost):
+        way_out = f'Ask for all its models ({", ".join(was_models)}), or choose another folder. {way_out}'
+    else:
+        way_out = f'Choose another folder. {way_out}'
+    raise LedgerError(f'{folder} holds another comparison: {"; ".join(lost)}. {way_out}'.strip())
+
+
+# %% ../nbs/11_comparison.ipynb #fcbfd005
+@patch
+def claim(self:Comparison,
+    folder,                 # that the report is to be written to
+    overwrite:bool=False,   # make room, whatever is there?
+):
+    "Raise `LedgerError` if a report in `folder` would lose something by this one; or make room for it."
+    before = _report_in(folder) if not overwrite else None
+    lost = [] if before is None else [*_dropped(_outline(before), _outline(self)),
+                                      *_other_results(before, self)]
+    strange = [name for name in _with_ledger(folder, 'weights') if self._is_strange(folder, name)]
+    names = before.names if before else []
+    for name in strange:
+        is_dropped = name not in self.names
+        text = f'{name} would be dropped' if is_dropped else f'its trainings of {name} are others'
+        if not overwrite and text not in lost:
+            lost.append(text)
+    _refuse(folder, lost, list(dict.fromkeys([*names, *self.names, *strange])),
+            'overwrite=True replaces the report.')
+    if overwrite:
+        self._make_room(folder, strange)
+
+@patch
+def _is_strange(self:Comparison, folder, name):
+    "Are the trainings that a folder has of a model none of this comparison?"
+    if name not in self.names:
+        return True
+    for run, weights in zip(self[name].runs, self.weights.get(name, [])):
+        file = plain_path(folder, 'weights', name, f'seed_{run.number}.safetensors')
+        if file.is_file() and weights_digest(read_weights(file)[0], {}) != weights_digest(weights, {}):
+            return True
+    return False
+
+@patch
+def _make_room(self:Comparison, folder, strange):
+    "Put aside another comparison's report, and its trainings where they are a study's; else remove them."
+    try:
+        before = Comparison.load(folder)
+    except (FileNotFoundError, ValueError):
+        before = None
+    if before and (_dropped(_outline(before), _outline(self)) or [*_other_results(before, self)]):
+        _put_report_aside(folder)
+    for name in strange:
+        here = plain_path(folder, 'weights', name)
+        _put_aside(folder, name, here, _settings_of(study_in(here).identity))
+    for c in before.contestants if before else ():
+        kept = [run.number for run in self[c.name].runs] if c.name in self.names else []
+        for run in c.runs:
+            file = plain_path(folder, 'weights', c.name, f'seed_{run.number}.safetensors')
+            if run.number not in kept and not file.with_name('study.sqlite').exists():
+                with machine_calls(file):
+                    file.unlink(missing_ok=True)
+
+
+# %% ../nbs/11_comparison.ipynb #105c25f2
 @patch
 def save(self:Comparison,
-    folder,   # made if it is not there; what has the same name in it is replaced
+    folder,                 # made if it is not there
+    overwrite:bool=False,   # replace another comparison's report?
 )->Path:
     "Write `report.json`, and `weights/NAME/seed_K.safetensors` for weights at hand, into `folder`; raises `ValueError`."
     folder = check_folder('folder', folder)
+    self.claim(folder, overwrite)
     for name, several in self.weights.items():
         for run, weights in zip(self[name].runs, several):
             path = plain_folder(folder, 'weights', name)/f'seed_{run.number}.safetensors'
             write_weights(path, weights, {'model': name, 'seed': str(run.history.seed)})
     write_json(folder/'report.json', self.to_dict())
     return folder
+
+
+# %% ../nbs/11_comparison.ipynb #d1bca683
+def check_extends(
+    folder,              # of a run, or None
+    models,              # as for compare
+    data:Data,
+    *,
+    protocol:str,
+    seed:int,
+    points:int,
+    seeds:int,
+    search_epochs:int,   # None: the data set's
+    epochs:int,          # None: the data set's
+):
+    "Raise `LedgerError` if a comparison in a folder would lose something by this one; before any work."
+    if folder is None or not Path(folder).is_dir():
+        return
+    names = list(_named(models))
+    each = {'points': points, 'seeds': seeds, 'epochs': epochs or data.epochs,
+            'search_epochs': search_epochs or data.search_epochs}
+    prints = {data.test.name: data.test.fingerprint}
+    asked = {'dataset': data.name, 'protocol': protocol, 'seed': seed, 'fingerprints': prints,
+             'models': {name: each for name in names}}
+    before = _report_in(folder)
+    lost = [] if before is None else _dropped(_outline(before), asked)
+    kept = [*_with_ledger(folder, 'search'), *_with_ledger(folder, 'weights')]
+    others = [name for name in dict.fromkeys(kept) if name not in names]
+    lost += [text for name in others if (text := f'{name} would be dropped') not in lost]
+    _refuse(folder, lost, list(dict.fromkeys([*(before.names if before else []), *names, *others])))
+
 
 # %% ../nbs/11_comparison.ipynb #f7c18a4f
 @patch(cls_method=True)

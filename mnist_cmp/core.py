@@ -6,8 +6,8 @@
 __all__ = ['PALETTE', 'shown', 'check_int', 'check_float', 'check_choice', 'typed', 'as_path', 'printable', 'MachineError',
            'FolderError', 'DamagedError', 'machine_calls', 'make_folder', 'atomic_path', 'remove_unfinished',
            'write_json', 'json_text', 'read_plain', 'read_json', 'check_fields', 'check_folder', 'plain_path',
-           'plain_folder', 'derive_seed', 'available_cores', 'machine', 'timestamp', 'new_path', 'format_seconds',
-           'model_color', 'plot_style', 'drawn', 'tell', 'warn_caller', 'need_extra', 'Progress']
+           'plain_folder', 'derive_seed', 'available_cores', 'machine', 'machine_kind', 'timestamp', 'new_path',
+           'format_seconds', 'model_color', 'plot_style', 'drawn', 'tell', 'warn_caller', 'need_extra', 'Progress']
 
 # %% ../nbs/00_core.ipynb #00-core-002
 import errno, functools, hashlib, html, importlib, inspect, json, math, numbers, os, platform
@@ -417,6 +417,14 @@ def machine()->str:
     from importlib.metadata import version
     system = f'{platform.system()} {platform.machine()}'
     return f'{system}, {_processor()}, {os.cpu_count()} cores, torch {version("torch")}'
+
+def machine_kind(
+    text:str,   # as `machine` gives it, or several of them, joined by ' + '
+)->str:
+    "What the bits of a training depend on: the machine without its number of cores."
+    each = [re.sub(r', [0-9]+ cores', '', part) for part in text.split(' + ')]
+    return ' + '.join(sorted(set(each)))
+
 
 # %% ../nbs/00_core.ipynb #00-core-041
 def timestamp()->str:

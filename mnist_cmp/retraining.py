@@ -15,8 +15,8 @@ from .evaluation import (cpu_weights, has_digest, kinds_in, kinds_of, read_weigh
 from .ledger import DONE, Ledger
 from .models import get_model, model_name
 from .points import Point
-from .studies import (Plan, Recipe, disk_explained, folder_of, number_of_workers,
-                               run_study, splits_begun, try_model)
+from .studies import (Plan, Recipe, as_begun, disk_explained, folder_of,
+                               number_of_workers, run_study, splits_begun, study_in, try_model)
 from .training import History
 from .workers import Splits
 
@@ -149,8 +149,18 @@ def retrain(
     numbers, workers = range(check_int('seeds', seeds, 1, 10**6)), number_of_workers(workers, device)
     recipe = Recipe(make, init, check_int('epochs', epochs, 1), device, check_int('threads', threads, 1), folder_of(store), engine)
     recipe, _ = try_model(recipe, train, name, workers, client)
-    if not (recipe := recipe.settled(seeds*epochs*len(train), point.plain, client, should_stop)): return []
-    identity = point._asdict() | recipe.identity(splits, client) | {'model': name, 'seed': check_int('seed', seed, 0, 2**63 - 1)}
+    check_int('seed', seed, 0, 2**63 - 1)
+    def identify(recipe, client=None):
+        return point._asdict() | recipe.identity(splits, client) | {'model': name, 'seed': seed}
+    begun = study_in(recipe.store)
+    recipe = recipe.continued(begun, identify, numbers, client)
+    if begun and begun.done.issuperset(numbers):
+        identity = as_begun(identify(recipe), begun)
+    else:
+        recipe = recipe.settled(seeds*epochs*len(train), point.plain, client, should_stop)
+        if recipe is None:
+            return []
+        identity = identify(recipe, client)
     with Ledger(store, identity) as ledger, disk_explained(store):
         runs = _Runs(ledger, _Plan(recipe, seed, point), numbers, name)
         return _run_all(runs, splits, workers, client, should_stop, on_epoch)

@@ -16,8 +16,8 @@ from .ledger import DONE, Ledger
 from .models import get_model, model_name
 from .points import Box, sobol_points
 from .points import plot_sobol   # unused here; part of this room's public names
-from .studies import (Plan, Recipe, disk_explained, folder_of, number_of_workers,
-                               run_study, splits_begun, try_model)
+from .studies import (Plan, Recipe, as_begun, disk_explained, folder_of,
+                               number_of_workers, run_study, splits_begun, study_in, try_model)
 from .training import History
 from .trials import SearchResult, Trial
 from .workers import Splits
@@ -88,9 +88,9 @@ def _note(result):
     if not good: return 'none good yet'
     return f'best {result.best.accuracy:.2%} at {result.best.point.learning_rate:.4f}, {result.best.point.batch_size}'
 
-def _run_trials(blank, plan, splits, workers, client, should_stop, on_trial, on_epoch):
+def _run_trials(blank, plan, what, splits, workers, client, should_stop, on_trial, on_epoch):
     "The trials that are missing, until all are done or one is stopped."
-    store, what = plan.recipe.store, _identity(blank, plan.recipe, splits, plan.seed, client)
+    store = plan.recipe.store
     with Ledger(store, what) as ledger, disk_explained(store):
         study = _Study(ledger, blank, plan, on_trial, on_epoch)
         with Progress(blank.n, f'{blank.model}: search', len(study.trials)) as bar:
@@ -101,6 +101,15 @@ def _run_trials(blank, plan, splits, workers, client, should_stop, on_trial, on_
         return study.result
 
 # %% ../nbs/09_search.ipynb #09-search-027
+def _kept(blank, store, points):
+    "What a search that was stopped before it went on has so far."
+    if study_in(store) is None or not (Path(store)/'study.sqlite').is_file():
+        return blank
+    with Ledger.read(store) as ledger:
+        rows = ledger.histories()
+    trials = [Trial(i, *row) for i, row in rows.items() if i in points and row[0].state in DONE]
+    return replace(blank, trials=trials)
+
 @typed
 def search(
     make,                    # makes the net: a callable, a short name or 'pkg.module:Name'
@@ -130,9 +139,20 @@ def search(
     make, name, box = get_model(make), name or model_name(make), box or Box()
     points, blank = _points(box, start, n, train), SearchResult(name, box, start, n, check_int('epochs', epochs, 1), valid.name, [])
     seed, threads, workers = check_int('seed', seed, 0, 2**63 - 1), check_int('threads', threads, 1), number_of_workers(workers, device)
-    recipe, _ = try_model(Recipe(make, init, epochs, device, threads, folder_of(store), engine), train, name, workers, client)
-    if not (recipe := recipe.settled(n*epochs*len(train), box.plain, client, should_stop)): return blank
-    return _run_trials(blank, _Plan(recipe, seed, points), splits, workers, client, should_stop, on_trial, on_epoch)
+    recipe = Recipe(make, init, epochs, device, threads, folder_of(store), engine)
+    recipe, _ = try_model(recipe, train, name, workers, client)
+    begun = study_in(recipe.store)
+    recipe = recipe.continued(
+        begun, lambda recipe: _identity(blank, recipe, splits, seed, None), points, client)
+    if begun and begun.done.issuperset(points):
+        what = as_begun(_identity(blank, recipe, splits, seed, None), begun)
+    else:
+        recipe = recipe.settled(n*epochs*len(train), box.plain, client, should_stop)
+        if recipe is None:
+            return _kept(blank, store, points)
+        what = _identity(blank, recipe, splits, seed, client)
+    return _run_trials(blank, _Plan(recipe, seed, points), what, splits, workers, client,
+                       should_stop, on_trial, on_epoch)
 
 # %% ../nbs/09_search.ipynb #09-search-083
 class _CallableRoom(ModuleType):

@@ -15,8 +15,8 @@ import torch, torch.nn as nn
 from fastcore.basics import patch
 from .core import (DamagedError, MachineError, Progress, atomic_path, check_choice,
                             check_fields, check_float, check_folder, check_int, derive_seed,
-                            format_seconds, json_text, machine, machine_calls, new_path, plot_style,
-                            printable, shown, tell, typed)
+                            format_seconds, json_text, machine, machine_calls, machine_kind,
+                            new_path, plot_style, printable, shown, tell, typed)
 from .data import Split, default_device
 from .evaluation import (check_net, cpu_weights, measure, measure_accuracy, put_weights, read_weights,
                                   save_model, write_weights)
@@ -204,6 +204,12 @@ def _read_checkpoint(file, way_out='Delete it to start anew.'):
     except (KeyError, TypeError, ValueError, RecursionError) as e:
         raise DamagedError(f'{file} is damaged: {type(e).__name__} {e}. {way_out}') from None
 
+def _agree(name, was, now):
+    "Is a part of what a training is as it was? A machine may have more cores than before."
+    if name == 'machine' and isinstance(was, str):
+        return machine_kind(was) == machine_kind(now)
+    return was == now
+
 @patch
 def resume(self:_Checkpoint, net, step, epochs):
     "The history so far, its state put into `net` and `step`; None if there is none; `ValueError` if it is another's."
@@ -211,7 +217,8 @@ def resume(self:_Checkpoint, net, step, epochs):
         if not self.file.exists(): return None
     way_out = 'Pass the same settings, or another checkpoint folder.'
     weights, was, history = _read_checkpoint(self.file, way_out)
-    wrong = [f'{k} was {was.get(k)!r} and is {v!r}' for k, v in self.identity.items() if was.get(k) != v]
+    wrong = [f'{k} was {was.get(k)!r} and is {v!r}' for k, v in self.identity.items()
+             if not _agree(k, was.get(k), v)]
     if wrong: raise ValueError(f'The training in {self.folder} is another one: {"; ".join(wrong)}. {way_out}')
     if len(history.epochs) > epochs:
         raise ValueError(f'epochs is {epochs}, but the training in {self.folder} has had '
