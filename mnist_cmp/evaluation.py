@@ -21,6 +21,7 @@ from .core import (DamagedError, as_path, atomic_path, check_int,
                             machine_calls, shown, typed)
 from .data import Split
 from .onednn import run_chain
+from .process import sealed
 from .steps import float_images
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-007
@@ -80,9 +81,10 @@ def measure(
     check=lambda: None,       # called before each batch; what it raises ends the measuring and comes through
 )->Score:
     "Loss and accuracy of `net` on `split`."
-    sums = [torch.stack([F.cross_entropy(out, y, reduction='sum'), (out.argmax(1) == y).sum()])
-            for out, y in _logits(net, split, batch_size, check)]
-    loss, correct = torch.stack(sums).cpu().double().sum(0).tolist()
+    with sealed():
+        sums = [torch.stack([F.cross_entropy(out, y, reduction='sum'), (out.argmax(1) == y).sum()])
+                for out, y in _logits(net, split, batch_size, check)]
+        loss, correct = torch.stack(sums).cpu().double().sum(0).tolist()
     return Score(loss / len(split), correct / len(split))
 
 @typed
@@ -102,7 +104,8 @@ def predict(
     batch_size:int=None,      # images at a time, ≥ 1; None: by device
 )->torch.Tensor:
     "Logits of `net` for `split`, N×classes, on the CPU."
-    return torch.cat([out.cpu() for out, _ in _logits(net, split, batch_size)])
+    with sealed():
+        return torch.cat([out.cpu() for out, _ in _logits(net, split, batch_size)])
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-018
 @typed
@@ -152,9 +155,10 @@ def check_net(
 )->torch.Tensor:
     "The logits of `net` for two images of `split`; raises `ValueError` if it does not fit the split."
     if not any(p.requires_grad for p in net.parameters()): raise ValueError('The net has no parameters to train.')
-    x, classes = float_images(split.x[[0, -1]].to(next(net.parameters()).device)), len(split.classes)
+    classes = len(split.classes)
+    with sealed(): x = float_images(split.x[[0, -1]].to(next(net.parameters()).device))
     try:
-        with _evaluating(net): logits = net(x)   # so that batch normalisation and dropout are left as they are
+        with sealed(), _evaluating(net): logits = net(x)   # so that batch normalisation and dropout are left as they are
     except (RuntimeError, TypeError) as e: raise ValueError(f'The net does not take images of shape {tuple(x.shape)}: {e}') from e
     _check_logits(logits, (2, classes))
     if torch.is_grad_enabled() and not logits.requires_grad: raise ValueError("The net's logits do not depend on its parameters.")
@@ -169,8 +173,9 @@ def smoke_test(
 )->SmokeTest:
     "Try an untrained net; raises `ValueError` if it does not fit, or has parameters that can't learn."
     net, few, classes = copy.deepcopy(net), split[:1000], len(split.classes)
-    logits = check_net(net, few)
-    logits.logsumexp(1).sum().backward()
+    with sealed():
+        logits = check_net(net, few)
+        logits.logsumexp(1).sum().backward()
     dead = [name for name, p in net.named_parameters() if p.requires_grad and p.grad is None]
     if dead:
         raise ValueError(f'No gradient reaches {", ".join(dead)}: the net makes no use of them. Use or remove them.')

@@ -12,6 +12,7 @@ from functools import partial
 import torch, torch.nn as nn, torch.nn.functional as F
 import torch.nn.init as init
 from .core import check_int, derive_seed, shown
+from .process import sealed
 
 # %% ../nbs/02_models.ipynb #02-models-005
 WIDEST = 10**6   # units of a layer: more is a slip, and fits into no memory
@@ -128,8 +129,7 @@ def initialise(
     "A fresh net of `make`, its weights drawn from `seed`; raises `ValueError` if `make` gives no `nn.Module`."
     if not callable(make): raise TypeError(f'make is {shown(make)}, but must be a callable that makes an nn.Module.')
     if init is not None and not callable(init): raise TypeError(f'init is {shown(init)}, but must be a callable that takes a layer, or None.')
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(derive_seed(seed, 'construct'))   # a GPU's generators stay as they are
+    with sealed(derive_seed(seed, 'construct')):
         net = make()
         if not isinstance(net, nn.Module):
             raise ValueError(f'make, {shown(make)}, gave a {type(net).__name__}, but a model must be a callable that makes '

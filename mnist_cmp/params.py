@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch, torch.nn as nn
 from torch.utils.flop_counter import FlopCounterMode
 from .core import check_float, check_int, shown, typed
+from .process import sealed
 
 # %% ../nbs/03_params.ipynb #03-params-005
 @typed
@@ -113,11 +114,12 @@ def flops(
 )->Flops:
     "Operations per image in matrix products and convolutions, by `torch.utils.flop_counter`."
     shape = [check_int('input_shape', n, 1, 10**6) for n in input_shape] if isinstance(input_shape, (tuple, list)) else [check_int('input_shape', input_shape, 1, 10**6)]
-    net, x = copy.deepcopy(net).cpu(), torch.zeros(2, *shape)   # two: batch normalisation wants more than one
-    try:
-        with FlopCounterMode(display=False) as forward: out = net(x)
-    except (RuntimeError, IndexError) as e: raise ValueError(f'The net does not take an input_shape of {tuple(shape)}: {e}') from e
-    with FlopCounterMode(display=False) as backward: out.sum().backward()
+    with sealed():
+        net, x = copy.deepcopy(net).cpu(), torch.zeros(2, *shape)   # two: batch normalisation wants more than one
+        try:
+            with FlopCounterMode(display=False) as forward: out = net(x)
+        except (RuntimeError, IndexError) as e: raise ValueError(f'The net does not take an input_shape of {tuple(shape)}: {e}') from e
+        with FlopCounterMode(display=False) as backward: out.sum().backward()
     forward, backward = forward.get_total_flops() // 2, backward.get_total_flops() // 2
     return Flops(forward, forward + backward)
 
