@@ -14,6 +14,7 @@ from .core import check_fields, check_float, check_int, typed
 from .data import Split
 from .models import get_model, initialise
 from .points import Point
+from .process import sealed
 from .steps import float_images
 from .training import device_of, torch_threads, train as train_net
 from .workers import Splits, run_jobs, why_not_sent
@@ -31,12 +32,13 @@ def latency(
     seconds = check_float('seconds', seconds, 0, 3600)
     modes = {part: part.training for part in net.modules()}
     device = next(net.parameters(), torch.empty(0)).device
-    x, taken, begun = float_images(split.x[:check_int('n', n, 1, len(split))].to(device)), [], time.perf_counter()
     net.eval()
-    while len(taken) < 5 or time.perf_counter() - begun < seconds:
-        start = time.perf_counter()
-        net(x)[0, 0].item()   # waits for a GPU
-        taken.append(time.perf_counter() - start)
+    with sealed():
+        x, taken, begun = float_images(split.x[:check_int('n', n, 1, len(split))].to(device)), [], time.perf_counter()
+        while len(taken) < 5 or time.perf_counter() - begun < seconds:
+            start = time.perf_counter()
+            net(x)[0, 0].item()   # waits for a GPU
+            taken.append(time.perf_counter() - start)
     for part, mode in modes.items(): part.training = mode
     return statistics.median(taken)
 

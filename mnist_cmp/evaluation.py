@@ -23,6 +23,7 @@ from .data import Split
 from .models import Beginning, begin, model_name, net_to_try
 from .onednn import run_chain
 from .params import flops, number_of_params
+from .process import sealed
 from .steps import AutogradStep, float_images
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-007
@@ -82,9 +83,10 @@ def measure(
     check=lambda: None,       # called before each batch; what it raises ends the measuring and comes through
 )->Score:
     "Loss and accuracy of `net` on `split`."
-    sums = [torch.stack([F.cross_entropy(out, y, reduction='sum'), (out.argmax(1) == y).sum()])
-            for out, y in _logits(net, split, batch_size, check)]
-    loss, correct = torch.stack(sums).cpu().double().sum(0).tolist()
+    with sealed():
+        sums = [torch.stack([F.cross_entropy(out, y, reduction='sum'), (out.argmax(1) == y).sum()])
+                for out, y in _logits(net, split, batch_size, check)]
+        loss, correct = torch.stack(sums).cpu().double().sum(0).tolist()
     return Score(loss / len(split), correct / len(split))
 
 @typed
@@ -104,7 +106,8 @@ def predict(
     batch_size:int=None,      # images at a time, ≥ 1; None: by device
 )->torch.Tensor:
     "Logits of `net` for `split`, N×classes, on the CPU."
-    return torch.cat([out.cpu() for out, _ in _logits(net, split, batch_size)])
+    with sealed():
+        return torch.cat([out.cpu() for out, _ in _logits(net, split, batch_size)])
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-018
 @typed
@@ -154,9 +157,10 @@ def check_net(
 )->torch.Tensor:
     "The logits of `net` for two images of `split`; raises `ValueError` if it does not fit the split."
     if not any(p.requires_grad for p in net.parameters()): raise ValueError('The net has no parameters to train.')
-    x, classes = float_images(split.x[[0, -1]].to(next(net.parameters()).device)), len(split.classes)
+    classes = len(split.classes)
+    with sealed(): x = float_images(split.x[[0, -1]].to(next(net.parameters()).device))
     try:
-        with _evaluating(net): logits = net(x)   # so that batch normalisation and dropout are left as they are
+        with sealed(), _evaluating(net): logits = net(x)   # so that batch normalisation and dropout are left as they are
     except (RuntimeError, TypeError) as e: raise ValueError(f'The net does not take images of shape {tuple(x.shape)}: {e}') from e
     _check_logits(logits, (2, classes))
     if torch.is_grad_enabled() and not logits.requires_grad: raise ValueError("The net's logits do not depend on its parameters.")
@@ -171,7 +175,8 @@ def smoke_test(
 )->SmokeTest:
     "Try an untrained net; raises `ValueError` if it does not fit, or has parameters that can't learn."
     few, classes = split[:1000], len(split.classes)
-    with net_to_try(net) as tried, torch.inference_mode(False):   # the latter allows gradients, too
+    # Within torch.inference_mode(False) gradients are allowed, whatever is around it.
+    with sealed(), net_to_try(net) as tried, torch.inference_mode(False):
         logits = check_net(tried, few)
         for p in tried.parameters(): p.grad = None
         logits.logsumexp(1).sum().backward()
