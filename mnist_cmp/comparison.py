@@ -7,7 +7,7 @@ __all__ = ['KS', 'PROTOCOLS', 'TestResult', 'measure_test', 'Run', 'Contestant',
            'compare', 'check_extends']
 
 # %% ../nbs/11_comparison.ipynb #00255d65
-import base64, hashlib, json, os, platform, re, subprocess, time, warnings
+import base64, hashlib, json, math, os, platform, re, subprocess, time, warnings
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
@@ -23,8 +23,9 @@ from .core import (DamagedError, _fsync, check_choice, check_fields, check_float
                             read_json, read_plain, shown, tell, write_json)
 from .costs import Cost, check_cost, measure_cost
 from .data import Data, Split, as_given, load_data, warn_of_splits
-from .evaluation import (check_net, count_topk_errors, load_model, predict, put_weights,
-                                  read_weights, weights_digest, write_weights)
+from .evaluation import (best_guesses, check_net, count_topk_errors, load_model, predict,
+                                  put_weights, read_weights, weights_digest, write_weights)
+from .health import Ground, states_of
 from .ledger import LedgerError, folder_lock
 from .models import get_model, initialise, model_name
 from .params import flops, number_of_params, unequal_sizes
@@ -48,28 +49,38 @@ class TestResult:
     errors:dict[int, int]      # k → number of images whose label is not among the k best guesses
     wrong:list[int]            # places of the images that the net gets wrong
     predicted:list[int] = field(default_factory=list)      # its best guess for each of them
-    confidence:list[float] = field(default_factory=list)   # the probability that it gave to that guess
+    confidence:list[float] = field(default_factory=list)   # the probability that it gave to that guess; NaN: none
     bins:list[list] = field(default_factory=list)          # of `calibration`: images, mean confidence, accuracy in each
     __test__ = False           # no test class, whatever its name says
 
 # %% ../nbs/11_comparison.ipynb #2aed5aba
+def _bins(sure, right):
+    "The rows of a reliability table, plain numbers; answers whose confidence is no number are in none of them."
+    known = sure.isfinite()
+    if not known.any(): return [[0, None, None] for _ in range(15)]
+    table = calibration(sure[known].numpy(), right[known].numpy(), bins=15)
+    rows = zip(table.count.tolist(), table.confidence.tolist(), table.accuracy.tolist())
+    return [[n, *(None if n == 0 else round(v, 9) for v in row)] for n, *row in rows]
+
+def _ks(n_classes):
+    "The numbers of guesses that say something: with as many as there are classes all are right."
+    return [k for k in KS if k < n_classes] or [1]
+
 def measure_test(
     net:nn.Module,             # a trained net
     test:Split,                # the test images, at least one
 )->TestResult:
     "Everything that is measured on the test images, from one pass over them."
     logits, y = predict(net, test), test.y.cpu()
-    ks = [k for k in KS if k <= len(test.classes)]
-    first = logits.topk(max(ks)).indices[:, 0]   # the ranking that the errors are counted in, also where logits tie
+    ks = _ks(len(test.classes))
+    first = best_guesses(logits, max(ks))[:, 0]   # the ranking that the errors are counted in, also where logits tie
     sure = logits.double().softmax(1).gather(1, first[:, None])[:, 0]
     miss = first != y
     wrong = miss.nonzero().flatten()
     guesses = [round(p, 4) for p in sure[wrong].tolist()]
     loss = nn.functional.cross_entropy(logits, y).item()
-    table = calibration(sure.numpy(), ~miss.numpy())
-    bins = [[n, *(None if n == 0 else round(v, 9) for v in row)] for n, *row in zip(table.count.tolist(), table.confidence.tolist(), table.accuracy.tolist())]
     return TestResult(loss, 1 - len(wrong)/len(test), count_topk_errors(logits, y, ks), wrong.tolist(),
-                      first[wrong].tolist(), guesses, bins)
+                      first[wrong].tolist(), guesses, _bins(sure, ~miss))
 
 # %% ../nbs/11_comparison.ipynb #bd87a038
 @dataclass
@@ -78,6 +89,8 @@ class Run:
     number:int         # runs of equal number have the same seed in each model
     history:History
     test:TestResult
+    # In which of `health.STATES` it ended: worked out of the rest, also when it is loaded.
+    health:list[str] = field(default_factory=list, compare=False)
 
 @dataclass
 class Contestant:
@@ -110,8 +123,15 @@ class Contestant:
 @patch(cls_method=True)
 def from_dict(cls:Run, d:dict)->Run:
     "The run that `asdict` gave, also by way of JSON."
-    errors = {int(k): n for k, n in d['test']['errors'].items()}
-    return check_fields(cls(d['number'], History.from_dict(d['history']), check_fields(TestResult(**d['test'] | {'errors': errors}))))
+    test = d['test']
+    numbers = {'loss': _number(test['loss']), 'errors': {int(k): n for k, n in test['errors'].items()},
+               'confidence': [_number(share) for share in test.get('confidence', [])]}
+    return check_fields(cls(d['number'], History.from_dict(d['history']), check_fields(TestResult(**test | numbers))))
+
+def _number(value):
+    "`value`, or NaN where JSON had none for it."
+    is_lost = value is None or isinstance(value, float) and not math.isfinite(value)
+    return math.nan if is_lost else value
 
 @patch(cls_method=True)
 def from_dict(cls:Contestant, d:dict)->Contestant:
@@ -156,6 +176,7 @@ class Comparison:
     machine:str = field(default_factory=machine)
     versions:dict = field(default_factory=_versions)
     commit:str|None = field(default_factory=_commit)
+    trained_on:list = field(default_factory=list) # training images of each class; empty: of an older release
     weights:dict = field(default_factory=dict, compare=False)   # name → weights of each run, if at hand
 
     def __repr__(self):
@@ -171,6 +192,26 @@ class Comparison:
     def best(self)->Contestant:
         "The contestant of fewest test errors, the first of equals."
         return min(self.contestants, key=lambda c: c.error)
+
+# %% ../nbs/11_comparison.ipynb #fe973f48
+@patch(as_prop=True)
+def ground(self:Comparison)->Ground:
+    "What the trainings are held against, to tell those that did not go well."
+    curves_on = 'test' if self.protocol == '2019' else self.contestants[0].search.scored_on
+    n_test = self.sizes['test']
+    n_valid = self.sizes.get(curves_on, self.sizes.get('valid', n_test))
+    labels = np.array(self.labels) if self.labels else None
+    usual = int(np.argmax(self.trained_on)) if self.trained_on else None
+    return Ground(len(self.classes), n_test, n_valid, labels, usual)
+
+@patch
+def health(self:Comparison,
+    name:str,   # a model's name
+)->list[list[str]]:
+    "For each run of a model the states of `health.STATES` that it ended in; none: it went well."
+    ground = self.ground
+    return [states_of(run.history, run.test, ground) for run in self[name].runs]
+
 
 # %% ../nbs/11_comparison.ipynb #ae738735
 PROTOCOLS = {'holdout': 'settings chosen on validation images; the test images are used once for each net, after its '
@@ -224,7 +265,8 @@ def _check_run(run, n, n_classes, ks, labelled):
     for several in (t.predicted, t.confidence):
         if several or labelled: check_int('number of guesses', len(several), len(t.wrong), len(t.wrong))
     _check_places('predicted', t.predicted, n_classes)
-    for share in t.confidence: check_float('confidence', share, 0, 1)
+    for share in t.confidence:
+        if not math.isnan(share): check_float('confidence', share, 0, 1)
     for row in t.bins:
         count, *shares = row
         if len(shares) != 2: raise ValueError(f'bins holds {shown(row)}')
@@ -294,9 +336,12 @@ def _kept(path, make, identity, check, measure_again=False, is_new=False, own=()
     found = _by_json(make())
     return _write_kept(path, identity, found) if path else found
 
-def _as_run(retraining, found):
-    return Run.from_dict({'number': retraining.number, 'history': retraining.history.to_dict(),
-                          'test': found})
+def _as_run(retraining, found, ks):
+    "The training and what was found of it; older releases kept more `ks`."
+    run = Run.from_dict({'number': retraining.number, 'history': retraining.history.to_dict(),
+                         'test': found})
+    run.test.errors = {k: n for k, n in run.test.errors.items() if k in ks}
+    return run
 
 def tested(
     make,                    # what made the net
@@ -308,11 +353,12 @@ def tested(
     net = put_weights(initialise(get_model(make)), retraining.weights, 'memory')
     identity = {'seed': retraining.history.seed, 'loss': retraining.history.last.train_loss,
                 'test': test.fingerprint, 'weights': weights_digest(retraining.weights, {})}
-    ks = [k for k in KS if k <= len(test.classes)]
-    def check(found): _check_run(_as_run(retraining, found), len(test), len(test.classes), ks, True)
+    ks = _ks(len(test.classes))
+    def check(found):
+        _check_run(_as_run(retraining, found, ks), len(test), len(test.classes), ks, True)
     found = _kept(path, lambda: asdict(measure_test(net, test)), identity, check,
                   measure_again=True, is_new=retraining.is_new, own=('seed',))
-    return _as_run(retraining, found)
+    return _as_run(retraining, found, ks)
 
 # %% ../nbs/11_comparison.ipynb #15867d36
 def hard_images(
@@ -396,6 +442,9 @@ class _Meeting:
         self.data = self._as_begun(data)
         self.splits = _splits(self.data, protocol)
         _check_all(models, self.splits[0])
+        self.trained_on = torch.bincount(self.splits[0].y.cpu(), minlength=len(data.classes)).tolist()
+        self.ground = Ground(len(data.classes), len(data.test), len(self.splits[2]),
+                             data.test.y.cpu().numpy(), int(np.argmax(self.trained_on)))
 
     def place(self, *parts): return self.store and plain_path(self.store, *parts)
     def lock(self): return folder_lock(self.store) if self.store else nullcontext()
@@ -411,12 +460,16 @@ class _Meeting:
         return data
 
     def tuned(self, name, box, start, **how):
-        "The search of a model; raises `Stopped`."
+        "The search of a model; raises `Stopped`, or `ValueError` if none of its trials has a score."
         box, start = _points_of(name, self.protocol, box, start)
         found = search(self.models[name], *self.splits[:2], box, start=start, seed=self.seed, name=name,
                        store=self.place('search', name), **how)
-        if found.done: return found
-        raise Stopped(f'Stopped during the search of {name}.')
+        if not found.done: raise Stopped(f'Stopped during the search of {name}.')
+        try:
+            found.best   # before the next search is begun
+        except ValueError as e:
+            raise ValueError(f'{e} Or compare the others without {name}.') from None
+        return found
 
 # %% ../nbs/11_comparison.ipynb #14ca0140
 _ASIDE = 'kept'   # the folder of what was made with other settings
@@ -499,7 +552,9 @@ def runs(self:_Meeting, name, point, seeds, on_run, **how):
     nets = retrain(make, train, valid, point, seeds=seeds, seed=self.seed, name=name, store=self.place('weights', name), **how)
     if len(nets) < seeds: raise Stopped(f'Stopped during the trainings of {name}.')
     found = [tested(make, net, self.data.test, self.place('tests', f'{name}_{net.number}.json')) for net in nets]
-    for run in found if on_run else (): on_run(name, run)
+    for run in found:
+        run.health = states_of(run.history, run.test, self.ground)
+        if on_run: on_run(name, run)
     self.weights[name] = [net.weights for net in nets]
     return found
 
@@ -529,7 +584,7 @@ def __call__(self:_Meeting, box, start, tuning, training):
     sizes, prints = ({name: f(s) for name, s in used.items()} for f in (len, lambda s: s.fingerprint))
     return Comparison(self.data.name, self.protocol, sizes, prints, list(self.data.classes), self.seed, contestants,
                       time.perf_counter() - self.began, test.y.tolist(), _pictures(contestants, test), reads,
-                      weights=self.weights)
+                      trained_on=self.trained_on, weights=self.weights)
 
 # %% ../nbs/11_comparison.ipynb #bcce0617
 def compare(
@@ -595,8 +650,10 @@ _FORMAT, _READABLE = 'mnist_cmp report 3', ('mnist_cmp report 1', 'mnist_cmp rep
 def to_dict(self:Comparison)->dict:
     "All but the weights in plain types, as in `report.json`."
     plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ('weights', 'contestants')}
-    return {'format': _FORMAT} | plain | {'contestants': [c.to_dict() for c in self.contestants]}
-
+    contestants = [c.to_dict() for c in self.contestants]
+    for c in contestants:
+        for run, states in zip(c['runs'], self.health(c['name'])): run['health'] = states
+    return {'format': _FORMAT} | plain | {'contestants': contestants}
 
 # %% ../nbs/11_comparison.ipynb #01b74709
 def _outline(comparison):
@@ -831,7 +888,12 @@ def _check_meeting(self):
     for c in several:
         for run in c.runs: _check_run(run, n, len(self.classes), list(several[0].runs[0].test.errors), bool(self.labels))
     _check_pictures(self, n)
+    if self.trained_on: check_int('length of trained_on', len(self.trained_on), len(self.classes), len(self.classes))
+    for count in self.trained_on: check_int('trained_on', count, 0, 2**63)
+    for c in several:
+        for run, states in zip(c.runs, self.health(c.name)): run.health = states
     return self
+
 
 # %% ../nbs/11_comparison.ipynb #c9260402
 def _check_pictures(self, n):

@@ -96,13 +96,16 @@ def to_dict(self:History)->dict:
 @patch(cls_method=True)
 def from_dict(cls:History, d:dict)->History:
     "The `History` that `to_dict` gave, also by way of JSON; raises `ValueError` for what it can't have given."
-    def nan(e):   # JSON has no NaN: a loss that is missing where its accuracy is not was one
-        lost = {part for part in ('train', 'valid') if e[f'{part}_loss'] is None and e[f'{part}_accuracy'] is not None}
+    def nan(e):   # JSON has neither NaN nor infinity: a loss that is missing where its accuracy is not was one
+        lost = [part for part in ('train', 'valid')
+                if e[f'{part}_accuracy'] is not None and not _is_finite(e[f'{part}_loss'])]
         return e | {f'{part}_loss': math.nan for part in lost}
     self = check_fields(cls(**d | {'epochs': [check_fields(Epoch(**nan(e))) for e in d['epochs']]}))
     check_choice('state', self.state, _STATES)
     for i, e in enumerate(self.epochs, 1): _check_epoch(i, e)
     return self
+
+def _is_finite(loss): return loss is not None and not (isinstance(loss, float) and not math.isfinite(loss))
 
 _STATES = 'running', 'finished', 'stopped', 'diverged', 'failed', 'crashed'
 
