@@ -35,7 +35,8 @@ from mnist_cmp.steps import make_step
 from mnist_cmp.training import train
 from mnist_cmp.trials import SearchResult
 
-WORK, RESULTS = Path('runs/experiments'), Path('nbs/results')
+ROOT = Path(__file__).resolve().parent.parent
+WORK, RESULTS = ROOT/'runs/experiments', ROOT/'nbs/results'
 SMALL, LARGE = (16, 48), (128, 2048)
 NETS = {'cnn': CNNClassifier, 'mlp': MLP}
 ENGINE = 'compiled'   # of all trainings, so that results may be held against each other
@@ -117,7 +118,7 @@ def fair_comparison(points=20, seeds=10):
 
 def words_of_make_compare():
     "The options that `make compare` gives to the command."
-    return re.search(r'^compare:.*\n\t\$\(BIN\)/mnist_cmp (.*) \$\(ARGS\)$', Path('Makefile').read_text(), re.M)[1]
+    return re.search(r'^compare:.*\n\t\$\(BIN\)/mnist_cmp (.*) \$\(ARGS\)$', (ROOT/'Makefile').read_text(), re.M)[1]
 
 
 def digits(words=words_of_make_compare()):

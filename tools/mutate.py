@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from check import BIN, ENV, ROOT, copy_checkout
+from check import ENV, ROOT, copy_checkout
 from mutations import MUTATIONS
 
 PACKAGE = 'mnist_cmp'
@@ -164,7 +164,7 @@ def tests_of(mutation, most, root=ROOT):
 
 def run_test(path, root, seconds):
     "Why a test fails in a copy, in a word; None if it passes."
-    command = ([BIN/'nbdev_test', '--path', path] if path.suffix == '.ipynb' else
+    command = ([sys.executable, 'tools/test_notebook.py', path] if path.suffix == '.ipynb' else
                [sys.executable, '-m', 'pytest', '-q', '-x', '-m', 'not soak', path])
     env = ENV | {'PYTHONPATH': str(root)}
     with tempfile.TemporaryFile() as out:
