@@ -17,11 +17,11 @@ import numpy as np
 import torch, torch.nn as nn
 from fastcore.basics import patch
 from . import __version__
-from .core import (DamagedError, _fsync, check_choice, check_fields, check_float,
-                            check_folder, check_int, json_text, machine, machine_calls,
-                            machine_kind, make_folder, plain_folder, plain_path, printable,
-                            read_json, read_plain, shown, tell, write_json)
-from .costs import Cost, check_cost, measure_cost
+from .core import (DamagedError, Progress, _fsync, check_choice, check_fields, check_float,
+                            check_folder, check_int, check_progress, json_text, machine,
+                            machine_calls, machine_kind, make_folder, plain_folder, plain_path,
+                            printable, read_json, read_plain, shown, tell, write_json)
+from .costs import Cost, check_cost, measure_costs
 from .data import Data, Split, as_given, load_data, warn_of_splits
 from .evaluation import (best_guesses, check_net, count_topk_errors, load_model, predict,
                                   put_weights, read_weights, weights_digest, write_weights)
@@ -559,13 +559,37 @@ def runs(self:_Meeting, name, point, seeds, on_run, **how):
     return found
 
 @patch
-def cost(self:_Meeting, name, best, how):
-    "What a model costs at its best point, measured once."
-    engine = best.history.engine if best.history.engine in ENGINES else 'auto'   # one net alone is no population
-    where = dict(device=how['device'], threads=how['threads'], engine=engine)
-    measured = lambda: asdict(measure_cost(self.models[name], self.splits[0], best.point, **where))
-    return Cost(**_kept(self.place('costs', f'{name}.json'), measured, best.point._asdict(),
-                        lambda found: check_cost(Cost(**found))))
+def costs(self:_Meeting, best, how):
+    "Name → what a model costs at its best point, measured once; raises `Stopped`."
+    files = {name: self.place('costs', f'{name}.json') for name in self.models}
+    new = {}
+    with Progress(len(files), 'measuring costs', progress=how['progress']) as bar:
+        def measure(name):
+            "Of this model, and at the same time of the others that have no file."
+            if name not in new:
+                missing = [n for n, file in files.items() if n == name or not (file and file.exists())]
+                new.update(self._measured(missing, best, how, bar))
+            return asdict(new[name])
+        def check(found): check_cost(Cost(**found))
+        costs = {}
+        for name, file in files.items():
+            kept = _kept(file, lambda: measure(name), best[name].point._asdict(), check)
+            costs[name] = Cost(**kept)
+    return costs
+
+@patch
+def _measured(self:_Meeting, names, best, how, bar):
+    "Name → cost of models; raises `Stopped`."
+    # One net alone is no population.
+    engines = {name: one.history.engine for name, one in best.items() if one.history.engine in ENGINES}
+    found = measure_costs(
+        {name: self.models[name] for name in names}, self.splits[0],
+        {name: best[name].point for name in names}, engines=engines, device=how['device'],
+        threads=how['threads'], should_stop=bar.asking(how['should_stop']),
+        on_cost=lambda name, cost: bar.update(note=name))
+    if len(found) < len(names):
+        raise Stopped('Stopped while costs were measured.')
+    return found
 
 # %% ../nbs/11_comparison.ipynb #e6ab2d6e
 @patch
@@ -576,7 +600,8 @@ def __call__(self:_Meeting, box, start, tuning, training):
     as_tuned = {name: {'engine': b.history.engine, 'threads': b.history.threads}
                 for name, b in best.items()}
     runs = {name: self.runs(name, b.point, **training | as_tuned[name]) for name, b in best.items()}
-    contestants = [_contestant(name, make, found[name], runs[name], self.cost(name, best[name], training))
+    costs = self.costs(best, training)
+    contestants = [_contestant(name, make, found[name], runs[name], costs[name])
                    for name, make in self.models.items()]
     test, used = self.data.test, {s.name: s for s in (*self.splits, self.data.test)}
     times = 1 if self.protocol == 'holdout' else 1 + training['epochs']
@@ -609,10 +634,11 @@ def compare(
     on_run=None,               # called with the name of a model and each of its Runs
     on_epoch=None,             # called with a running History after each epoch
     should_stop=None,          # asked several times a second; True ends the comparison by Stopped
+    progress=True,             # a line in terminals and notebooks; False: none; or a function that takes a core.Status
 )->Comparison:
     "Tune, train and test each model with the same chances; raises `ValueError` on bad arguments, before any work."
     meeting = _Meeting(_named(models), _loaded(data), protocol, check_int('seed', seed, 0, 2**63 - 1), store)
-    how = _common(threads, engine, device, workers, client, on_epoch, should_stop)
+    how = _common(threads, engine, device, workers, client, on_epoch, should_stop, progress)
     tuning = dict(n=check_int('points', points, 1), epochs=_epochs('search_epochs', search_epochs, meeting.data.search_epochs))
     training = dict(seeds=_seeds(seeds, meeting),
                     epochs=_epochs('epochs', epochs, meeting.data.epochs))
@@ -637,11 +663,12 @@ def _loaded(data):
     if isinstance(data, Data): return data
     raise TypeError(f'data is {shown(data)}, but must be a Data, or a name for load_data.')
 
-def _common(threads, engine, device, workers, client, on_epoch, should_stop):
+def _common(threads, engine, device, workers, client, on_epoch, should_stop, progress):
     "What search and training both take."
     if workers is not None: check_int('workers', workers, 1)
     return dict(threads=check_int('threads', threads, 1), engine=check_choice('engine', engine, STUDY_ENGINES), device=device,
-                workers=workers, client=client, on_epoch=on_epoch, should_stop=should_stop)
+                workers=workers, client=client, on_epoch=on_epoch, should_stop=should_stop,
+                progress=check_progress(progress))
 
 # %% ../nbs/11_comparison.ipynb #2a7ca67b
 _FORMAT, _READABLE = 'mnist_cmp report 3', ('mnist_cmp report 1', 'mnist_cmp report 2', 'mnist_cmp report 3')
