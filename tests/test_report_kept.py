@@ -1,5 +1,6 @@
 "A report is never lost by another one that is written into its folder."
 import json
+from functools import partial
 
 import pytest
 import tiny
@@ -86,13 +87,14 @@ def test_overwriting_leaves_nothing_that_the_report_does_not_know(compare_in, tm
 
 def test_another_comparison_in_a_plain_folder(compare_in, tmp_path):
     "Without a store its weights are nobody's but the report's."
-    write_report(compare_in(None, seeds=2), tmp_path)
+    models = {'one': partial(Scaled, 1.), 'two': tiny.two}
+    write_report(compare_in(None, models=models), tmp_path)
     before = contents(tmp_path)
     for change, word in ((dict(seeds=1), 'seeds of one was 2 and is 1'),
                          (dict(seed=3), 'seed was 0 and is 3'),
                          (dict(models=without('one')), 'one would be dropped'),
-                         (dict(models={'one': tanh_one, 'two': tiny.two}), 'one has other results')):
-        found = compare_in(None, **dict(seeds=2) | change)
+                         (dict(models=models | {'one': partial(Scaled, 9.)}), 'one has other results')):
+        found = compare_in(None, **dict(models=models) | change)
         with pytest.raises(LedgerError, match=word):
             write_report(found, tmp_path)
         with pytest.raises(LedgerError, match=word):
@@ -105,8 +107,15 @@ def test_another_comparison_in_a_plain_folder(compare_in, tmp_path):
         'weights/three/seed_0.safetensors', 'weights/two/seed_0.safetensors']
 
 
-def tanh_one():
-    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 3), torch.nn.Tanh())
+class Scaled(torch.nn.Module):
+    "A net whose code, and nothing else, depends on a number."
+    def __init__(self, factor):
+        super().__init__()
+        self.layer = torch.nn.Linear(784, 3)
+        self.factor = factor
+
+    def forward(self, x):
+        return self.factor*self.layer(x.flatten(1))
 
 
 def test_a_report_does_not_stand_beside_other_weights(compare_in, tmp_path):
