@@ -257,13 +257,15 @@ def run(
     say=print,                 # prints a text
 ):
     "The main job: compare, print the result, write the report; raises what the rooms raise."
-    from mnist_cmp.comparison import compare
+    from mnist_cmp.comparison import check_extends, compare
     from mnist_cmp.data import load_data
     from mnist_cmp.report import summary, verdict, write_report
     _import_models(args.models)
     check_folder('out', out)
     if args.quiet: os.environ['MNIST_CMP_QUIET'] = '1'
     data = load_data(args.dataset, root=args.data_dir)
+    how_much = 'points seeds search_epochs epochs seed protocol'.split()
+    check_extends(out, args.models, data, **{k: getattr(args, k) for k in how_much})
     if not args.quiet: say(_head(args, data, out))
     told = 'points seeds start search_epochs epochs seed protocol workers threads engine'.split()
     lines = {'on_trial': lambda *trial: say(_trial_line(*trial)),

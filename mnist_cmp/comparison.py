@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KS', 'PROTOCOLS', 'TestResult', 'measure_test', 'Run', 'Contestant', 'Comparison', 'Stopped', 'tested', 'hard_images',
-           'compare', 'check_extends']
+           'figure_files', 'compare', 'check_extends']
 
 # %% ../nbs/11_comparison.ipynb #00255d65
 import base64, hashlib, json, math, os, platform, re, subprocess, time, warnings
@@ -526,14 +526,16 @@ def _put_report_aside(store):
         word = hashlib.sha256(read_plain(report)).hexdigest()[:12]
     aside = plain_folder(store, _ASIDE, f'report_{word}')
     names = [(store, name) for name in ('report.html', 'runs.csv')]
-    names += [(plain_path(store, 'figures'), name) for name in _figure_files(store)]
+    names += [(plain_path(store, 'figures'), name) for name in figure_files(store)]
     for folder, name in [*names, (store, 'report.json')]:   # the last, so that a kill loses none
         with machine_calls(folder):
             if (folder/name).is_file():
                 os.replace(folder/name, plain_folder(aside, *folder.relative_to(store).parts)/name)
 
-def _figure_files(store):
-    "The names of the files in `figures` that the report in a folder has."
+def figure_files(
+    store,   # a folder
+)->list[str]:
+    "The names of the files in `figures` that the report in a folder has; none without a report."
     from mnist_cmp.figures import comparison_figures   # which needs this room itself
     try:
         found = Comparison.load(store)
@@ -715,17 +717,22 @@ def _less(name, was, now):
             yield f'{key} of {name} was {before} and is {after}'
 
 def _same_training(was, now):
-    "Are two runs one training, as far as their records tell?"
+    "Must two runs have one result, as far as their records tell? A GPU promises none."
     names = (*Point._fields, 'seed', 'engine', 'threads', 'device')
-    return (all(getattr(was.history, name) == getattr(now.history, name) for name in names)
+    return (was.history.device == 'cpu' and all(getattr(was.history, name) == getattr(now.history, name) for name in names)
             and len(was.history.epochs) == len(now.history.epochs)
             and machine_kind(was.history.machine) == machine_kind(now.history.machine))
+
+def _differ(was, now):
+    "Are two results of a test clearly not of one net?"
+    is_close = np.isclose(was.loss, now.loss, rtol=1e-3, equal_nan=True)
+    return was.errors != now.errors or not is_close
 
 def _other_results(was, now):
     "The models whose trainings have other results, though they were trained alike."
     for name in was.names:
         pairs = zip(was[name].runs, now[name].runs) if name in now.names else ()
-        if any(_same_training(a, b) and a.test.errors != b.test.errors for a, b in pairs):
+        if any(_same_training(a, b) and _differ(a.test, b.test) for a, b in pairs):
             yield f'{name} has other results, trained alike: it is another model'
 
 def _report_in(folder):
@@ -789,7 +796,13 @@ def _is_strange(self:Comparison, folder, name):
         return True
     for run, weights in zip(self[name].runs, self.weights.get(name, [])):
         file = plain_path(folder, 'weights', name, f'seed_{run.number}.safetensors')
-        if file.is_file() and weights_digest(read_weights(file)[0], {}) != weights_digest(weights, {}):
+        if not file.is_file():
+            continue
+        try:
+            found = read_weights(file)[0]
+        except ValueError:   # damaged: nothing to keep
+            continue
+        if weights_digest(found, {}) != weights_digest(weights, {}):
             return True
     return False
 

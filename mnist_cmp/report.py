@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 import pandas as pd
-from .comparison import PROTOCOLS, Comparison
-from .core import atomic_path, check_folder, format_seconds, plain_folder, printable
+from .comparison import PROTOCOLS, Comparison, figure_files
+from .core import (atomic_path, check_folder, format_seconds, machine_calls, plain_folder,
+                            plain_path, printable)
 from .figures import comparison_figures
 from .ledger import folder_lock
 from .params import unequal_sizes
@@ -283,16 +284,27 @@ def report_schema()->dict:
     "The JSON Schema (draft 2020-12) of `report.json`."
     return json.loads(files('mnist_cmp').joinpath('report.schema.json').read_text(encoding='utf-8'))
 
+def _drop_stale(folder, drawn):
+    "Remove the figures of the report that stands in a folder which the new one does not have."
+    names = {f'{name}.{kind}' for several in drawn.values() for name, _, files in several for kind in files}
+    for name in figure_files(folder):
+        if name not in names:
+            with machine_calls(folder):
+                plain_path(folder, 'figures', name).unlink(missing_ok=True)
+
 def write_report(
     comparison:Comparison,   # a finished comparison
-    folder,                  # made if it is not there; the report's files in it are replaced
+    folder,                  # made if it is not there; the files of this comparison's report are replaced
+    overwrite:bool=False,    # put another comparison's report aside, into `kept`?
 )->Path:
     "Write `report.html` and `.json`, `runs.csv`, `figures/`, `weights/`; gives the path of `report.html`; `ValueError`."
     folder = check_folder('folder', folder)
     with folder_lock(folder):
+        comparison.claim(folder, overwrite)
+        drawn, figures = _draw(comparison, ('svg', 'png')), plain_folder(folder, 'figures')
+        _drop_stale(folder, drawn)
         comparison.save(folder)
         with atomic_path(folder/'runs.csv') as p: comparison.runs_frame().to_csv(p)
-        drawn, figures = _draw(comparison, ('svg', 'png')), plain_folder(folder, 'figures')
         for name, _, files in (figure for several in drawn.values() for figure in several):
             for kind, content in files.items():
                 with atomic_path(figures/f'{name}.{kind}') as p: p.write_bytes(content)
