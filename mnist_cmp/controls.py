@@ -320,10 +320,10 @@ def _row(state, name):
 def _table(state):
     "The models side by side, as HTML."
     head = 'model', 'trials', 'best', 'learning rate', 'batch size', 'trainings', 'accuracy ± sd', 'time'
-    cell = lambda tag, text: f'<{tag} style="text-align: right; padding: 2px .7em">{html.escape(text)}</{tag}>'
+    cell = lambda tag, text: f'<{tag} style="text-align: right; white-space: nowrap; padding: 2px .7em">{html.escape(text)}</{tag}>'
     row = lambda tag, texts: f'<tr>{"".join(cell(tag, t) for t in texts)}</tr>'
     rows = ''.join(row('td', _row(state, name)) for name in state.names)
-    return f'<table style="line-height: 18px">{row("th", head)}{rows}</table>'
+    return f'<div style="overflow-x: auto"><table style="line-height: 18px">{row("th", head)}{rows}</table></div>'
 
 def _sentence(state, workers):
     "How the run stands, in a line."

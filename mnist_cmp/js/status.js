@@ -14,6 +14,7 @@ export default {
   render({ model, el }) {
     const line = document.createElement("span");
     line.setAttribute("role", "status");
+    el.classList.add("mnist-cmp-status");
     el.append(line);
     let heard = Date.now();
     let locked = []; // what was enabled when the kernel ended
