@@ -7,12 +7,13 @@ __all__ = ['PALETTE', 'shown', 'check_int', 'check_float', 'check_choice', 'type
            'FolderError', 'DamagedError', 'machine_calls', 'make_folder', 'atomic_path', 'remove_unfinished',
            'write_json', 'json_text', 'read_plain', 'read_json', 'check_fields', 'check_folder', 'plain_path',
            'plain_folder', 'derive_seed', 'available_cores', 'machine', 'machine_kind', 'timestamp', 'new_path',
-           'format_seconds', 'model_color', 'plot_style', 'drawn', 'tell', 'warn_caller', 'need_extra', 'Status',
-           'check_progress', 'Progress']
+           'format_seconds', 'model_color', 'plot_style', 'drawn', 'is_terminal', 'can_redraw', 'terminal_width',
+           'text_width', 'wrap_words', 'fitted', 'tell', 'warn_caller', 'need_extra', 'Status', 'check_progress',
+           'bar_line', 'Progress']
 
 # %% ../nbs/00_core.ipynb #00-core-002
 import errno, functools, hashlib, html, importlib, inspect, json, math, numbers, os, platform
-import re, secrets, stat, sys, tempfile, time, types, typing, unicodedata
+import re, secrets, shutil, stat, sys, tempfile, time, types, typing, unicodedata
 import warnings
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
@@ -501,6 +502,68 @@ def drawn(
     if len(text) > most: text = text[:most - 1] + '…'
     return text.replace('$', r'\$')
 
+# %% ../nbs/00_core.ipynb #3da2d069
+def is_terminal(
+    stream,   # sys.stdout, sys.stderr or None
+)->bool:
+    "Does somebody read the stream in a terminal?"
+    return stream is not None and not getattr(stream, 'closed', False) and stream.isatty()
+
+def can_redraw(
+    stream,   # sys.stdout, sys.stderr or None
+)->bool:
+    "Is it a terminal that can write over its last line?"
+    return is_terminal(stream) and os.environ.get('TERM') != 'dumb'
+
+def terminal_width(
+    stream,   # as for is_terminal
+)->int|None:
+    "Columns of the terminal, as it is at this moment; None if it is none."
+    if not is_terminal(stream): return None
+    with suppress(OSError, ValueError):
+        if columns := os.get_terminal_size(stream.fileno()).columns: return columns
+    return shutil.get_terminal_size().columns
+
+# %% ../nbs/00_core.ipynb #16c10d90
+# Spaces at which no line is broken: before a unit and ±, behind ±.
+_TIED = re.compile(r'(?<=\d) (?=(?:%|ms|s|min|h|[kMGT]i?B|(?:epoch|point|seed|trial|image)s?)(?!\w))|(?<=±) (?=\d)| (?=± \d)')
+
+def text_width(
+    text:str,   # a line
+)->int:
+    "Columns that a text takes in a terminal: letters of the Far East take two."
+    def columns(c):
+        return 0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in 'WF' else 1
+    return sum(map(columns, text))
+
+def wrap_words(
+    text:str,    # some lines
+    width:int,   # columns, ≥ 1
+)->str:
+    "The text in lines of at most `width` columns, broken at spaces only; indented lines are left as they are."
+    lines = []
+    for line in text.split('\n'):
+        is_left = line.startswith(' ') or text_width(line) <= width
+        lines += [line] if is_left else _wrapped(line, width)
+    return '\n'.join(lines)
+
+def _wrapped(line, width):
+    words = _TIED.sub('\0', line).split(' ')
+    lines = [words[0]]
+    for word in words[1:]:
+        longer = f'{lines[-1]} {word}'
+        if text_width(longer) <= width: lines[-1] = longer
+        else: lines.append(word)
+    return [line.replace('\0', ' ') for line in lines]
+
+def fitted(
+    text:str,   # some lines
+    stream,     # where they are printed
+)->str:
+    "The text as it fits into the terminal that the stream writes to; as it is where that is none."
+    width = terminal_width(stream)
+    return text if width is None else wrap_words(text, width)
+
 # %% ../nbs/00_core.ipynb #4d0387b8
 def tell(
     text:str,   # a sentence
@@ -508,7 +571,7 @@ def tell(
     "Print a line for the user, where there is somewhere to print it."
     with suppress(OSError, ValueError):   # closed, or a pipe that nobody reads any more
         if sys.stderr is not None:
-            print(text, file=sys.stderr, flush=True)
+            print(fitted(text, sys.stderr), file=sys.stderr, flush=True)
 
 # %% ../nbs/00_core.ipynb #1d325d6e
 def warn_caller(
@@ -547,8 +610,7 @@ def _watched():
     "Where progress should be shown: 'notebook', 'terminal' or nowhere."
     if os.environ.get('MNIST_CMP_QUIET') or os.environ.get('IN_TEST'): return None
     if _in_notebook(): return 'notebook'
-    there = sys.stderr is not None and not sys.stderr.closed   # a program without a window has none
-    return 'terminal' if there and sys.stderr.isatty() else None
+    return 'terminal' if can_redraw(sys.stderr) else None
 
 # %% ../nbs/00_core.ipynb #97aee72a
 @dataclass(frozen=True)
@@ -572,6 +634,47 @@ def check_progress(
         return progress
     _complain('progress', progress, 'True, False, or a function that takes a Status')
 
+
+# %% ../nbs/00_core.ipynb #bc874a48
+_BAR = 10   # columns that a bar has at least, where they are there at all
+
+def bar_line(
+    what:str,           # what the work is called
+    done:int,           # steps
+    total:int,          # steps in all
+    times:list,         # texts such as '40 s left'
+    note:str,           # such as the best so far, parts with commas between them
+    width:int,          # columns
+    draw,               # called with a share and columns: the bar
+    dots:str='…',       # for what is left out
+)->str:
+    "Name, bar, count, times and note in one line; the note's parts give way first, then the times, then the name."
+    count, rest = f'{done}/{total}', [*times, *filter(None, note.split(', '))]
+    room = width - text_width(f' {count}')
+    def needed(name, parts): return text_width(', '.join([name, *parts])) + 1 + _BAR
+    while rest and needed(what, rest) > room: rest.pop()
+    name = what
+    while name and needed(name + dots * (name != what), rest) > room: name = name[:-1]
+    if name != what: name = name.rstrip() + dots if len(name) > 3 else ''
+    tail = ', '.join([count, *rest])
+    columns = width - text_width(f'{name} {tail}' if name else tail) - 1
+    bar = draw(done/total if total else 1., columns) if columns > 0 else ''
+    return ' '.join(filter(None, [name, bar, tail]))
+
+def _terminal_bar(**kwargs):
+    "A bar of tqdm's with our line."
+    from tqdm.std import Bar, tqdm
+    class Line(tqdm):
+        @staticmethod
+        def format_meter(n, total, elapsed, ncols=None, prefix='', ascii=False, postfix=None, initial=0, **_):
+            "The line, for the width that the terminal has now."
+            charset = Bar.ASCII if ascii is True else Bar.UTF
+            times = [format_seconds(elapsed)]
+            if n > initial: times.append(f'{format_seconds(elapsed/(n - initial)*(total - n))} left')
+            return bar_line(prefix.removesuffix(': '), n, total, times, postfix or '', (ncols or 80) - 1,
+                            lambda share, columns: format(Bar(min(share, 1), columns, charset)),
+                            '...' if ascii is True else '…')
+    return Line(**kwargs)
 
 # %% ../nbs/00_core.ipynb #00-core-056
 def _bundle(text): return {'text/html': text, 'text/plain': ''}   # no word is left where no HTML is shown
@@ -598,9 +701,10 @@ class Progress:
     def __enter__(self):
         self.start = time.perf_counter()
         if self.where == 'terminal':
-            from tqdm import tqdm
             with self._courtesy():
-                self.bar = tqdm(total=self.total, initial=self.done, desc=_sayable(self.desc, sys.stderr), leave=False, dynamic_ncols=True)
+                self.bar = _terminal_bar(total=self.total, initial=self.done,
+                                         desc=_sayable(self.desc, sys.stderr), leave=False,
+                                         dynamic_ncols=True)
         elif self.where == 'notebook':
             from IPython.display import display
             self.bar = display(_bundle(self._html('')), raw=True, display_id=True)
@@ -638,7 +742,6 @@ class Progress:
             yield
         except (OSError, ValueError):
             self.where = None
-
 
 # %% ../nbs/00_core.ipynb #00-core-058
 @patch
