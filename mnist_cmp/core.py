@@ -718,13 +718,15 @@ class Progress:
         "Move the bar on."
         self.done += n
         self.note = note
-        self.ticked = time.perf_counter()
+        now = time.perf_counter()
+        is_due = now - self.ticked > .1   # more often nobody can read it
         if self.where == 'terminal':
             with self._courtesy():
                 self.bar.set_postfix_str(_sayable(note, sys.stderr), refresh=False)
                 self.bar.update(n)
-                if not n: self.bar.refresh()
-        elif self.where == 'notebook': self._show(self._html(note))
+                if is_due and not n: self.bar.refresh()
+        elif self.where == 'notebook' and (n or is_due): self._show(self._html(note))
+        if n or is_due: self.ticked = now
         self._told()
 
     @property
