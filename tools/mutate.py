@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,24 +138,27 @@ def callers(source, name):
     for key in reached:
         owner, _, word = key.rpartition('.')
         names.add(owner if word.startswith('__') else word)
-    return {word for word in names if not word.startswith('_')} or {name.rpartition('.')[2]}
+    return {word for word in names if not word.startswith('_')}
 
 
 def tests_of(mutation, most, root=ROOT):
     "The tests that could notice, the likeliest first, and `most` at most besides the function's own notebook."
     module = root/PACKAGE/f'{mutation.module}.py'
     own = notebook_of(module)
-    names = callers(module.read_text(encoding='utf-8'), mutation.name)
+    name = mutation.name.rpartition('.')[2]
+    names = {name, *callers(module.read_text(encoding='utf-8'), mutation.name)}
     pattern = re.compile(rf'\b({"|".join(map(re.escape, names))})\b')
-    counts = Counter()
+    counts = {}
     for path in [*(root/'nbs').glob('[0-9]*.ipynb'), *(root/'tests').glob('test_*.py')]:
         text = path.read_text(encoding='utf-8')
         if path.suffix == '.ipynb':
             cells = json.loads(text)['cells']
             text = '\n'.join(''.join(cell['source']) for cell in cells if cell['cell_type'] == 'code')
-        counts[path.relative_to(root)] = len(pattern.findall(text))
+        words = pattern.findall(text)
+        if words:
+            counts[path.relative_to(root)] = name in words, len(words)   # who names the function itself comes first
     counts.pop(own, None)
-    others = [path for path, n in counts.most_common() if n]
+    others = sorted(counts, key=counts.get, reverse=True)
     notebooks = [path for path in others if path.suffix == '.ipynb']
     files = [path for path in others if path.suffix == '.py']
     return [own, *notebooks[:most], *files[:most]]
@@ -245,18 +247,20 @@ def main():
     parser.add_argument('--seed', type=int, default=0, help='of the sample')
     parser.add_argument('--seconds', type=float, default=600, help='that a test may take (default: %(default)s)')
     parser.add_argument('--most', type=int, default=3, help='notebooks, and files of tests, besides the own notebook')
+    parser.add_argument('--own', action='store_true', help='the own notebooks alone')
     parser.add_argument('--list', action='store_true', help='show the changes and their tests, run nothing')
     args = parser.parse_args()
+    most = 0 if args.own else args.most
     mutations, faults = found(chosen(args))
     for fault in faults:
         print(f'error     {fault}', flush=True)
     if args.list:
         for mutation in mutations:
-            print(f'{mutation}\n    {", ".join(map(str, tests_of(mutation, args.most)))}')
+            print(f'{mutation}\n    {", ".join(map(str, tests_of(mutation, most)))}')
         sys.exit(bool(faults))
     survived = []
     with tempfile.TemporaryDirectory() as folder:
-        judge = Judge(Path(folder), args.seconds, args.most)
+        judge = Judge(Path(folder), args.seconds, most)
         for mutation in mutations:
             start = time.perf_counter()
             test = judge(mutation)
