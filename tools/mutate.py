@@ -1,8 +1,8 @@
 """Which tests notice a broken function? `make mutate`, or `python tools/mutate.py [--only NAME] [--sample N]`.
 
 Each change of tools/mutations.py is made in a copy of the checkout: in the module and in the notebook that exports it.
-Then the tests that could notice run until one fails: the function's own notebook, then notebooks and files in tests/ that
-name it or what calls it. A test that fails in the unchanged copy too notices nothing. A line for each change says who
+Then the tests that could notice run until one fails: the function's own notebook, files in tests/ that name it, then
+notebooks and further files that name what calls it. A test that fails in the unchanged copy too notices nothing. A line for each change says who
 noticed it, or that it survived; the last line is the score. The exit code is 0 if all were noticed.
 """
 import argparse
@@ -159,9 +159,10 @@ def tests_of(mutation, most, root=ROOT):
             counts[path.relative_to(root)] = name in words, len(words)   # who names the function itself comes first
     counts.pop(own, None)
     others = sorted(counts, key=counts.get, reverse=True)
-    notebooks = [path for path in others if path.suffix == '.ipynb']
-    files = [path for path in others if path.suffix == '.py']
-    return [own, *notebooks[:most], *files[:most]]
+    notebooks = [path for path in others if path.suffix == '.ipynb'][:most]
+    files = [path for path in others if path.suffix == '.py'][:most]
+    direct = [path for path in files if counts[path][0]]
+    return [own, *direct, *notebooks, *(path for path in files if path not in direct)]
 
 
 def run_test(path, root, seconds):
