@@ -1,4 +1,4 @@
-"""The kept results: of today's experiments, and of one engine where they are held against each other."""
+"""The kept results: of today's experiments, and of one engine where one stands beside another."""
 import json
 from pathlib import Path
 
@@ -31,7 +31,8 @@ def test_a_comment_makes_no_result_stale(tmp_path, monkeypatch):
         "Another docstring."
         # and a comment
     job = experiments.JOBS['mlp']
-    monkeypatch.setitem(experiments.JOBS, 'mlp', experiments.Job(search_holdout, job.args, job.file, job.key))
+    other = experiments.Job(search_holdout, job.args, job.file, job.key)
+    monkeypatch.setitem(experiments.JOBS, 'mlp', other)
     assert experiments.why_stale('mlp') is None
 
 
@@ -66,7 +67,7 @@ def test_one_engine(names):
 
 
 def test_one_engine_for_each_model_on_the_digits():
-    "`make compare` takes for each model the fastest step that pays, but one for all that it does with the model."
+    "`make compare` takes the fastest step that pays for a model, for all that it does with it."
     models = read('digits/report.json')['contestants']
     assert len(models) > 1
     for model in models:
@@ -75,7 +76,8 @@ def test_one_engine_for_each_model_on_the_digits():
 
 def test_mixed_engines_are_seen():
     trained = [{'history': {'engine': engine}} for engine in ('compiled', 'onednn')]
-    assert engines({'settings': {'engine': 'autograd'}, 'result': {'trials': trained}}) == {'compiled', 'onednn'}
+    found = {'settings': {'engine': 'autograd'}, 'result': {'trials': trained}}
+    assert engines(found) == {'compiled', 'onednn'}
 
 
 def test_digits_are_those_of_make_compare():
