@@ -105,7 +105,7 @@ def plot(self:Comparison,
                 ax.plot(at, np.nanmean(values, 0), style, color=color, label=f'{drawn(c.name)}, {label}')
                 if len(c.runs) > 1:
                     ax.fill_between(at, np.nanmin(values, 0), np.nanmax(values, 0), color=color, alpha=.15, linewidth=0)
-            ended = [(len(t), t.valid_accuracy.iloc[-1]) for t in tables if len(t) < len(at)]
+            ended = [(len(t), t.valid_accuracy.iloc[-1]) for t, run in zip(tables, c.runs) if run.history.state == 'diverged']
             if ended: ax.plot(*zip(*ended), 'x', color=color, markersize=8, label=f'{drawn(c.name)}, ended by divergence')
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set(xlabel='epoch', ylabel='accuracy (%)', title=f'{drawn(self.dataset)}: accuracy per epoch')
@@ -137,7 +137,8 @@ def plot_kbest(self:Comparison,
         ax.margins(y=.1)
         _room_above(ax)
         ax.set_title(f'{drawn(self.dataset)}: k-best error, with the number of wrong images out of {n:,}')
-        ax.legend()
+        # A single group of bars leaves no place for it.
+        ax.legend(**dict(loc='upper left', bbox_to_anchor=(1, 1)) if len(self.ks) == 1 else {})
     return ax
 
 # %% ../nbs/11b_figures.ipynb #c81466a5

@@ -146,7 +146,7 @@ def span(
     scale:float=100,   # what they are multiplied by: 100 makes points of fractions
 )->str:
     "An interval as text that is not broken over lines."
-    return f'{decimals(scale*low)}\u00a0to\u00a0{decimals(scale*high)}'
+    return f'{decimals(scale*low)}\u00a0to\u00a0{decimals(scale*high)}'.replace('-', '−')
 
 
 # %% ../nbs/11a_findings.ipynb #b2c71548

@@ -34,8 +34,10 @@ def _covers(d):
 def _alike(comparison, other, best):
     "A sentence on two models whose nets answer alike."
     pairs = 'in each pair of trainings' if len(best.runs) > 1 else 'in one training of each'
-    have_one = all('one_answer' in states for c in (best, other) for states in comparison.health(c.name))
-    end = 'both answered one class throughout' if have_one else 'nothing here tells them apart'
+    states = [several for c in (best, other) for several in comparison.health(c.name)]
+    end = 'nothing here tells them apart'
+    if any(states): end = 'not all of them went well, so this says nothing about the models'
+    if all('one_answer' in several for several in states): end = 'both answered one class throughout'
     return (f'{best.name} and {other.name} gave the same answer to every test image {pairs} '
             f'({_percent(best.error)} of {comparison.sizes["test"]:,} wrong): {end}.')
 
@@ -82,7 +84,9 @@ def _unwell(comparison):
         said = [f'{STATES[state]}{images if state == "at_chance" else ""} {_in_runs(numbers, len(c.runs))}'
                 for state, numbers in spoilt.items()]
         which = f'whether {c.name} is better or worse than another model' if several else 'which model is better'
-        yield f'{c.name} {" and ".join(said)}. This counts as it is, so what follows does not say {which}.'
+        number = len({run for runs in spoilt.values() for run in runs})
+        counts = 'They count as they are' if number > 1 else 'It counts as it is'
+        yield f'{c.name} {" and ".join(said)}. {counts}, so what follows does not say {which}.'
 
 # %% ../nbs/12_report.ipynb #c8802d06
 def _cautions(comparison):
@@ -236,7 +240,8 @@ def _turned(frame): return frame.T.rename_axis('').rename(columns=lambda k: f'k 
 def _tables(comparison):
     "Section → its tables as HTML."
     percent = lambda x: _percent(x, 1)
-    found = {'models': [_models_table(comparison)], 'difference': [_table(comparison.differences(), _number)],
+    differences = comparison.differences().drop(columns='better again')   # its interval says it all
+    found = {'models': [_models_table(comparison)], 'difference': [_table(differences, _number)],
              'kbest': [_table(_turned(comparison.kbest()), decimals)], 'training': _unwell_table(comparison), 'cost': [_table(_turned(comparison.costs()), _number)]}
     if comparison.labels:
         found['errors'] = [_table(comparison.class_errors().drop(columns='images'), percent)]
@@ -246,11 +251,12 @@ def _tables(comparison):
 def _unwell_table(comparison):
     "The trainings that did not go well, one a line, as a list of one table; empty if there are none."
     rows = {}
+    held = 'test accuracy' if comparison.protocol == '2019' else 'validation accuracy'
     for c in comparison.contestants:
         for run, states in zip(c.runs, comparison.health(c.name)):
             accuracies = [e.valid_accuracy for e in run.history.epochs]
-            row = {'it': ', '.join(STATES[state] for state in states), 'epochs': len(accuracies),
-                   'best accuracy': _percent(max(accuracies)), 'last accuracy': _percent(accuracies[-1]),
+            row = {'what it did': ', '.join(STATES[state] for state in states), 'epochs': len(accuracies),
+                   f'best {held}': _percent(max(accuracies)), f'last {held}': _percent(accuracies[-1]),
                    'test error': _percent(1 - run.test.accuracy)}
             if states: rows[f'{c.name}, run {run.number}'] = row
     if not rows: return []
@@ -264,8 +270,8 @@ _SECTIONS = {   # key → heading and what a reader has to know of it
     'difference': ('How sure', 'The interval over seeds and images decides: it covers both the chance of another seed and that '
                    'of other test images. The one over seeds alone holds for just these images, the one over images alone for '
                    "just these nets, and McNemar's exact test for one pair of nets on such images: none of the three alone "
-                   "supports a verdict. 'Better again' is the probability that a fresh training of the better model beats one "
-                   'of the other on these images.'),
+                   "supports a verdict. No interval goes beyond 100 points, since no difference does. 'Better again' is the "
+                   'probability that a fresh training of the better model beats one of the other on these images.'),
     'kbest': ('k guesses allowed', 'A test image counts as an error if its label is not among the k best guesses; means over '
               'the seeds, with a 95 % interval for such a net on fresh images.'),
     'training': ('Training', ''),
