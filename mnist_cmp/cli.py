@@ -227,8 +227,10 @@ def _trial_line(trial, result):
 
 def _run_line(name, run):
     "A line for a training and its test."
+    from mnist_cmp.health import STATES
+    ended = ''.join(f'; it {STATES[state]}' for state in run.health)
     return (f'{name}: seed {run.number}, {run.test.errors[1]:,} test images wrong '
-            f'({run.history.seconds:.1f} s)')
+            f'({run.history.seconds:.1f} s){ended}')
 
 def _head(args, data, out):
     "What is going to happen."

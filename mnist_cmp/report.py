@@ -15,50 +15,115 @@ from .comparison import PROTOCOLS, Comparison, figure_files
 from .core import (atomic_path, check_folder, format_seconds, machine_calls, plain_folder,
                             plain_path, printable, text_width)
 from .figures import comparison_figures
+from .findings import decimals
+from .health import STATES
 from .ledger import folder_lock
 from .params import unequal_sizes
 
 # %% ../nbs/12_report.ipynb #12-report-007
-def _percent(x, digits=2): return f'{100*x:.{digits}f} %'
-def _points(x): return f'{100*x:.2f}'.replace('-', '−')
+def _percent(x, digits=2):
+    "A fraction in percent; 0 and 100 stand for none and all alone."
+    text = decimals(100*x, digits)
+    return f'{100*x:.{digits + 2}f} %' if x < 1 and float(text) == 100 else f'{text} %'
+
+def _points(x): return decimals(100*x).replace('-', '−')
 
 def _covers(d):
     "What the interval of a difference is, in words."
     return f'{100*d.level:.3g} % interval over {"test images alone" if d.seeds is None else "seeds and test images"}'
 
+def _alike(comparison, other, best):
+    "A sentence on two models whose nets answer alike."
+    pairs = 'in each pair of trainings' if len(best.runs) > 1 else 'in one training of each'
+    states = [several for c in (best, other) for several in comparison.health(c.name)]
+    end = 'nothing here tells them apart'
+    if any(states): end = 'not all of them went well, so this says nothing about the models'
+    if all('one_answer' in several for several in states): end = 'both answered one class throughout'
+    return (f'{best.name} and {other.name} gave the same answer to every test image {pairs} '
+            f'({_percent(best.error)} of {comparison.sizes["test"]:,} wrong): {end}.')
+
 def _against(comparison, other, best):
     "A sentence or two on `best` against `other`."
     d, runs = comparison.difference(other.name, best.name), len(best.runs)
-    if d.identical: return f'{best.name} and {other.name} give the same answer to every test image: they are identical here.'
+    if d.identical: return _alike(comparison, other, best)
     rates = f'{_percent(best.error)} against {_percent(other.error)} of {comparison.sizes["test"]:,} test images wrong'
     wins = f'in {d.losses} of {runs} seeds' if runs > 1 else 'in one training of each'
-    if d.better: return (f'{best.name} makes {_points(d.estimate)} points fewer errors than {other.name} ({rates}), {wins}. The {_covers(d)}, {_points(d.low)} to {_points(d.high)} '
-                         f'points, does not hold 0: on such data {best.name}, so tuned, is the better one.')
-    return (f"Can't tell {best.name} from {other.name}: {rates}, {best.name} ahead {wins}, but the {_covers(d)}, "
-            f'{_points(d.low)} to {_points(d.high)} points, holds 0.')
+    ends = f'{_points(d.low)} to {_points(d.high)} points'
+    if d.better:
+        went_well = not any(states for c in (best, other) for states in comparison.health(c.name))
+        what = (f'on such data {best.name}, so tuned, is the better one.' if went_well else
+                f'so trained, {best.name} makes fewer errors on such data, which does not make it the better model.')
+        return (f'{best.name} makes {_points(d.estimate)} points fewer errors than {other.name} ({rates}), {wins}. '
+                f'The {_covers(d)}, {ends}, does not hold 0: {what}')
+    holds = 'holds 0'
+    if d.low == -1 and d.high == 1:
+        holds = f'holds every difference there can be: {runs} trainings of each are too few to tell'
+    return f"Can't tell {best.name} from {other.name}: {rates}, {best.name} ahead {wins}, but the {_covers(d)}, {ends}, {holds}."
 
 # %% ../nbs/12_report.ipynb #12-report-009
+def _spoilt(comparison, c):
+    "State → numbers of the runs of a model that ended in it, in the order of `STATES`."
+    states = comparison.health(c.name)
+    found = {state: [run.number for run, several in zip(c.runs, states) if state in several] for state in STATES}
+    return {state: numbers for state, numbers in found.items() if numbers}
+
+def _in_runs(numbers, runs):
+    "How many trainings, and which."
+    if runs == 1: return 'in its only training'
+    which = ''
+    if len(numbers) < runs:
+        which = f' (run {", ".join(map(str, numbers[:10]))}{" …" if len(numbers) > 10 else ""})'
+    return f'in {len(numbers)} of {runs} trainings{which}'
+
+def _unwell(comparison):
+    "A sentence for each model with trainings that did not go well."
+    images = f', as far as {comparison.sizes["test"]:,} test images tell,'
+    several = len(comparison.contestants) > 2
+    for c in comparison.contestants:
+        spoilt = _spoilt(comparison, c)
+        if not spoilt: continue
+        said = [f'{STATES[state]}{images if state == "at_chance" else ""} {_in_runs(numbers, len(c.runs))}'
+                for state, numbers in spoilt.items()]
+        which = f'whether {c.name} is better or worse than another model' if several else 'which model is better'
+        number = len({run for runs in spoilt.values() for run in runs})
+        counts = 'They count as they are' if number > 1 else 'It counts as it is'
+        yield f'{c.name} {" and ".join(said)}. {counts}, so what follows does not say {which}.'
+
+# %% ../nbs/12_report.ipynb #c8802d06
 def _cautions(comparison):
     "What a reader has to know before quoting the result."
     runs, search = len(comparison.best.runs), comparison.best.search
     if runs == 1: yield 'One training of each model: another seed gives other nets, and that chance is not in the interval.'
     elif runs < 5: yield f'{runs} trainings of each model tell little about the chance of the seed: 10 are better.'
     if comparison.protocol == '2019': yield f'Protocol 2019: {PROTOCOLS["2019"]}.'
-    yield (f'It holds for the settings found with {search.n} trials of {search.epochs} epochs for each model, and for '
-           f'trainings of {len(comparison.best.runs[0].history.epochs)} epochs.')
+    yield (f'It holds for the settings found with {_count(search.n, "trial")} of {_count(search.epochs, "epoch")} for each model, '
+           f'and for trainings of {_count(_epochs(comparison), "epoch")}.')
     if said := unequal_sizes({c.name: c.parameters for c in comparison.contestants}): yield said
     for c in comparison.contestants:
+        scored = sum(trial.accuracy == trial.accuracy for trial in c.search.trials)
+        if scored < c.search.n/2:
+            yield f'Of {_count(c.search.n, "trial")} of {c.name} {scored} ended with a score: it was tuned with that much less.'
         yield from c.search.edges()
-        lost = [run.number for run in c.runs if run.history.state == 'diverged']
-        if lost: yield f'{len(lost)} of {runs} trainings of {c.name} diverged (run {", ".join(map(str, lost))}); they count as they are.'
+
+def _count(n, what): return f'{n:,} {what}{"" if n == 1 else "s"}'
+
+def _epochs(comparison):
+    "Epochs of a training; one that diverged has fewer."
+    return max(len(run.history.epochs) for c in comparison.contestants for run in c.runs)
+
+def _parts(comparison):
+    "The verdict in three lists: what did not go well, the best model against each other one, what is not covered."
+    others = [c for c in comparison.contestants if c is not comparison.best]
+    said = _unwell(comparison), (_against(comparison, c, comparison.best) for c in others), _cautions(comparison)
+    return [[printable(line) for line in lines] for lines in said]
 
 def verdict(
     comparison:Comparison,   # a finished comparison
 )->str:
-    "The result in plain words, a line each: the best model against each other one, then what is not covered."
-    others = [c for c in comparison.contestants if c is not comparison.best]
-    lines = [*(_against(comparison, c, comparison.best) for c in others), *_cautions(comparison)]
-    return '\n'.join(map(printable, lines))
+    ("The result in plain words, a line each: which trainings did not go well, the best model against each other one, "
+     "what is not covered.")
+    return '\n'.join(line for lines in _parts(comparison) for line in lines)
+
 
 # %% ../nbs/12_report.ipynb #12-report-015
 def _summary_row(c):
@@ -153,7 +218,8 @@ body { font: 16px/1.55 system-ui, sans-serif; color: var(--text); background: va
 h1 { font-size: 1.6rem; line-height: 1.25; overflow-wrap: anywhere } h2 { font-size: 1.25rem; margin-top: 2.6rem }
 nav { margin-top: 1rem; font-size: .9rem } nav a { margin-right: 1rem; color: inherit; white-space: nowrap }
 .verdict { background: var(--card); border-left: 4px solid #0072B2; padding: .8rem 1rem; border-radius: 4px }
-.verdict p { margin: .4rem 0 } .verdict p.head { font-weight: 600 } .scroll { overflow-x: auto }
+.unwell { background: var(--card); border-left: 4px solid #D55E00; padding: .8rem 1rem; border-radius: 4px; margin-bottom: 1rem }
+.verdict p, .unwell p { margin: .4rem 0 } .verdict p.head { font-weight: 600 } .scroll { overflow-x: auto }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; margin: 1rem 0 }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right }
 td { white-space: nowrap } th { vertical-align: bottom; font-weight: 600 }
@@ -163,7 +229,7 @@ figcaption, .soft { color: var(--soft); font-size: .9rem } dd { margin: 0; overf
 dl { display: grid; grid-template-columns: minmax(7rem, max-content) 1fr; gap: .2rem 1rem; font-size: .9rem }
 @media (max-width: 36rem) { dl { display: block } dd { margin-bottom: .5rem } }
 @media print { :root { --back: #fff; --text: #000; --card: #fff; --soft: #333; --line: #999 } nav { display: none }
-  body { max-width: none; margin: 0; font-size: 10.5pt } figure, table, .verdict { break-inside: avoid }
+  body { max-width: none; margin: 0; font-size: 10.5pt } figure, table, .verdict, .unwell { break-inside: avoid }
   h2 { break-after: avoid } .scroll { overflow: visible } table { font-size: 8pt } }"""
 
 # %% ../nbs/12_report.ipynb #12-report-022
@@ -180,6 +246,7 @@ def _table(frame, words=str):
 
 def _number(x):
     "A number as a reader wants it: whole ones with commas, others with three or four digits."
+    if abs(x) < 1e-12: return '0'
     if abs(x) < 1e15 and x == int(x): return f'{int(x):,}'
     return f'{x:,.0f}' if abs(x) >= 1000 else f'{x:.2f}' if abs(x) >= .1 else f'{x:.2g}'
 
@@ -197,12 +264,28 @@ def _turned(frame): return frame.T.rename_axis('').rename(columns=lambda k: f'k 
 def _tables(comparison):
     "Section → its tables as HTML."
     percent = lambda x: _percent(x, 1)
-    found = {'models': [_models_table(comparison)], 'difference': [_table(comparison.differences(), _number)],
-             'kbest': [_table(_turned(comparison.kbest()), '{:.2f}'.format)], 'cost': [_table(_turned(comparison.costs()), _number)]}
+    differences = comparison.differences().drop(columns='better again')   # its interval says it all
+    found = {'models': [_models_table(comparison)], 'difference': [_table(differences, _number)],
+             'kbest': [_table(_turned(comparison.kbest()), decimals)], 'training': _unwell_table(comparison), 'cost': [_table(_turned(comparison.costs()), _number)]}
     if comparison.labels:
         found['errors'] = [_table(comparison.class_errors().drop(columns='images'), percent)]
-        found['seeds'] = [_table(comparison.agreement(), percent)]
+        if len(comparison.best.runs) > 1: found['seeds'] = [_table(comparison.agreement(), percent)]
     return found
+
+def _unwell_table(comparison):
+    "The trainings that did not go well, one a line, as a list of one table; empty if there are none."
+    rows = {}
+    held = 'test accuracy' if comparison.protocol == '2019' else 'validation accuracy'
+    for c in comparison.contestants:
+        for run, states in zip(c.runs, comparison.health(c.name)):
+            accuracies = [e.valid_accuracy for e in run.history.epochs]
+            row = {'what it did': ', '.join(STATES[state] for state in states), 'epochs': len(accuracies),
+                   f'best {held}': _percent(max(accuracies)), f'last {held}': _percent(accuracies[-1]),
+                   'test error': _percent(1 - run.test.accuracy)}
+            if states: rows[f'{c.name}, run {run.number}'] = row
+    if not rows: return []
+    table = pd.DataFrame.from_dict(rows, orient='index').rename_axis('training')
+    return ['<p>Trainings that did not go well:</p>', _table(table, _number)]
 
 # %% ../nbs/12_report.ipynb #12-report-025
 _SECTIONS = {   # key → heading and what a reader has to know of it
@@ -211,8 +294,8 @@ _SECTIONS = {   # key → heading and what a reader has to know of it
     'difference': ('How sure', 'The interval over seeds and images decides: it covers both the chance of another seed and that '
                    'of other test images. The one over seeds alone holds for just these images, the one over images alone for '
                    "just these nets, and McNemar's exact test for one pair of nets on such images: none of the three alone "
-                   "supports a verdict. 'Better again' is the probability that a fresh training of the better model beats one "
-                   'of the other on these images.'),
+                   "supports a verdict. No interval goes beyond 100 points, since no difference does. 'Better again' is the "
+                   'probability that a fresh training of the better model beats one of the other on these images.'),
     'kbest': ('k guesses allowed', 'A test image counts as an error if its label is not among the k best guesses; means over '
               'the seeds, with a 95 % interval for such a net on fresh images.'),
     'training': ('Training', ''),
@@ -249,13 +332,17 @@ def _methods(comparison):
     return (f'Data: {comparison.dataset}, {sizes}. Protocol {comparison.protocol}: {PROTOCOLS[comparison.protocol]}. '
             f'Each model was tried at {c.search.n} points of a Sobol sequence (Sobol 1967; Joe & Kuo 2008) for '
             f'{c.search.epochs} epochs ({searches}). With the best point {len(c.runs)} net(s) of each model were trained for '
-            f'{len(c.runs[0].history.epochs)} epochs by SGD on cross-entropy, weights by Glorot & Bengio (2010), run k of each '
+            f'{_epochs(comparison)} epochs by SGD on cross-entropy, weights by Glorot & Bengio (2010), run k of each '
             f'model from the same seed; the weights after the last epoch are what was tested. {looked}'
             f'Seed {comparison.seed}. Interval of a difference: crossed random effects of seeds and images, variance '
             "components by analysis of variance, Satterthwaite's (1946) degrees of freedom; with one training of each Bonett & "
             f'Price (2012), over images alone. {_family(comparison)}k-best intervals: Wilson (1927), below 30 errors Clopper & '
             'Pearson (1934). Single pairs: McNemar (1947), exact. Best of fewer trials: Dodge et al. (2019), unbiased as in Tang '
-            'et al. (2020). Calibration: Naeini et al. (2015), 15 bins.')
+            'et al. (2020). Calibration: Naeini et al. (2015), 15 bins. '
+            'Trainings are named above the verdict that diverged, that gave one answer to all test images, whose right answers '
+            'were not more than those of one constant answer (binomial test at 1 %), that never bettered their first epoch and '
+            'are far from right, or that ended in a fall: odds of a right answer on validation images below a fifth of '
+            "those after their best epoch, and Fisher's exact test at 0.1 %.")
 
 def _family(comparison):
     pairs = len(comparison.contestants)*(len(comparison.contestants) - 1)//2
@@ -279,8 +366,10 @@ def _provenance(comparison):
 def _page(comparison, drawn):
     "The whole report as HTML."
     esc, title = _escaped, _escaped(f'{" against ".join(comparison.names)} on {comparison.dataset}')
-    heads = len(comparison.contestants) - 1
-    said = ''.join(f'<p{" class=head" if i < heads else ""}>{esc(line)}</p>' for i, line in enumerate(verdict(comparison).splitlines()))
+    unwell, result, cautions = _parts(comparison)
+    paragraphs = lambda lines, kind='': ''.join(f'<p{kind}>{esc(line)}</p>' for line in lines)
+    warned = f'<div class="unwell" role="note">{paragraphs(unwell)}</div>' if unwell else ''
+    said = paragraphs(result, ' class=head') + paragraphs(cautions)
     tables = _tables(comparison)
     sections = {key: _section(key, tables.get(key, []), drawn.get(key, [])) for key in _SECTIONS}
     links = ' '.join(f'<a href="#{key}">{_SECTIONS[key][0]}</a>' for key, text in sections.items() if text)
@@ -291,7 +380,7 @@ def _page(comparison, drawn):
             '<meta http-equiv="Content-Security-Policy" '
             'content="default-src \'none\'; img-src data:; style-src \'unsafe-inline\'; base-uri \'none\'; '
             'form-action \'none\'">'
-            f'<title>{title}</title><style>{_CSS}</style></head><body><h1>{title}</h1><div class="verdict">{said}</div>'
+            f'<title>{title}</title><style>{_CSS}</style></head><body><h1>{title}</h1>{warned}<div class="verdict">{said}</div>'
             f'<nav>{links}</nav>{sections.pop("models")}{models}{"".join(sections.values())}'
             f'<h2>Methods</h2><p>{esc(_methods(comparison))}</p><h2>Provenance</h2><dl>{facts}</dl></body></html>\n')
 
