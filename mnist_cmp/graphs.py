@@ -12,7 +12,7 @@ import numpy as np
 import torch, torch.nn as nn, torch.nn.functional as F
 from fastcore.basics import patch
 from .autograd import AutogradStep, float_images
-from .chains import _listened_to
+from .chains import _listened_to, why_not_fixed
 from .process import sealed
 
 # %% ../nbs/04d_graphs.ipynb #1a2d36f3
@@ -173,6 +173,7 @@ def why_no_graph(
     p = next(net.parameters(), torch.empty(0))
     if recorder is None and p.device.type != 'cuda': return f'it is on {p.device}, and a graph takes a CUDA device'
     if _listened_to(net): return 'hooks listen to it, and a graph would not call them'
+    if why := why_not_fixed(net): return why
     x, y = torch.zeros(2, 1, 28, 28, dtype=torch.uint8, device=p.device), torch.zeros(2, dtype=torch.int64, device=p.device)
     if p.dtype != torch.float32: x = x.to(p.dtype)
     try:
