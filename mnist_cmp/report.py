@@ -245,7 +245,8 @@ def _provenance(comparison):
     return ({'machine': comparison.machine, 'device': f'{h.device}, {h.threads} thread(s) each',
              'step engine': ', '.join(f'{c.name}: {c.runs[0].history.engine}' for c in comparison.contestants),
              'versions': ', '.join(f'{k} {v}' for k, v in comparison.versions.items())}
-            | ({'commit': comparison.commit} if comparison.commit else {})
+            | ({'commit of mnist_cmp': comparison.commit} if comparison.commit else {})
+            | {f'code of {c.name}': str(c.code) for c in comparison.contestants if c.code}
             | {'wall time': f'{format_seconds(comparison.seconds)} (the call that finished it)',
                'all trainings': format_seconds(trained),
                'seeds': ', '.join(str(run.history.seed) for run in comparison.contestants[0].runs)}
