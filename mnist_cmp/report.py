@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 import pandas as pd
 from .comparison import PROTOCOLS, Comparison
-from .core import atomic_path, check_folder, format_seconds, plain_folder, printable
+from .core import atomic_path, check_folder, format_seconds, plain_folder, printable, shortened
 from .figures import comparison_figures
 from .ledger import folder_lock
 from .params import unequal_sizes
@@ -61,21 +61,24 @@ def verdict(
 
 # %% ../nbs/12_report.ipynb #12-report-015
 def _summary_row(c):
-    "What `summary` says of a contestant, as texts."
+    "What `summary` says of a contestant beside its name, as texts."
     h, n, sd = c.runs[0].history, len(c.runs), pd.Series([1 - run.test.accuracy for run in c.runs]).std()
     held = sum(run.history.last.valid_accuracy for run in c.runs)/n
     seconds = sum(run.history.seconds for run in c.runs) + sum(t.history.seconds for t in c.search.trials)
-    return (c.name, f'{c.parameters:,}', f'{h.learning_rate:.4f}', h.batch_size, f'{100*held:.2f}', n,
+    return (f'{c.parameters:,}', f'{h.learning_rate:.4f}', h.batch_size, f'{100*held:.2f}', n,
             f'{100*c.error:.2f}' + (f' ± {100*sd:.2f}' if n > 1 else ''), f'{min(c.wrong):,}-{max(c.wrong):,}', f'{seconds:,.0f} s')
 
 def summary(
     comparison:Comparison,   # a finished comparison
 )->str:
-    "The models side by side as plain text, at most 80 columns wide; ± is one standard deviation over seeds."
+    "The models side by side as plain text, a table of 80 columns, long names below it; ± is one standard deviation over seeds."
     held = 'test %' if comparison.protocol == '2019' else 'valid %'
     head = 'model', 'parameters', 'rate', 'batch', held, 'seeds', 'error % ± sd', 'wrong', 'time'
-    rows = [_summary_row(c) for c in comparison.contestants]
-    return '\n'.join('{:<11.11} {:>10} {:>6} {:>5} {:>7} {:>5} {:>12} {:>9} {:>7}'.format(*map(str, row)) for row in [head, *rows])
+    short = shortened(comparison.names, 11)
+    rows = [(short[c.name], *_summary_row(c)) for c in comparison.contestants]
+    line = '{:<11} {:>10} {:>6} {:>5} {:>7} {:>5} {:>12} {:>9} {:>7}'
+    whole = [f'{word} is {name}' for name, word in short.items() if word != name]
+    return '\n'.join([*(line.format(*map(str, row)) for row in [head, *rows]), *whole])
 
 # %% ../nbs/12_report.ipynb #12-report-019
 @contextmanager
