@@ -7,11 +7,10 @@ __all__ = ['KS', 'PROTOCOLS', 'TestResult', 'measure_test', 'Run', 'Contestant',
            'figure_files', 'compare', 'check_extends']
 
 # %% ../nbs/11_comparison.ipynb #00255d65
-import base64, hashlib, json, math, os, platform, re, subprocess, time, warnings
+import base64, hashlib, json, math, os, platform, re, time, warnings
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 import numpy as np
 import torch, torch.nn as nn
@@ -30,6 +29,7 @@ from .ledger import LedgerError, folder_lock
 from .models import get_model, initialise, model_name
 from .params import flops, number_of_params, unequal_sizes
 from .points import Box, Point
+from .provenance import Code, check_code, code_of, package_commit
 from .retraining import Retraining, retrain
 from .search import search
 from .statistics import calibration
@@ -105,6 +105,7 @@ class Contestant:
     search:SearchResult
     runs:list[Run]         # in the order of their numbers
     cost:Cost = None       # None: not measured
+    code:Code = None       # where it comes from; None: the report is older
 
     @property
     def wrong(self)->list[int]: return [run.test.errors[1] for run in self.runs]   # test images, for each run
@@ -138,25 +139,15 @@ def from_dict(cls:Contestant, d:dict)->Contestant:
     "The contestant that `to_dict` gave, also by way of JSON, and also of the first release."
     if 'history' in d: d = d | {'runs': [{'number': 0, 'history': d.pop('history'), 'test': d.pop('test')}]}
     cost = d.get('cost') and check_fields(Cost(**d['cost']))
+    code = d.get('code') and check_code(Code(**d['code']))
     return check_fields(cls(**d | {'search': SearchResult.from_dict(d['search']), 'runs': [Run.from_dict(r) for r in d['runs']],
-                                   'cost': cost}))
+                                   'cost': cost, 'code': code}))
 
 # %% ../nbs/11_comparison.ipynb #3e922774
 def _versions():
     "Of this package and of those that the numbers come from."
     others = {package: version(package) for package in ('torch', 'numpy', 'scipy', 'sobol_seq')}
     return {'mnist_cmp': __version__, 'python': platform.python_version()} | others
-
-def _commit():
-    "The commit of this package's source, if it runs from a git checkout; '+' stands for changes since then."
-    package = Path(find_spec('mnist_cmp').origin).resolve().parent
-    def git(*words):
-        return subprocess.run(['git', '-C', str(package), *words], capture_output=True, text=True, timeout=10,
-                              check=True).stdout.strip()
-    try:
-        if Path(git('rev-parse', '--show-toplevel')) != package.parent: return None
-        return git('rev-parse', 'HEAD') + ('+' if git('status', '--porcelain', '--', str(package)) else '')
-    except (OSError, subprocess.SubprocessError): return None
 
 # %% ../nbs/11_comparison.ipynb #635fd19c
 @dataclass(repr=False)
@@ -175,7 +166,7 @@ class Comparison:
     test_reads:list = field(default_factory=list) # each time that test images were looked at: model, number, images, times
     machine:str = field(default_factory=machine)
     versions:dict = field(default_factory=_versions)
-    commit:str|None = field(default_factory=_commit)
+    commit:str|None = None        # of this package, if it runs from a clone; '+' stands for changes
     trained_on:list = field(default_factory=list) # training images of each class; empty: of an older release
     weights:dict = field(default_factory=dict, compare=False)   # name → weights of each run, if at hand
 
@@ -426,12 +417,12 @@ def _check_extent(models, seeds, images, classes, labelled=True):
               'Take fewer seeds, or fewer test images.')
 
 # %% ../nbs/11_comparison.ipynb #e4d61e5c
-def _contestant(name, make, found, runs, cost):
+def _contestant(name, make, found, runs, cost, code):
     "The record of a model."
     net = initialise(get_model(make))
     (count, depth), work = number_of_params(net), flops(net)
     what = net.describe() if hasattr(net, 'describe') else f'{type(net).__name__}: {count:,} parameters'
-    return Contestant(name, make if isinstance(make, str) else model_name(make), what, count, depth, *work, found, runs, cost)
+    return Contestant(name, make if isinstance(make, str) else model_name(make), what, count, depth, *work, found, runs, cost, code)
 
 class _Meeting:
     "A comparison on its way: what is compared, on what, and where it is kept."
@@ -441,6 +432,8 @@ class _Meeting:
         self.store,self.weights = None if store is None else check_folder('store', store),{}
         self.data = self._as_begun(data)
         self.splits = _splits(self.data, protocol)
+        self.commit = package_commit()
+        self.codes = {name: code_of(make) for name, make in models.items()}
         _check_all(models, self.splits[0])
         self.trained_on = torch.bincount(self.splits[0].y.cpu(), minlength=len(data.classes)).tolist()
         self.ground = Ground(len(data.classes), len(data.test), len(self.splits[2]),
@@ -603,7 +596,7 @@ def __call__(self:_Meeting, box, start, tuning, training):
                 for name, b in best.items()}
     runs = {name: self.runs(name, b.point, **training | as_tuned[name]) for name, b in best.items()}
     costs = self.costs(best, training)
-    contestants = [_contestant(name, make, found[name], runs[name], costs[name])
+    contestants = [_contestant(name, make, found[name], runs[name], costs[name], self.codes[name])
                    for name, make in self.models.items()]
     test, used = self.data.test, {s.name: s for s in (*self.splits, self.data.test)}
     times = 1 if self.protocol == 'holdout' else 1 + training['epochs']
@@ -611,7 +604,7 @@ def __call__(self:_Meeting, box, start, tuning, training):
     sizes, prints = ({name: f(s) for name, s in used.items()} for f in (len, lambda s: s.fingerprint))
     return Comparison(self.data.name, self.protocol, sizes, prints, list(self.data.classes), self.seed, contestants,
                       time.perf_counter() - self.began, test.y.tolist(), _pictures(contestants, test), reads,
-                      trained_on=self.trained_on, weights=self.weights)
+                      commit=self.commit, trained_on=self.trained_on, weights=self.weights)
 
 # %% ../nbs/11_comparison.ipynb #bcce0617
 def compare(

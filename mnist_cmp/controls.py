@@ -14,8 +14,10 @@ import anywidget, ipywidgets as widgets, numpy as np, traitlets
 from fastcore.basics import patch
 from matplotlib.figure import Figure
 from .comparison import PROTOCOLS, Comparison, Stopped, compare
-from .core import (available_cores, check_choice, check_float, check_folder, check_int, drawn, format_seconds,
-                            model_color, new_path, plain_folder, plain_path, printable, read_json, read_plain, shown, write_json)
+from .core import (available_cores, check_choice, check_float, check_folder, check_int, drawn,
+                            drawn_names, format_seconds, model_color, new_path, plain_folder,
+                            plain_path, printable, read_json, read_plain, shown, without_math,
+                            write_json)
 from .data import DATASETS, Data, load_data
 from .ledger import DONE, Ledger, LedgerError, folder_lock, is_taken
 from .models import model_names
@@ -282,10 +284,11 @@ def _scatter(ax, name, state):
 def _curves(ax, state):
     "Validation accuracy per epoch of each model's trainings: those with its best settings, or else those of the search."
     final = any(state.trainings.values())
+    short = drawn_names(state.names)
     shown, longest = state.trainings if final else state.trials, state.settings['epochs' if final else 'search_epochs']
     _axes(ax, 'trainings with the best settings' if final else 'trainings of the search', 'epoch', 'validation accuracy (%)')
     for name in state.names:
-        color, label = model_color(name, state.names), drawn(name)
+        color, label = model_color(name, state.names), short[name]
         for h in list(shown.get(name, {}).values())[:500]:   # more lines show nothing more
             at = [(e.epoch, 100*e.valid_accuracy) for e in h.epochs if e.valid_accuracy is not None]
             if not at: continue
@@ -817,7 +820,7 @@ def wait(self:ComparePanel,
 def _repr_mimebundle_(self:ComparePanel, **kwargs):
     "The widgets, and for pages without a kernel how the run stands."
     still = _still(self.state, self.workers) + self.words.value if self._shown else ''
-    return self.ui._repr_mimebundle_(**kwargs) | {'text/plain': repr(self), 'text/html': still or html.escape(repr(self))}
+    return self.ui._repr_mimebundle_(**kwargs) | {'text/plain': repr(self), 'text/html': without_math(still or html.escape(repr(self)))}
 
 def _still(state, workers):
     "A run for pages without a kernel, where nothing moves."

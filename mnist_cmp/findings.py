@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 from .comparison import PROTOCOLS, Comparison, Contestant
-from .core import check_choice, printable
+from .core import check_choice, printable, without_math
 from .statistics import (bonett_price_interval, crossed_difference, error_interval, expected_best, mcnemar_exact,
                                   paired_t, prob_better)
 
@@ -36,7 +36,7 @@ def _repr_html_(self:Comparison):
     words = percent | {'parameters': '{:,}'}
     table = self.to_frame().style.format(words, precision=4, na_rep='–', escape='html')
     title = html.escape(printable(f'{self.dataset}, protocol {self.protocol}: {PROTOCOLS[self.protocol]}'))
-    return f'<p>{title}</p>{table.format_index(escape="html").to_html()}'
+    return without_math(f'<p>{title}</p>{table.format_index(escape="html").to_html()}')
 
 # %% ../nbs/11a_findings.ipynb #1943829e
 @patch(as_prop=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 from .comparison import PROTOCOLS, Comparison, figure_files
 from .core import (atomic_path, check_folder, format_seconds, machine_calls, plain_folder,
-                            plain_path, printable, text_width)
+                            plain_path, printable, shortened, text_width)
 from .figures import comparison_figures
 from .findings import decimals
 from .health import STATES
@@ -127,21 +127,24 @@ def verdict(
 
 # %% ../nbs/12_report.ipynb #12-report-015
 def _summary_row(c):
-    "What `summary` says of a contestant, as texts."
+    "What `summary` says of a contestant beside its name, as texts."
     h, n, sd = c.runs[0].history, len(c.runs), pd.Series([1 - run.test.accuracy for run in c.runs]).std()
     held = sum(run.history.last.valid_accuracy for run in c.runs)/n
     seconds = sum(run.history.seconds for run in c.runs) + sum(t.history.seconds for t in c.search.trials)
-    return (c.name, f'{c.parameters:,}', f'{h.learning_rate:.4f}', h.batch_size, f'{100*held:.2f}', n,
+    return (f'{c.parameters:,}', f'{h.learning_rate:.4f}', h.batch_size, f'{100*held:.2f}', n,
             f'{100*c.error:.2f}' + (f' ± {100*sd:.2f}' if n > 1 else ''), f'{min(c.wrong):,}-{max(c.wrong):,}', f'{seconds:,.0f} s')
 
 def summary(
     comparison:Comparison,   # a finished comparison
 )->str:
-    "The models side by side as plain text, at most 80 columns wide; ± is one standard deviation over seeds."
+    "The models side by side as plain text, a table of 80 columns, long names below it; ± is one standard deviation over seeds."
     held = 'test %' if comparison.protocol == '2019' else 'valid %'
     head = 'model', 'parameters', 'rate', 'batch', held, 'seeds', 'error % ± sd', 'wrong', 'time'
-    rows = [_summary_row(c) for c in comparison.contestants]
-    return '\n'.join('{:<11.11} {:>10} {:>6} {:>5} {:>7} {:>5} {:>12} {:>9} {:>7}'.format(*map(str, row)) for row in [head, *rows])
+    short = shortened(comparison.names, 11)
+    rows = [(short[c.name], *_summary_row(c)) for c in comparison.contestants]
+    line = '{:<11} {:>10} {:>6} {:>5} {:>7} {:>5} {:>12} {:>9} {:>7}'
+    whole = [f'{word} is {name}' for name, word in short.items() if word != name]
+    return '\n'.join([*(line.format(*map(str, row)) for row in [head, *rows]), *whole])
 
 # %% ../nbs/12_report.ipynb #b9bde899
 def narrow_summary(
@@ -356,7 +359,8 @@ def _provenance(comparison):
     return ({'machine': comparison.machine, 'device': f'{h.device}, {h.threads} thread(s) each',
              'step engine': ', '.join(f'{c.name}: {c.runs[0].history.engine}' for c in comparison.contestants),
              'versions': ', '.join(f'{k} {v}' for k, v in comparison.versions.items())}
-            | ({'commit': comparison.commit} if comparison.commit else {})
+            | ({'commit of mnist_cmp': comparison.commit} if comparison.commit else {})
+            | {f'code of {c.name}': str(c.code) for c in comparison.contestants if c.code}
             | {'wall time': f'{format_seconds(comparison.seconds)} (the call that finished it)',
                'all trainings': format_seconds(trained),
                'seeds': ', '.join(str(run.history.seed) for run in comparison.contestants[0].runs)}

@@ -15,8 +15,8 @@ import torch, torch.nn as nn
 from fastcore.basics import patch
 from .core import (DamagedError, MachineError, Progress, atomic_path, check_choice,
                             check_fields, check_float, check_folder, check_int, derive_seed,
-                            format_seconds, json_text, machine, machine_calls, machine_kind,
-                            new_path, plot_style, printable, shown, tell, typed)
+                            drawn, format_seconds, json_text, machine, machine_calls, machine_kind,
+                            new_path, plot_style, printable, shown, tell, typed, without_math)
 from .data import Split, default_device
 from .evaluation import (check_net, cpu_weights, measure, measure_accuracy, put_weights, read_weights,
                                   save_model, write_weights)
@@ -85,7 +85,7 @@ def _repr_html_(self:History):
                          f'seed {self.seed}, {self.engine}, {self.state}')
     percent = {c: '{:.2%}' for c in self.to_frame() if 'accuracy' in c}
     table = self.to_frame().dropna(axis=1, how='all').style.format({'seconds': '{:.2f}'} | percent, precision=4)
-    return f'<p>{html.escape(settings)}</p>{table.to_html()}'
+    return without_math(f'<p>{html.escape(settings)}</p>{table.to_html()}')
 
 # %% ../nbs/06_training.ipynb #06-training-010
 @patch
@@ -388,7 +388,7 @@ def plot_accuracy(
 ):
     "Bars of validation and training accuracy in each epoch, a line at 97 %; `ValueError` if there is none, or it can't be saved."
     history.last
-    bars = {valid_label: [e.valid_accuracy for e in history.epochs],
+    bars = {drawn(valid_label): [e.valid_accuracy for e in history.epochs],
             'training (running)': [e.train_accuracy for e in history.epochs]}
     bars = {k: [100*a for a in v] for k, v in bars.items() if None not in v}
     with plot_style():
@@ -399,7 +399,7 @@ def plot_accuracy(
             ax.bar([e + .3*(i - (len(bars) - 1)/2) for e in epochs], values, .3, label=label, color=('#555555', '#bbbbbb')[i])
         lowest = min(97, *(v for values in bars.values() for v in values if math.isfinite(v)))
         ax.axhline(97, color='black', linewidth=1, label='97 %')
-        ax.set(xlabel='epoch', ylabel='accuracy (%)', xticks=epochs, title=title)
+        ax.set(xlabel='epoch', ylabel='accuracy (%)', xticks=epochs, title=drawn(title, 80))
         ax.set_ylim(max(0, math.floor(lowest) - 3), 100)
         ax.legend(loc='upper center', bbox_to_anchor=(.5, -.18), ncols=3)
         if save_to is not None: _save_plot(fig, save_to, history, net)

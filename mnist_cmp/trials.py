@@ -9,7 +9,7 @@ __all__ = ['Trial', 'SearchResult']
 import json, math
 from dataclasses import asdict, dataclass
 from fastcore.basics import patch
-from .core import check_fields, drawn, model_color, need_extra, plot_style, printable
+from .core import check_fields, drawn, model_color, need_extra, plot_style, printable, without_math
 from .ledger import DONE, Ledger, LedgerError
 from .points import Box, Point, box_axes
 from .training import History
@@ -82,7 +82,7 @@ def _repr_html_(self:SearchResult):
     table = self.to_frame()
     shown = {name: form for name, form in words.items() if name in table}
     styled = table.style.format(shown, na_rep='–', escape='html').format_index(escape='html')
-    return styled.highlight_max(subset='accuracy', props='font-weight: bold').to_html()
+    return without_math(styled.highlight_max(subset='accuracy', props='font-weight: bold').to_html())
 
 # %% ../nbs/08a_trials.ipynb #08a-trials-011
 @patch
