@@ -19,20 +19,20 @@ from fastcore.basics import patch
 from . import __version__
 from .core import (DamagedError, check_choice, check_fields, check_float, check_folder,
                             check_int, json_text, machine, plain_folder, plain_path, printable,
-                            read_json, shown, tell, write_json)
+                            read_json, shown, tell, warn_caller, write_json)
 from .costs import Cost, check_cost, measure_cost
 from .data import Data, Split, load_data
-from .evaluation import (check_net, count_topk_errors, load_model, predict, put_weights,
+from .evaluation import (count_topk_errors, load_model, predict, put_weights,
                                   weights_digest, write_weights)
 from .ledger import LedgerError, folder_lock
-from .models import get_model, initialise, model_name
+from .models import get_init, get_model, initialise, model_name
 from .params import flops, number_of_params, unequal_sizes
 from .points import Box
 from .retraining import Retraining, retrain
 from .search import search
 from .statistics import calibration
 from .steps import ENGINES
-from .studies import STUDY_ENGINES
+from .studies import STUDY_ENGINES, Recipe, begun_with, number_of_workers, try_model
 from .training import History, torch_threads
 from .trials import SearchResult
 
@@ -78,6 +78,8 @@ class Run:
     history:History
     test:TestResult
 
+_OLD_INIT = 'Glorot & Bengio (2010) for Linear and Conv2d, other layers as the model makes them'   # until 0.1.0
+
 @dataclass
 class Contestant:
     "A model, how it was tuned and trained, and what it did."
@@ -91,6 +93,7 @@ class Contestant:
     search:SearchResult
     runs:list[Run]         # in the order of their numbers
     cost:Cost = None       # None: not measured
+    init:str = _OLD_INIT   # where the first weights come from, in words
 
     @property
     def wrong(self)->list[int]: return [run.test.errors[1] for run in self.runs]   # test images, for each run
@@ -339,14 +342,12 @@ def _named(models):
     _check_names(list(named))
     return named
 
-def _check_all(models, train_split):
-    "Raise `ValueError` unless every model makes a net that fits the images; warn where their sizes differ."
-    nets = {name: initialise(get_model(make)) for name, make in models.items()}
-    for name, net in nets.items():
-        try: check_net(net, train_split)
-        except ValueError as e: raise ValueError(f'{name}: {e}') from None
-    said = unequal_sizes({name: number_of_params(net)[0] for name, net in nets.items()})
-    if said: warnings.warn(said, stacklevel=4)   # where compare was called
+def _inits(init, names):
+    "Name → initialiser that is asked for; raises `ValueError` or `TypeError`."
+    if not isinstance(init, dict): init = dict.fromkeys(names, init)
+    for name in init: check_choice('init', name, names)
+    return {name: get_init(init.get(name)) for name in names}
+
 
 # %% ../nbs/11_comparison.ipynb #f1d7a61a
 def _check_extent(models, seeds, images, classes, labelled=True):
@@ -358,12 +359,12 @@ def _check_extent(models, seeds, images, classes, labelled=True):
               'Take fewer seeds, or fewer test images.')
 
 # %% ../nbs/11_comparison.ipynb #e4d61e5c
-def _contestant(name, make, found, runs, cost):
+def _contestant(name, make, found, runs, cost, rule):
     "The record of a model."
     net = initialise(get_model(make))
     (count, depth), work = number_of_params(net), flops(net)
     what = net.describe() if hasattr(net, 'describe') else f'{type(net).__name__}: {count:,} parameters'
-    return Contestant(name, make if isinstance(make, str) else model_name(make), what, count, depth, *work, found, runs, cost)
+    return Contestant(name, make if isinstance(make, str) else model_name(make), what, count, depth, *work, found, runs, cost, rule)
 
 class _Meeting:
     "A comparison on its way: what is compared, on what, and where it is kept."
@@ -371,7 +372,22 @@ class _Meeting:
         self.began,self.models,self.data,self.protocol,self.seed = time.perf_counter(),models,data,protocol,seed
         self.splits = _splits(data, check_choice('protocol', protocol, PROTOCOLS))
         self.store,self.weights = None if store is None else check_folder('store', store),{}
-        _check_all(models, self.splits[0])
+        self.inits,self.rules = {},{}   # name → initialiser, and what is said of it
+
+    def rehearse(self, init, threads, engine, device, workers, client):
+        "Try each model in all that is going to be done with it; raises `ValueError` that names it; warns of sizes."
+        sizes, inits = {}, _inits(init, list(self.models))
+        for name, make in self.models.items():
+            recipe = Recipe(get_model(make), inits[name], 1, device, threads, self._begun(name), engine)
+            recipe, begun = try_model(recipe, self.splits[0], name, number_of_workers(workers, device), client)
+            self.inits[name],self.rules[name] = recipe.init,begun.rule
+            sizes[name] = number_of_params(begun.net)[0]
+        if said := unequal_sizes(sizes): warn_caller(said)
+
+    def _begun(self, name):
+        "Where a study of a model was begun; None: nowhere."
+        places = [self.place(what, name) for what in ('search', 'weights')] if self.store else []
+        return next((place for place in places if begun_with(place)), None)
 
     def place(self, *parts): return self.store and plain_path(self.store, *parts)
     def lock(self): return folder_lock(self.store) if self.store else nullcontext()
@@ -380,7 +396,7 @@ class _Meeting:
         "The search of a model; raises `Stopped`."
         box, start = _points_of(name, self.protocol, box, start)
         found = search(self.models[name], *self.splits[:2], box, start=start, seed=self.seed, name=name,
-                       store=self.place('search', name), **how)
+                       init=self.inits[name], store=self.place('search', name), **how)
         if found.done: return found
         raise Stopped(f'Stopped during the search of {name}.')
 
@@ -389,7 +405,8 @@ class _Meeting:
 def runs(self:_Meeting, name, point, seeds, on_run, **how):
     "The trainings of a model with its best settings, each tested once; raises `Stopped`."
     make, train, valid = self.models[name], self.splits[0], self.splits[2]
-    nets = retrain(make, train, valid, point, seeds=seeds, seed=self.seed, name=name, store=self.place('weights', name), **how)
+    nets = retrain(make, train, valid, point, seeds=seeds, seed=self.seed, name=name, init=self.inits[name],
+                   store=self.place('weights', name), **how)
     if len(nets) < seeds: raise Stopped(f'Stopped during the trainings of {name}.')
     found = [tested(make, net, self.data.test, self.place('tests', f'{name}_{net.number}.json')) for net in nets]
     for run in found if on_run else (): on_run(name, run)
@@ -402,8 +419,11 @@ def cost(self:_Meeting, name, best, how):
     engine = best.history.engine if best.history.engine in ENGINES else 'auto'   # one net alone is no population
     where = dict(device=how['device'], threads=how['threads'], engine=engine)
     measured = lambda: asdict(measure_cost(self.models[name], self.splits[0], best.point, **where))
-    return Cost(**_kept(self.place('costs', f'{name}.json'), measured, best.point._asdict(),
-                        lambda found: check_cost(Cost(**found))))
+    try:
+        return Cost(**_kept(self.place('costs', f'{name}.json'), measured, best.point._asdict(),
+                            lambda found: check_cost(Cost(**found))))
+    except RuntimeError as e:   # of the process that measures: no reason to lose all the rest
+        return tell(f'{name}: {e} The comparison goes without it.')
 
 # %% ../nbs/11_comparison.ipynb #e6ab2d6e
 @patch
@@ -412,7 +432,7 @@ def __call__(self:_Meeting, box, start, tuning, training):
     found = {name: self.tuned(name, box, start, **tuning) for name in self.models}
     best = {name: one.best for name, one in found.items()}   # a search's engine is that of its trainings, too
     runs = {name: self.runs(name, b.point, **training | {'engine': b.history.engine}) for name, b in best.items()}
-    contestants = [_contestant(name, make, found[name], runs[name], self.cost(name, best[name], training))
+    contestants = [_contestant(name, make, found[name], runs[name], self.cost(name, best[name], training), self.rules[name])
                    for name, make in self.models.items()]
     test, used = self.data.test, {s.name: s for s in (*self.splits, self.data.test)}
     times = 1 if self.protocol == 'holdout' else 1 + training['epochs']
@@ -435,6 +455,7 @@ def compare(
     epochs:int=None,           # epochs of each training, ≥ 1; None: the data set's
     seed:int=0,                # of everything that is drawn, ≥ 0
     protocol:str='holdout',    # or '2019', which repeats that notebook, flaws and all
+    init=None,                 # who draws the first weights, as for initialise, or a dict name → that; None: each model's own rule
     device=None,               # to train on; None: cuda or mps where there is one, else cpu
     threads:int=1,             # PyTorch's threads in each process
     engine:str='auto',         # the training step, or 'population', as for search; auto: the fastest that pays
@@ -452,6 +473,7 @@ def compare(
     tuning = dict(n=check_int('points', points, 1), epochs=_epochs('search_epochs', search_epochs, meeting.data.search_epochs))
     training = dict(seeds=_seeds(seeds, meeting),
                     epochs=_epochs('epochs', epochs, meeting.data.epochs))
+    meeting.rehearse(init, threads, engine, device, workers, client)
     with meeting.lock(), torch_threads(threads):
         return meeting(box, start, tuning | how | {'on_trial': on_trial}, training | how | {'on_run': on_run})
 
@@ -533,7 +555,7 @@ def load_net(self:Comparison,
     file = f'seed_{check_int("number", number, 0)}.safetensors'
     # Where the first release put its only net.
     first = plain_path(folder, 'weights', f'{name}.safetensors')
-    return load_model(make(),
+    return load_model(initialise(make),
                       first if first.exists() else plain_path(folder, 'weights', name, file))
 
 # %% ../nbs/11_comparison.ipynb #1ba85492

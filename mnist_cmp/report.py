@@ -225,13 +225,19 @@ def _methods(comparison):
     return (f'Data: {comparison.dataset}, {sizes}. Protocol {comparison.protocol}: {PROTOCOLS[comparison.protocol]}. '
             f'Each model was tried at {c.search.n} points of a Sobol sequence (Sobol 1967; Joe & Kuo 2008) for '
             f'{c.search.epochs} epochs ({searches}). With the best point {len(c.runs)} net(s) of each model were trained for '
-            f'{len(c.runs[0].history.epochs)} epochs by SGD on cross-entropy, weights by Glorot & Bengio (2010), run k of each '
-            f'model from the same seed; the weights after the last epoch are what was tested. {looked}'
+            f'{len(c.runs[0].history.epochs)} epochs by SGD on cross-entropy. First weights: {_first_weights(comparison)}. Run k of each '
+            f'model began from the same seed; the weights after the last epoch are what was tested. {looked}'
             f'Seed {comparison.seed}. Interval of a difference: crossed random effects of seeds and images, variance '
             "components by analysis of variance, Satterthwaite's (1946) degrees of freedom; with one training of each Bonett & "
             f'Price (2012), over images alone. {_family(comparison)}k-best intervals: Wilson (1927), below 30 errors Clopper & '
             'Pearson (1934). Single pairs: McNemar (1947), exact. Best of fewer trials: Dodge et al. (2019), unbiased as in Tang '
             'et al. (2020). Calibration: Naeini et al. (2015), 15 bins.')
+
+def _first_weights(comparison):
+    "Where the first weights come from, in words; once if all models have them from there."
+    rules = {c.init: c.name for c in comparison.contestants}
+    if len(rules) == 1: return next(iter(rules))
+    return '; '.join(f'{c.name}: {c.init}' for c in comparison.contestants)
 
 def _family(comparison):
     pairs = len(comparison.contestants)*(len(comparison.contestants) - 1)//2
