@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 _rooms = {room: names.split() for room, names in {
     'core': 'MachineError',
     'sources': '',
+    'process': '',
     'data': 'Split Data load_data show_samples default_device',
     'models': 'MLP CNNClassifier DeepMLP glorot_init zero_init norm_init initialise register_model model_names get_model',
     'params': 'number_of_params params_table relative_difference match_params flops size_table',
@@ -32,6 +33,7 @@ _rooms = {room: names.split() for room, names in {
     'statistics': 'wilson_interval error_interval mcnemar_exact bonett_price_interval paired_t crossed_difference '
                   'CrossedDifference prob_better expected_best calibration Calibration agreement simulate_errors',
     'costs': 'Cost latency measure_cost',
+    'health': '',
     'comparison': '',
     'findings': 'Difference',
     'figures': 'compare Comparison',   # whose methods findings and figures are

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from . import __version__
-from .core import available_cores, check_folder, new_path
+from .core import Progress, check_folder, new_path
 
 # %% ../nbs/14_cli.ipynb #14-cli-005
 def _pair(number, zero=False):
@@ -76,8 +76,8 @@ def _add_numbers(add):
             ('search_epochs', 1, None, 'epochs of each trial, at least 1 (default: 10 for digits, else 3)'),
             ('epochs', 1, None, 'epochs of each training, at least 1 (default: 20 for digits, else 10)'),
             ('seed', 0, 0, 'seed of everything that is drawn, at least 0 (default: %(default)s)'),
-            ('workers', 1, available_cores(), 'trainings side by side, at least 1 '
-             '(default: the number of cores); does not change the result'),
+            ('workers', 1, None, 'trainings side by side, at least 1 (default: 1, and one for '
+             'each core once that is quicker); does not change the result'),
             ('threads', 1, 1, "PyTorch's threads in each training, at least 1 (default: %(default)s); "
              'another number gives other last digits')):
         add(f'--{name}', type=_whole(low), default=default, metavar='N', help=text)
@@ -281,9 +281,11 @@ def run(
     said = {} if args.quiet or has_bar else lines
     with ExitStack() as stack:
         found = compare(args.models, data, box=_box(args), store=out, **{k: getattr(args, k) for k in told},
-                        client=_client(args, stack), **said)
+                        client=_client(args, stack), progress=not args.quiet, **said)
     say(f'\n{summary(found)}\n\n{verdict(found)}')   # first: the report may fail
-    say(f'\nReport: {write_report(found, out)}')
+    with Progress(1, 'writing the report', progress=not args.quiet):
+        page = write_report(found, out)
+    say(f'\nReport: {page}')
 
 # %% ../nbs/14_cli.ipynb #14-cli-023
 def _resume_command(argv, out):

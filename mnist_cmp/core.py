@@ -6,15 +6,16 @@
 __all__ = ['PALETTE', 'shown', 'check_int', 'check_float', 'check_choice', 'typed', 'as_path', 'printable', 'MachineError',
            'FolderError', 'DamagedError', 'machine_calls', 'make_folder', 'atomic_path', 'remove_unfinished',
            'write_json', 'json_text', 'read_plain', 'read_json', 'check_fields', 'check_folder', 'plain_path',
-           'plain_folder', 'derive_seed', 'available_cores', 'machine', 'timestamp', 'new_path', 'format_seconds',
-           'model_color', 'plot_style', 'drawn', 'tell', 'warn_caller', 'need_extra', 'Progress']
+           'plain_folder', 'derive_seed', 'available_cores', 'machine', 'machine_kind', 'timestamp', 'new_path',
+           'format_seconds', 'model_color', 'plot_style', 'drawn', 'tell', 'warn_caller', 'need_extra', 'Status',
+           'check_progress', 'Progress']
 
 # %% ../nbs/00_core.ipynb #00-core-002
 import errno, functools, hashlib, html, importlib, inspect, json, math, numbers, os, platform
 import re, secrets, stat, sys, tempfile, time, types, typing, unicodedata
 import warnings
 from contextlib import contextmanager, suppress
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from fastcore.basics import patch
 
@@ -418,6 +419,14 @@ def machine()->str:
     system = f'{platform.system()} {platform.machine()}'
     return f'{system}, {_processor()}, {os.cpu_count()} cores, torch {version("torch")}'
 
+def machine_kind(
+    text:str,   # as `machine` gives it, or several of them, joined by ' + '
+)->str:
+    "What the bits of a training depend on: the machine without its number of cores."
+    each = [re.sub(r', [0-9]+ cores', '', part) for part in text.split(' + ')]
+    return ' + '.join(sorted(set(each)))
+
+
 # %% ../nbs/00_core.ipynb #00-core-041
 def timestamp()->str:
     "The local time as a name for files: year-month-day_hour-minute-second."
@@ -541,8 +550,36 @@ def _watched():
     there = sys.stderr is not None and not sys.stderr.closed   # a program without a window has none
     return 'terminal' if there and sys.stderr.isatty() else None
 
+# %% ../nbs/00_core.ipynb #97aee72a
+@dataclass(frozen=True)
+class Status:
+    "Where a long piece of work stands."
+    what:str        # such as 'mlp: search'
+    done:int        # steps
+    total:int       # steps in all
+    seconds:float   # since this piece of work began
+    note:str=''     # such as the best so far
+
+    def __str__(self):
+        note = f', {self.note}' if self.note else ''
+        return f'{self.what}, {self.done} of {self.total}{note}, {format_seconds(self.seconds)}'
+
+def check_progress(
+    progress,   # what the caller gave
+):
+    "`progress` if it is True, False or a function; raises `ValueError`."
+    if isinstance(progress, bool) or callable(progress):
+        return progress
+    _complain('progress', progress, 'True, False, or a function that takes a Status')
+
+
 # %% ../nbs/00_core.ipynb #00-core-056
 def _bundle(text): return {'text/html': text, 'text/plain': ''}   # no word is left where no HTML is shown
+
+def _sayable(text, stream):
+    "The text, with escapes for what the stream's encoding does not have."
+    encoding = getattr(stream, 'encoding', None) or 'utf-8'
+    return text.encode(encoding, 'backslashreplace').decode(encoding)
 
 class Progress:
     "A bar over the steps of a long work; use it in a `with` block."
@@ -550,18 +587,24 @@ class Progress:
         total:int,       # number of steps, ≥ 0
         desc:str='',     # what the work is called; None: no bar
         done:int=0,      # steps done before, whose time is not known
+        progress=True,   # False: no bar; a function: it is told each Status, in the bar's place
     ):
         self.total,self.desc,self.done,self.before = total,desc,done,done
-        self.bar,self.where = None,None if desc is None else _watched()
+        self.bar,self.where,self.note,self.ticked = None,None,'',0.
+        self.tell = progress if callable(progress) and desc is not None else None
+        if progress is True and desc is not None:
+            self.where = _watched()
 
     def __enter__(self):
         self.start = time.perf_counter()
         if self.where == 'terminal':
             from tqdm import tqdm
-            self.bar = tqdm(total=self.total, initial=self.done, desc=self.desc, leave=False, dynamic_ncols=True)
+            with self._courtesy():
+                self.bar = tqdm(total=self.total, initial=self.done, desc=_sayable(self.desc, sys.stderr), leave=False, dynamic_ncols=True)
         elif self.where == 'notebook':
             from IPython.display import display
             self.bar = display(_bundle(self._html('')), raw=True, display_id=True)
+        self._told()
         return self
 
     def update(self,
@@ -570,15 +613,38 @@ class Progress:
     ):
         "Move the bar on."
         self.done += n
+        self.note = note
+        self.ticked = time.perf_counter()
         if self.where == 'terminal':
-            self.bar.set_postfix_str(note, refresh=False)
-            self.bar.update(n)
+            with self._courtesy():
+                self.bar.set_postfix_str(_sayable(note, sys.stderr), refresh=False)
+                self.bar.update(n)
+                if not n: self.bar.refresh()
         elif self.where == 'notebook': self._show(self._html(note))
+        self._told()
+
+    @property
+    def status(self)->Status:
+        "Where the work stands."
+        return Status(self.desc, self.done, self.total, time.perf_counter() - self.start, self.note)
+
+    def _told(self):
+        if self.tell: self.tell(self.status)
+
+    @contextmanager
+    def _courtesy(self):
+        "Inside the block a stream that can't be written to any more ends the bar, and nothing else."
+        try:
+            yield
+        except (OSError, ValueError):
+            self.where = None
+
 
 # %% ../nbs/00_core.ipynb #00-core-058
 @patch
 def __exit__(self:Progress, *exc):
-    if self.where == 'terminal': self.bar.close()
+    if self.where == 'terminal':
+        with self._courtesy(): self.bar.close()
     elif self.where == 'notebook': self._show('')
 
 @patch
@@ -588,9 +654,35 @@ def _show(self:Progress, text):
 
 @patch
 def _html(self:Progress, note):
-    "One line: name, bar, count, time left, note."
+    "One line: name, bar, count, time since the beginning and time left, note."
     spent = time.perf_counter() - self.start
     now = self.done - self.before
     left = f', {format_seconds(spent / now * (self.total - self.done))} left' if now else ''
     return (f'{html.escape(self.desc)} <progress value="{self.done}" max="{self.total}"></progress> '
-            f'{self.done}/{self.total}{left} {html.escape(note)}')
+            f'{self.done}/{self.total}, {format_seconds(spent)}{left} {html.escape(note)}')
+
+# %% ../nbs/00_core.ipynb #2d69fe48
+@patch
+def tick(self:Progress):
+    "Show the time that has passed, if it was not shown in the last second."
+    now = time.perf_counter()
+    if self.where is None or now - self.ticked < 1:
+        return
+    self.ticked = now
+    if self.where == 'notebook':
+        return self._show(self._html(self.note))
+    with self._courtesy():
+        self.bar.refresh()
+
+@patch
+def asking(self:Progress,
+    should_stop=None,   # the caller's
+):
+    "`should_stop`, in a form that ticks each time it is asked; as it is where no bar is shown."
+    if self.where is None:
+        return should_stop
+    def ask():
+        self.tick()
+        return bool(should_stop and should_stop())
+    return ask
+

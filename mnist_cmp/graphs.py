@@ -13,6 +13,7 @@ import torch, torch.nn as nn, torch.nn.functional as F
 from fastcore.basics import patch
 from .autograd import AutogradStep, float_images
 from .chains import _listened_to
+from .process import sealed
 
 # %% ../nbs/04d_graphs.ipynb #1a2d36f3
 @contextmanager
@@ -169,14 +170,13 @@ def why_no_graph(
     recorder=None,    # as for GraphStep
 )->str:
     "Why `GraphStep` does not serve `net`; '' if it does."
-    p, kept, numpy = next(net.parameters(), torch.empty(0)), random.getstate(), np.random.get_state()
+    p = next(net.parameters(), torch.empty(0))
     if recorder is None and p.device.type != 'cuda': return f'it is on {p.device}, and a graph takes a CUDA device'
     if _listened_to(net): return 'hooks listen to it, and a graph would not call them'
     x, y = torch.zeros(2, 1, 28, 28, dtype=torch.uint8, device=p.device), torch.zeros(2, dtype=torch.int64, device=p.device)
     if p.dtype != torch.float32: x = x.to(p.dtype)
     try:
-        with torch.inference_mode(False):   # which allows gradients, too
+        with sealed(), torch.inference_mode(False):   # the latter allows gradients
             GraphStep(copy.deepcopy(net).train(), .1, recorder=recorder)._recording(x, y, 2)
     except Exception as e: return (str(e) or type(e).__name__).splitlines()[0][:200]   # whatever a stranger's net raises
-    finally: random.setstate(kept), np.random.set_state(numpy)
     return ''

@@ -17,6 +17,7 @@ import torch.nn.init as init
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 from .core import check_int, derive_seed, shown
+from .process import sealed
 
 # %% ../nbs/02_models.ipynb #02-models-005
 WIDEST = 10**6   # units of a layer: more is a slip, and fits into no memory
@@ -282,8 +283,8 @@ def begin(
     "What `initialise` gives, and what is to be said of it."
     if not callable(make): raise TypeError(f'make is {shown(make)}, but must be a callable that makes an nn.Module.')
     init = get_init(init) or own_init(make)
-    with torch.random.fork_rng(devices=[]), torch.inference_mode(False):   # the latter allows gradients, too
-        torch.default_generator.manual_seed(derive_seed(seed, 'construct'))   # a GPU's generators stay as they are
+    # Within torch.inference_mode(False) gradients are allowed, whatever is around it.
+    with sealed(derive_seed(seed, 'construct')), torch.inference_mode(False):
         net = make()
         if not isinstance(net, nn.Module):
             raise ValueError(f'make, {shown(make)}, gave a {type(net).__name__}, but a model must be a callable that makes '
@@ -321,7 +322,6 @@ def initialise(
     if text := missed_text(beginning, init):
         warnings.warn(text, stacklevel=2)
     return beginning.net
-
 
 # %% ../nbs/02_models.ipynb #2ff127d7
 def copy_net(

@@ -12,6 +12,7 @@ import torch, torch.nn as nn
 from torch.utils.flop_counter import FlopCounterMode
 from .core import check_float, check_int, shown, typed
 from .models import lazy_parameters, net_to_try
+from .process import sealed
 
 # %% ../nbs/03_params.ipynb #03-params-005
 @typed
@@ -122,7 +123,8 @@ def flops(
 )->Flops:
     "Operations per image in matrix products and convolutions, by `torch.utils.flop_counter`."
     shape = [check_int('input_shape', n, 1, 10**6) for n in input_shape] if isinstance(input_shape, (tuple, list)) else [check_int('input_shape', input_shape, 1, 10**6)]
-    with net_to_try(net) as tried, torch.inference_mode(False):   # the latter allows gradients, too
+    # Within torch.inference_mode(False) gradients are allowed, whatever is around it.
+    with sealed(), net_to_try(net) as tried, torch.inference_mode(False):
         # Two: batch normalisation wants more than one.
         x = torch.zeros(2, *shape, device=next(net.parameters(), torch.empty(0)).device)
         try:

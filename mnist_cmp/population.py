@@ -20,8 +20,8 @@ from .evaluation import check_net, measure
 from .graphs import CudaRecorder, _python_state, unchanged
 from .params import flops
 from .points import Point
-from .training import (Epoch, History, _asker, _check_settings, _check_sgd, _Checkpoint, _order, _Stopped, device_of,
-                                torch_threads)
+from .process import callers, sealed
+from .training import (Epoch, History, _asker, _check_settings, _check_sgd, _Checkpoint, _order, _Stopped, device_of)
 
 # %% ../nbs/06b_population.ipynb #e65eac9d
 def number_of_ticks(
@@ -190,7 +190,7 @@ def why_no_population(
     where = next(net.parameters()).device
     x = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0)).to(where)
     try:
-        with torch.inference_mode(False):   # which allows gradients, too
+        with sealed(), torch.inference_mode(False):   # the latter allows gradients
             return _tried(copy.deepcopy(net).train(), x, torch.zeros(4, dtype=torch.int64, device=where))
     except Exception as e:   # whatever a stranger's net raises
         text = (str(e) or type(e).__name__).splitlines()[0]
@@ -222,6 +222,7 @@ class _Course:
     "The training of a population: its nets, their histories so far, and where they are kept."
     def __init__(self, nets, train, valid, points, seeds, epochs, device, threads, checkpoints):
         self.nets,self.train,self.valid,self.points,self.epochs = nets,train,valid,points,epochs
+        self.threads = threads
         self.histories,self.savers,self.steps = [],[],[]
         for net, point, seed, folder in zip(nets, points, seeds, checkpoints):
             check_net(net, train)
@@ -296,20 +297,26 @@ def train_population(
     if block is not None: check_int('block', block, 1)
     device, name = device_of(device)
     train, valid, nets = train.to(device), valid.to(device) if valid else None, [net.to(device) for net in nets]
-    with torch_threads(threads) as threads, torch.inference_mode(False):   # the latter allows gradients, too
+    threads = torch.get_num_threads() if threads is None else check_int('threads', threads, 1, 1024)
+    # Within torch.inference_mode(False) gradients are allowed, whatever is around it.
+    with sealed(threads=threads), torch.inference_mode(False):
         _check_fit(nets[0], train)
         course = _Course(nets, train, valid, points, seeds, epochs, name, threads, checkpoints)
-        return _run_course(course, block, recorder, _asker(should_stop), on_epoch, progress)
+    return _run_course(course, block, recorder, _asker(callers(should_stop)), callers(on_epoch), progress)
 
 # %% ../nbs/06b_population.ipynb #7a824dc7
 def _run_course(course, block, recorder, ask, on_epoch, progress):
     "The epochs that are missing; if asked to stop, the weights are those after each net's last whole epoch."
     places = course.going()
     if not places: return course.histories
-    population = _stacked(course, places, block, recorder)
+    # Within torch.inference_mode(False) gradients are allowed, whatever is around it.
+    with sealed(threads=course.threads), torch.inference_mode(False):
+        population = _stacked(course, places, block, recorder)
     with Progress(course.epochs, progress, course.epochs - _rounds(course)) as bar:
         while going := course.going():
-            try: course.go_round(population, places, ask, on_epoch)
+            try:
+                with sealed(threads=course.threads), torch.inference_mode(False):
+                    course.go_round(population, places, ask, on_epoch)
             except _Stopped:
                 for k in going: course.histories[k] = replace(course.histories[k], state='stopped')
                 break
@@ -332,7 +339,7 @@ def _maps(net, x):
     seen, net = [x[:1].numel()], copy.deepcopy(net).eval()
     for part in net.modules():
         if not list(part.children()): part.register_forward_hook(lambda _, __, out: seen.append(out.numel() if torch.is_tensor(out) else 0))
-    with torch.no_grad(): net(float_images(x[:1]).to(next(net.parameters()).dtype))
+    with sealed(), torch.no_grad(): net(float_images(x[:1]).to(next(net.parameters()).dtype))
     return sum(seen)
 
 def _free_memory(device):

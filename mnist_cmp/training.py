@@ -15,14 +15,15 @@ import torch, torch.nn as nn
 from fastcore.basics import patch
 from .core import (DamagedError, MachineError, Progress, atomic_path, check_choice,
                             check_fields, check_float, check_folder, check_int, derive_seed,
-                            format_seconds, json_text, machine, machine_calls, new_path, plot_style,
-                            printable, shown, tell, typed)
+                            format_seconds, json_text, machine, machine_calls, machine_kind,
+                            new_path, plot_style, printable, shown, tell, typed)
 from .data import Split, default_device
 from .evaluation import (check_net, cpu_weights, measure, measure_accuracy, put_weights, read_weights,
                                   save_model, write_weights)
 from .evaluation import load_model, smoke_test, topk_errors   # unused here; part of this room's public names
 from .models import net_to_try
 from .params import number_of_params
+from .process import callers, sealed
 from .steps import ENGINES, choose_engine, make_step
 
 # %% ../nbs/06_training.ipynb #06-training-005
@@ -95,13 +96,16 @@ def to_dict(self:History)->dict:
 @patch(cls_method=True)
 def from_dict(cls:History, d:dict)->History:
     "The `History` that `to_dict` gave, also by way of JSON; raises `ValueError` for what it can't have given."
-    def nan(e):   # JSON has no NaN: a loss that is missing where its accuracy is not was one
-        lost = {part for part in ('train', 'valid') if e[f'{part}_loss'] is None and e[f'{part}_accuracy'] is not None}
+    def nan(e):   # JSON has neither NaN nor infinity: a loss that is missing where its accuracy is not was one
+        lost = [part for part in ('train', 'valid')
+                if e[f'{part}_accuracy'] is not None and not _is_finite(e[f'{part}_loss'])]
         return e | {f'{part}_loss': math.nan for part in lost}
     self = check_fields(cls(**d | {'epochs': [check_fields(Epoch(**nan(e))) for e in d['epochs']]}))
     check_choice('state', self.state, _STATES)
     for i, e in enumerate(self.epochs, 1): _check_epoch(i, e)
     return self
+
+def _is_finite(loss): return loss is not None and not (isinstance(loss, float) and not math.isfinite(loss))
 
 _STATES = 'running', 'finished', 'stopped', 'diverged', 'failed', 'crashed'
 
@@ -117,15 +121,9 @@ def _order(n, seed, epoch):
     "The order of `n` images in an epoch."
     return torch.randperm(n, generator=torch.Generator().manual_seed(derive_seed(seed, 'order', epoch)))
 
-@contextmanager
-def _layer_chance(seed, epoch, device):
-    "Inside the block torch's global generators start from (`seed`, `epoch`); afterwards they are as before."
-    gpus, own = range(torch.cuda.device_count()) if device.type == 'cuda' else [], derive_seed(seed, 'layers', epoch)
-    with torch.random.fork_rng(devices=gpus):
-        torch.default_generator.manual_seed(own)
-        if device.type == 'cuda': torch.cuda.manual_seed_all(own)
-        if device.type == 'mps': torch.mps.manual_seed(own)
-        yield
+def _layer_chance(history, epoch):
+    "A block in which chance starts from (seed, `epoch`)."
+    return sealed(derive_seed(history.seed, 'layers', epoch), history.threads)
 
 @contextmanager
 def torch_threads(
@@ -165,15 +163,16 @@ def _train_epoch(step, split, batches, ask):
 # %% ../nbs/06_training.ipynb #06-training-022
 def _run_epoch(step, net, train, valid, history, ask, measure_train):
     "Train `net` for one more epoch, and measure."
-    start, number, device = time.perf_counter(), len(history.epochs) + 1, train.x.device
-    with _layer_chance(history.seed, number, device):
+    number = len(history.epochs) + 1
+    with _layer_chance(history, number), torch.inference_mode(False):   # the latter allows gradients
+        start = time.perf_counter()
         net.train()
-        order = _order(len(train), history.seed, number).to(device)
+        order = _order(len(train), history.seed, number).to(train.x.device)
         batches = _batches(order, history.batch_size, net)
         record = Epoch(number, *_train_epoch(step, train, batches, ask), 0.)
         if valid: record.valid_loss, record.valid_accuracy = measure(net, valid, check=ask)
         if measure_train: record.end_train_accuracy = measure(net, train, check=ask).accuracy
-    record.seconds = time.perf_counter() - start
+        record.seconds = time.perf_counter() - start
     return record
 
 # %% ../nbs/06_training.ipynb #06-training-024
@@ -204,6 +203,12 @@ def _read_checkpoint(file, way_out='Delete it to start anew.'):
     except (KeyError, TypeError, ValueError, RecursionError) as e:
         raise DamagedError(f'{file} is damaged: {type(e).__name__} {e}. {way_out}') from None
 
+def _agree(name, was, now):
+    "Is a part of what a training is as it was? A machine may have more cores than before."
+    if name == 'machine' and isinstance(was, str):
+        return machine_kind(was) == machine_kind(now)
+    return was == now
+
 @patch
 def resume(self:_Checkpoint, net, step, epochs):
     "The history so far, its state put into `net` and `step`; None if there is none; `ValueError` if it is another's."
@@ -211,7 +216,8 @@ def resume(self:_Checkpoint, net, step, epochs):
         if not self.file.exists(): return None
     way_out = 'Pass the same settings, or another checkpoint folder.'
     weights, was, history = _read_checkpoint(self.file, way_out)
-    wrong = [f'{k} was {was.get(k)!r} and is {v!r}' for k, v in self.identity.items() if was.get(k) != v]
+    wrong = [f'{k} was {was.get(k)!r} and is {v!r}' for k, v in self.identity.items()
+             if not _agree(k, was.get(k), v)]
     if wrong: raise ValueError(f'The training in {self.folder} is another one: {"; ".join(wrong)}. {way_out}')
     if len(history.epochs) > epochs:
         raise ValueError(f'epochs is {epochs}, but the training in {self.folder} has had '
@@ -342,12 +348,15 @@ def train(
 )->History:
     "Train `net` by SGD on cross-entropy; raises `ValueError` on bad arguments or another training's checkpoint."
     learning_rate, batch_size, epochs, seed = _check_settings(len(train), learning_rate, batch_size, epochs, seed)
-    sgd, ask, (train, valid, device) = _check_sgd(momentum, weight_decay), _asker(should_stop), _move(net, train, valid, device)
-    with torch_threads(threads) as threads, torch.inference_mode(False):   # the latter allows gradients, too
+    sgd, ask = _check_sgd(momentum, weight_decay), _asker(callers(should_stop))
+    threads = torch.get_num_threads() if threads is None else check_int('threads', threads, 1, 1024)
+    # Within torch.inference_mode(False) gradients are allowed, whatever is around it.
+    with sealed(threads=threads), torch.inference_mode(False):
+        train, valid, device = _move(net, train, valid, device)
         step = _first_step(net, learning_rate, sgd, engine, checkpoint, ask, len(train)*epochs)
         history = History(learning_rate, batch_size, seed, step.engine, threads, device, machine(), **sgd)
         history, saver = _resume(checkpoint, net, step, history, train, valid, epochs)
-        return _run(net, step, train, valid, history, epochs, saver, ask, on_epoch, measure_train, snapshots, progress)
+    return _run(net, step, train, valid, history, epochs, saver, ask, callers(on_epoch), measure_train, snapshots, progress)
 
 # %% ../nbs/06_training.ipynb #06-training-053
 @typed

@@ -194,7 +194,7 @@ class _Crew:
         self.payload,self.inbox,self.stillborn = cloudpickle.dumps((work, shared)),queue.SimpleQueue(),0
         self.members = set()
         try:
-            for _ in range(size): self._begin()
+            self.begin(size)
         except BaseException:
             self.end()
             raise
@@ -207,6 +207,16 @@ class _Crew:
             raise RuntimeError(f'No worker process can be started beside {len(self.members)} '
                                f'others ({getattr(e, "strerror", None) or e}). '
                                'Give fewer workers, or raise that limit.') from e
+
+    def begin(self, size):
+        "As many more workers; raises `RuntimeError` if the system has no room for them."
+        for _ in range(size):
+            self._begin()
+
+    def retire(self, worker):
+        "End a worker that has done what it was for."
+        worker.kill()
+        self.members.discard(worker)
 
     def bury(self, worker, needed):
         "Take a dead worker out, put another one in its place if there is work, and say how it died."
@@ -222,7 +232,14 @@ class _Crew:
         for worker in self.members: worker.kill()
 
 # %% ../nbs/08_workers.ipynb #08-workers-019
-def _run_in_processes(work, jobs, shared, workers, should_stop, on_note):
+def _free(crew, alone):
+    "The workers that can take a job; with `alone` one at most, when no other does anything."
+    free = [w for w in crew.members if w.begun and w.job is None]
+    if not alone:
+        return free
+    return free[:1] if len(free) == len(crew.members) else []
+
+def _run_in_processes(work, jobs, shared, workers, should_stop, on_note, alone=False):
     "The outcomes, as processes give them."
     jobs = _Jobs(jobs)
     crew = _Crew(work, shared, min(workers, len(jobs.waiting)))
@@ -231,6 +248,7 @@ def _run_in_processes(work, jobs, shared, workers, should_stop, on_note):
             if should_stop and should_stop(): return
             try: worker, said = crew.inbox.get(timeout=.1)
             except queue.Empty: continue
+            if worker not in crew.members: continue   # the end of one that was taken out
             kind, value = said or ('died', None)
             if kind == 'unfit': raise RuntimeError(f'A worker process cannot take the work:\n{value}')
             if kind == 'note': on_note(worker.job, value, worker.name)
@@ -238,8 +256,10 @@ def _run_in_processes(work, jobs, shared, workers, should_stop, on_note):
             else:
                 job, worker.job = worker.job, None
                 if kind in ('died', 'no memory'): value = crew.bury(worker, jobs.waiting or job is not None)
+                elif alone: crew.retire(worker)
                 if job is not None and (outcome := jobs.ended(job, kind, value, worker.name)): yield outcome
-            for idle in [w for w in crew.members if w.begun and w.job is None][:len(jobs.waiting)]:
+            if not crew.members: crew.begin(min(workers, len(jobs.waiting)))
+            for idle in _free(crew, alone)[:len(jobs.waiting)]:
                 idle.give(jobs.waiting.popleft())
                 on_note(idle.job, None, idle.name)
     finally: crew.end()   # also after Ctrl-C, an error, or when nobody wants more
@@ -358,12 +378,14 @@ def run_jobs(
     client=None,         # a distributed.Client: its workers do the work
     should_stop=None,    # asked several times a second; True ends the work
     on_note=None,        # called with (job, None, worker) when a job begins, and (job, x, worker) for each note
+    alone:bool=False,    # each job in a fresh process of its own, while no other one works?
 ):
     "Yield each job's `Outcome` as it ends; raises `ValueError`, `MachineError`, callbacks' errors."
     jobs, on_note = list(jobs), on_note or (lambda job, note, worker: None)
     workers = check_int('workers', workers, 1)
     if client is not None: return _run_on_dask(work, jobs, shared, client, should_stop, on_note)
-    if workers > 1 and jobs: return _run_in_processes(work, jobs, shared, workers, should_stop, on_note)
+    if jobs and (workers > 1 or alone):
+        return _run_in_processes(work, jobs, shared, workers, should_stop, on_note, alone)
     return _run_here(work, jobs, shared, should_stop, on_note)
 
 

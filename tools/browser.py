@@ -196,7 +196,6 @@ def begin(lab, path):
     nb['cells'] = [c for c in nb['cells'] if c['cell_type'] != 'code' or not out(''.join(c['source']))]
     for c in nb['cells']:
         if c['cell_type'] == 'code': c['outputs'], c['execution_count'] = [], None
-    nb['metadata'].setdefault('kernelspec', {'name': 'python3', 'display_name': 'Python 3', 'language': 'python'})
     (lab.nbs/name).write_text(json.dumps(nb), encoding='utf-8')
     page = lab.open(name)
     start_all(page)
@@ -520,6 +519,42 @@ def stranger(lab, shots=None):
     page.context.close()
 
 
+SCREENS = (1400, 900), (400, 800)   # a laptop's and a phone's
+HIDEABLE = 'Show the last run', 'Open the report'   # buttons that are there only sometimes
+
+
+def named_button(page, name, within=''):
+    "A button by its whole text."
+    return page.locator(f'{within} button', has_text=re.compile(rf'^\s*{name}\s*$'))
+
+
+def shown_buttons(page, within=''):
+    "Those of the buttons that can be hidden which are seen."
+    return [name for name in HIDEABLE if named_button(page, name, within).is_visible()]
+
+
+def first_screen(page):
+    "The app has just been opened: its controls are seen without scrolling, whole, and nothing else stands in their place."
+    width, height = page.viewport_size['width'], page.viewport_size['height']
+    controls = page.locator('.mnist-cmp-panel').locator('button:visible, input:visible, select:visible')
+    assert controls.count() >= 15, f'{controls.count()} controls are seen'
+    for control in controls.all():
+        box = control.bounding_box()
+        inside = box['x'] >= 0 and box['x'] + box['width'] <= width and box['y'] >= 0 and box['y'] + box['height'] <= height
+        assert inside, f'at {width}×{height} a control is at {box}: {control.inner_text()!r}'
+    assert page.locator('img:visible').count() == 0, 'a picture stands in the app'
+    wide = page.evaluate('document.documentElement.scrollWidth')
+    assert wide <= width, f'the page is {wide} pixels wide, the screen {width}'
+
+
+def whole(page, path):
+    "A picture of the whole app, which scrolls within its page."
+    height = page.evaluate("Math.max(...[...document.querySelectorAll('*')].map(e => e.scrollHeight))")
+    page.set_viewport_size({'width': page.viewport_size['width'], 'height': height})
+    time.sleep(1)
+    page.screenshot(path=path)
+
+
 def app(lab, shots=None):
     "Voilà serves the app behind a token; the page asks for nothing elsewhere, and its panel and pad work."
     run = next(iter((lab.nbs/'runs_check').glob('*/report.json')), None)
@@ -529,16 +564,22 @@ def app(lab, shots=None):
         page = lab.browser.page()
         refused = page.goto(address)
         assert 'ComparePanel' not in page.content() and page.locator('button:has-text("Run")').count() == 0, refused.status
-        page.goto(f'{address}/?token={token}')
-        page.locator('button', has_text=re.compile(r'^\s*Run\s*$')).wait_for(timeout=120_000)
-        if run:
-            page.locator('button:has-text("Show the last run")').click()
-            page.get_by_text(re.compile('^Finished')).first.wait_for()
-            draw(page, DIGITS[1])
-            assert 'mlp: ' in settled(page, '.mnist-cmp-pad .said')
-        assert not page.elsewhere, f'the page asks for {page.elsewhere}'
-        if shots: page.screenshot(path=shots/'app.png', full_page=True)
         page.context.close()
+        for (width, height), dark in zip(SCREENS, (False, True)):
+            page = lab.browser.page(width=width, height=height, dark=dark)
+            page.goto(f'{address}/?token={token}' + ('&theme=dark' if dark else ''))
+            named_button(page, 'Run').wait_for(timeout=120_000)
+            first_screen(page)
+            assert shown_buttons(page) == (['Show the last run'] if run else []), shown_buttons(page)
+            if run:
+                named_button(page, 'Show the last run').click()
+                page.get_by_text(re.compile('^Finished')).first.wait_for()
+                draw(page, DIGITS[1])
+                assert 'mlp: ' in settled(page, '.mnist-cmp-pad .said')
+                assert shown_buttons(page) == ['Open the report'], shown_buttons(page)
+            assert not page.elsewhere, f'the page asks for {page.elsewhere}'
+            if shots and not dark: whole(page, shots/'app.png')
+            page.context.close()
 
 
 def site(lab):
