@@ -33,6 +33,12 @@ def _whole(low):
         raise argparse.ArgumentTypeError(f'{text!r} is not a whole number of at least {low}')
     return parse
 
+def _rules(text):
+    "A parser of 'rule' or 'name=rule,name=rule,…'."
+    if '=' not in text: return text
+    try: return dict(part.split('=') for part in text.replace(' ', '').split(','))
+    except ValueError: raise argparse.ArgumentTypeError(f'{text!r} is not of the form NAME=RULE,NAME=RULE') from None
+
 def _names(text):
     "A parser of 'name,name,…'."
     names = [n.strip() for n in text.split(',')]
@@ -109,6 +115,9 @@ def _parser():
     add = p.add_argument
     _add_task(add)
     _add_numbers(add)
+    add('--init', type=_rules, metavar='RULE',
+        help='who draws the first weights: glorot, as_made or pkg.module:name, or NAME=RULE,NAME=RULE for some of the models '
+             "(default: each model's own rule, which is glorot for mlp, cnn and deep_mlp)")
     add('--engine', default='auto', choices=['auto', 'cudagraph', 'compiled', 'onednn', 'autograd', 'population'],
         help='the training step; population: all trainings of a model side by side as one; auto: the fastest that pays (default: %(default)s)')
     add('--scheduler', metavar='ADDRESS',
@@ -263,15 +272,15 @@ def _current_folder():
             if any(os.path.dirname(place) == folder for place in places):
                 cloudpickle.register_pickle_by_value(module)
 
-def _import_models(names):
-    "Import each model's module; raises `ValueError` for a name that leads to none."
-    from mnist_cmp.models import get_model
-    for name in names:
+def _import_models(names, rules=()):
+    "Import the module of each model and each initialiser; raises `ValueError` for a name that leads to none."
+    from mnist_cmp.models import get_init, get_model
+    for name, find in (dict.fromkeys(names, get_model) | dict.fromkeys(rules, get_init)).items():
         module, colon, _ = name.partition(':')
         with ExitStack() as stack:
             is_here = colon and not _is_installed(module.partition('.')[0])
             if is_here: stack.enter_context(_current_folder())
-            get_model(name)
+            find(name)
 
 # %% ../nbs/14_cli.ipynb #14-cli-021
 def run(
@@ -283,14 +292,14 @@ def run(
     from mnist_cmp.comparison import check_extends, compare
     from mnist_cmp.data import load_data
     from mnist_cmp.report import narrow_summary, summary, verdict, write_report
-    _import_models(args.models)
+    _import_models(args.models, args.init.values() if isinstance(args.init, dict) else filter(None, [args.init]))
     check_folder('out', out)
     if args.quiet: os.environ['MNIST_CMP_QUIET'] = '1'
     data = load_data(args.dataset, root=args.data_dir)
     how_much = 'points seeds search_epochs epochs seed protocol'.split()
     check_extends(out, args.models, data, **{k: getattr(args, k) for k in how_much})
     if not args.quiet: say(_head(args, data, out))
-    told = 'points seeds start search_epochs epochs seed protocol workers threads engine'.split()
+    told = 'points seeds start search_epochs epochs seed protocol init workers threads engine'.split()
     lines = {'on_trial': lambda *trial: say(_trial_line(*trial)),
              'on_run': lambda *run: say(_run_line(*run))}
     has_bar = can_redraw(sys.stderr)

@@ -19,14 +19,15 @@ from . import __version__
 from .core import (DamagedError, Progress, _fsync, check_choice, check_fields, check_float,
                             check_folder, check_int, check_progress, json_text, machine,
                             machine_calls, machine_kind, make_folder, plain_folder, plain_path,
-                            printable, read_json, read_plain, shown, tell, write_json)
+                            printable, read_json, read_plain, shown, tell, warn_caller,
+                            write_json)
 from .costs import Cost, check_cost, measure_costs
 from .data import Data, Split, as_given, load_data, warn_of_splits
-from .evaluation import (best_guesses, check_net, count_topk_errors, load_model, predict,
+from .evaluation import (best_guesses, count_topk_errors, load_model, predict,
                                   put_weights, read_weights, weights_digest, write_weights)
 from .health import Ground, states_of
 from .ledger import LedgerError, folder_lock
-from .models import get_model, initialise, model_name
+from .models import get_init, get_model, initialise, model_name
 from .params import flops, number_of_params, unequal_sizes
 from .points import Box, Point
 from .provenance import Code, check_code, code_of, package_commit
@@ -34,7 +35,8 @@ from .retraining import Retraining, retrain
 from .search import search
 from .statistics import calibration
 from .steps import ENGINES
-from .studies import STUDY_ENGINES, splits_begun, study_in
+from .studies import (STUDY_ENGINES, Recipe, begun_with, number_of_workers, splits_begun,
+                               study_in, try_model)
 from .training import History, torch_threads
 from .trials import SearchResult
 
@@ -92,6 +94,8 @@ class Run:
     # In which of `health.STATES` it ended: worked out of the rest, also when it is loaded.
     health:list[str] = field(default_factory=list, compare=False)
 
+_OLD_INIT = 'Glorot & Bengio (2010) for Linear and Conv2d, other layers as the model makes them'   # until 0.1.0
+
 @dataclass
 class Contestant:
     "A model, how it was tuned and trained, and what it did."
@@ -106,6 +110,7 @@ class Contestant:
     runs:list[Run]         # in the order of their numbers
     cost:Cost = None       # None: not measured
     code:Code = None       # where it comes from; None: the report is older
+    init:str = _OLD_INIT   # where the first weights come from, in words
 
     @property
     def wrong(self)->list[int]: return [run.test.errors[1] for run in self.runs]   # test images, for each run
@@ -398,14 +403,12 @@ def _named(models):
     _check_names(list(named))
     return named
 
-def _check_all(models, train_split):
-    "Raise `ValueError` unless every model makes a net that fits the images; warn where their sizes differ."
-    nets = {name: initialise(get_model(make)) for name, make in models.items()}
-    for name, net in nets.items():
-        try: check_net(net, train_split)
-        except ValueError as e: raise ValueError(f'{name}: {e}') from None
-    said = unequal_sizes({name: number_of_params(net)[0] for name, net in nets.items()})
-    if said: warnings.warn(said, stacklevel=4)   # where compare was called
+def _inits(init, names):
+    "Name → initialiser that is asked for; raises `ValueError` or `TypeError`."
+    if not isinstance(init, dict): init = dict.fromkeys(names, init)
+    for name in init: check_choice('init', name, names)
+    return {name: get_init(init.get(name)) for name in names}
+
 
 # %% ../nbs/11_comparison.ipynb #f1d7a61a
 def _check_extent(models, seeds, images, classes, labelled=True):
@@ -417,12 +420,13 @@ def _check_extent(models, seeds, images, classes, labelled=True):
               'Take fewer seeds, or fewer test images.')
 
 # %% ../nbs/11_comparison.ipynb #e4d61e5c
-def _contestant(name, make, found, runs, cost, code):
+def _contestant(name, make, found, runs, cost, code, rule):
     "The record of a model."
     net = initialise(get_model(make))
     (count, depth), work = number_of_params(net), flops(net)
     what = net.describe() if hasattr(net, 'describe') else f'{type(net).__name__}: {count:,} parameters'
-    return Contestant(name, make if isinstance(make, str) else model_name(make), what, count, depth, *work, found, runs, cost, code)
+    maker = make if isinstance(make, str) else model_name(make)
+    return Contestant(name, maker, what, count, depth, *work, found, runs, cost, code, rule)
 
 class _Meeting:
     "A comparison on its way: what is compared, on what, and where it is kept."
@@ -430,14 +434,30 @@ class _Meeting:
         self.began,self.models,self.protocol,self.seed = time.perf_counter(),models,protocol,seed
         check_choice('protocol', protocol, PROTOCOLS)
         self.store,self.weights = None if store is None else check_folder('store', store),{}
+        self.inits,self.rules = {},{}   # name → initialiser, and what is said of it
+
         self.data = self._as_begun(data)
         self.splits = _splits(self.data, protocol)
         self.commit = package_commit()
         self.codes = {name: code_of(make) for name, make in models.items()}
-        _check_all(models, self.splits[0])
         self.trained_on = torch.bincount(self.splits[0].y.cpu(), minlength=len(data.classes)).tolist()
         self.ground = Ground(len(data.classes), len(data.test), len(self.splits[2]),
                              data.test.y.cpu().numpy(), int(np.argmax(self.trained_on)))
+
+    def rehearse(self, init, threads, engine, device, workers, client):
+        "Try each model in all that is going to be done with it; raises `ValueError` that names it; warns of sizes."
+        sizes, inits = {}, _inits(init, list(self.models))
+        for name, make in self.models.items():
+            recipe = Recipe(get_model(make), inits[name], 1, device, threads, self._begun(name), engine)
+            recipe, begun = try_model(recipe, self.splits[0], name, number_of_workers(workers, device), client)
+            self.inits[name],self.rules[name] = recipe.init,begun.rule
+            sizes[name] = number_of_params(begun.net)[0]
+        if said := unequal_sizes(sizes): warn_caller(said)
+
+    def _begun(self, name):
+        "Where a study of a model was begun; None: nowhere."
+        places = [self.place(what, name) for what in ('search', 'weights')] if self.store else []
+        return next((place for place in places if begun_with(place)), None)
 
     def place(self, *parts): return self.store and plain_path(self.store, *parts)
     def lock(self): return folder_lock(self.store) if self.store else nullcontext()
@@ -456,7 +476,7 @@ class _Meeting:
         "The search of a model; raises `Stopped`, or `ValueError` if none of its trials has a score."
         box, start = _points_of(name, self.protocol, box, start)
         found = search(self.models[name], *self.splits[:2], box, start=start, seed=self.seed, name=name,
-                       store=self.place('search', name), **how)
+                       init=self.inits[name], store=self.place('search', name), **how)
         if not found.done: raise Stopped(f'Stopped during the search of {name}.')
         try:
             found.best   # before the next search is begun
@@ -544,7 +564,8 @@ def runs(self:_Meeting, name, point, seeds, on_run, **how):
     "The trainings of a model with its best settings, each tested once; raises `Stopped`."
     make, train, valid = self.models[name], self.splits[0], self.splits[2]
     self.put_in_place(name, point, how['epochs'])
-    nets = retrain(make, train, valid, point, seeds=seeds, seed=self.seed, name=name, store=self.place('weights', name), **how)
+    nets = retrain(make, train, valid, point, seeds=seeds, seed=self.seed, name=name, init=self.inits[name],
+                   store=self.place('weights', name), **how)
     if len(nets) < seeds: raise Stopped(f'Stopped during the trainings of {name}.')
     found = [tested(make, net, self.data.test, self.place('tests', f'{name}_{net.number}.json')) for net in nets]
     for run in found:
@@ -555,7 +576,7 @@ def runs(self:_Meeting, name, point, seeds, on_run, **how):
 
 @patch
 def costs(self:_Meeting, best, how):
-    "Name → what a model costs at its best point, measured once; raises `Stopped`."
+    "Name → what a model costs at its best point, measured once, or None if that fails; raises `Stopped`."
     files = {name: self.place('costs', f'{name}.json') for name in self.models}
     new = {}
     with Progress(len(files), 'measuring costs', progress=how['progress']) as bar:
@@ -563,13 +584,20 @@ def costs(self:_Meeting, best, how):
             "Of this model, and at the same time of the others that have no file."
             if name not in new:
                 missing = [n for n, file in files.items() if n == name or not (file and file.exists())]
-                new.update(self._measured(missing, best, how, bar))
+                try:
+                    new.update(self._measured(missing, best, how, bar))
+                except RuntimeError:   # one of them can't be measured
+                    new.update(self._measured([name], best, how, bar))
             return asdict(new[name])
         def check(found): check_cost(Cost(**found))
         costs = {}
         for name, file in files.items():
-            kept = _kept(file, lambda: measure(name), best[name].point._asdict(), check)
-            costs[name] = Cost(**kept)
+            try:
+                kept = _kept(file, lambda: measure(name), best[name].point._asdict(), check)
+            except RuntimeError as e:   # no reason to lose all the rest
+                costs[name] = tell(f'{e} The comparison goes without it.')
+            else:
+                costs[name] = Cost(**kept)
     return costs
 
 @patch
@@ -586,6 +614,7 @@ def _measured(self:_Meeting, names, best, how, bar):
         raise Stopped('Stopped while costs were measured.')
     return found
 
+
 # %% ../nbs/11_comparison.ipynb #e6ab2d6e
 @patch
 def __call__(self:_Meeting, box, start, tuning, training):
@@ -596,7 +625,8 @@ def __call__(self:_Meeting, box, start, tuning, training):
                 for name, b in best.items()}
     runs = {name: self.runs(name, b.point, **training | as_tuned[name]) for name, b in best.items()}
     costs = self.costs(best, training)
-    contestants = [_contestant(name, make, found[name], runs[name], costs[name], self.codes[name])
+    contestants = [_contestant(name, make, found[name], runs[name], costs[name], self.codes[name],
+                               self.rules[name])
                    for name, make in self.models.items()]
     test, used = self.data.test, {s.name: s for s in (*self.splits, self.data.test)}
     times = 1 if self.protocol == 'holdout' else 1 + training['epochs']
@@ -619,6 +649,7 @@ def compare(
     epochs:int=None,           # epochs of each training, ≥ 1; None: the data set's
     seed:int=0,                # of everything that is drawn, ≥ 0
     protocol:str='holdout',    # or '2019', which repeats that notebook, flaws and all
+    init=None,                 # who draws the first weights, as for initialise, or a dict name → that; None: each model's own rule
     device=None,               # to train on; None: cuda or mps where there is one, else cpu
     threads:int=1,             # PyTorch's threads in each process
     engine:str='auto',         # the training step, or 'population', as for search; auto: the fastest that pays
@@ -637,6 +668,7 @@ def compare(
     tuning = dict(n=check_int('points', points, 1), epochs=_epochs('search_epochs', search_epochs, meeting.data.search_epochs))
     training = dict(seeds=_seeds(seeds, meeting),
                     epochs=_epochs('epochs', epochs, meeting.data.epochs))
+    meeting.rehearse(init, threads, engine, device, workers, client)
     warn_of_splits(meeting.data, stacklevel=2)
     with meeting.lock(), torch_threads(threads):
         return meeting(box, start, tuning | how | {'on_trial': on_trial}, training | how | {'on_run': on_run})
@@ -900,7 +932,7 @@ def load_net(self:Comparison,
     file = f'seed_{check_int("number", number, 0)}.safetensors'
     # Where the first release put its only net.
     first = plain_path(folder, 'weights', f'{name}.safetensors')
-    return load_model(make(),
+    return load_model(initialise(make),
                       first if first.exists() else plain_path(folder, 'weights', name, file))
 
 # %% ../nbs/11_comparison.ipynb #1ba85492

@@ -335,8 +335,8 @@ def _methods(comparison):
     return (f'Data: {comparison.dataset}, {sizes}. Protocol {comparison.protocol}: {PROTOCOLS[comparison.protocol]}. '
             f'Each model was tried at {c.search.n} points of a Sobol sequence (Sobol 1967; Joe & Kuo 2008) for '
             f'{c.search.epochs} epochs ({searches}). With the best point {len(c.runs)} net(s) of each model were trained for '
-            f'{_epochs(comparison)} epochs by SGD on cross-entropy, weights by Glorot & Bengio (2010), run k of each '
-            f'model from the same seed; the weights after the last epoch are what was tested. {looked}'
+            f'{_epochs(comparison)} epochs by SGD on cross-entropy. First weights: {_first_weights(comparison)}. Run k of each '
+            f'model began from the same seed; the weights after the last epoch are what was tested. {looked}'
             f'Seed {comparison.seed}. Interval of a difference: crossed random effects of seeds and images, variance '
             "components by analysis of variance, Satterthwaite's (1946) degrees of freedom; with one training of each Bonett & "
             f'Price (2012), over images alone. {_family(comparison)}k-best intervals: Wilson (1927), below 30 errors Clopper & '
@@ -346,6 +346,12 @@ def _methods(comparison):
             'were not more than those of one constant answer (binomial test at 1 %), that never bettered their first epoch and '
             'are far from right, or that ended in a fall: odds of a right answer on validation images below a fifth of '
             "those after their best epoch, and Fisher's exact test at 0.1 %.")
+
+def _first_weights(comparison):
+    "Where the first weights come from, in words; once if all models have them from there."
+    rules = {c.init: c.name for c in comparison.contestants}
+    if len(rules) == 1: return next(iter(rules))
+    return '; '.join(f'{c.name}: {c.init}' for c in comparison.contestants)
 
 def _family(comparison):
     pairs = len(comparison.contestants)*(len(comparison.contestants) - 1)//2

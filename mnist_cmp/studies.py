@@ -248,7 +248,7 @@ _FIRST = {'None': 'the values that its maker gives it', 'glorot': "Glorot's valu
 # %% ../nbs/08b_studies.ipynb #13f79326
 def _check_travel(make, init, name, workers, client, engine):
     "Raise `ValueError` if a model has to be sent to another process and can't be."
-    if engine == 'population' or client is None and workers == 1: return
+    if engine == 'population' or client is None and workers in (None, 1): return
     if why := why_not_sent((make, init)):
         raise ValueError(f"{name} can't be sent to another process ({why}). Take workers=1 and no client, or make the "
                          'net by a function of a module.')
@@ -257,7 +257,7 @@ def try_model(
     recipe:Recipe,   # its initialiser is what was asked for
     split,           # images to train on
     name:str,        # of the model, in messages
-    workers:int,     # processes
+    workers,         # processes; None: as many as pay
     client=None,     # or a distributed.Client
 )->tuple[Recipe, Beginning]:
     "The recipe with its initialiser settled, and its model as rehearsed; raises `ValueError` that names the model."
@@ -463,6 +463,8 @@ def run_study(
                     folder = store or stack.enter_context(tempfile.TemporaryDirectory())
                     mapped = map_splits(splits, folder)
                 return run_jobs(plan, jobs, mapped, workers=workers, **told)
+            if workers is None and why_not_sent(plan):
+                workers = 1
             if workers is None:
                 in_those = partial(in_processes, workers=available_cores())
                 outcomes = _run_as_pays(plan, jobs, in_those, splits, available_cores(), **told)
