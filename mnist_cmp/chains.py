@@ -257,9 +257,8 @@ class _FixedReader(_Reader):
                                                                              '__setattr__'}
         if changed:
             raise _Doubt(f'{type(part).__name__} has its own {min(changed)}')
-        if own:
-            for kind in (kind for kind in own if 'forward' in vars(kind)):
-                self.read(vars(kind)['forward'])
+        if not _is_torchs(type(part).forward):
+            self.read(type(part).forward)
 
     def check_handlers(self, code, instructions, where):
         names = [i.opname for i in instructions]
