@@ -73,6 +73,21 @@ def test_no_definition_is_left_over(name):
     assert not missing, f'{name} does not say {missing} any more'
 
 
+# Docstrings that define something by a number.
+DEFINED = {'format_seconds', 'level', 'plot_accuracy'}
+
+
+def test_docstrings_hold_no_measured_number():
+    kinds = ast.Module, ast.ClassDef, ast.FunctionDef
+    modules = sorted((ROOT/'mnist_cmp').glob('*.py'))
+    nodes = [node for path in modules
+             for node in ast.walk(ast.parse(path.read_text(encoding='utf-8')))
+             if isinstance(node, kinds)]
+    texts = [(getattr(node, 'name', 'module'), ast.get_docstring(node) or '') for node in nodes]
+    found = {name for name, text in texts if typed_numbers('', text)}
+    assert found == DEFINED
+
+
 @pytest.mark.parametrize('text, numbers', [
     ('The CNN leads (98.93 % against 98.21 %).', ['98.93 %', '98.21 %']),
     ('ahead in 8 of 10 seeds', ['8 of 10']),
