@@ -24,7 +24,7 @@ from .data import Data, Split, as_given, load_data, warn_of_splits
 from .evaluation import (check_net, count_topk_errors, load_model, predict, put_weights,
                                   weights_digest, write_weights)
 from .ledger import LedgerError, folder_lock
-from .models import get_model, initialise, model_name
+from .models import distinct_names, get_model, initialise, model_name
 from .params import flops, number_of_params, unequal_sizes
 from .points import Box
 from .provenance import Code, check_code, code_of, package_commit
@@ -326,9 +326,7 @@ def _named(models):
     if isinstance(models, str) or callable(models): models = [models]
     if not isinstance(models, (dict, list, tuple, set)): raise TypeError(f'models is {shown(models)}, but must be a list of models, or a dict.')
     for make in models.values() if isinstance(models, dict) else models: get_model(make)
-    named = dict(models) if isinstance(models, dict) else {model_name(m): m for m in models}
-    if len(named) != len(models):
-        raise ValueError(f'models is {shown(models)}, in which two have one name. Give a dict: name → model.')
+    named = dict(models) if isinstance(models, dict) else dict(zip(distinct_names(models), models))
     if len(named) < 2: raise ValueError(f'models is {shown(models)}, but a comparison needs two at least.')
     _check_names(list(named))
     return named
@@ -433,7 +431,7 @@ def __call__(self:_Meeting, box, start, tuning, training):
 
 # %% ../nbs/11_comparison.ipynb #bcce0617
 def compare(
-    models=('mlp', 'cnn'),     # short or dotted names, callables, or a dict name → one of these; two at least
+    models=('mlp', 'cnn'),     # short or dotted names, files, callables, or a dict name → one of these; two at least
     data='digits',             # a Data, or a name for load_data
     box:Box=None,              # where to search, or a dict of some of its sides; what is missing is the protocol's
     *,
