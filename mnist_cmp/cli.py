@@ -52,7 +52,7 @@ def _add_task(add):
         help='images to compare on (default: %(default)s, which needs no download)')
     add('--data_dir', help='folder of the data files (default: $MNIST_CMP_DATA, else a cache folder of the user)')
     add('--models', type=_names, default=['mlp', 'cnn'], metavar='NAME,NAME',
-        help='two or more of mlp, cnn, deep_mlp, or pkg.module:Name (default: mlp,cnn)')
+        help='two or more of mlp, cnn, deep_mlp, pkg.module:Name, or file.py:Name (default: mlp,cnn)')
     add('--protocol', default='holdout', choices=['holdout', '2019'],
         help='holdout: choose on validation images; 2019: as that notebook did (default: %(default)s)')
     add('--learning_rate', type=_pair(float), metavar='LOW,HIGH',
@@ -274,11 +274,12 @@ def _current_folder():
 
 def _import_models(names, rules=()):
     "Import the module of each model and each initialiser; raises `ValueError` for a name that leads to none."
-    from mnist_cmp.models import get_init, get_model
+    from mnist_cmp.models import get_init, get_model, is_file
     for name, find in (dict.fromkeys(names, get_model) | dict.fromkeys(rules, get_init)).items():
-        module, colon, _ = name.partition(':')
+        module, colon, _ = name.rpartition(':')
         with ExitStack() as stack:
-            is_here = colon and not _is_installed(module.partition('.')[0])
+            is_here = (colon and not is_file(module)
+                       and not _is_installed(module.partition('.')[0]))
             if is_here: stack.enter_context(_current_folder())
             find(name)
 

@@ -27,7 +27,7 @@ from .evaluation import (best_guesses, count_topk_errors, load_model, predict,
                                   put_weights, read_weights, weights_digest, write_weights)
 from .health import Ground, states_of
 from .ledger import LedgerError, folder_lock
-from .models import get_init, get_model, initialise, model_name
+from .models import distinct_names, get_init, get_model, initialise, model_name
 from .params import flops, number_of_params, unequal_sizes
 from .points import Box, Point
 from .provenance import Code, check_code, code_of, package_commit
@@ -396,9 +396,7 @@ def _named(models):
     if isinstance(models, str) or callable(models): models = [models]
     if not isinstance(models, (dict, list, tuple, set)): raise TypeError(f'models is {shown(models)}, but must be a list of models, or a dict.')
     for make in models.values() if isinstance(models, dict) else models: get_model(make)
-    named = dict(models) if isinstance(models, dict) else {model_name(m): m for m in models}
-    if len(named) != len(models):
-        raise ValueError(f'models is {shown(models)}, in which two have one name. Give a dict: name → model.')
+    named = dict(models) if isinstance(models, dict) else dict(zip(distinct_names(models), models))
     if len(named) < 2: raise ValueError(f'models is {shown(models)}, but a comparison needs two at least.')
     _check_names(list(named))
     return named
@@ -408,7 +406,6 @@ def _inits(init, names):
     if not isinstance(init, dict): init = dict.fromkeys(names, init)
     for name in init: check_choice('init', name, names)
     return {name: get_init(init.get(name)) for name in names}
-
 
 # %% ../nbs/11_comparison.ipynb #f1d7a61a
 def _check_extent(models, seeds, images, classes, labelled=True):
@@ -638,7 +635,7 @@ def __call__(self:_Meeting, box, start, tuning, training):
 
 # %% ../nbs/11_comparison.ipynb #bcce0617
 def compare(
-    models=('mlp', 'cnn'),     # short or dotted names, callables, or a dict name → one of these; two at least
+    models=('mlp', 'cnn'),     # short or dotted names, files, callables, or a dict name → one of these; two at least
     data='digits',             # a Data, or a name for load_data
     box:Box=None,              # where to search, or a dict of some of its sides; what is missing is the protocol's
     *,

@@ -20,7 +20,7 @@ from .core import (available_cores, check_choice, check_float, check_folder, che
                             write_json)
 from .data import DATASETS, Data, load_data
 from .ledger import DONE, Ledger, LedgerError, folder_lock, is_taken
-from .models import model_names
+from .models import distinct_names, model_names
 from .points import Box
 from .report import report_page, verdict, write_report
 from .sound import chime
@@ -158,7 +158,7 @@ class RunState:
     verdict:str = ''         # in words, of a finished run
 
     @property
-    def names(self)->list[str]: return [m.rpartition(':')[2] for m in self.settings['models']]   # of the models
+    def names(self)->list[str]: return distinct_names(self.settings['models'])   # of the models
 
     @property
     def lives(self)->bool:
@@ -212,8 +212,11 @@ def _told(path):
     try:
         settings = check_settings(told['settings'])
         check_choice('state', told['state'], ('running', 'paused', 'stopped', 'failed', 'finished'))
-        odd = [m for m in settings['models'] if not re.fullmatch(r'[\w.:-]{1,200}', m) or not re.match(r'\w', m.rpartition(':')[2])]
+        odd = [m for m in settings['models']
+               if not re.fullmatch(r'[\w.:/\\~ -]{1,300}', m)
+               or not re.fullmatch(r'\w[\w.-]*', m.rpartition(':')[2])]
         if odd: raise ValueError(f'models has {shown(odd[0])}, which is no name of a model')
+        distinct_names(settings['models'])
         if not isinstance(told.get('error') or '', str): raise ValueError(f'error is {shown(told["error"])}')
         return told | {'settings': settings, 'error': printable((told.get('error') or '')[:2000])}
     except (ValueError, TypeError, KeyError) as e: raise ValueError(f'{path} is damaged: {type(e).__name__} {e}') from None
@@ -388,7 +391,7 @@ class ComparePanel:
     def __init__(self,
         folder=None,          # of a run to show and go on with; None: a button offers the newest of runs
         runs='runs',          # each new run gets a folder in here
-        models=(),            # further models to choose from, such as 'my_module:MyNet'
+        models=(),            # further models to choose from, such as 'my_module:MyNet' or './nets.py:Net'
         data_dir=None,        # folder that holds MNIST/raw and so on; None: as load_data
         download:bool=True,   # fetch files that are missing?
         workers:int=None,     # trainings side by side, ≥ 1; None: as many as there are cores
