@@ -442,7 +442,7 @@ def _enable(self:ComparePanel, state):
     for w in self.fields.values():
         for part in w if isinstance(w, list) else [w]: part.disabled = not ready
     allowed = {'run': ready, 'pause': state == 'running', 'stop': state in ('running', 'paused'),
-               'resume': state in ('paused', 'stopped', 'failed')}
+               'resume': state in ('paused', 'stopped', 'failed', 'finished')}
     for name, button in self.buttons.items(): button.disabled = not allowed[name]
 
 @patch
@@ -523,16 +523,33 @@ def run(self:ComparePanel):
     "Begin a new run with the settings shown, as the Run button does; raises `ValueError`."
     settings = check_settings(self.settings)
     self.folder = new_path(check_folder('runs', self.runs))
-    _note(self.folder, settings=settings)
+    _note(self.folder, settings=settings, state='stopped')
     self._offer()
     self.resume()
 
 @patch
+def _grown(self:ComparePanel, was):
+    "The settings to go on with: a run's own, or more of the same; raises `ValueError`."
+    now = self.settings
+    grows = 'points', 'seeds', 'epochs'   # what is there already stays a part of it
+    less = [name for name in grows if now[name] < was[name]]
+    if not set(now['models']) >= set(was['models']):
+        less.append('models')
+    other = [name for name in now if name not in (*grows, 'models') and now[name] != was[name]]
+    said = [f'{name} was {shown(was[name])} and is {shown(now[name])}' for name in (*less, *other)]
+    if said:
+        raise ValueError(f'{"; ".join(said)}: Resume goes on with the same run, or with more trials, '
+                         'seeds, epochs or models. Run begins another one.')
+    added = [name for name in now['models'] if name not in was['models']]
+    return now | {'models': [*was['models'], *added]}
+
+@patch
 def resume(self:ComparePanel):
-    "Go on with the run in the folder, as the Resume button does; raises `ValueError` if it runs."
+    "Go on with the run in the folder, as the Resume button does, or extend it; raises `ValueError`."
     if is_taken(self.folder): raise ValueError(f'{self.folder} is in use: another process is at it. Wait for it.')
     how = dict(data_dir=self.data_dir, download=self.download, workers=self.workers)
-    _note(self.folder, state='running', error=None, how=how)
+    settings = check_settings(self._grown(_told(self.folder/_FILE)['settings']))
+    _note(self.folder, state='running', error=None, how=how, settings=settings)
     self._child = _Child(self.folder.resolve())
     self._show(RunState.read(self.folder, running=True))
     self._watch(rings=True)

@@ -246,7 +246,7 @@ def _run_in_processes(work, jobs, shared, workers, should_stop, on_note):
     finally: crew.end()   # also after Ctrl-C, an error, or when nobody wants more
 
 # %% ../nbs/08_workers.ipynb #84928ebe
-PATIENCE = 5.   # s without a worker, after which that is said
+PATIENCE = 3.   # s without a worker, after which that is said
 
 class _Lookout:
     "Counts the workers of a cluster, and says once if it has had none for some seconds."
