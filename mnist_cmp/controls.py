@@ -588,7 +588,7 @@ def _enable(self:ComparePanel, state):
     ready = not at_work and state not in ('stopping', 'paused', 'ended')
     for part in self._parts(): part.disabled = not ready
     allowed = {'run': ready, 'pause': at_work, 'stop': at_work or state == 'paused',
-               'resume': state in ('paused', 'stopped', 'failed')}
+               'resume': state in ('paused', 'stopped', 'failed', 'finished')}
     for name, button in self.buttons.items(): button.disabled = not allowed[name]
 
 @patch
@@ -656,13 +656,13 @@ def _look_on(self:ComparePanel, folder):
     self._show_end(folder)
 
 @patch
-def _work(self:ComparePanel, folder, how, begun):
+def _work(self:ComparePanel, folder, told, begun):
     "Start the run's process, and show the run until it has ended; a thread does that, which tells `begun` how it began."
     start, child = time.monotonic(), None
     try:
         with folder_lock(plain_folder(folder, _HELD)):
             if is_taken(folder): raise LedgerError
-            _note(folder, state='running', error=None, how=how)
+            _note(folder, state='running', error=None, **told)
             child = self._child = _Child(folder.resolve())
             self._ending.discard(folder)
             self._glance(folder, child)
@@ -740,16 +740,34 @@ def run(self:ComparePanel):
     "Begin a new run with the settings shown, as the Run button does; raises `ValueError`."
     settings = check_settings(self.settings)
     self.folder = new_path(check_folder('runs', self.runs))
-    _note(self.folder, settings=settings)
+    _note(self.folder, settings=settings, state='stopped')
     self._offer()
     self.resume()
 
 @patch
+def _grown(self:ComparePanel, was):
+    "The settings to go on with: a run's own, or more of the same; raises `ValueError`."
+    now = self.settings
+    grows = 'points', 'seeds', 'epochs'   # what is there already stays a part of it
+    less = [name for name in grows if now[name] < was[name]]
+    if not set(now['models']) >= set(was['models']):
+        less.append('models')
+    other = [name for name in now if name not in (*grows, 'models') and now[name] != was[name]]
+    said = [f'{name} was {shown(was[name])} and is {shown(now[name])}' for name in (*less, *other)]
+    if said:
+        raise ValueError(f'{"; ".join(said)}: Resume goes on with the same run, or with more trials, '
+                         'seeds, epochs or models. Run begins another one.')
+    added = [name for name in now['models'] if name not in was['models']]
+    return now | {'models': [*was['models'], *added]}
+
+@patch
 def resume(self:ComparePanel):
-    "Go on with the run in the folder, as the Resume button does; raises `ValueError` if it runs."
-    how = dict(data_dir=self.data_dir, download=self.download, workers=self.workers)
+    "Go on with the run in the folder, as the Resume button does, or extend it; raises `ValueError`."
+    if is_taken(self.folder): raise ValueError(f'{self.folder} is in use: another process is at it. Wait for it.')
+    told = dict(settings=check_settings(self._grown(_told(self.folder/_FILE)['settings'])),
+                how=dict(data_dir=self.data_dir, download=self.download, workers=self.workers))
     begun, last = queue.SimpleQueue(), self._thread
-    self._thread = threading.Thread(target=self._work, args=[self.folder, how, begun], daemon=True)
+    self._thread = threading.Thread(target=self._work, args=[self.folder, told, begun], daemon=True)
     self._thread.start()
     if error := begun.get():
         self._thread = last

@@ -277,7 +277,7 @@ def why_not_sent(
     return ''
 
 # %% ../nbs/08_workers.ipynb #84928ebe
-PATIENCE = 5.   # s without a worker, after which that is said
+PATIENCE = 3.   # s without a worker, after which that is said
 
 class _Lookout:
     "Counts the workers of a cluster, and says once if it has had none for some seconds."
