@@ -2,9 +2,15 @@
 import ast
 import json
 import re
+import runpy
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+from mnist_cmp.comparison import Comparison
+from mnist_cmp.core import read_json
+from mnist_cmp.report import verdict
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted(path for path in (ROOT/'nbs').rglob('*.ipynb')
@@ -145,9 +151,15 @@ def test_the_report_page_says_what_was_compared():
     assert words in ' '.join((ROOT/'nbs'/'the_report.md').read_text(encoding='utf-8').split())
 
 
+def test_the_card_shows_the_results():
+    found = runpy.run_path(str(ROOT/'tools'/'site'/'card.py'))
+    runs = read_json(ROOT/'nbs'/'results'/'the_2019_experiment.json')
+    with Image.open(ROOT/'nbs'/'images'/'card.png') as picture:
+        said = picture.info['Description']
+    assert said == found['caption'](runs), 'run `python tools/site/card.py`'
+
+
 def test_readme_says_what_make_compare_said():
-    from mnist_cmp.comparison import Comparison
-    from mnist_cmp.report import verdict
     found = Comparison.load(ROOT/'nbs'/'results'/'digits')
     said = f'`make compare` says: *{verdict(found).splitlines()[0]}*'
     readme = (ROOT/'README.md').read_text(encoding='utf-8')

@@ -146,7 +146,7 @@ def callers(source, name):
     return {word for word in names if not word.startswith('_')}
 
 
-def tests_of(mutation, most, root=ROOT):
+def tests_of(mutation, most, quick=False, root=ROOT):
     "The tests that could notice, the likeliest first: own notebook, `most` others, `most` files."
     module = root/PACKAGE/f'{mutation.module}.py'
     own = notebook_of(module)
@@ -168,7 +168,8 @@ def tests_of(mutation, most, root=ROOT):
     notebooks = [path for path in others if path.suffix == '.ipynb'][:most]
     files = [path for path in others if path.suffix == '.py'][:most]
     direct = [path for path in files if counts[path][0]]
-    return [own, *direct, *notebooks, *(path for path in files if path not in direct)]
+    rest = [*notebooks, *(path for path in files if path not in direct)]
+    return [*direct, own, *rest] if quick else [own, *direct, *rest]
 
 
 def run_test(path, root, seconds):
@@ -206,11 +207,12 @@ def applied(mutation, root):
 
 class Judge:
     "Runs tests in two copies of the checkout, one of which is changed."
-    def __init__(self, folder, seconds, most):
+    def __init__(self, folder, seconds, most, quick):
         self.clean = copy_checkout(folder/'clean')
         self.copy = copy_checkout(folder/'copy')
         self.seconds = seconds
         self.most = most
+        self.quick = quick
         self.sound = {}   # test → does it pass in the clean copy?
 
     def is_sound(self, test):
@@ -223,7 +225,7 @@ class Judge:
     def __call__(self, mutation):
         "The test that notices a change; None if it survives."
         with applied(mutation, self.copy):
-            for test in tests_of(mutation, self.most):
+            for test in tests_of(mutation, self.most, self.quick):
                 if run_test(test, self.copy, self.seconds) and self.is_sound(test):
                     return test
         return None
@@ -257,6 +259,8 @@ def main():
                         help='that a test may take (default: %(default)s)')
     parser.add_argument('--most', type=int, default=3,
                         help='notebooks, and files of tests, besides the own notebook')
+    parser.add_argument('--quick', action='store_true',
+                        help='files in tests/ that name the function before its own notebook')
     parser.add_argument('--own', action='store_true', help='the own notebooks alone')
     parser.add_argument('--list', action='store_true',
                         help='show the changes and their tests, run nothing')
@@ -267,11 +271,11 @@ def main():
         print(f'error     {fault}', flush=True)
     if args.list:
         for mutation in mutations:
-            print(f'{mutation}\n    {", ".join(map(str, tests_of(mutation, most)))}')
+            print(f'{mutation}\n    {", ".join(map(str, tests_of(mutation, most, args.quick)))}')
         sys.exit(bool(faults))
     survived = []
     with tempfile.TemporaryDirectory() as folder:
-        judge = Judge(Path(folder), args.seconds, most)
+        judge = Judge(Path(folder), args.seconds, most, args.quick)
         for mutation in mutations:
             start = time.perf_counter()
             test = judge(mutation)
