@@ -11,6 +11,7 @@ from PIL import Image
 from mnist_cmp.comparison import Comparison
 from mnist_cmp.core import read_json
 from mnist_cmp.report import verdict
+from test_notebook import WATCH, Watch
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted(path for path in (ROOT/'nbs').rglob('*.ipynb')
@@ -257,3 +258,28 @@ def test_each_test_asserts(path):
     assert names, 'no test stands here'
     silent = sorted({*names} - asserting([own, *helpers]))
     assert not silent, f'{", ".join(silent)}: nothing is asserted there'
+
+
+@pytest.mark.parametrize('source, empty, skipped', [
+    ('for x in [1, 2]: test_eq(x > 0, True)', 0, 0),
+    ('for x in []: test_eq(x, 1)', 1, 0),
+    ('for x in []: print(x)', 0, 0),
+    ('for x in [[], [1]]:\n    for y in x: test_eq(y, 1)', 0, 0),   # once is enough
+    ('for x in [[], []]:\n    for y in x: test_eq(y, 1)', 1, 0),
+    ('test_eq(all(x > 0 for x in []), True)', 1, 0),
+    ('test_eq(all(x > 0 for x in [1]), True)', 0, 0),
+    ('assert all([])', 1, 0),
+    ('assert not all(x > 1 for x in [1])', 0, 0),
+    ('def check(xs):\n    for x in xs: test_eq(x, 1)\ncheck([])', 1, 0),
+    ('def check(x): test_eq(x, 1)\nfor x in []: check(x)', 1, 0),
+    ('if 1 > 2: test_eq(1, 2)', 0, 1),
+    ('if 1 < 2: test_eq(1, 1)', 0, 0),
+    ('if 1 > 2: test_eq(1, 2)\nelse: test_eq(1, 1)', 0, 0),
+])
+def test_notebooks_tests_are_watched(source, empty, skipped):
+    def test_eq(a, b):
+        assert a == b
+    watch = Watch()
+    tree = watch.visit(ast.parse(source))
+    exec(compile(tree, 'cell', 'exec'), {WATCH: watch, 'test_eq': test_eq, 'print': print})
+    assert (len(watch.empty), len(watch.skipped)) == (empty, skipped)

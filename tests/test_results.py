@@ -87,3 +87,27 @@ def test_digits_are_those_of_make_compare():
     assert report['dataset'] == 'digits'
     assert [model['name'] for model in report['contestants']] == asked['--models'].split(',')
     assert {len(model['runs']) for model in report['contestants']} == {int(asked['--seeds'])}
+
+
+def first_job():
+    return {'test': {'errors': {'1': 3}}}
+
+
+def second_job(more=1):
+    return experiments.entry('first')['result']['test']['errors']['1'] + more
+
+
+def test_jobs_run_after_those_they_need_and_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiments, 'WORK', tmp_path/'work')
+    monkeypatch.setattr(experiments, 'RESULTS', tmp_path/'results')
+    monkeypatch.setattr(experiments, 'JOBS', {
+        'second': experiments.Job(second_job, file='both.json', key='second', needs=('first',)),
+        'first': experiments.Job(first_job, file='both.json', key='first')})
+    experiments.run_all(['second', 'first'], 1)
+    assert experiments.entry('second')['result'] == 4
+    assert experiments.entry('second')['given'] == {'first': {'1': 3}}
+    assert [experiments.why_stale(job) for job in ('first', 'second')] == [None, None]
+    experiments.put('first', experiments.entry('first') | {'result': {'test': {'errors': {'1': 5}}}})
+    assert 'made with given' in experiments.why_stale('second')
+    experiments.run_all(['second'], 1)
+    assert experiments.entry('second')['result'] == 6
