@@ -108,9 +108,12 @@ class _Help(argparse.HelpFormatter):
         text = super()._expand_help(action)
         return f'{{{", ".join(action.choices)}}} {text}' if self._is_long(action) else text
 
+class _Parser(argparse.ArgumentParser):
+    def _print_message(self, message, file=None): super()._print_message(fitted(message, file or sys.stderr), file)
+
 def _parser():
     "The command's options."
-    p = argparse.ArgumentParser('mnist_cmp', description=_WHAT, epilog=_THEN, formatter_class=_Help,
+    p = _Parser('mnist_cmp', description=_WHAT, epilog=_THEN, formatter_class=_Help,
                                 usage='%(prog)s [OPTIONS]' if shutil.get_terminal_size().columns < 60 else None)
     add = p.add_argument
     _add_task(add)

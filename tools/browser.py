@@ -5,7 +5,7 @@ missing is installed: Playwright from PyPI, Chromium from the system's packages.
 skipped, and the last line says so. With MNIST_CMP_DATA the pad's models learn the real MNIST, else the digits.
 `--screenshots FOLDER` keeps pictures of panel, pad and report.
 """
-import argparse, importlib.util, json, math, os, re, secrets, shutil, socket, subprocess, sys, tempfile, time
+import argparse, importlib.util, json, math, os, re, secrets, shutil, signal, socket, subprocess, sys, tempfile, time
 from collections import deque
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -500,13 +500,7 @@ def panel(lab, shots=None):
     assert stopped < 1, f'Stop took {stopped:.2f} s'
     button('Resume').click()
     says('^Running')
-    lab.saved(page, 'panel_check.ipynb')
-    page.reload()   # the kernel lives, and the run with it
-    lab.ready(page)
-    says('^Running')
-    assert button('Stop').is_enabled() and not button('Run').is_enabled()
-    # in the middle: the run's process ends with its kernel
-    restart(page, lab, says='^The kernel has ended, and the run with it')
+    restart(page, lab)   # in the middle: the run's process ends with its kernel
     assert not page.locator(f'{OUTPUT} svg').count(), 'a run was opened unasked'
     button('Show the last run').click()
     says('^Stopped')
@@ -544,6 +538,39 @@ def panel(lab, shots=None):
                 time.sleep(2)
                 other.locator(OUTPUT).screenshot(path=shots/f'panel_{THEMES[dark]}_{width}.png')
             other.context.close()
+    page.context.close()
+
+
+LONG = """import os
+from mnist_cmp import ComparePanel
+panel = ComparePanel(runs='runs_lost')
+panel.set(models=['mlp', 'deep_mlp'], points=1, search_epochs=1, epochs=100_000, seeds=1)
+panel"""
+
+
+def lost(lab, shots=None):
+    "A panel that its kernel has left says so: a kernel that is silent, a page that is loaded again, a kernel that is restarted."
+    lab.write('lost_check.ipynb', LONG, 'print(os.getpid())')
+    page = lab.open('lost_check.ipynb')
+    run_cell(page, 0)
+    button = lambda name: named_button(page, name, OUTPUT)
+    says = lambda text: page.locator(f'{OUTPUT} [role=status]', has_text=re.compile(text)).wait_for(timeout=60_000)
+    button('Run').click()
+    says('^Running')
+    kernel = int(run_cell(page, 1))
+    os.kill(kernel, signal.SIGSTOP)
+    try: says('^No word from the kernel for 1[0-9] s. The last was: Running')
+    finally: os.kill(kernel, signal.SIGCONT)
+    says('^Running')
+    lab.saved(page, 'lost_check.ipynb')
+    page.reload()   # the kernel lives, and the run with it
+    lab.ready(page)
+    says('^Running')
+    assert button('Stop').is_enabled() and not button('Run').is_enabled()
+    restart(page, lab, says='^The kernel has ended, and the run with it')
+    button('Show the last run').click()
+    says('^Stopped at')
+    assert button('Resume').is_enabled() and button('Run').is_enabled() and not button('Stop').is_enabled()
     page.context.close()
 
 
@@ -673,13 +700,13 @@ def check(name, function, *args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('checks', nargs='*', help='chime, pad, panel, stranger, app, clean, site, notebooks, or notebooks by path (default: all)')
+    parser.add_argument('checks', nargs='*', help='chime, pad, panel, lost, stranger, app, clean, site, notebooks, or notebooks by path (default: all)')
     parser.add_argument('--screenshots', type=Path, metavar='FOLDER', help='keep pictures in FOLDER')
     args = parser.parse_args()
-    wanted = args.checks or ['chime', 'pad', 'panel', 'stranger', 'app', 'clean', 'site', 'notebooks']
+    wanted = args.checks or ['chime', 'pad', 'panel', 'lost', 'stranger', 'app', 'clean', 'site', 'notebooks']
     if args.screenshots: args.screenshots.mkdir(parents=True, exist_ok=True)
     paths = [p for p in notebooks() if re.match(r'\d|tutorials', p.relative_to(ROOT/'nbs').as_posix())]
-    jobs = {'chime': [chime], 'clean': [clean], 'site': [site], **{f.__name__: [f, args.screenshots] for f in (pad, panel, stranger, app)}}
+    jobs = {'chime': [chime], 'clean': [clean], 'site': [site], **{f.__name__: [f, args.screenshots] for f in (pad, panel, lost, stranger, app)}}
     with ExitStack() as stack:
         try: lab = Lab(stack)
         except Skip as reason:
