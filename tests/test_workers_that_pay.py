@@ -16,7 +16,9 @@ HERE = f'process {os.getpid()}'
 
 @pytest.fixture(autouse=True)
 def two_cores(monkeypatch):
+    "Two cores, and trainings that ask before each step whether to stop."
     monkeypatch.setattr(studies, 'available_cores', lambda: 2)
+    monkeypatch.setattr(training._asker, '__defaults__', (0.,))
 
 
 def numbers(found):
@@ -56,7 +58,6 @@ def pays_after(epochs, trials=0):
 def test_results_do_not_depend_on_when_processes_begin_to_pay(
         data, tmp_path, monkeypatch, kept, when):
     expected = numbers(searched(data, workers=1))
-    monkeypatch.setattr(training._asker, '__defaults__', (0.,))   # before each step
     monkeypatch.setattr(_Pace, 'pays', pays_after(*when))
     found = searched(data, tmp_path if kept else None)
     assert numbers(found) == expected
@@ -67,7 +68,6 @@ def test_results_do_not_depend_on_when_processes_begin_to_pay(
 
 def test_training_that_moves_goes_on_where_it_was(data, tmp_path, monkeypatch):
     "Each of its epochs is trained once."
-    monkeypatch.setattr(training._asker, '__defaults__', (0.,))
     monkeypatch.setattr(_Pace, 'pays', pays_after(2))
     heard = []
     searched(data, tmp_path, n=1, on_epoch=lambda h: heard.append(len(h.epochs)))
