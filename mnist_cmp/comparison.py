@@ -678,6 +678,8 @@ def _epochs(name, given, default):
 def _seeds(seeds, meeting):
     "The number of trainings of each model; raises `ValueError` if their results are too large."
     check_int('seeds', seeds, 1, 10**6)
+    check_int('number of test images', len(meeting.data.test), 2, None,
+              'From a single one nothing can be said of others.')
     _check_extent(len(meeting.models), seeds, len(meeting.data.test), len(meeting.data.classes))
     return seeds
 

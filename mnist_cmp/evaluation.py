@@ -60,7 +60,7 @@ def _logits(net, split, batch_size=None, check=lambda: None):
             check()
             out, y = answers(float_images(split.x[i:i+size].to(device))), split.y[i:i+size].to(device)
             _check_logits(out, (len(y), len(split.classes)))
-            yield out, y
+            yield out.detach(), y   # what TorchScript compiled heeds no no_grad
 
 def _check_logits(out, shape):
     "Raise `ValueError` unless a net's answer is logits of this shape."
@@ -189,7 +189,7 @@ def smoke_test(
     "Try an untrained net; raises `ValueError` if it does not fit, or has parameters that can't learn."
     few, classes = split[:1000], len(split.classes)
     # Within torch.inference_mode(False) gradients are allowed, whatever is around it.
-    with sealed(), net_to_try(net) as tried, torch.inference_mode(False):
+    with sealed(), torch.inference_mode(False), net_to_try(net) as tried:
         logits = check_net(tried, few)
         for p in tried.parameters(): p.grad = None
         logits.logsumexp(1).sum().backward()

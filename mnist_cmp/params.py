@@ -124,7 +124,7 @@ def flops(
     "Operations per image in matrix products and convolutions, by `torch.utils.flop_counter`."
     shape = [check_int('input_shape', n, 1, 10**6) for n in input_shape] if isinstance(input_shape, (tuple, list)) else [check_int('input_shape', input_shape, 1, 10**6)]
     # Within torch.inference_mode(False) gradients are allowed, whatever is around it.
-    with sealed(), net_to_try(net) as tried, torch.inference_mode(False):
+    with sealed(), torch.inference_mode(False), net_to_try(net) as tried:
         # Two: batch normalisation wants more than one.
         x = torch.zeros(2, *shape, device=next(net.parameters(), torch.empty(0)).device)
         try:

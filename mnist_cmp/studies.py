@@ -457,14 +457,14 @@ def run_study(
         if getattr(getattr(plan, 'recipe', None), 'engine', '') == 'population': outcomes = train_together(plan, jobs, splits, **told)
         elif client is not None: outcomes = run_jobs(plan, jobs, splits, client=client, **told)
         else:
+            if workers is None and why_not_sent(plan):
+                workers = 1
             def in_processes(jobs, workers=workers):
                 mapped = splits
                 if workers > 1 and jobs:
                     folder = store or stack.enter_context(tempfile.TemporaryDirectory())
                     mapped = map_splits(splits, folder)
                 return run_jobs(plan, jobs, mapped, workers=workers, **told)
-            if workers is None and why_not_sent(plan):
-                workers = 1
             if workers is None:
                 in_those = partial(in_processes, workers=available_cores())
                 outcomes = _run_as_pays(plan, jobs, in_those, splits, available_cores(), **told)

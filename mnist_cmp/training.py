@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 import torch, torch.nn as nn
+from torch.nn.parameter import is_lazy
 from fastcore.basics import patch
 from .autograd import float_images
 from .chains import why_not_fixed
@@ -340,7 +341,8 @@ def device_of(
 def _move(net, train, valid, device):
     "Take the net and the images there, and give the images and the device's name; raises `ValueError`."
     device, name = device_of(device)
-    if any(t.is_inference() for t in (*net.parameters(), *net.buffers())):
+    made = [t for t in (*net.parameters(), *net.buffers()) if not is_lazy(t)]
+    if any(t.is_inference() for t in made):
         raise ValueError('The net was made inside torch.inference_mode, and can never be trained. Make it outside.')
     check_net(net.to(device), train)
     return train.to(device), valid.to(device) if valid else None, name
