@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 CONFIG := setup.py settings.ini constraints.txt
 
-.PHONY: help compare test test-browser soak fuzz audit notebooks readme stubs docs docs-serve lab app experiments bench clean
+.PHONY: help compare test test-browser soak fuzz audit mutate notebooks readme stubs docs docs-serve lab app experiments bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ soak: $(VENV)/installed-dev ## kill runs, fail their file calls, cut the power, 
 
 fuzz: $(VENV)/installed-dev ## odd arguments and damaged files; some: make fuzz ARGS="readers --mutations 1000000 --seed 1"
 	$(BIN)/python tools/fuzz.py $(ARGS)
+
+mutate: $(VENV)/installed-dev ## break functions on purpose and count which tests notice (hours); some: ARGS="--sample 5"
+	$(BIN)/python tools/mutate.py $(ARGS)
 
 audit: $(VENV)/installed ## ask PyPI for known vulnerabilities of what is installed in .venv (needs the network)
 	$(PIP) pip-audit
@@ -57,7 +60,7 @@ lab: $(VENV)/installed-dev ## open the notebooks in JupyterLab, on this machine 
 app: $(VENV)/installed-dev ## serve panel and pad as an app, on this machine only and with a token
 	cd nbs && JUPYTER_PATH=share ../$(BIN)/voila app.ipynb --Voila.auto_token=True $(ARGS)
 
-experiments: $(VENV)/installed-dev ## run the experiments behind the tutorials again (hours)
+experiments: $(VENV)/installed-dev ## run the experiments behind the tutorials again (hours); one: ARGS=digits
 	$(BIN)/python tools/experiments.py $(ARGS)
 
 bench: $(VENV)/installed-dev ## measure speed beside other libraries, ledger, search and coverage (two hours, on an idle machine)

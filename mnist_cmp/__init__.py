@@ -33,6 +33,8 @@ _rooms = {room: names.split() for room, names in {
     'statistics': 'wilson_interval error_interval mcnemar_exact bonett_price_interval paired_t crossed_difference '
                   'CrossedDifference prob_better expected_best calibration Calibration agreement simulate_errors',
     'costs': 'Cost latency measure_cost',
+    'health': '',
+    'provenance': '',
     'comparison': '',
     'findings': 'Difference',
     'figures': 'compare Comparison',   # whose methods findings and figures are

@@ -4,35 +4,39 @@
 
 # %% auto #0
 __all__ = ['KS', 'PROTOCOLS', 'TestResult', 'measure_test', 'Run', 'Contestant', 'Comparison', 'Stopped', 'tested', 'hard_images',
-           'compare']
+           'figure_files', 'compare', 'check_extends']
 
 # %% ../nbs/11_comparison.ipynb #00255d65
-import base64, hashlib, json, os, platform, re, subprocess, time, warnings
+import base64, hashlib, json, math, os, platform, re, time, warnings
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 import numpy as np
 import torch, torch.nn as nn
 from fastcore.basics import patch
 from . import __version__
-from .core import (DamagedError, check_choice, check_fields, check_float, check_folder,
-                            check_int, json_text, machine, plain_folder, plain_path, printable,
-                            read_json, shown, tell, write_json)
-from .costs import Cost, check_cost, measure_cost
-from .data import Data, Split, load_data
-from .evaluation import (check_net, count_topk_errors, load_model, predict, put_weights,
-                                  weights_digest, write_weights)
+from .core import (DamagedError, Progress, _fsync, check_choice, check_fields, check_float,
+                            check_folder, check_int, check_progress, json_text, machine,
+                            machine_calls, machine_kind, make_folder, plain_folder, plain_path,
+                            printable, read_json, read_plain, shown, tell, warn_caller,
+                            write_json)
+from .costs import Cost, check_cost, measure_costs
+from .data import Data, Split, as_given, load_data, warn_of_splits
+from .evaluation import (best_guesses, count_topk_errors, load_model, predict,
+                                  put_weights, read_weights, weights_digest, write_weights)
+from .health import Ground, states_of
 from .ledger import LedgerError, folder_lock
-from .models import get_model, initialise, model_name
+from .models import distinct_names, get_init, get_model, initialise, model_name
 from .params import flops, number_of_params, unequal_sizes
-from .points import Box
+from .points import Box, Point
+from .provenance import Code, check_code, code_of, package_commit
 from .retraining import Retraining, retrain
 from .search import search
 from .statistics import calibration
 from .steps import ENGINES
-from .studies import STUDY_ENGINES
+from .studies import (STUDY_ENGINES, Recipe, begun_with, number_of_workers, splits_begun,
+                               study_in, try_model)
 from .training import History, torch_threads
 from .trials import SearchResult
 
@@ -47,28 +51,38 @@ class TestResult:
     errors:dict[int, int]      # k → number of images whose label is not among the k best guesses
     wrong:list[int]            # places of the images that the net gets wrong
     predicted:list[int] = field(default_factory=list)      # its best guess for each of them
-    confidence:list[float] = field(default_factory=list)   # the probability that it gave to that guess
+    confidence:list[float] = field(default_factory=list)   # the probability that it gave to that guess; NaN: none
     bins:list[list] = field(default_factory=list)          # of `calibration`: images, mean confidence, accuracy in each
     __test__ = False           # no test class, whatever its name says
 
 # %% ../nbs/11_comparison.ipynb #2aed5aba
+def _bins(sure, right):
+    "The rows of a reliability table, plain numbers; answers whose confidence is no number are in none of them."
+    known = sure.isfinite()
+    if not known.any(): return [[0, None, None] for _ in range(15)]
+    table = calibration(sure[known].numpy(), right[known].numpy(), bins=15)
+    rows = zip(table.count.tolist(), table.confidence.tolist(), table.accuracy.tolist())
+    return [[n, *(None if n == 0 else round(v, 9) for v in row)] for n, *row in rows]
+
+def _ks(n_classes):
+    "The numbers of guesses that say something: with as many as there are classes all are right."
+    return [k for k in KS if k < n_classes] or [1]
+
 def measure_test(
     net:nn.Module,             # a trained net
     test:Split,                # the test images, at least one
 )->TestResult:
     "Everything that is measured on the test images, from one pass over them."
     logits, y = predict(net, test), test.y.cpu()
-    ks = [k for k in KS if k <= len(test.classes)]
-    first = logits.topk(max(ks)).indices[:, 0]   # the ranking that the errors are counted in, also where logits tie
+    ks = _ks(len(test.classes))
+    first = best_guesses(logits, max(ks))[:, 0]   # the ranking that the errors are counted in, also where logits tie
     sure = logits.double().softmax(1).gather(1, first[:, None])[:, 0]
     miss = first != y
     wrong = miss.nonzero().flatten()
     guesses = [round(p, 4) for p in sure[wrong].tolist()]
     loss = nn.functional.cross_entropy(logits, y).item()
-    table = calibration(sure.numpy(), ~miss.numpy())
-    bins = [[n, *(None if n == 0 else round(v, 9) for v in row)] for n, *row in zip(table.count.tolist(), table.confidence.tolist(), table.accuracy.tolist())]
     return TestResult(loss, 1 - len(wrong)/len(test), count_topk_errors(logits, y, ks), wrong.tolist(),
-                      first[wrong].tolist(), guesses, bins)
+                      first[wrong].tolist(), guesses, _bins(sure, ~miss))
 
 # %% ../nbs/11_comparison.ipynb #bd87a038
 @dataclass
@@ -77,6 +91,10 @@ class Run:
     number:int         # runs of equal number have the same seed in each model
     history:History
     test:TestResult
+    # In which of `health.STATES` it ended: worked out of the rest, also when it is loaded.
+    health:list[str] = field(default_factory=list, compare=False)
+
+_OLD_INIT = 'Glorot & Bengio (2010) for Linear and Conv2d, other layers as the model makes them'   # until 0.1.0
 
 @dataclass
 class Contestant:
@@ -91,6 +109,8 @@ class Contestant:
     search:SearchResult
     runs:list[Run]         # in the order of their numbers
     cost:Cost = None       # None: not measured
+    code:Code = None       # where it comes from; None: the report is older
+    init:str = _OLD_INIT   # where the first weights come from, in words
 
     @property
     def wrong(self)->list[int]: return [run.test.errors[1] for run in self.runs]   # test images, for each run
@@ -109,33 +129,30 @@ class Contestant:
 @patch(cls_method=True)
 def from_dict(cls:Run, d:dict)->Run:
     "The run that `asdict` gave, also by way of JSON."
-    errors = {int(k): n for k, n in d['test']['errors'].items()}
-    return check_fields(cls(d['number'], History.from_dict(d['history']), check_fields(TestResult(**d['test'] | {'errors': errors}))))
+    test = d['test']
+    numbers = {'loss': _number(test['loss']), 'errors': {int(k): n for k, n in test['errors'].items()},
+               'confidence': [_number(share) for share in test.get('confidence', [])]}
+    return check_fields(cls(d['number'], History.from_dict(d['history']), check_fields(TestResult(**test | numbers))))
+
+def _number(value):
+    "`value`, or NaN where JSON had none for it."
+    is_lost = value is None or isinstance(value, float) and not math.isfinite(value)
+    return math.nan if is_lost else value
 
 @patch(cls_method=True)
 def from_dict(cls:Contestant, d:dict)->Contestant:
     "The contestant that `to_dict` gave, also by way of JSON, and also of the first release."
     if 'history' in d: d = d | {'runs': [{'number': 0, 'history': d.pop('history'), 'test': d.pop('test')}]}
     cost = d.get('cost') and check_fields(Cost(**d['cost']))
+    code = d.get('code') and check_code(Code(**d['code']))
     return check_fields(cls(**d | {'search': SearchResult.from_dict(d['search']), 'runs': [Run.from_dict(r) for r in d['runs']],
-                                   'cost': cost}))
+                                   'cost': cost, 'code': code}))
 
 # %% ../nbs/11_comparison.ipynb #3e922774
 def _versions():
     "Of this package and of those that the numbers come from."
     others = {package: version(package) for package in ('torch', 'numpy', 'scipy', 'sobol_seq')}
     return {'mnist_cmp': __version__, 'python': platform.python_version()} | others
-
-def _commit():
-    "The commit of this package's source, if it runs from a git checkout; '+' stands for changes since then."
-    package = Path(find_spec('mnist_cmp').origin).resolve().parent
-    def git(*words):
-        return subprocess.run(['git', '-C', str(package), *words], capture_output=True, text=True, timeout=10,
-                              check=True).stdout.strip()
-    try:
-        if Path(git('rev-parse', '--show-toplevel')) != package.parent: return None
-        return git('rev-parse', 'HEAD') + ('+' if git('status', '--porcelain', '--', str(package)) else '')
-    except (OSError, subprocess.SubprocessError): return None
 
 # %% ../nbs/11_comparison.ipynb #635fd19c
 @dataclass(repr=False)
@@ -154,7 +171,8 @@ class Comparison:
     test_reads:list = field(default_factory=list) # each time that test images were looked at: model, number, images, times
     machine:str = field(default_factory=machine)
     versions:dict = field(default_factory=_versions)
-    commit:str|None = field(default_factory=_commit)
+    commit:str|None = None        # of this package, if it runs from a clone; '+' stands for changes
+    trained_on:list = field(default_factory=list) # training images of each class; empty: of an older release
     weights:dict = field(default_factory=dict, compare=False)   # name → weights of each run, if at hand
 
     def __repr__(self):
@@ -171,6 +189,26 @@ class Comparison:
         "The contestant of fewest test errors, the first of equals."
         return min(self.contestants, key=lambda c: c.error)
 
+# %% ../nbs/11_comparison.ipynb #fe973f48
+@patch(as_prop=True)
+def ground(self:Comparison)->Ground:
+    "What the trainings are held against, to tell those that did not go well."
+    curves_on = 'test' if self.protocol == '2019' else self.contestants[0].search.scored_on
+    n_test = self.sizes['test']
+    n_valid = self.sizes.get(curves_on, self.sizes.get('valid', n_test))
+    labels = np.array(self.labels) if self.labels else None
+    usual = int(np.argmax(self.trained_on)) if self.trained_on else None
+    return Ground(len(self.classes), n_test, n_valid, labels, usual)
+
+@patch
+def health(self:Comparison,
+    name:str,   # a model's name
+)->list[list[str]]:
+    "For each run of a model the states of `health.STATES` that it ended in; none: it went well."
+    ground = self.ground
+    return [states_of(run.history, run.test, ground) for run in self[name].runs]
+
+
 # %% ../nbs/11_comparison.ipynb #ae738735
 PROTOCOLS = {'holdout': 'settings chosen on validation images; the test images are used once for each net, after its '
                         'last epoch',
@@ -178,7 +216,10 @@ PROTOCOLS = {'holdout': 'settings chosen on validation images; the test images a
                      'with points and box of its own, test images in the curves'}
 
 def _joined(data):
-    "Training and validation images together."
+    "Training and validation images together, in the order given where they were divided by chance."
+    whole = as_given(data.train, data.valid)
+    if whole is not None:
+        return whole
     parts = [s for s in (data.train, data.valid) if s is not None]
     return Split(torch.cat([s.x for s in parts]), torch.cat([s.y for s in parts]), 'train', data.train.classes)
 
@@ -220,7 +261,8 @@ def _check_run(run, n, n_classes, ks, labelled):
     for several in (t.predicted, t.confidence):
         if several or labelled: check_int('number of guesses', len(several), len(t.wrong), len(t.wrong))
     _check_places('predicted', t.predicted, n_classes)
-    for share in t.confidence: check_float('confidence', share, 0, 1)
+    for share in t.confidence:
+        if not math.isnan(share): check_float('confidence', share, 0, 1)
     for row in t.bins:
         count, *shares = row
         if len(shares) != 2: raise ValueError(f'bins holds {shown(row)}')
@@ -236,7 +278,19 @@ def _by_json(obj): return json.loads(json_text(obj))   # as it is after it was w
 def _digest_of(kept):
     return hashlib.sha256(json_text({k: kept[k] for k in ('of', 'found')}).encode()).hexdigest()
 
-def _read_kept(path, identity, check, measure_again, is_new):
+def _beside(path, identity):
+    "Where a file of results is kept while another one of other settings stands in its place."
+    word = hashlib.sha256(json_text(identity).encode()).hexdigest()[:12]
+    return path.with_name(f'{path.stem}.{word}{path.suffix}')
+
+def _swapped(path, identity):
+    "Is the file of results of this identity in its place, now that it was looked for?"
+    if not path.exists() and _beside(path, identity).is_file():
+        with machine_calls(path):
+            os.replace(_beside(path, identity), path)
+    return path.exists()
+
+def _read_kept(path, identity, check, measure_again, is_new, own):
     "What a file of results holds; None if it is to be made again, which is said if it has a fault."
     try:
         kept = read_json(path)
@@ -250,6 +304,11 @@ def _read_kept(path, identity, check, measure_again, is_new):
         if same: check(kept['found'])
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as e:
         return tell(f'{path} is damaged ({e}). What it held is measured again.')
+    if not same and all(kept['of'].get(k) == identity[k] for k in own):
+        # Of the same training with other settings, or of other test images.
+        with machine_calls(path):
+            os.replace(path, _beside(path, kept['of']))
+        return _read_kept(path, identity, check, measure_again, is_new, own) if _swapped(path, identity) else None
     if not same and is_new:
         return None   # of the net that was lost, in whose place a new one was trained
     if not same:
@@ -263,18 +322,22 @@ def _write_kept(path, identity, found):
     write_json(path, kept | {'sha256': _digest_of(kept)})
     return found
 
-def _kept(path, make, identity, check, measure_again=False, is_new=False):
-    "What `make` gives, in plain types: as it stands at `path`, else made and kept; None: not kept."
+def _kept(path, make, identity, check, measure_again=False, is_new=False, own=()):
+    """What `make` gives, in plain types: as it stands at `path`, else made and kept; None: not kept.
+    What stands there with the same `own` parts of the identity and other settings is put beside it."""
     identity = _by_json(identity)
-    if path and path.exists():
-        found = _read_kept(path, identity, check, measure_again, is_new)
+    if path and _swapped(path, identity):
+        found = _read_kept(path, identity, check, measure_again, is_new, own)
         if found is not None: return found
     found = _by_json(make())
     return _write_kept(path, identity, found) if path else found
 
-def _as_run(retraining, found):
-    return Run.from_dict({'number': retraining.number, 'history': retraining.history.to_dict(),
-                          'test': found})
+def _as_run(retraining, found, ks):
+    "The training and what was found of it; older releases kept more `ks`."
+    run = Run.from_dict({'number': retraining.number, 'history': retraining.history.to_dict(),
+                         'test': found})
+    run.test.errors = {k: n for k, n in run.test.errors.items() if k in ks}
+    return run
 
 def tested(
     make,                    # what made the net
@@ -282,15 +345,16 @@ def tested(
     test:Split,              # the test images
     path=None,               # a file that keeps what was measured; it is read if it is there
 )->Run:
-    "A retrained net, measured on the test images once; raises `LedgerError` if the file is of another net."
+    "A retrained net, measured on the test images once; raises `LedgerError` if the file is another's."
     net = put_weights(initialise(get_model(make)), retraining.weights, 'memory')
     identity = {'seed': retraining.history.seed, 'loss': retraining.history.last.train_loss,
                 'test': test.fingerprint, 'weights': weights_digest(retraining.weights, {})}
-    ks = [k for k in KS if k <= len(test.classes)]
-    def check(found): _check_run(_as_run(retraining, found), len(test), len(test.classes), ks, True)
+    ks = _ks(len(test.classes))
+    def check(found):
+        _check_run(_as_run(retraining, found, ks), len(test), len(test.classes), ks, True)
     found = _kept(path, lambda: asdict(measure_test(net, test)), identity, check,
-                  measure_again=True, is_new=retraining.is_new)
-    return _as_run(retraining, found)
+                  measure_again=True, is_new=retraining.is_new, own=('seed',))
+    return _as_run(retraining, found, ks)
 
 # %% ../nbs/11_comparison.ipynb #15867d36
 def hard_images(
@@ -332,21 +396,16 @@ def _named(models):
     if isinstance(models, str) or callable(models): models = [models]
     if not isinstance(models, (dict, list, tuple, set)): raise TypeError(f'models is {shown(models)}, but must be a list of models, or a dict.')
     for make in models.values() if isinstance(models, dict) else models: get_model(make)
-    named = dict(models) if isinstance(models, dict) else {model_name(m): m for m in models}
-    if len(named) != len(models):
-        raise ValueError(f'models is {shown(models)}, in which two have one name. Give a dict: name → model.')
+    named = dict(models) if isinstance(models, dict) else dict(zip(distinct_names(models), models))
     if len(named) < 2: raise ValueError(f'models is {shown(models)}, but a comparison needs two at least.')
     _check_names(list(named))
     return named
 
-def _check_all(models, train_split):
-    "Raise `ValueError` unless every model makes a net that fits the images; warn where their sizes differ."
-    nets = {name: initialise(get_model(make)) for name, make in models.items()}
-    for name, net in nets.items():
-        try: check_net(net, train_split)
-        except ValueError as e: raise ValueError(f'{name}: {e}') from None
-    said = unequal_sizes({name: number_of_params(net)[0] for name, net in nets.items()})
-    if said: warnings.warn(said, stacklevel=4)   # where compare was called
+def _inits(init, names):
+    "Name → initialiser that is asked for; raises `ValueError` or `TypeError`."
+    if not isinstance(init, dict): init = dict.fromkeys(names, init)
+    for name in init: check_choice('init', name, names)
+    return {name: get_init(init.get(name)) for name in names}
 
 # %% ../nbs/11_comparison.ipynb #f1d7a61a
 def _check_extent(models, seeds, images, classes, labelled=True):
@@ -358,52 +417,200 @@ def _check_extent(models, seeds, images, classes, labelled=True):
               'Take fewer seeds, or fewer test images.')
 
 # %% ../nbs/11_comparison.ipynb #e4d61e5c
-def _contestant(name, make, found, runs, cost):
+def _contestant(name, make, found, runs, cost, code, rule):
     "The record of a model."
     net = initialise(get_model(make))
     (count, depth), work = number_of_params(net), flops(net)
     what = net.describe() if hasattr(net, 'describe') else f'{type(net).__name__}: {count:,} parameters'
-    return Contestant(name, make if isinstance(make, str) else model_name(make), what, count, depth, *work, found, runs, cost)
+    maker = make if isinstance(make, str) else model_name(make)
+    return Contestant(name, maker, what, count, depth, *work, found, runs, cost, code, rule)
 
 class _Meeting:
     "A comparison on its way: what is compared, on what, and where it is kept."
     def __init__(self, models, data, protocol, seed, store):
-        self.began,self.models,self.data,self.protocol,self.seed = time.perf_counter(),models,data,protocol,seed
-        self.splits = _splits(data, check_choice('protocol', protocol, PROTOCOLS))
+        self.began,self.models,self.protocol,self.seed = time.perf_counter(),models,protocol,seed
+        check_choice('protocol', protocol, PROTOCOLS)
         self.store,self.weights = None if store is None else check_folder('store', store),{}
-        _check_all(models, self.splits[0])
+        self.inits,self.rules = {},{}   # name → initialiser, and what is said of it
+
+        self.data = self._as_begun(data)
+        self.splits = _splits(self.data, protocol)
+        self.commit = package_commit()
+        self.codes = {name: code_of(make) for name, make in models.items()}
+        self.trained_on = torch.bincount(self.splits[0].y.cpu(), minlength=len(data.classes)).tolist()
+        self.ground = Ground(len(data.classes), len(data.test), len(self.splits[2]),
+                             data.test.y.cpu().numpy(), int(np.argmax(self.trained_on)))
+
+    def rehearse(self, init, threads, engine, device, workers, client):
+        "Try each model in all that is going to be done with it; raises `ValueError` that names it; warns of sizes."
+        sizes, inits = {}, _inits(init, list(self.models))
+        for name, make in self.models.items():
+            recipe = Recipe(get_model(make), inits[name], 1, device, threads, self._begun(name), engine)
+            recipe, begun = try_model(recipe, self.splits[0], name, number_of_workers(workers, device), client)
+            self.inits[name],self.rules[name] = recipe.init,begun.rule
+            sizes[name] = number_of_params(begun.net)[0]
+        if said := unequal_sizes(sizes): warn_caller(said)
+
+    def _begun(self, name):
+        "Where a study of a model was begun; None: nowhere."
+        places = [self.place(what, name) for what in ('search', 'weights')] if self.store else []
+        return next((place for place in places if begun_with(place)), None)
 
     def place(self, *parts): return self.store and plain_path(self.store, *parts)
     def lock(self): return folder_lock(self.store) if self.store else nullcontext()
 
+    def _as_begun(self, data):
+        "The data as the store's studies divide them, if it holds any of an earlier release."
+        if self.store is None or self.protocol == '2019' or data.valid is None:
+            return data
+        for name in self.models:
+            splits = splits_begun(self.place('search', name), data.train, data.valid)
+            if splits.train is not data.train:
+                return replace(data, train=splits.train, valid=splits.valid)
+        return data
+
     def tuned(self, name, box, start, **how):
-        "The search of a model; raises `Stopped`."
+        "The search of a model; raises `Stopped`, or `ValueError` if none of its trials has a score."
         box, start = _points_of(name, self.protocol, box, start)
         found = search(self.models[name], *self.splits[:2], box, start=start, seed=self.seed, name=name,
-                       store=self.place('search', name), **how)
-        if found.done: return found
-        raise Stopped(f'Stopped during the search of {name}.')
+                       init=self.inits[name], store=self.place('search', name), **how)
+        if not found.done: raise Stopped(f'Stopped during the search of {name}.')
+        try:
+            found.best   # before the next search is begun
+        except ValueError as e:
+            raise ValueError(f'{e} Or compare the others without {name}.') from None
+        return found
+
+# %% ../nbs/11_comparison.ipynb #14ca0140
+_ASIDE = 'kept'   # the folder of what was made with other settings
+
+def _settings_of(identity):
+    "Settings and epochs of the trainings of a study."
+    usual = {'momentum': 0., 'weight_decay': 0.}
+    return {k: identity.get(k, usual.get(k)) for k in (*Point._fields, 'epochs')}
+
+def _word(settings):
+    return hashlib.sha256(json_text(settings).encode()).hexdigest()[:12]
+
+def _move(source, target):
+    "Move a folder or a file in one step; raises `MachineError`, or `LedgerError` if the place is taken."
+    make_folder(target.parent)
+    if os.path.lexists(target):
+        raise LedgerError(f'{source} is to be put aside as {target}, which is there already. Move it away.')
+    with machine_calls(source):
+        os.rename(source, target)
+        for folder in {source.parent, target.parent}:
+            _fsync(folder)
+
+@patch
+def put_in_place(self:_Meeting, name, point, epochs):
+    "Have the trainings of these settings in `weights/NAME`, if there are any, and others in `kept`."
+    if not self.store:
+        return
+    here = self.place('weights', name)
+    asked = _by_json(point._asdict() | {'epochs': epochs})
+    begun = study_in(here)
+    was = _settings_of(begun.identity) if begun else asked
+    if was != asked:
+        _put_report_aside(self.store)
+        _put_aside(self.store, name, here, was)
+    kept = self.place(_ASIDE, f'{name}_{_word(asked)}')
+    if kept.is_dir() and not here.exists():
+        _move(kept, here)
+
+def _put_aside(store, name, here, settings):
+    "Move the trainings of a model out of the way, and say where they are."
+    with folder_lock(here):   # nobody is at them
+        pass
+    aside = plain_path(store, _ASIDE, f'{name}_{_word(settings)}')
+    _move(here, aside)
+    words = ', '.join(f'{k}={v}' for k, v in settings.items())
+    tell(f'The trainings of {name} with {words} are kept in {aside}.')
+
+def _put_report_aside(store):
+    "Move the report of a comparison out of the way, its weights excepted; nothing if there is none."
+    report = plain_path(store, 'report.json')
+    if not report.is_file():
+        return
+    with machine_calls(report):
+        word = hashlib.sha256(read_plain(report)).hexdigest()[:12]
+    aside = plain_folder(store, _ASIDE, f'report_{word}')
+    names = [(store, name) for name in ('report.html', 'runs.csv')]
+    names += [(plain_path(store, 'figures'), name) for name in figure_files(store)]
+    for folder, name in [*names, (store, 'report.json')]:   # the last, so that a kill loses none
+        with machine_calls(folder):
+            if (folder/name).is_file():
+                os.replace(folder/name, plain_folder(aside, *folder.relative_to(store).parts)/name)
+
+def figure_files(
+    store,   # a folder
+)->list[str]:
+    "The names of the files in `figures` that the report in a folder has; none without a report."
+    from mnist_cmp.figures import comparison_figures   # which needs this room itself
+    try:
+        found = Comparison.load(store)
+    except (FileNotFoundError, ValueError):
+        return []
+    names = [name for _, name, _, _ in comparison_figures(found)]
+    return [f'{name}.{kind}' for name in names for kind in ('svg', 'png')]
+
 
 # %% ../nbs/11_comparison.ipynb #d97d7143
 @patch
 def runs(self:_Meeting, name, point, seeds, on_run, **how):
     "The trainings of a model with its best settings, each tested once; raises `Stopped`."
     make, train, valid = self.models[name], self.splits[0], self.splits[2]
-    nets = retrain(make, train, valid, point, seeds=seeds, seed=self.seed, name=name, store=self.place('weights', name), **how)
+    self.put_in_place(name, point, how['epochs'])
+    nets = retrain(make, train, valid, point, seeds=seeds, seed=self.seed, name=name, init=self.inits[name],
+                   store=self.place('weights', name), **how)
     if len(nets) < seeds: raise Stopped(f'Stopped during the trainings of {name}.')
     found = [tested(make, net, self.data.test, self.place('tests', f'{name}_{net.number}.json')) for net in nets]
-    for run in found if on_run else (): on_run(name, run)
+    for run in found:
+        run.health = states_of(run.history, run.test, self.ground)
+        if on_run: on_run(name, run)
     self.weights[name] = [net.weights for net in nets]
     return found
 
 @patch
-def cost(self:_Meeting, name, best, how):
-    "What a model costs at its best point, measured once."
-    engine = best.history.engine if best.history.engine in ENGINES else 'auto'   # one net alone is no population
-    where = dict(device=how['device'], threads=how['threads'], engine=engine)
-    measured = lambda: asdict(measure_cost(self.models[name], self.splits[0], best.point, **where))
-    return Cost(**_kept(self.place('costs', f'{name}.json'), measured, best.point._asdict(),
-                        lambda found: check_cost(Cost(**found))))
+def costs(self:_Meeting, best, how):
+    "Name → what a model costs at its best point, measured once, or None if that fails; raises `Stopped`."
+    files = {name: self.place('costs', f'{name}.json') for name in self.models}
+    new = {}
+    with Progress(len(files), 'measuring costs', progress=how['progress']) as bar:
+        def measure(name):
+            "Of this model, and at the same time of the others that have no file."
+            if name not in new:
+                missing = [n for n, file in files.items() if n == name or not (file and file.exists())]
+                try:
+                    new.update(self._measured(missing, best, how, bar))
+                except RuntimeError:   # one of them can't be measured
+                    new.update(self._measured([name], best, how, bar))
+            return asdict(new[name])
+        def check(found): check_cost(Cost(**found))
+        costs = {}
+        for name, file in files.items():
+            try:
+                kept = _kept(file, lambda: measure(name), best[name].point._asdict(), check)
+            except RuntimeError as e:   # no reason to lose all the rest
+                costs[name] = tell(f'{e} The comparison goes without it.')
+            else:
+                costs[name] = Cost(**kept)
+    return costs
+
+@patch
+def _measured(self:_Meeting, names, best, how, bar):
+    "Name → cost of models; raises `Stopped`."
+    # One net alone is no population.
+    engines = {name: one.history.engine for name, one in best.items() if one.history.engine in ENGINES}
+    found = measure_costs(
+        {name: self.models[name] for name in names}, self.splits[0],
+        {name: best[name].point for name in names}, engines=engines, device=how['device'],
+        threads=how['threads'], should_stop=bar.asking(how['should_stop']),
+        on_cost=lambda name, cost: bar.update(note=name))
+    if len(found) < len(names):
+        raise Stopped('Stopped while costs were measured.')
+    return found
+
 
 # %% ../nbs/11_comparison.ipynb #e6ab2d6e
 @patch
@@ -411,8 +618,12 @@ def __call__(self:_Meeting, box, start, tuning, training):
     "Each model in turn: search, trainings, tests; then what each costs, when nothing else runs."
     found = {name: self.tuned(name, box, start, **tuning) for name in self.models}
     best = {name: one.best for name, one in found.items()}   # a search's engine is that of its trainings, too
-    runs = {name: self.runs(name, b.point, **training | {'engine': b.history.engine}) for name, b in best.items()}
-    contestants = [_contestant(name, make, found[name], runs[name], self.cost(name, best[name], training))
+    as_tuned = {name: {'engine': b.history.engine, 'threads': b.history.threads}
+                for name, b in best.items()}
+    runs = {name: self.runs(name, b.point, **training | as_tuned[name]) for name, b in best.items()}
+    costs = self.costs(best, training)
+    contestants = [_contestant(name, make, found[name], runs[name], costs[name], self.codes[name],
+                               self.rules[name])
                    for name, make in self.models.items()]
     test, used = self.data.test, {s.name: s for s in (*self.splits, self.data.test)}
     times = 1 if self.protocol == 'holdout' else 1 + training['epochs']
@@ -420,11 +631,11 @@ def __call__(self:_Meeting, box, start, tuning, training):
     sizes, prints = ({name: f(s) for name, s in used.items()} for f in (len, lambda s: s.fingerprint))
     return Comparison(self.data.name, self.protocol, sizes, prints, list(self.data.classes), self.seed, contestants,
                       time.perf_counter() - self.began, test.y.tolist(), _pictures(contestants, test), reads,
-                      weights=self.weights)
+                      commit=self.commit, trained_on=self.trained_on, weights=self.weights)
 
 # %% ../nbs/11_comparison.ipynb #bcce0617
 def compare(
-    models=('mlp', 'cnn'),     # short or dotted names, callables, or a dict name → one of these; two at least
+    models=('mlp', 'cnn'),     # short or dotted names, files, callables, or a dict name → one of these; two at least
     data='digits',             # a Data, or a name for load_data
     box:Box=None,              # where to search, or a dict of some of its sides; what is missing is the protocol's
     *,
@@ -435,6 +646,7 @@ def compare(
     epochs:int=None,           # epochs of each training, ≥ 1; None: the data set's
     seed:int=0,                # of everything that is drawn, ≥ 0
     protocol:str='holdout',    # or '2019', which repeats that notebook, flaws and all
+    init=None,                 # who draws the first weights, as for initialise, or a dict name → that; None: each model's own rule
     device=None,               # to train on; None: cuda or mps where there is one, else cpu
     threads:int=1,             # PyTorch's threads in each process
     engine:str='auto',         # the training step, or 'population', as for search; auto: the fastest that pays
@@ -445,13 +657,16 @@ def compare(
     on_run=None,               # called with the name of a model and each of its Runs
     on_epoch=None,             # called with a running History after each epoch
     should_stop=None,          # asked several times a second; True ends the comparison by Stopped
+    progress=True,             # a line in terminals and notebooks; False: none; or a function that takes a core.Status
 )->Comparison:
     "Tune, train and test each model with the same chances; raises `ValueError` on bad arguments, before any work."
     meeting = _Meeting(_named(models), _loaded(data), protocol, check_int('seed', seed, 0, 2**63 - 1), store)
-    how = _common(threads, engine, device, workers, client, on_epoch, should_stop)
+    how = _common(threads, engine, device, workers, client, on_epoch, should_stop, progress)
     tuning = dict(n=check_int('points', points, 1), epochs=_epochs('search_epochs', search_epochs, meeting.data.search_epochs))
     training = dict(seeds=_seeds(seeds, meeting),
                     epochs=_epochs('epochs', epochs, meeting.data.epochs))
+    meeting.rehearse(init, threads, engine, device, workers, client)
+    warn_of_splits(meeting.data, stacklevel=2)
     with meeting.lock(), torch_threads(threads):
         return meeting(box, start, tuning | how | {'on_trial': on_trial}, training | how | {'on_run': on_run})
 
@@ -472,11 +687,12 @@ def _loaded(data):
     if isinstance(data, Data): return data
     raise TypeError(f'data is {shown(data)}, but must be a Data, or a name for load_data.')
 
-def _common(threads, engine, device, workers, client, on_epoch, should_stop):
+def _common(threads, engine, device, workers, client, on_epoch, should_stop, progress):
     "What search and training both take."
     if workers is not None: check_int('workers', workers, 1)
     return dict(threads=check_int('threads', threads, 1), engine=check_choice('engine', engine, STUDY_ENGINES), device=device,
-                workers=workers, client=client, on_epoch=on_epoch, should_stop=should_stop)
+                workers=workers, client=client, on_epoch=on_epoch, should_stop=should_stop,
+                progress=check_progress(progress))
 
 # %% ../nbs/11_comparison.ipynb #2a7ca67b
 _FORMAT, _READABLE = 'mnist_cmp report 3', ('mnist_cmp report 1', 'mnist_cmp report 2', 'mnist_cmp report 3')
@@ -485,20 +701,200 @@ _FORMAT, _READABLE = 'mnist_cmp report 3', ('mnist_cmp report 1', 'mnist_cmp rep
 def to_dict(self:Comparison)->dict:
     "All but the weights in plain types, as in `report.json`."
     plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ('weights', 'contestants')}
-    return {'format': _FORMAT} | plain | {'contestants': [c.to_dict() for c in self.contestants]}
+    contestants = [c.to_dict() for c in self.contestants]
+    for c in contestants:
+        for run, states in zip(c['runs'], self.health(c['name'])): run['health'] = states
+    return {'format': _FORMAT} | plain | {'contestants': contestants}
+
+# %% ../nbs/11_comparison.ipynb #01b74709
+def _outline(comparison):
+    "What a report is on, and how much it holds of each model."
+    models = {}
+    for c in comparison.contestants:
+        models[c.name] = {'parameters': c.parameters, 'points': c.search.n,
+                          'search_epochs': c.search.epochs, 'seeds': len(c.runs),
+                          'epochs': max(len(run.history.epochs) for run in c.runs)}
+    return {'dataset': comparison.dataset, 'protocol': comparison.protocol, 'seed': comparison.seed,
+            'fingerprints': comparison.fingerprints, 'models': models}
+
+def _dropped(was, now):
+    "What is lost if a report that `was` there makes room for another one, in words."
+    lost = [f'{key} was {shown(was[key])} and is {shown(now[key])}'
+            for key in ('dataset', 'protocol', 'seed') if was[key] != now[key]]
+    for split, before in was['fingerprints'].items():
+        after = now['fingerprints'].get(split, before)
+        if after != before:
+            lost.append(f'the {split} images were {before[:12]} and are {after[:12]}')
+    for name, before in was['models'].items():
+        after = now['models'].get(name)
+        lost += [f'{name} would be dropped'] if after is None else _less(name, before, after)
+    return lost
+
+def _less(name, was, now):
+    "What a model has less of, or otherwise, than before."
+    for key, before in was.items():
+        after = now.get(key, before)
+        is_fixed = key in ('parameters', 'search_epochs')
+        if after < before or (is_fixed and after != before):
+            yield f'{key} of {name} was {before} and is {after}'
+
+def _same_training(was, now):
+    "Must two runs have one result, as far as their records tell? A GPU promises none."
+    names = (*Point._fields, 'seed', 'engine', 'threads', 'device')
+    return (was.history.device == 'cpu' and all(getattr(was.history, name) == getattr(now.history, name) for name in names)
+            and len(was.history.epochs) == len(now.history.epochs)
+            and machine_kind(was.history.machine) == machine_kind(now.history.machine))
+
+def _differ(was, now):
+    "Are two results of a test clearly not of one net?"
+    is_close = np.isclose(was.loss, now.loss, rtol=1e-3, equal_nan=True)
+    return was.errors != now.errors or not is_close
+
+def _other_results(was, now):
+    "The models whose trainings have other results, though they were trained alike."
+    for name in was.names:
+        pairs = zip(was[name].runs, now[name].runs) if name in now.names else ()
+        if any(_same_training(a, b) and _differ(a.test, b.test) for a, b in pairs):
+            yield f'{name} has other results, trained alike: it is another model'
+
+def _report_in(folder):
+    "The report in a folder; None without one, or for a damaged one; raises `LedgerError`."
+    try:
+        saved = read_json(plain_path(folder, 'report.json'))
+        if isinstance(saved, dict) and saved.get('format', _FORMAT) not in _READABLE:
+            raise LedgerError(f'{folder}/report.json is no {_FORMAT}. Choose another folder.')
+        return Comparison.load(folder)
+    except LedgerError:
+        raise
+    except (FileNotFoundError, ValueError):
+        return None
+
+def _with_ledger(folder, kind):
+    "The models of which a folder has trainings of a kind, with their ledger."
+    place = plain_path(folder, kind)
+    if not place.is_dir():
+        return []
+    with machine_calls(place):
+        names = sorted(os.listdir(place))
+    return [name for name in names if (place/name/'study.sqlite').is_file()]
+
+def _refuse(folder, lost, was_models, way_out=''):
+    "Raise `LedgerError` if something would be lost."
+    if not lost:
+        return
+    if all(text.endswith('would be dropped') for text in lost):
+        way_out = f'Ask for all its models ({", ".join(was_models)}), or choose another folder. {way_out}'
+    else:
+        way_out = f'Choose another folder. {way_out}'
+    raise LedgerError(f'{folder} holds another comparison: {"; ".join(lost)}. {way_out}'.strip())
+
+
+# %% ../nbs/11_comparison.ipynb #fcbfd005
+@patch
+def claim(self:Comparison,
+    folder,                 # that the report is to be written to
+    overwrite:bool=False,   # make room, whatever is there?
+):
+    "Raise `LedgerError` if a report in `folder` would lose something by this one; or make room for it."
+    before = _report_in(folder) if not overwrite else None
+    lost = [] if before is None else [*_dropped(_outline(before), _outline(self)),
+                                      *_other_results(before, self)]
+    strange = [name for name in _with_ledger(folder, 'weights') if self._is_strange(folder, name)]
+    names = before.names if before else []
+    for name in strange:
+        is_dropped = name not in self.names
+        text = f'{name} would be dropped' if is_dropped else f'its trainings of {name} are others'
+        if not overwrite and text not in lost:
+            lost.append(text)
+    _refuse(folder, lost, list(dict.fromkeys([*names, *self.names, *strange])),
+            'overwrite=True replaces the report.')
+    if overwrite:
+        self._make_room(folder, strange)
 
 @patch
+def _is_strange(self:Comparison, folder, name):
+    "Are the trainings that a folder has of a model none of this comparison?"
+    if name not in self.names:
+        return True
+    for run, weights in zip(self[name].runs, self.weights.get(name, [])):
+        file = plain_path(folder, 'weights', name, f'seed_{run.number}.safetensors')
+        if not file.is_file():
+            continue
+        try:
+            found = read_weights(file)[0]
+        except ValueError:   # damaged: nothing to keep
+            continue
+        if weights_digest(found, {}) != weights_digest(weights, {}):
+            return True
+    return False
+
+@patch
+def _make_room(self:Comparison, folder, strange):
+    "Put aside another comparison's report, and its trainings where they are a study's; else remove them."
+    try:
+        before = Comparison.load(folder)
+    except (FileNotFoundError, ValueError):
+        before = None
+    if before and (_dropped(_outline(before), _outline(self)) or [*_other_results(before, self)]):
+        _put_report_aside(folder)
+    for name in strange:
+        here = plain_path(folder, 'weights', name)
+        _put_aside(folder, name, here, _settings_of(study_in(here).identity))
+    for c in before.contestants if before else ():
+        kept = [run.number for run in self[c.name].runs] if c.name in self.names else []
+        for run in c.runs:
+            file = plain_path(folder, 'weights', c.name, f'seed_{run.number}.safetensors')
+            if run.number not in kept and not file.with_name('study.sqlite').exists():
+                with machine_calls(file):
+                    file.unlink(missing_ok=True)
+
+
+# %% ../nbs/11_comparison.ipynb #105c25f2
+@patch
 def save(self:Comparison,
-    folder,   # made if it is not there; what has the same name in it is replaced
+    folder,                 # made if it is not there
+    overwrite:bool=False,   # replace another comparison's report?
 )->Path:
     "Write `report.json`, and `weights/NAME/seed_K.safetensors` for weights at hand, into `folder`; raises `ValueError`."
     folder = check_folder('folder', folder)
+    self.claim(folder, overwrite)
     for name, several in self.weights.items():
         for run, weights in zip(self[name].runs, several):
             path = plain_folder(folder, 'weights', name)/f'seed_{run.number}.safetensors'
             write_weights(path, weights, {'model': name, 'seed': str(run.history.seed)})
     write_json(folder/'report.json', self.to_dict())
     return folder
+
+
+# %% ../nbs/11_comparison.ipynb #d1bca683
+def check_extends(
+    folder,              # of a run, or None
+    models,              # as for compare
+    data:Data,
+    *,
+    protocol:str,
+    seed:int,
+    points:int,
+    seeds:int,
+    search_epochs:int,   # None: the data set's
+    epochs:int,          # None: the data set's
+):
+    "Raise `LedgerError` if a comparison in a folder would lose something by this one; before any work."
+    if folder is None or not Path(folder).is_dir():
+        return
+    names = list(_named(models))
+    each = {'points': points, 'seeds': seeds, 'epochs': epochs or data.epochs,
+            'search_epochs': search_epochs or data.search_epochs}
+    prints = {data.test.name: data.test.fingerprint}
+    asked = {'dataset': data.name, 'protocol': protocol, 'seed': seed, 'fingerprints': prints,
+             'models': {name: each for name in names}}
+    before = _report_in(folder)
+    lost = [] if before is None else _dropped(_outline(before), asked)
+    kept = [*_with_ledger(folder, 'search'), *_with_ledger(folder, 'weights')]
+    others = [name for name in dict.fromkeys(kept) if name not in names]
+    lost += [text for name in others if (text := f'{name} would be dropped') not in lost]
+    _refuse(folder, lost, list(dict.fromkeys([*(before.names if before else []), *names, *others])))
+
 
 # %% ../nbs/11_comparison.ipynb #f7c18a4f
 @patch(cls_method=True)
@@ -533,7 +929,7 @@ def load_net(self:Comparison,
     file = f'seed_{check_int("number", number, 0)}.safetensors'
     # Where the first release put its only net.
     first = plain_path(folder, 'weights', f'{name}.safetensors')
-    return load_model(make(),
+    return load_model(initialise(make),
                       first if first.exists() else plain_path(folder, 'weights', name, file))
 
 # %% ../nbs/11_comparison.ipynb #1ba85492
@@ -554,7 +950,12 @@ def _check_meeting(self):
     for c in several:
         for run in c.runs: _check_run(run, n, len(self.classes), list(several[0].runs[0].test.errors), bool(self.labels))
     _check_pictures(self, n)
+    if self.trained_on: check_int('length of trained_on', len(self.trained_on), len(self.classes), len(self.classes))
+    for count in self.trained_on: check_int('trained_on', count, 0, 2**63)
+    for c in several:
+        for run, states in zip(c.runs, self.health(c.name)): run.health = states
     return self
+
 
 # %% ../nbs/11_comparison.ipynb #c9260402
 def _check_pictures(self, n):

@@ -184,6 +184,7 @@ def why_no_graph(
     x, y = torch.zeros(2, 1, 28, 28, dtype=torch.uint8, device=p.device), torch.zeros(2, dtype=torch.int64, device=p.device)
     if p.dtype != torch.float32: x = x.to(p.dtype)
     try:
-        with sealed(): GraphStep(copy.deepcopy(net).train(), .1, recorder=recorder)._recording(x, y, 2)
+        with sealed(), torch.inference_mode(False):   # the latter allows gradients
+            GraphStep(copy.deepcopy(net).train(), .1, recorder=recorder)._recording(x, y, 2)
     except Exception as e: return (str(e) or type(e).__name__).splitlines()[0][:200]   # whatever a stranger's net raises
     return ''

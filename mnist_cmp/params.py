@@ -7,11 +7,11 @@ __all__ = ['number_of_params', 'params_table', 'relative_difference', 'Match', '
            'unequal_sizes']
 
 # %% ../nbs/03_params.ipynb #03-params-002
-import copy
 from typing import NamedTuple
 import torch, torch.nn as nn
 from torch.utils.flop_counter import FlopCounterMode
 from .core import check_float, check_int, shown, typed
+from .models import lazy_parameters, net_to_try
 from .process import sealed
 
 # %% ../nbs/03_params.ipynb #03-params-005
@@ -20,7 +20,8 @@ def number_of_params(
     net:nn.Module,             # any net
     display_comp:bool=False,   # print how the number comes about?
 )->tuple[int, int]:
-    "Number of parameters, and depth: the number of parameters of two dimensions or more (matrices and kernels)."
+    "Number of parameters, and depth: the number of matrices and kernels among them; raises `ValueError` if not known yet."
+    _check_shapes(net)
     shapes = {name: tuple(p.shape) for name, p in net.named_parameters()}
     count = sum(p.numel() for p in net.parameters())
     if display_comp:
@@ -30,6 +31,13 @@ def number_of_params(
             print(f'{f"({name})":<{width}} {"+" if i else " "} {"*".join(map(str, shape)) or 1}')
     return count, sum(len(shape) > 1 for shape in shapes.values())
 
+def _check_shapes(net):
+    "Raise `ValueError` if a lazy layer has no shape yet."
+    if lazy := lazy_parameters(net):
+        raise ValueError(f'The shape of {shown(lazy[0])} is not known yet: it is lazy. Call the net on two images once, '
+                         'or make it by initialise, which does.')
+
+
 # %% ../nbs/03_params.ipynb #03-params-011
 @typed
 def params_table(
@@ -37,6 +45,7 @@ def params_table(
 ):
     "A row for each parameter: name, shape, number, share of the whole (a fraction)."
     import pandas as pd   # slow to import, and of no use to those who only train
+    _check_shapes(net)
     rows = [(name, '×'.join(map(str, p.shape)), p.numel()) for name, p in net.named_parameters()]
     table = pd.DataFrame(rows, columns=['name', 'shape', 'number']).set_index('name')
     return table.assign(share=table.number / max(1, table.number.sum()))
@@ -114,10 +123,12 @@ def flops(
 )->Flops:
     "Operations per image in matrix products and convolutions, by `torch.utils.flop_counter`."
     shape = [check_int('input_shape', n, 1, 10**6) for n in input_shape] if isinstance(input_shape, (tuple, list)) else [check_int('input_shape', input_shape, 1, 10**6)]
-    with sealed():
-        net, x = copy.deepcopy(net).cpu(), torch.zeros(2, *shape)   # two: batch normalisation wants more than one
+    # Within torch.inference_mode(False) gradients are allowed, whatever is around it.
+    with sealed(), net_to_try(net) as tried, torch.inference_mode(False):
+        # Two: batch normalisation wants more than one.
+        x = torch.zeros(2, *shape, device=next(net.parameters(), torch.empty(0)).device)
         try:
-            with FlopCounterMode(display=False) as forward: out = net(x)
+            with FlopCounterMode(display=False) as forward: out = tried(x)
         except (RuntimeError, IndexError) as e: raise ValueError(f'The net does not take an input_shape of {tuple(shape)}: {e}') from e
         with FlopCounterMode(display=False) as backward: out.sum().backward()
     forward, backward = forward.get_total_flops() // 2, backward.get_total_flops() // 2

@@ -191,7 +191,8 @@ def why_no_population(
     where = next(net.parameters()).device
     x = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0)).to(where)
     try:
-        with sealed(): return _tried(copy.deepcopy(net).train(), x, torch.zeros(4, dtype=torch.int64, device=where))
+        with sealed(), torch.inference_mode(False):   # the latter allows gradients
+            return _tried(copy.deepcopy(net).train(), x, torch.zeros(4, dtype=torch.int64, device=where))
     except Exception as e:   # whatever a stranger's net raises
         text = (str(e) or type(e).__name__).splitlines()[0]
         known = {'random operation': _RANDOM, 'data-dependent control flow': _BRANCHES}
@@ -298,7 +299,8 @@ def train_population(
     device, name = device_of(device)
     train, valid, nets = train.to(device), valid.to(device) if valid else None, [net.to(device) for net in nets]
     threads = torch.get_num_threads() if threads is None else check_int('threads', threads, 1, 1024)
-    with sealed(threads=threads):
+    # Within torch.inference_mode(False) gradients are allowed, whatever is around it.
+    with sealed(threads=threads), torch.inference_mode(False):
         _check_fit(nets[0], train)
         course = _Course(nets, train, valid, points, seeds, epochs, name, threads, checkpoints)
     return _run_course(course, block, recorder, _asker(callers(should_stop)), callers(on_epoch), progress)
@@ -308,11 +310,14 @@ def _run_course(course, block, recorder, ask, on_epoch, progress):
     "The epochs that are missing; if asked to stop, the weights are those after each net's last whole epoch."
     places = course.going()
     if not places: return course.histories
-    with sealed(threads=course.threads): population = _stacked(course, places, block, recorder)
+    # Within torch.inference_mode(False) gradients are allowed, whatever is around it.
+    with sealed(threads=course.threads), torch.inference_mode(False):
+        population = _stacked(course, places, block, recorder)
     with Progress(course.epochs, progress, course.epochs - _rounds(course)) as bar:
         while going := course.going():
             try:
-                with sealed(threads=course.threads): course.go_round(population, places, ask, on_epoch)
+                with sealed(threads=course.threads), torch.inference_mode(False):
+                    course.go_round(population, places, ask, on_epoch)
             except _Stopped:
                 for k in going: course.histories[k] = replace(course.histories[k], state='stopped')
                 break

@@ -8,16 +8,18 @@ __all__ = ['Retraining', 'run_seed', 'retrain']
 # %% ../nbs/09a_retraining.ipynb #a538e1e9
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from .core import DamagedError, Progress, check_int, derive_seed, plain_path, tell, typed
+from .core import (DamagedError, Progress, check_int, check_progress, derive_seed,
+                            plain_path, tell, typed)
 from .data import Split
 from .evaluation import (cpu_weights, has_digest, kinds_in, kinds_of, read_weights,
                                   write_weights)
 from .ledger import DONE, Ledger
-from .models import get_model, glorot_init, initialise, model_name
+from .models import get_model, model_name
 from .points import Point
-from .studies import Plan, Recipe, disk_explained, folder_of, number_of_workers, run_study
+from .studies import (Plan, Recipe, as_begun, disk_explained, folder_of,
+                               number_of_workers, run_study, splits_begun, study_in, try_model)
 from .training import History
-from .workers import Splits
+from .workers import Splits, wait_for_workers
 
 # %% ../nbs/09a_retraining.ipynb #b12cd115
 @dataclass
@@ -62,7 +64,7 @@ class _Runs:
 
     def _read_kept(self):
         "Read the weights of the trainings that are done; those that are lost are trained again."
-        kinds = kinds_of(initialise(self.plan.recipe.make, self.plan.recipe.init).state_dict())
+        kinds = kinds_of(self.plan.recipe.fresh().state_dict())
         for number, history in list(self.done.items()):
             try:
                 self.weights[number] = self._kept(number, history, kinds)
@@ -106,15 +108,16 @@ class _Runs:
 
 
 # %% ../nbs/09a_retraining.ipynb #c4d22513
-def _run_all(runs, splits, workers, client, should_stop, on_epoch):
+def _run_all(runs, splits, workers, client, should_stop, on_epoch, progress):
     "The trainings that are missing, until all are done or one is stopped."
     def heard(number, history, worker):
         runs.heard(number, history, worker)
+        if history: bar.update(0, f'epoch {len(history.epochs)} of {runs.plan.recipe.epochs}')
         if history and on_epoch: on_epoch(history)
     total = len(runs.done) + len(runs.missing)
-    with Progress(total, f'{runs.name}: trainings', len(runs.done)) as bar:
+    with Progress(total, f'{runs.name}: trainings', len(runs.done), progress) as bar:
         for outcome in run_study(runs.plan, runs.missing, runs.done, splits, runs.plan.recipe.store, 'run', workers, client,
-                                 should_stop=should_stop, on_note=heard):
+                                 should_stop=bar.asking(should_stop), on_note=heard):
             runs.ended(outcome)
             bar.update()
     return runs.result()
@@ -130,23 +133,40 @@ def retrain(
     seeds:int=10,       # number of trainings, ≥ 1
     epochs:int,         # of each, ≥ 1
     seed:int=0,         # of the study, ≥ 0: training i draws all its chance from (seed, i)
-    init=glorot_init,   # initialiser for net.apply; None: what the model's own layers do
+    init=None,          # who draws the first weights, as for initialise; None: the model's own rule
     device=None,        # None: cuda or mps where there is one, else cpu
     threads:int=1,      # PyTorch's threads in each process
     engine:str='auto',  # the training step, as for search
-    workers:int=None,   # processes that train side by side, ≥ 1; None: the number of cores (on a GPU 1); same result
+    workers:int=None,   # processes that train side by side, ≥ 1; None: 1, or one a core where that pays; same result
     client=None,        # a distributed.Client: train on its workers (extra: dask)
     store=None,         # a folder to resume from, and for the weights; more seeds extend it
     on_epoch=None,      # called with a running History after each of its epochs
     should_stop=None,   # asked several times a second; True ends the work, finished epochs are kept in store
     name:str=None,      # the model's name in messages and files; None: its own
+    progress=True,      # a line in terminals and notebooks; False: none; or a function that takes a core.Status
 )->list[Retraining]:
     "Train a net from each seed; stopped, those that are done. Raises `ValueError`, or `RuntimeError` if one crashes."
-    make, name, splits = get_model(make), name or model_name(make), Splits(train, valid)
+    splits = splits_begun(store, train, valid)
+    train, valid = splits.train, splits.valid
+    make, name = get_model(make), name or model_name(make)
     numbers, workers = range(check_int('seeds', seeds, 1, 10**6)), number_of_workers(workers, device)
+    check_progress(progress)
     recipe = Recipe(make, init, check_int('epochs', epochs, 1), device, check_int('threads', threads, 1), folder_of(store), engine)
-    if not (recipe := recipe.settled(seeds*epochs*len(train), point.plain, client, should_stop)): return []
-    identity = point._asdict() | recipe.identity(splits, client) | {'model': name, 'seed': check_int('seed', seed, 0, 2**63 - 1)}
+    recipe, _ = try_model(recipe, train, name, workers, client)
+    check_int('seed', seed, 0, 2**63 - 1)
+    def identify(recipe, client=None):
+        return point._asdict() | recipe.identity(splits, client) | {'model': name, 'seed': seed}
+    begun = study_in(recipe.store)
+    recipe = recipe.continued(begun, identify, numbers, client)
+    if begun and begun.done.issuperset(numbers):
+        identity = as_begun(identify(recipe), begun)
+    else:
+        if client is not None and not wait_for_workers(client, should_stop):
+            return []
+        recipe = recipe.settled(seeds*epochs*len(train), point.plain, client, should_stop)
+        if recipe is None:
+            return []
+        identity = identify(recipe, client)
     with Ledger(store, identity) as ledger, disk_explained(store):
         runs = _Runs(ledger, _Plan(recipe, seed, point), numbers, name)
-        return _run_all(runs, splits, workers, client, should_stop, on_epoch)
+        return _run_all(runs, splits, workers, client, should_stop, on_epoch, progress)

@@ -10,16 +10,17 @@ import bisect, math, sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from .core import Progress, check_int, derive_seed, typed
+from .core import Progress, check_int, check_progress, derive_seed, typed
 from .data import Split
 from .ledger import DONE, Ledger
-from .models import get_model, glorot_init, model_name
+from .models import get_model, model_name
 from .points import Box, sobol_points
 from .points import plot_sobol   # unused here; part of this room's public names
-from .studies import Plan, Recipe, disk_explained, folder_of, number_of_workers, run_study
+from .studies import (Plan, Recipe, as_begun, disk_explained, folder_of,
+                               number_of_workers, run_study, splits_begun, study_in, try_model)
 from .training import History
 from .trials import SearchResult, Trial
-from .workers import Splits
+from .workers import Splits, wait_for_workers
 
 # %% ../nbs/09_search.ipynb #09-search-018
 def _identity(blank, recipe, splits, seed, client):
@@ -87,19 +88,32 @@ def _note(result):
     if not good: return 'none good yet'
     return f'best {result.best.accuracy:.2%} at {result.best.point.learning_rate:.4f}, {result.best.point.batch_size}'
 
-def _run_trials(blank, plan, splits, workers, client, should_stop, on_trial, on_epoch):
+def _run_trials(blank, plan, what, splits, workers, client, should_stop, on_trial, on_epoch,
+                progress):
     "The trials that are missing, until all are done or one is stopped."
-    store, what = plan.recipe.store, _identity(blank, plan.recipe, splits, plan.seed, client)
+    store = plan.recipe.store
     with Ledger(store, what) as ledger, disk_explained(store):
         study = _Study(ledger, blank, plan, on_trial, on_epoch)
-        with Progress(blank.n, f'{blank.model}: search', len(study.trials)) as bar:
+        with Progress(blank.n, f'{blank.model}: search', len(study.trials), progress) as bar:
+            def heard(index, history, worker):
+                study.heard(index, history, worker)
+                if history: bar.update(0, f'{_note(study.result)}, epoch {len(history.epochs)} of {blank.epochs}')
             for outcome in run_study(plan, study.missing, study.done, splits, store, 'trial', workers, client,
-                                     should_stop=should_stop, on_note=study.heard):
+                                     should_stop=bar.asking(should_stop), on_note=heard):
                 study.ended(outcome)
                 bar.update(note=_note(study.result))
         return study.result
 
 # %% ../nbs/09_search.ipynb #09-search-027
+def _kept(blank, store, points):
+    "What a search that was stopped before it went on has so far."
+    if study_in(store) is None or not (Path(store)/'study.sqlite').is_file():
+        return blank
+    with Ledger.read(store) as ledger:
+        rows = ledger.histories()
+    trials = [Trial(i, *row) for i, row in rows.items() if i in points and row[0].state in DONE]
+    return replace(blank, trials=trials)
+
 @typed
 def search(
     make,                    # makes the net: a callable, a short name or 'pkg.module:Name'
@@ -111,25 +125,42 @@ def search(
     n:int=20,                # number of points, ≥ 1
     epochs:int,              # of each trial, ≥ 1
     seed:int=0,              # trial i draws its weights and orders from (seed, i)
-    init=glorot_init,        # initialiser for net.apply
+    init=None,               # who draws the first weights, as for initialise; None: the model's own rule
     device=None,             # None: cuda or mps where there is one, else cpu
     threads:int=1,           # PyTorch's threads in each process; another number gives other last digits
     engine:str='auto',       # the training step of all trials, as for train, or 'population'; a search keeps its own
-    workers:int=None,        # processes that train side by side, ≥ 1; None: the number of cores (on a GPU 1); same result
+    workers:int=None,        # processes that train side by side, ≥ 1; None: 1, or one a core where that pays; same result
     client=None,             # a distributed.Client: train on its workers (extra: dask)
     store=None,              # a folder that makes the search resumable
     on_trial=None,           # called with each finished Trial and the SearchResult so far
     on_epoch=None,           # called with a running trial's History after each of its epochs
     should_stop=None,        # asked several times a second; True ends the search, finished epochs are kept in store
     name:str=None,           # the model's name in tables and files; None: its own
+    progress=True,           # a line in terminals and notebooks; False: none; or a function that takes a core.Status
 )->SearchResult:
     "Train a fresh net at each point and score it on `valid`; raises `ValueError` on bad arguments or another's store."
-    make, name, box, splits = get_model(make), name or model_name(make), box or Box(), Splits(train, valid)
+    splits = splits_begun(store, train, valid)
+    train, valid = splits.train, splits.valid
+    make, name, box = get_model(make), name or model_name(make), box or Box()
     points, blank = _points(box, start, n, train), SearchResult(name, box, start, n, check_int('epochs', epochs, 1), valid.name, [])
     seed, threads, workers = check_int('seed', seed, 0, 2**63 - 1), check_int('threads', threads, 1), number_of_workers(workers, device)
+    check_progress(progress)
     recipe = Recipe(make, init, epochs, device, threads, folder_of(store), engine)
-    if not (recipe := recipe.settled(n*epochs*len(train), box.plain, client, should_stop)): return blank
-    return _run_trials(blank, _Plan(recipe, seed, points), splits, workers, client, should_stop, on_trial, on_epoch)
+    recipe, _ = try_model(recipe, train, name, workers, client)
+    begun = study_in(recipe.store)
+    recipe = recipe.continued(
+        begun, lambda recipe: _identity(blank, recipe, splits, seed, None), points, client)
+    if begun and begun.done.issuperset(points):
+        what = as_begun(_identity(blank, recipe, splits, seed, None), begun)
+    else:
+        if client is not None and not wait_for_workers(client, should_stop):
+            return _kept(blank, store, points)
+        recipe = recipe.settled(n*epochs*len(train), box.plain, client, should_stop)
+        if recipe is None:
+            return _kept(blank, store, points)
+        what = _identity(blank, recipe, splits, seed, client)
+    return _run_trials(blank, _Plan(recipe, seed, points), what, splits, workers, client,
+                       should_stop, on_trial, on_epoch, progress)
 
 # %% ../nbs/09_search.ipynb #09-search-083
 class _CallableRoom(ModuleType):

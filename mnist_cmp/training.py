@@ -17,12 +17,13 @@ from .autograd import float_images
 from .chains import why_not_fixed
 from .core import (DamagedError, MachineError, Progress, atomic_path, check_choice,
                             check_fields, check_float, check_folder, check_int, derive_seed,
-                            format_seconds, json_text, machine, machine_calls, new_path, plot_style,
-                            printable, shown, tell, typed)
+                            drawn, format_seconds, json_text, machine, machine_calls, machine_kind,
+                            new_path, plot_style, printable, shown, tell, typed, without_math)
 from .data import Split, default_device
 from .evaluation import (check_net, cpu_weights, measure, measure_accuracy, put_weights, read_weights,
                                   save_model, write_weights)
 from .evaluation import load_model, smoke_test, topk_errors   # unused here; part of this room's public names
+from .models import net_to_try
 from .params import number_of_params
 from .process import callers, sealed
 from .steps import ENGINES, choose_engine, make_step
@@ -86,7 +87,7 @@ def _repr_html_(self:History):
                          f'seed {self.seed}, {self.engine}, {self.state}')
     percent = {c: '{:.2%}' for c in self.to_frame() if 'accuracy' in c}
     table = self.to_frame().dropna(axis=1, how='all').style.format({'seconds': '{:.2f}'} | percent, precision=4)
-    return f'<p>{html.escape(settings)}</p>{table.to_html()}'
+    return without_math(f'<p>{html.escape(settings)}</p>{table.to_html()}')
 
 # %% ../nbs/06_training.ipynb #06-training-010
 @patch
@@ -97,13 +98,16 @@ def to_dict(self:History)->dict:
 @patch(cls_method=True)
 def from_dict(cls:History, d:dict)->History:
     "The `History` that `to_dict` gave, also by way of JSON; raises `ValueError` for what it can't have given."
-    def nan(e):   # JSON has no NaN: a loss that is missing where its accuracy is not was one
-        lost = {part for part in ('train', 'valid') if e[f'{part}_loss'] is None and e[f'{part}_accuracy'] is not None}
+    def nan(e):   # JSON has neither NaN nor infinity: a loss that is missing where its accuracy is not was one
+        lost = [part for part in ('train', 'valid')
+                if e[f'{part}_accuracy'] is not None and not _is_finite(e[f'{part}_loss'])]
         return e | {f'{part}_loss': math.nan for part in lost}
     self = check_fields(cls(**d | {'epochs': [check_fields(Epoch(**nan(e))) for e in d['epochs']]}))
     check_choice('state', self.state, _STATES)
     for i, e in enumerate(self.epochs, 1): _check_epoch(i, e)
     return self
+
+def _is_finite(loss): return loss is not None and not (isinstance(loss, float) and not math.isfinite(loss))
 
 _STATES = 'running', 'finished', 'stopped', 'diverged', 'failed', 'crashed'
 
@@ -192,7 +196,7 @@ def _joins(net, split, size):
 def _run_epoch(step, net, train, valid, history, ask, measure_train, joined):
     "Train `net` for one more epoch, and measure."
     number = len(history.epochs) + 1
-    with _layer_chance(history, number):
+    with _layer_chance(history, number), torch.inference_mode(False):   # the latter allows gradients
         start = time.perf_counter()
         net.train()
         order = _order(len(train), history.seed, number).to(train.x.device)
@@ -231,6 +235,12 @@ def _read_checkpoint(file, way_out='Delete it to start anew.'):
     except (KeyError, TypeError, ValueError, RecursionError) as e:
         raise DamagedError(f'{file} is damaged: {type(e).__name__} {e}. {way_out}') from None
 
+def _agree(name, was, now):
+    "Is a part of what a training is as it was? A machine may have more cores than before."
+    if name == 'machine' and isinstance(was, str):
+        return machine_kind(was) == machine_kind(now)
+    return was == now
+
 @patch
 def resume(self:_Checkpoint, net, step, epochs):
     "The history so far, its state put into `net` and `step`; None if there is none; `ValueError` if it is another's."
@@ -238,7 +248,8 @@ def resume(self:_Checkpoint, net, step, epochs):
         if not self.file.exists(): return None
     way_out = 'Pass the same settings, or another checkpoint folder.'
     weights, was, history = _read_checkpoint(self.file, way_out)
-    wrong = [f'{k} was {was.get(k)!r} and is {v!r}' for k, v in self.identity.items() if was.get(k) != v]
+    wrong = [f'{k} was {was.get(k)!r} and is {v!r}' for k, v in self.identity.items()
+             if not _agree(k, was.get(k), v)]
     if wrong: raise ValueError(f'The training in {self.folder} is another one: {"; ".join(wrong)}. {way_out}')
     if len(history.epochs) > epochs:
         raise ValueError(f'epochs is {epochs}, but the training in {self.folder} has had '
@@ -329,6 +340,8 @@ def device_of(
 def _move(net, train, valid, device):
     "Take the net and the images there, and give the images and the device's name; raises `ValueError`."
     device, name = device_of(device)
+    if any(t.is_inference() for t in (*net.parameters(), *net.buffers())):
+        raise ValueError('The net was made inside torch.inference_mode, and can never be trained. Make it outside.')
     check_net(net.to(device), train)
     return train.to(device), valid.to(device) if valid else None, name
 
@@ -369,7 +382,8 @@ def train(
     learning_rate, batch_size, epochs, seed = _check_settings(len(train), learning_rate, batch_size, epochs, seed)
     sgd, ask = _check_sgd(momentum, weight_decay), _asker(callers(should_stop))
     threads = torch.get_num_threads() if threads is None else check_int('threads', threads, 1, 1024)
-    with sealed(threads=threads):
+    # Within torch.inference_mode(False) gradients are allowed, whatever is around it.
+    with sealed(threads=threads), torch.inference_mode(False):
         train, valid, device = _move(net, train, valid, device)
         joined = _joins(net, train, batch_size)
         step = _first_step(net, learning_rate, sgd, engine, checkpoint, ask, len(train)*epochs)
@@ -388,12 +402,13 @@ def snapshot_accuracies(
 )->dict[int, float]:
     "Epoch → accuracy on `split` (a fraction) of the weights after it; raises `ValueError` if there are no snapshots."
     if not history.snapshots: raise ValueError('The history holds no snapshots. Train with snapshots=True.')
-    net, running, found = copy.deepcopy(net), {e.epoch: e.train_accuracy for e in history.epochs}, {}
-    for epoch, weights in history.snapshots.items():
-        net.load_state_dict(weights)
-        found[epoch] = measure_accuracy(net, split)
-        if display: print(f'epoch {epoch:3d} : accuracy on {split.name} {found[epoch]:.2%}, '
-                          f'training images {running[epoch]:.2%}')
+    running, found = {e.epoch: e.train_accuracy for e in history.epochs}, {}
+    with net_to_try(net) as tried:
+        for epoch, weights in history.snapshots.items():
+            tried.load_state_dict(weights)
+            found[epoch] = measure_accuracy(tried, split)
+            if display: print(f'epoch {epoch:3d} : accuracy on {split.name} {found[epoch]:.2%}, '
+                              f'training images {running[epoch]:.2%}')
     return found
 
 # %% ../nbs/06_training.ipynb #06-training-055
@@ -407,7 +422,7 @@ def plot_accuracy(
 ):
     "Bars of validation and training accuracy in each epoch, a line at 97 %; `ValueError` if there is none, or it can't be saved."
     history.last
-    bars = {valid_label: [e.valid_accuracy for e in history.epochs],
+    bars = {drawn(valid_label): [e.valid_accuracy for e in history.epochs],
             'training (running)': [e.train_accuracy for e in history.epochs]}
     bars = {k: [100*a for a in v] for k, v in bars.items() if None not in v}
     with plot_style():
@@ -418,7 +433,7 @@ def plot_accuracy(
             ax.bar([e + .3*(i - (len(bars) - 1)/2) for e in epochs], values, .3, label=label, color=('#555555', '#bbbbbb')[i])
         lowest = min(97, *(v for values in bars.values() for v in values if math.isfinite(v)))
         ax.axhline(97, color='black', linewidth=1, label='97 %')
-        ax.set(xlabel='epoch', ylabel='accuracy (%)', xticks=epochs, title=title)
+        ax.set(xlabel='epoch', ylabel='accuracy (%)', xticks=epochs, title=drawn(title, 80))
         ax.set_ylim(max(0, math.floor(lowest) - 3), 100)
         ax.legend(loc='upper center', bbox_to_anchor=(.5, -.18), ncols=3)
         if save_to is not None: _save_plot(fig, save_to, history, net)

@@ -294,9 +294,12 @@ def test_report_comes_out_whatever_data_and_classes_are_called(made, tmp_path, t
 
 def test_samples_are_drawn_whatever_the_classes_are_called():
     for text in ODD:
-        figure = mc.show_samples(data_with(text).train, 4).figure
-        figure.savefig(io.BytesIO())
-        plt.close(figure)
+        axes = mc.show_samples(data_with(text).train, 4)
+        page = io.BytesIO()
+        axes.figure.savefig(page)
+        plt.close(axes.figure)
+        assert page.getvalue().startswith(b'\x89PNG')
+        assert len(axes.get_xticklabels()) == 4
 
 
 def test_dollars_are_drawn_as_they_are(made, tmp_path):

@@ -196,7 +196,6 @@ def begin(lab, path):
     nb['cells'] = [c for c in nb['cells'] if c['cell_type'] != 'code' or not out(''.join(c['source']))]
     for c in nb['cells']:
         if c['cell_type'] == 'code': c['outputs'], c['execution_count'] = [], None
-    nb['metadata'].setdefault('kernelspec', {'name': 'python3', 'display_name': 'Python 3', 'language': 'python'})
     (lab.nbs/name).write_text(json.dumps(nb), encoding='utf-8')
     page = lab.open(name)
     start_all(page)
@@ -329,7 +328,7 @@ SEEN = """() => { const c = document.querySelector('.mnist-cmp-pad .seen'), d = 
 def pad(lab, shots=None):
     "Digits drawn by mouse: the better model is right on four of five at least, and what it sees is the drawing."
     how = dict(name='mnist', n=20000, epochs=1, box=20) if HAS_MNIST else dict(name='digits', n=1500, epochs=20, box=24)
-    lab.write('pad_check.ipynb', NETS.format(**how), 'pad', 'print(pad.seen.hex(), pad.hard, pad.said)')
+    lab.write('pad_check.ipynb', NETS.format(**how), 'pad', 'print(pad.seen.hex(), pad.hard, pad.said)', 'DigitPad(nets)')
     page = lab.open('pad_check.ipynb')
     run_cell(page, 0, timeout=500)
     run_cell(page, 1)
@@ -365,6 +364,12 @@ def pad(lab, shots=None):
     said = settled(page, '.mnist-cmp-pad .said')
     guesses = re.findall(r'\w+: (\d)', said)
     assert 'Test image' in said and guesses[0] != guesses[1], said
+    there = [name for name in ('Undo', 'Clear', 'Next hard image') if named_button(page, name, '.mnist-cmp-pad').is_visible()]
+    assert there == ['Undo', 'Clear', 'Next hard image'], there
+    run_cell(page, 3)   # a pad without test images
+    page.wait_for_function('() => document.querySelectorAll(".mnist-cmp-pad").length === 2')
+    second = page.locator('.mnist-cmp-pad').last
+    assert second.get_by_role('button', name='Undo').is_visible() and not second.get_by_role('button', name='Next hard image').is_visible()
     if shots:
         for dark in (False, True):
             other = lab.open('pad_check.ipynb', dark=dark)
@@ -391,14 +396,62 @@ def numbers(comparison):
 plain = compare(['mlp', 'deep_mlp'], 'digits', box={'learning_rate': (.05, .2)}, points=6, search_epochs=6, epochs=12, seeds=4, workers=1)
 print(numbers(plain) == numbers(Comparison.load(panel.folder)))"""
 OUTPUT = '.jp-OutputArea-output:has(.widget-button)'
+HIDEABLE = 'Show the last run', 'Open the report'   # buttons that are there only sometimes
 
 
-def restart(page, lab):
-    "A new kernel, and the first cell again."
+def named_button(page, name, within=''):
+    "A button by its whole text."
+    return page.locator(f'{within} button', has_text=re.compile(rf'^\s*{name}\s*$'))
+
+
+def shown_buttons(page, within=''):
+    "Those of the buttons that can be hidden which are seen."
+    return [name for name in HIDEABLE if named_button(page, name, within).is_visible()]
+
+
+def restart(page, lab, says=None):
+    "A new kernel, and the first cell again; before that the old panel `says` that it is dead, and its controls are off."
     page.evaluate('jupyterapp.shell.currentWidget.sessionContext.restartKernel()')
     lab.ready(page)
+    if says:
+        page.locator(f'{OUTPUT} [role=status]', has_text=re.compile(says)).wait_for(timeout=20_000)
+        controls = page.locator(OUTPUT).locator('button:visible, input:visible, select:visible').all()
+        assert len(controls) >= 15 and not any(c.is_enabled() for c in controls), 'a panel without kernel has a button to press'
     run_cell(page, 0)
     page.wait_for_selector(OUTPUT)
+
+
+WORDS = """query => {   // each word of the line, and whether the verdict is there when it comes
+    window.words = [];
+    const panel = document.querySelector(query);
+    const note = () => {
+        const said = panel.querySelector('[role=status]').textContent;
+        if (said && said !== window.words.at(-1)?.[0]) window.words.push([said, panel.querySelectorAll('p').length]);
+    };
+    new MutationObserver(note).observe(panel, { childList: true, characterData: true, subtree: true });
+}"""
+
+
+def typed(page, label, text):
+    "Type into a field of the panel, and leave it."
+    field = page.get_by_label(label, exact=True)
+    field.fill(text)
+    field.press('Tab')
+    return field
+
+
+def says_wrong_numbers(page):
+    "What is typed and can't be run stays as it was typed, is marked, and is said at once."
+    alert = page.locator(f'{OUTPUT} [role=alert]')
+    for label, good, bad in (('trials', '6', '0'), ('trial epochs', '6', '-1'), ('epochs', '12', '1.5'), ('seeds', '4', ''),
+                             ('seed', '0', '-7'), ('learning rate', '0.05', 'fast'), ('batch size', '16', '0')):
+        field = typed(page, label, bad)
+        alert.get_by_text(re.compile(f'^{label} is')).wait_for(timeout=20_000)
+        assert alert.is_visible() and field.input_value() == bad, f'{label}: {bad!r} became {field.input_value()!r}'
+        border, colour = field.evaluate('e => [getComputedStyle(e).borderColor, getComputedStyle(document.querySelector("[role=alert]")).color]')
+        assert border == colour, f'{label} is not marked: {border}, {colour}'
+        typed(page, label, good)
+        alert.wait_for(state='detached', timeout=20_000)
 
 
 def opened_report(page, button):
@@ -422,12 +475,18 @@ def panel(lab, shots=None):
         try: status.get_by_text(re.compile(text)).first.wait_for(timeout=180_000)
         except Exception: raise AssertionError(f'the panel never says {text!r}, but {status.inner_text()!r}') from None
     button('Run').wait_for()
-    assert not button('Show the last run').is_visible(), 'a last run is offered where there is none'
-    assert not button('Open the report').is_visible(), 'a report is offered where there is none'
+    assert shown_buttons(page, OUTPUT) == [], f'offered where there is no run: {shown_buttons(page, OUTPUT)}'
+    assert not page.locator(f'{OUTPUT} .widget-hprogress').is_visible(), 'a bar is shown where there is no run'
+    nulls = page.locator('[title=null]')
+    assert nulls.count() == 0, f'{nulls.count()} elements have the title null'
+    says_wrong_numbers(page)
+    page.evaluate(WORDS, OUTPUT)
     button('Run').click()
     page.wait_for_selector(f'{OUTPUT} svg')
-    says('[1-9]%')
-    assert not button('Open the report').is_visible(), 'a report is offered before there is one'
+    says('^Running.*[1-9]%')
+    assert page.evaluate('window.words[0][0]').startswith('Starting'), page.evaluate('window.words')
+    assert shown_buttons(page, OUTPUT) == [], f'offered while it trains: {shown_buttons(page, OUTPUT)}'
+    assert page.locator(f'{OUTPUT} .widget-hprogress').is_visible()
     first = page.locator(OUTPUT).screenshot()
     assert run_cell(page, 1) == '42\n', 'a cell gave no answer while the panel trained'
     before = status.inner_text()
@@ -441,22 +500,34 @@ def panel(lab, shots=None):
     assert stopped < 1, f'Stop took {stopped:.2f} s'
     button('Resume').click()
     says('^Running')
-    restart(page, lab)   # in the middle: the run's process ends with its kernel
+    lab.saved(page, 'panel_check.ipynb')
+    page.reload()   # the kernel lives, and the run with it
+    lab.ready(page)
+    says('^Running')
+    assert button('Stop').is_enabled() and not button('Run').is_enabled()
+    # in the middle: the run's process ends with its kernel
+    restart(page, lab, says='^The kernel has ended, and the run with it')
     assert not page.locator(f'{OUTPUT} svg').count(), 'a run was opened unasked'
     button('Show the last run').click()
     says('^Stopped')
+    assert button('Resume').is_enabled() and not button('Stop').is_enabled()
+    assert not named_button(page, 'Open the report', OUTPUT).is_visible(), 'a report is offered before there is one'
+    page.evaluate(WORDS, OUTPUT)
     button('Resume').click()
     says('^Finished')
+    words = page.evaluate('window.words')
+    assert all((word == 'Finished.') == (verdict > 0) for word, verdict in words), f'verdict and state apart: {words}'
+    assert shown_buttons(page, OUTPUT) == ['Open the report'], shown_buttons(page, OUTPUT)
     said = run_cell(page, 2, timeout=600)
     assert said == 'True\n', f'the panel and Python differ: {said!r}'
     report, = (lab.nbs/'runs_check').glob('*/report.json')
     written = report.stat().st_mtime_ns
-    restart(page, lab)
+    restart(page, lab, says='^Finished. The kernel has ended')
     button('Show the last run').click()
     says('^Finished')
     page.locator(f'{OUTPUT} svg').nth(1).wait_for()   # two pictures
     assert report.stat().st_mtime_ns == written, 'the report was written again'
-    assert not button('Show the last run').is_visible(), 'the last run is offered where it is shown'
+    assert shown_buttons(page, OUTPUT) == ['Open the report'], shown_buttons(page, OUTPUT)
     tab = opened_report(page, button('Open the report'))
     if shots:
         for width in WIDTHS:
@@ -507,7 +578,7 @@ def stranger(lab, shots=None):
     run_cell(page, 1)
     button = lambda name: page.locator(f'{OUTPUT} button', has_text=re.compile(rf'^\s*{name}\s*$'))
     button('Show the last run').wait_for()
-    assert not page.locator(f'{OUTPUT} svg').count() and not button('Open the report').is_visible(), 'it was opened unasked'
+    assert not page.locator(f'{OUTPUT} svg').count() and shown_buttons(page, OUTPUT) == ['Show the last run'], 'it was opened unasked'
     button('Show the last run').click()
     button('Open the report').wait_for()
     tab = opened_report(page, button('Open the report'))
@@ -520,6 +591,31 @@ def stranger(lab, shots=None):
     page.context.close()
 
 
+SCREENS = (1400, 900), (400, 800)   # a laptop's and a phone's
+
+
+def first_screen(page):
+    "The app has just been opened: its controls are seen without scrolling, whole, and nothing else stands in their place."
+    width, height = page.viewport_size['width'], page.viewport_size['height']
+    controls = page.locator('.mnist-cmp-panel').locator('button:visible, input:visible, select:visible')
+    assert controls.count() >= 15, f'{controls.count()} controls are seen'
+    for control in controls.all():
+        box = control.bounding_box()
+        inside = box['x'] >= 0 and box['x'] + box['width'] <= width and box['y'] >= 0 and box['y'] + box['height'] <= height
+        assert inside, f'at {width}×{height} a control is at {box}: {control.inner_text()!r}'
+    assert page.locator('img:visible').count() == 0, 'a picture stands in the app'
+    wide = page.evaluate('document.documentElement.scrollWidth')
+    assert wide <= width, f'the page is {wide} pixels wide, the screen {width}'
+
+
+def whole(page, path):
+    "A picture of the whole app, which scrolls within its page."
+    height = page.evaluate("Math.max(...[...document.querySelectorAll('*')].map(e => e.scrollHeight))")
+    page.set_viewport_size({'width': page.viewport_size['width'], 'height': height})
+    time.sleep(1)
+    page.screenshot(path=path)
+
+
 def app(lab, shots=None):
     "Voilà serves the app behind a token; the page asks for nothing elsewhere, and its panel and pad work."
     run = next(iter((lab.nbs/'runs_check').glob('*/report.json')), None)
@@ -529,16 +625,22 @@ def app(lab, shots=None):
         page = lab.browser.page()
         refused = page.goto(address)
         assert 'ComparePanel' not in page.content() and page.locator('button:has-text("Run")').count() == 0, refused.status
-        page.goto(f'{address}/?token={token}')
-        page.locator('button', has_text=re.compile(r'^\s*Run\s*$')).wait_for(timeout=120_000)
-        if run:
-            page.locator('button:has-text("Show the last run")').click()
-            page.get_by_text(re.compile('^Finished')).first.wait_for()
-            draw(page, DIGITS[1])
-            assert 'mlp: ' in settled(page, '.mnist-cmp-pad .said')
-        assert not page.elsewhere, f'the page asks for {page.elsewhere}'
-        if shots: page.screenshot(path=shots/'app.png', full_page=True)
         page.context.close()
+        for (width, height), dark in zip(SCREENS, (False, True)):
+            page = lab.browser.page(width=width, height=height, dark=dark)
+            page.goto(f'{address}/?token={token}' + ('&theme=dark' if dark else ''))
+            named_button(page, 'Run').wait_for(timeout=120_000)
+            first_screen(page)
+            assert shown_buttons(page) == (['Show the last run'] if run else []), shown_buttons(page)
+            if run:
+                named_button(page, 'Show the last run').click()
+                page.get_by_text(re.compile('^Finished')).first.wait_for()
+                draw(page, DIGITS[1])
+                assert 'mlp: ' in settled(page, '.mnist-cmp-pad .said')
+                assert shown_buttons(page) == ['Open the report'], shown_buttons(page)
+            assert not page.elsewhere, f'the page asks for {page.elsewhere}'
+            if shots and not dark: whole(page, shots/'app.png')
+            page.context.close()
 
 
 def site(lab):

@@ -184,9 +184,26 @@ def package_installs(copy):
     run(bare/'python', '-m', 'mnist_cmp', '--version', cwd=work)
 
 
+class Skipped(Exception):
+    "A check that can't be made here, and why."
+
+
+skips = []   # why, one for each check or part of one that was not made
+
+
+def skip(name, why):
+    "Say and count that something is not tested here."
+    skips.append(why)
+    print(f'skipped   {name}: {why}', flush=True)
+
+
 def notebook_passes(path):
-    out = run('nbdev_test', '--path', path, *(['--flags', 'slow'] if REAL_MNIST else []))
-    assert 'Success.' in out, f'nbdev_test did not run it:\n{out}'
+    out = run(sys.executable, 'tools/test_notebook.py', path, *(['--slow'] if REAL_MNIST else []))
+    assert 'Success.' in out, f'it was not run:\n{out}'
+    for why in re.findall(r'^SKIPPED .*?: (.*)', out, re.M):
+        skip(path.relative_to(ROOT), why)
+    if not REAL_MNIST and any(flagged(source, 'slow') for _, source in code_cells(path)):
+        skip(path.relative_to(ROOT), 'its real-MNIST cells; MNIST_CMP_DATA is no folder')
 
 
 def pytest_passes():
@@ -204,12 +221,14 @@ def pytest_passes():
 
 
 def runs_survive():
-    if sys.platform == 'linux': print('    ' + run(sys.executable, 'tools/soak.py', 'search', 'comparison', 'disk', '--kills', 4).strip().replace('\n', '\n    '))
+    if sys.platform != 'linux': raise Skipped('it needs Linux')
+    print('    ' + run(sys.executable, 'tools/soak.py', 'search', 'comparison', 'disk', '--kills', 4).strip().replace('\n', '\n    '))
 
 
 def refuses_oddities():
     "A short round of odd arguments and damaged files, always the same."
-    if sys.platform == 'linux': print('    ' + run(sys.executable, 'tools/fuzz.py', '--examples', 15, '--mutations', 900).strip().replace('\n', '\n    '))
+    if sys.platform != 'linux': raise Skipped('it needs Linux')
+    print('    ' + run(sys.executable, 'tools/fuzz.py', '--examples', 15, '--mutations', 900).strip().replace('\n', '\n    '))
 
 
 def nothing_foreign_runs():
@@ -243,9 +262,10 @@ def same_everywhere():
 
 
 def check(name, function, *args):
-    "Run one check, print its line, and return whether it passed."
+    "Run one check, print its line, and return whether it passed; None if it was skipped."
     start, problem = time.perf_counter(), None
     try: function(*args)
+    except Skipped as error: return skip(name, str(error))
     except Exception as error: problem = str(error) if isinstance(error, AssertionError) else repr(error)
     print(f'{"FAILED" if problem else "ok":6} {time.perf_counter() - start:6.1f} s  {name}', flush=True)
     if problem: print('    ' + problem.replace('\n', '\n    '), flush=True)
@@ -281,15 +301,12 @@ def main():
         jobs += [('odd arguments and damaged files are refused', refuses_oddities)]
         jobs += [('same numbers in other processes', same_everywhere)]
         jobs += [('search and comparison survive kills, Ctrl-C and a full disk', runs_survive)]
-        jobs += [(f'nbdev_test {path.relative_to(ROOT)}', notebook_passes, path) for path in reversed(notebooks())]
+        jobs += [(f'notebook {path.relative_to(ROOT)}', notebook_passes, path) for path in reversed(notebooks())]
         with ThreadPoolExecutor(2) as pool:
             tests = pool.submit(pytest_passes)
             passed += pool.map(lambda job: check(*job), jobs)
         tests = tests.result()
-    has_slow = [path for path in notebooks() if any(flagged(source, 'slow') for _, source in code_cells(path))]
-    skipped = [] if REAL_MNIST else has_slow
-    for path in skipped: print(f'skipped   {path.relative_to(ROOT)}: its real-MNIST cells; MNIST_CMP_DATA is no folder')
-    counts = sum(passed) + tests[0], len(passed) - sum(passed) + tests[1], len(skipped) + tests[2]
+    counts = passed.count(True) + tests[0], passed.count(False) + tests[1], len(skips) + tests[2]
     print('{} passed, {} failed, {} skipped'.format(*counts))
     return 0 if not counts[1] else 1
 

@@ -1,25 +1,33 @@
 """Run the experiments whose results the notebooks show: `make experiments`, or `python tools/experiments.py [job …]`.
 
-Needs the real MNIST (`MNIST_CMP_DATA`). Each job leaves a JSON file in `runs/experiments`, and goes on where it ended when
-it is started again; two jobs run side by side, one thread each. At the end the files are put together in `nbs/results`.
+Needs the real MNIST (`MNIST_CMP_DATA`), but for `digits`, `twins` and the budgets. Each job leaves a JSON file in
+`runs/experiments`, goes on where it ended when it is started again, and puts its result into `nbs/results` when it is
+done; two jobs run side by side, one thread each. `--list` shows the jobs, `--check` those whose kept result is not of
+this code. A result keeps the settings it was made with, and what it took from other results: where one of them has
+changed since, it is stale. Who changes what a job computes, and not its settings, raises its number in VERSIONS.
 """
+import argparse
+import inspect
+import json
+import re
 import shutil
+import subprocess
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
 from mnist_cmp.comparison import Comparison, Contestant, compare, measure_test, tested
-from mnist_cmp.core import atomic_path, derive_seed, machine, read_json, write_json
+from mnist_cmp.core import atomic_path, derive_seed, json_text, machine, read_json, write_json
 from mnist_cmp.data import Split, load_data
 from mnist_cmp.evaluation import load_model, measure_accuracy, save_model, smoke_test
 from mnist_cmp.findings import wrong_matrix
 from mnist_cmp.models import CNNClassifier, MLP, initialise
 from mnist_cmp.points import Box, Point, sobol_points
-from mnist_cmp.report import verdict, write_report
+from mnist_cmp.report import write_report
 from mnist_cmp.retraining import retrain
 from mnist_cmp.search import search
 from mnist_cmp.statistics import crossed_difference
@@ -27,9 +35,11 @@ from mnist_cmp.steps import make_step
 from mnist_cmp.training import train
 from mnist_cmp.trials import SearchResult
 
-WORK, RESULTS = Path('runs/experiments'), Path('nbs/results')
+ROOT = Path(__file__).resolve().parent.parent
+WORK, RESULTS = ROOT/'runs/experiments', ROOT/'nbs/results'
 SMALL, LARGE = (16, 48), (128, 2048)
 NETS = {'cnn': CNNClassifier, 'mlp': MLP}
+ENGINE = 'compiled'   # of all trainings, so that results may be held against each other
 ENGINES_AT = {'mlp': Point(.05683251953125, 19), 'cnn': Point(.09395751953125, 31)}   # good points of a search on MNIST
 
 
@@ -37,13 +47,14 @@ def search_2019(name, start, learning_rate, batch_size, n=20):
     "A search as in 2019: 60,000 images to train on, scored on the same images."
     mnist = load_data('mnist', valid_size=0)
     return search(name, mnist.train, mnist.train, Box(learning_rate, batch_size), start=start, n=n, epochs=3, workers=1,
-                  store=WORK/f'search_{name}_{batch_size[1]}_{start}').to_dict()
+                  engine=ENGINE, store=WORK/f'search_{name}_{batch_size[1]}_{start}').to_dict()
 
 
 def search_holdout(name):
     "A search by today's protocol: the last 10,000 training images held out to score on."
     mnist = load_data('mnist')
-    return search(name, mnist.train, mnist.valid, epochs=3, workers=1, store=WORK/f'search_{name}_holdout').to_dict()
+    return search(name, mnist.train, mnist.valid, epochs=3, workers=1, engine=ENGINE,
+                  store=WORK/f'search_{name}_holdout').to_dict()
 
 
 def final_2019(job, name, point):
@@ -51,15 +62,15 @@ def final_2019(job, name, point):
     mnist = load_data('mnist', valid_size=0)
     net = initialise(NETS[name])
     smoke = smoke_test(net, mnist.train)
-    history = train(net, mnist.train, mnist.test, **point._asdict(), epochs=10, threads=1, checkpoint=WORK/f'train_{job}')
+    history = train(net, mnist.train, mnist.test, **point._asdict(), epochs=10, threads=1, engine=ENGINE,
+                    checkpoint=WORK/f'train_{job}')
     save_model(net, WORK/f'{job}.safetensors')
     return {'smoke_test': smoke._asdict(), 'history': history.to_dict(), 'test': asdict(measure_test(net, mnist.test))}
 
 
 def best_mlp_2019():
     "The MLP at the best point of its search."
-    best = SearchResult.from_dict(result('small_mlp_search')).best.point
-    return final_2019('small_mlp', 'mlp', best)
+    return final_2019('small_mlp', 'mlp', best_of_search('small_mlp_search'))
 
 
 def shifted(split, dx, dy):
@@ -83,28 +94,49 @@ def shifts():
 def digits_budget(name):
     "How long must a trial on the digits be? Validation accuracy of twenty trials over 30 epochs."
     digits = load_data('digits')
-    found = search(name, digits.train, digits.valid, Box(), start=1030, n=20, epochs=30, workers=1, store=WORK/f'digits_budget_{name}')
+    found = search(name, digits.train, digits.valid, Box(), start=1030, n=20, epochs=30, workers=1, engine=ENGINE,
+                   store=WORK/f'digits_budget_{name}')
     return {'points': [t.point for t in found.trials],
+            'engine': ENGINE,
             'valid_accuracy': [[e.valid_accuracy for e in t.history.epochs] for t in found.trials]}
 
 
-def comparison(folder, data, kept):
-    "Three models, 20 points and 10 seeds each, trained as long as is usual on the data."
-    found = compare(['mlp', 'cnn', 'deep_mlp'], load_data(data), workers=2, store=WORK/folder)
-    page = write_report(found, WORK/folder)
-    for name in kept:   # neither weights nor figures: the notebooks draw them again
-        with atomic_path(RESULTS/folder/name) as p: shutil.copyfile(page.with_name(name), p)
-    return verdict(found)
+def keep(page, folder, names):
+    "Files of a report: neither weights nor figures, since the notebooks draw them again."
+    for name in names:
+        with atomic_path(RESULTS/folder/name) as path:
+            shutil.copyfile(page.with_name(name), path)
+
+
+def fair_comparison(points=20, seeds=10):
+    "Three models on MNIST, trained as long as is usual there."
+    store = WORK/'fair_comparison'
+    found = compare(['mlp', 'cnn', 'deep_mlp'], load_data('mnist'), points=points, seeds=seeds, engine=ENGINE, workers=2,
+                    store=store)
+    keep(write_report(found, store), 'fair_comparison', ['report.json', 'report.html', 'runs.csv'])
+
+
+def words_of_make_compare():
+    "The options that `make compare` gives to the command."
+    return re.search(r'^compare:.*\n\t\$\(BIN\)/mnist_cmp (.*) \$\(ARGS\)$', (ROOT/'Makefile').read_text(), re.M)[1]
+
+
+def digits(words=words_of_make_compare()):
+    "What `make compare` does: three models on the digits."
+    folder = WORK/'digits'
+    subprocess.run([sys.executable, '-m', 'mnist_cmp', *words.split(), '--out', str(folder)], check=True)
+    keep(folder/'report.html', 'digits', ['report.json'])
 
 
 def twins(pairs=40, seeds=5, epochs=10):
     "The MLP on the digits against a copy of it on other seeds: how often is a winner named?"
-    digits, point = load_data('digits'), Comparison.load(RESULTS/'digits')['mlp'].search.best.point
+    digits, point = load_data('digits'), best_of_comparison('digits')
     def trained(seed):
-        nets = retrain('mlp', digits.train, digits.valid, point, seeds=seeds, epochs=epochs, seed=seed, workers=1)
+        nets = retrain('mlp', digits.train, digits.valid, point, seeds=seeds, epochs=epochs, seed=seed, workers=1,
+                       engine=ENGINE)
         return wrong_matrix(Contestant('', '', '', 0, 0, 0, 0, None, [tested('mlp', net, digits.test) for net in nets]), len(digits.test))
     found = [crossed_difference(trained(2*i), trained(2*i + 1)) for i in range(pairs)]
-    return {'seeds': seeds, 'epochs': epochs, 'images': len(digits.test), 'point': point._asdict(),
+    return {'seeds': seeds, 'epochs': epochs, 'images': len(digits.test), 'point': point._asdict(), 'engine': ENGINE,
             'intervals': [[d.estimate, d.low, d.high] for d in found]}
 
 
@@ -114,8 +146,9 @@ def flaw_scoring(box=(.001, .1)):
     for index, point in enumerate(sobol_points(Box(box), 1030, 20), 1030):
         seed = derive_seed(0, 'trial', index)
         net = initialise(MLP, seed=seed)
-        h = train(net, mnist.train, mnist.valid, **point._asdict(), epochs=3, seed=seed, threads=1, measure_train=True)
-        rows.append({'index': index, 'learning_rate': point.learning_rate, 'batch_size': point.batch_size,
+        h = train(net, mnist.train, mnist.valid, **point._asdict(), epochs=3, seed=seed, threads=1, engine=ENGINE,
+                  measure_train=True)
+        rows.append({'index': index, 'engine': h.engine, 'learning_rate': point.learning_rate, 'batch_size': point.batch_size,
                      'running': h.last.train_accuracy, 'train': h.last.end_train_accuracy, 'valid': h.last.valid_accuracy,
                      'test': measure_accuracy(net, mnist.test)})
     return rows
@@ -123,21 +156,23 @@ def flaw_scoring(box=(.001, .1)):
 
 def flaw_initialiser():
     "Ten trainings of the MLP with PyTorch's own initialisation, at the point of the fair comparison."
-    mnist, point = load_data('mnist'), SearchResult.load(WORK/'fair_comparison'/'search'/'mlp').best.point
+    mnist, point = load_data('mnist'), best_of_comparison('fair_comparison')
     nets = retrain('mlp', mnist.train, mnist.valid, point, seeds=10, epochs=10, init=None, workers=1,
-                   store=WORK/'flaw_initialiser')
-    return [len(tested('mlp', net, mnist.test).test.wrong) for net in nets]
+                   engine=ENGINE, store=WORK/'flaw_initialiser')
+    return {'engine': nets[0].history.engine, 'point': point._asdict(),
+            'wrong': [len(tested('mlp', net, mnist.test).test.wrong) for net in nets]}
 
 
 def flaw_running():
     "Ten epochs of the MLP: running training accuracy against that at each epoch's end, and the loss as 2019 divided it."
-    mnist, point = load_data('mnist'), SearchResult.load(WORK/'fair_comparison'/'search'/'mlp').best.point
+    mnist, point = load_data('mnist'), best_of_comparison('fair_comparison')
     net, losses = initialise(MLP), []
-    h = train(net, mnist.train, mnist.valid, **point._asdict(), epochs=10, threads=1, measure_train=True)
+    h = train(net, mnist.train, mnist.valid, **point._asdict(), epochs=10, threads=1, engine=ENGINE,
+              measure_train=True)
     step, batches = make_step(net, 1e-12), torch.arange(len(mnist.train)).split(point.batch_size)   # one that hardly moves
     for batch in batches: losses.append(step(mnist.train.x[batch], mnist.train.y[batch])[0].item())
     mean = sum(loss*len(batch) for loss, batch in zip(losses, batches))/len(mnist.train)
-    return {'running': [e.train_accuracy for e in h.epochs], 'end': [e.end_train_accuracy for e in h.epochs],
+    return {'engine': h.engine, 'point': point._asdict(), 'running': [e.train_accuracy for e in h.epochs], 'end': [e.end_train_accuracy for e in h.epochs],
             'batches': len(batches), 'mean_loss': mean, 'loss_of_2019': sum(losses)/(len(losses) - 1)}
 
 
@@ -150,72 +185,189 @@ def engine_errors(name):
     return {'point': point._asdict(), 'images': len(mnist.test)} | {engine: trained(engine) for engine in ('autograd', 'onednn', 'compiled')}
 
 
-JOBS = {   # name → (function, arguments); a job may use the results of those before it in its line of DEPENDS
-    'small_cnn_search': (search_2019, 'cnn', 2030, (.01, .1), SMALL),
-    'small_mlp_search': (search_2019, 'mlp', 1030, (.001, .1), SMALL),
-    'mlp': (search_holdout, 'mlp'),
-    'cnn': (search_holdout, 'cnn'),
-    'digits_budget_mlp': (digits_budget, 'mlp'),
-    'digits_budget_cnn': (digits_budget, 'cnn'),
-    'small_mlp': (best_mlp_2019,),
-    'small_cnn': (final_2019, 'small_cnn', 'cnn', Point(.0831689, 19)),
-    'shifts': (shifts,),
-    'large_cnn': (final_2019, 'large_cnn', 'cnn', Point(.0505483, 373)),
-    'large_mlp': (final_2019, 'large_mlp', 'mlp', Point(.0953835, 466)),
-    'large_mlp_search': (search_2019, 'mlp', 4030, (.01, .1), LARGE),
-    'large_cnn_search': (search_2019, 'cnn', 2030, (.01, .1), LARGE, 10),          # two halves, side by side
-    'digits': (comparison, 'digits', 'digits', ['report.json']),
-    'twins': (twins,),
-    'fair_comparison': (comparison, 'fair_comparison', 'mnist', ['report.json', 'report.html', 'runs.csv']),
-    'flaw_scoring': (flaw_scoring,),
-    'flaw_initialiser': (flaw_initialiser,),
-    'flaw_running': (flaw_running,),
-    'engines_mlp': (engine_errors, 'mlp'),
-    'engines_cnn': (engine_errors, 'cnn'),
-    'large_cnn_search_rest': (search_2019, 'cnn', 2040, (.01, .1), LARGE, 10),
+PAIRED = ('compiled', 'autograd')   # the engines of `engine_pairs`
+
+
+def pair_of_trainings(seed, few, test, epochs, learning_rate, batch_size):
+    "Wrong test images after each epoch of one CNN by each of two engines: the same weights at first, the same order."
+    wrong = {}
+    for engine in PAIRED:
+        net = initialise(CNNClassifier, seed=seed)
+        history = train(net, few, test, learning_rate=learning_rate, batch_size=batch_size, epochs=epochs, seed=seed,
+                        threads=1, engine=engine, progress=None)
+        if history.engine != engine: raise ValueError(f'{history.engine} trained, but {engine} was to.')
+        wrong[engine] = [len(test) - round(e.valid_accuracy*len(test)) for e in history.epochs]
+    return {'seed': seed, 'wrong': wrong}
+
+
+def engine_pairs(pairs=28, images=20_000, epochs=3, learning_rate=.06, batch_size=31):
+    "Does the engine make a difference to the errors? Short trainings of the CNN, in pairs; each pair is kept when done."
+    mnist = load_data('mnist', valid_size=0)
+    few = mnist.train[:images]
+    made = []
+    for seed in range(pairs):
+        kept = WORK/'engine_pairs'/f'{seed}.json'
+        if not kept.exists():
+            write_json(kept, pair_of_trainings(seed, few, mnist.test, epochs, learning_rate, batch_size))
+        made.append(read_json(kept))
+    return {'pairs': made, 'images': images, 'test_images': len(mnist.test), 'epochs': epochs,
+            'learning_rate': learning_rate, 'batch_size': batch_size}
+
+
+@dataclass(frozen=True)
+class Job:
+    "One experiment, and where in `nbs/results` its result is kept."
+    function: object
+    args: tuple = ()
+    file: str = 'the_2019_experiment.json'
+    key: str = None      # the entry of the file; None: the file is this job's alone
+    needs: tuple = ()    # jobs whose results this one uses
+
+
+JOBS = {
+    'small_cnn_search': Job(search_2019, ('cnn', 2030, (.01, .1), SMALL), key='small_cnn_search'),
+    'small_mlp_search': Job(search_2019, ('mlp', 1030, (.001, .1), SMALL), key='small_mlp_search'),
+    'mlp': Job(search_holdout, ('mlp',), 'mnist_searches.json', 'mlp'),
+    'cnn': Job(search_holdout, ('cnn',), 'mnist_searches.json', 'cnn'),
+    'digits_budget_mlp': Job(digits_budget, ('mlp',), 'digits_budget.json', 'mlp'),
+    'digits_budget_cnn': Job(digits_budget, ('cnn',), 'digits_budget.json', 'cnn'),
+    'small_mlp': Job(best_mlp_2019, key='small_mlp', needs=('small_mlp_search',)),
+    'small_cnn': Job(final_2019, ('small_cnn', 'cnn', Point(.0831689, 19)), key='small_cnn'),
+    'shifts': Job(shifts, key='shifts', needs=('small_mlp', 'small_cnn')),
+    'large_cnn': Job(final_2019, ('large_cnn', 'cnn', Point(.0505483, 373)), key='large_cnn'),
+    'large_mlp': Job(final_2019, ('large_mlp', 'mlp', Point(.0953835, 466)), key='large_mlp'),
+    'large_mlp_search': Job(search_2019, ('mlp', 4030, (.01, .1), LARGE), key='large_mlp_search'),
+    'large_cnn_search': Job(search_2019, ('cnn', 2030, (.01, .1), LARGE), key='large_cnn_search'),
+    'digits': Job(digits, file='digits/made.json'),
+    'twins': Job(twins, file='twins.json', needs=('digits',)),
+    'fair_comparison': Job(fair_comparison, file='fair_comparison/made.json'),
+    'flaw_scoring': Job(flaw_scoring, file='flaws.json', key='scoring'),
+    'flaw_initialiser': Job(flaw_initialiser, file='flaws.json', key='initialiser', needs=('fair_comparison',)),
+    'flaw_running': Job(flaw_running, file='flaws.json', key='running', needs=('fair_comparison',)),
+    'engines_mlp': Job(engine_errors, ('mlp',), 'engines.json', 'mlp'),
+    'engines_cnn': Job(engine_errors, ('cnn',), 'engines.json', 'cnn'),
+    'engine_pairs': Job(engine_pairs, file='engine_pairs.json'),
 }
-DEPENDS = {'small_mlp': ['small_mlp_search'], 'shifts': ['small_mlp', 'small_cnn'],
-           'twins': ['digits'], 'flaw_initialiser': ['fair_comparison'], 'flaw_running': ['fair_comparison']}
+VERSIONS = {}   # job → a number, 1 where none is given: raise it when the same settings have to give other numbers
 
 
-def result(job): return read_json(WORK/f'{job}.json')['result']
+def entry(job):
+    "What is kept of a job in `nbs/results`: machine, seconds, settings, given and result; None if nothing is."
+    path = RESULTS/JOBS[job].file
+    if not path.exists():
+        return None
+    kept = read_json(path)
+    return kept if JOBS[job].key is None else kept.get(JOBS[job].key)
+
+
+def best_of_search(job):
+    "The best point of a search that is kept."
+    return SearchResult.from_dict(entry(job)['result']).best.point
+
+
+def best_of_comparison(folder):
+    "The MLP's best point in a comparison that is kept."
+    return Comparison.load(RESULTS/folder)['mlp'].search.best.point
+
+
+def settings(job):
+    "All that decides what a job computes, as it stands in this file."
+    function, args = JOBS[job].function, JOBS[job].args
+    bound = inspect.signature(function).bind(*args)
+    bound.apply_defaults()
+    found = {'function': function.__name__, 'arguments': bound.arguments, 'engine': ENGINE, 'version': VERSIONS.get(job, 1)}
+    if function in (digits, engine_errors, engine_pairs):
+        del found['engine']   # each is its own: several, or what the command chooses
+    return as_kept(found)
+
+
+def given(job):
+    "What a job takes from the kept results of others."
+    found = {}
+    for other in JOBS[job].needs:
+        if other in ('digits', 'fair_comparison'):
+            found[other] = best_of_comparison(other)
+        elif other.endswith('_search'):
+            found[other] = best_of_search(other)
+        else:
+            found[other] = entry(other)['result']['test']['errors']
+    return as_kept(found)
+
+
+def as_kept(found):
+    "As a JSON file gives it back."
+    return json.loads(json_text(found))
+
+
+def why_stale(job):
+    "Why the kept result of a job is not of this code; None if it is."
+    kept = entry(job)
+    if kept is None:
+        return f'{job}: {JOBS[job].file} does not hold it'
+    for what, now in ('settings', settings(job)), ('given', given(job)):
+        if kept.get(what) != now:
+            return f'{job}: made with {what} {kept.get(what)}, which are {now} today'
+    return None
+
+
+def put(job, found):
+    "Keep a job's result in `nbs/results`."
+    path, key = RESULTS/JOBS[job].file, JOBS[job].key
+    if key is None:
+        return write_json(path, found)
+    there = read_json(path) if path.exists() else {}
+    write_json(path, there | {key: found})
 
 
 def run(job):
-    "Run a job unless its result is there."
-    for other in DEPENDS.get(job, []):
-        while not (WORK/f'{other}.json').exists(): time.sleep(5)
-    if not (WORK/f'{job}.json').exists():
-        function, *args = JOBS[job]
-        start = time.perf_counter()
-        found = function(*args)
-        write_json(WORK/f'{job}.json', {'machine': machine(), 'seconds': time.perf_counter() - start, 'result': found})
-    return job
+    "Run a job, unless its result is in `runs/experiments`, and return what is to be kept."
+    path = WORK/f'{job}.json'
+    made_by = {'settings': settings(job), 'given': given(job)}
+    if path.exists():
+        done = read_json(path)
+        if {name: done.get(name) for name in made_by} == made_by:
+            return done
+    start = time.perf_counter()
+    function, args = JOBS[job].function, JOBS[job].args
+    found = function(*args)
+    done = {'machine': machine(), 'seconds': time.perf_counter() - start, **made_by, 'result': found}
+    write_json(path, done)
+    return done
 
 
-def assemble():
-    "Put the results together in the files that the notebooks load."
-    found = {job: read_json(WORK/f'{job}.json') for job in JOBS}
-    rest = found.pop('large_cnn_search_rest')
-    whole = found['large_cnn_search']
-    whole['seconds'] += rest['seconds']
-    whole['result'] |= {'n': 20, 'trials': whole['result']['trials'] + rest['result']['trials']}
-    budget = {name: found.pop(f'digits_budget_{name}') for name in NETS}
-    for job in ('digits', 'fair_comparison'): found.pop(job)   # they wrote their own folders
-    write_json(RESULTS/'twins.json', found.pop('twins'))
-    write_json(RESULTS/'flaws.json', {job.removeprefix('flaw_'): found.pop(job) for job in JOBS if job.startswith('flaw_')})
-    write_json(RESULTS/'digits_budget.json', budget)
-    write_json(RESULTS/'engines.json', {name: found.pop(f'engines_{name}') for name in NETS})
-    write_json(RESULTS/'mnist_searches.json', {name: found.pop(name) for name in NETS})
-    write_json(RESULTS/'the_2019_experiment.json', found)
+def run_all(jobs, workers):
+    "Run the jobs, each after those that it needs."
+    waiting, running = list(jobs), {}
+    with ProcessPoolExecutor(workers) as pool:
+        while waiting or running:
+            unfinished = {*waiting, *running.values()}
+            for job in [job for job in waiting if not unfinished & {*JOBS[job].needs}]:
+                running[pool.submit(run, job)] = job
+                waiting.remove(job)
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                job = running.pop(future)
+                put(job, future.result())
+                print('done:', job, flush=True)
 
 
-def main(jobs):
-    "Run `jobs`, or all of them and put the results together."
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('jobs', nargs='*', metavar='job', help='all of them, if none is named')
+    parser.add_argument('--workers', type=int, default=2, help='jobs side by side')
+    parser.add_argument('--list', action='store_true', help='show the jobs')
+    parser.add_argument('--check', action='store_true', help='name the kept results that are not of this code')
+    args = parser.parse_args()
+    if unknown := [job for job in args.jobs if job not in JOBS]:
+        parser.error(f'no job {", ".join(unknown)}; there are {", ".join(JOBS)}')
+    jobs = args.jobs or list(JOBS)
+    if args.list:
+        return print('\n'.join(jobs))
+    if args.check:
+        found = list(filter(None, map(why_stale, jobs)))
+        sys.exit('\n'.join(found))
     WORK.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(2) as pool:
-        for done in as_completed([pool.submit(run, job) for job in jobs or JOBS]): print('done:', done.result(), flush=True)
-    if not jobs: assemble()
+    run_all(jobs, args.workers)
 
 
-if __name__ == '__main__': main(sys.argv[1:])
+if __name__ == '__main__':
+    main()

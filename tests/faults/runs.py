@@ -43,6 +43,11 @@ def compare(folder):
 RUNS = {'search': search, 'comparison': compare}
 
 
+def free_costs(models, *args, **kwargs):
+    "What each model is said to cost."
+    return {name: Cost(.001, .002, None) for name in models}
+
+
 def make_quick():
     """Replace what takes seconds and is not under test: what a model costs is not measured, and of
     the report's figures, which are all written by the same lines, one small one is drawn."""
@@ -52,7 +57,7 @@ def make_quick():
         yield 'training', 'figure', 'A figure.', figure
     warnings.simplefilter('ignore')
     torch.set_num_threads(1)
-    comparison.measure_cost = lambda *args, **kwargs: Cost(.001, .002, None)
+    comparison.measure_costs = free_costs
     report.comparison_figures = one_figure
 
 
