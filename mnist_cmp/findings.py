@@ -119,7 +119,9 @@ def difference(self:Comparison,
     both, several = crossed_difference(wrong_a, wrong_b, level), len(wrong_a) > 1
     errors_a, errors_b = wrong_a.mean(1), wrong_b.mean(1)
     only = [(int((x & ~y).sum()), int((y & ~x).sum())) for x, y in zip(wrong_a, wrong_b)]
-    images = paired_t(wrong_a.mean(0), wrong_b.mean(0), level)[1:3] if several else bonett_price_interval(*only[0], n, level)
+    if n == 1: images = -1, 1   # one image says nothing of others
+    elif several: images = paired_t(wrong_a.mean(0), wrong_b.mean(0), level)[1:3]
+    else: images = bonett_price_interval(*only[0], n, level)
     seeds = paired_t(errors_a, errors_b, level)[1:3] if several else None
     within = lambda ends: tuple(float(np.clip(end, -1, 1)) for end in ends)   # a t interval knows no bounds
     images = within(images)
