@@ -546,9 +546,10 @@ def figure_files(
     store,   # a folder
 )->list[str]:
     "The names of the files in `figures` that the report in a folder has; none without a report."
-    from mnist_cmp.figures import comparison_figures   # which needs this room itself
+    # That room needs this one, and a Comparison that can be drawn.
+    from mnist_cmp.figures import Comparison as Drawn, comparison_figures
     try:
-        found = Comparison.load(store)
+        found = Drawn.load(store)
     except (FileNotFoundError, ValueError):
         return []
     names = [name for _, name, _, _ in comparison_figures(found)]
