@@ -98,7 +98,8 @@ class _Help(argparse.HelpFormatter):
 
     def _is_long(self, action):
         "Are there more choices than fit behind the option?"
-        return action.choices is not None and len(','.join(map(str, action.choices))) > self._width - 30
+        choices = ','.join(map(str, action.choices or ()))
+        return len(choices) > self._width - 30
 
     def _metavar_formatter(self, action, default_metavar):
         if not self._is_long(action): return super()._metavar_formatter(action, default_metavar)
@@ -109,12 +110,14 @@ class _Help(argparse.HelpFormatter):
         return f'{{{", ".join(action.choices)}}} {text}' if self._is_long(action) else text
 
 class _Parser(argparse.ArgumentParser):
-    def _print_message(self, message, file=None): super()._print_message(fitted(message, file or sys.stderr), file)
+    def _print_message(self, message, file=None):
+        super()._print_message(fitted(message, file or sys.stderr), file)
 
 def _parser():
     "The command's options."
+    is_narrow = shutil.get_terminal_size().columns < 60
     p = _Parser('mnist_cmp', description=_WHAT, epilog=_THEN, formatter_class=_Help,
-                                usage='%(prog)s [OPTIONS]' if shutil.get_terminal_size().columns < 60 else None)
+                usage='%(prog)s [OPTIONS]' if is_narrow else None)
     add = p.add_argument
     _add_task(add)
     _add_numbers(add)
@@ -322,11 +325,13 @@ def run(
 def _resume_command(argv, out, width=None):
     "The command that goes on with a stopped run, on several lines where it is wider than `width`."
     has_out = out is None or any(a.split('=')[0] == '--out' for a in argv)
-    words = [shlex.quote(a) for a in ['mnist_cmp', *argv, *([] if has_out else ['--out', str(out)])]]
+    words = ['mnist_cmp', *argv, *([] if has_out else ['--out', str(out)])]
+    words = [shlex.quote(word) for word in words]
     if width is None or len(' '.join(words)) <= width: return ' '.join(words)
     lines = ['']
     for word in words:
-        if lines[-1] and len(f'{lines[-1]} {word}') > width - 4: lines.append('')   # room for what joins the lines
+        is_full = len(f'{lines[-1]} {word}') > width - 4   # room for what joins the lines
+        if lines[-1] and is_full: lines.append('')
         lines[-1] = f'{lines[-1]} {word}'.lstrip()
     return ' \\\n    '.join(lines)
 

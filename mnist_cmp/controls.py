@@ -151,7 +151,7 @@ class RunState:
     "What a run folder tells."
     folder:Path
     settings:dict
-    state:str                # 'starting', 'running', 'stopping', 'paused', 'stopped', 'failed' or 'finished'
+    state:str                # starting, running, stopping, paused, stopped, failed or finished
     error:str = ''           # why it failed
     trials:dict = field(default_factory=dict)      # model → place → `History` of its search
     trainings:dict = field(default_factory=dict)   # model → number → `History` of its trainings with the best settings
@@ -326,20 +326,25 @@ def _row(state, name):
 def _table(state):
     "The models side by side, as HTML."
     head = 'model', 'trials', 'best', 'learning rate', 'batch size', 'trainings', 'accuracy ± sd', 'time'
-    cell = lambda tag, text: f'<{tag} style="text-align: right; white-space: nowrap; padding: 2px .7em">{html.escape(text)}</{tag}>'
+    style = 'text-align: right; white-space: nowrap; padding: 2px .7em'
+    cell = lambda tag, text: f'<{tag} style="{style}">{html.escape(text)}</{tag}>'
     row = lambda tag, texts: f'<tr>{"".join(cell(tag, t) for t in texts)}</tr>'
     rows = ''.join(row('td', _row(state, name)) for name in state.names)
-    return f'<div style="overflow-x: auto"><table style="line-height: 18px">{row("th", head)}{rows}</table></div>'
+    table = f'<table style="line-height: 18px">{row("th", head)}{rows}</table>'
+    return f'<div style="overflow-x: auto">{table}</div>'
 
 def _sentence(state, workers):
     "How the run stands, in a line."
     total, share = len(state.names)*state.each, state.share
     if state.state == 'failed': return state.error
     if state.state == 'finished': return 'Finished.'
-    if state.state == 'starting': return f'Starting: {share:.0%} of {total:,} epochs are done; the data are being loaded.'
+    if state.state == 'starting':
+        return f'Starting: {share:.0%} of {total:,} epochs are done; the data are being loaded.'
     if state.state == 'stopping': return 'Stopping; what is finished is kept.'
     if state.state != 'running': return f'{state.state.capitalize()} at {share:.0%}; what is finished is kept. Resume goes on.'
-    if share == 1: return 'Running: all epochs are done; costs are being measured, then the report is written.'
+    if share == 1:
+        return ('Running: all epochs are done; costs are being measured, '
+                'then the report is written.')
     left = state.seconds_left(workers)
     return f'Running: {share:.0%} of {total:,} epochs' + ('' if left is None else f', about {format_seconds(left)} left') + '.'
 
@@ -375,7 +380,7 @@ class _Status(anywidget.AnyWidget):
     _esm, _css = _JS/'status.js', _JS/'status.css'
     value = traitlets.Unicode('').tag(sync=True)
     bad = traitlets.Bool(False).tag(sync=True)    # is it an error?
-    watched = traitlets.Unicode('').tag(sync=True)   # whose run is under way: 'own' or 'other'; '': none
+    watched = traitlets.Unicode('').tag(sync=True)   # whose run goes on: 'own', 'other'; '': none
     beat = traitlets.Int(0).tag(sync=True)        # goes up while a run is watched
 
     def say(self,
@@ -402,7 +407,9 @@ class ComparePanel:
         self.data_dir, self.download, self.models = data_dir and str(data_dir), download, [*model_names(), *models]
         self.folder = None if folder is None else Path(folder)
         self._child,self._thread,self._shown = None,None,None
-        self._wake,self._writing,self._ending = threading.Event(),threading.RLock(),set()   # folders of runs told to stop
+        self._wake = threading.Event()
+        self._writing = threading.RLock()
+        self._ending = set()   # folders of runs that were told to stop
         self._make_fields()
         self._make_result()
         self._enable('new')
@@ -417,8 +424,15 @@ def _newest(runs):
     return max(found, key=lambda p: p.lstat().st_mtime).parent if found else None
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-026
-_LABELS = dict(dataset='data set', protocol='protocol', models='models', learning_rate='learning rate',
-               batch_size='batch size', points='trials', search_epochs='trial epochs', epochs='epochs', seeds='seeds',
+_LABELS = dict(dataset='data set',
+               protocol='protocol',
+               models='models',
+               learning_rate='learning rate',
+               batch_size='batch size',
+               points='trials',
+               search_epochs='trial epochs',
+               epochs='epochs',
+               seeds='seeds',
                seed='seed')
 _HELP = dict(dataset='images to compare on',
              protocol='holdout: choose on validation images; 2019: as that notebook did',
@@ -433,10 +447,10 @@ _HELP = dict(dataset='images to compare on',
 
 @patch
 def _make_fields(self:ComparePanel):
-    "The widgets for the settings. Numbers are typed as text: fields for numbers change what they don't like, and say nothing."
+    "The widgets for the settings. Fields for numbers would change what they don't like, in silence."
     def field(kind, name, width='230px', **kwargs):
-        return kind(description=_LABELS[name], tooltip=_HELP[name], style={'description_width': '92px'},
-                    layout={'width': width}, **kwargs)
+        return kind(description=_LABELS[name], tooltip=_HELP[name], layout={'width': width},
+                    style={'description_width': '92px'}, **kwargs)
     def end(name):
         "The upper end of a side of the box."
         tooltip = _HELP[name].replace('lower', 'upper')
@@ -477,8 +491,9 @@ def _fill(self:ComparePanel, name, value):
 
 @patch
 def _adapt(self:ComparePanel, change):
-    "With another data set, epochs that are the usual ones of the last become the usual ones of the new."
-    last, new = (load_data('digits') if name == 'digits' else Data for name in (change.old, change.new))
+    "With another data set, epochs that are the last one's usual ones become its own."
+    last, new = (load_data('digits') if name == 'digits' else Data
+                 for name in (change.old, change.new))
     for name in ('search_epochs', 'epochs'):
         field = self.fields[name]
         if field.value == str(getattr(last, name)): field.value = str(getattr(new, name))
@@ -544,9 +559,10 @@ def set(self:ComparePanel,
     checked = check_settings(others | settings)
     new = {*checked['models']} - {*self.models}
     if 'models' in settings and new:
-        raise ValueError(f'models has {shown(min(new))}, which this panel does not offer. If you trust it: ComparePanel(models={sorted(new)}).')
-    for name in [name for name in checked if name in settings]:   # the data set first, which sets others
-        self._fill(name, checked[name])
+        raise ValueError(f'models has {shown(min(new))}, which this panel does not offer. '
+                         f'If you trust it: ComparePanel(models={sorted(new)}).')
+    for name in checked:   # the data set first, which sets others
+        if name in settings: self._fill(name, checked[name])
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-028
 @patch
@@ -560,7 +576,8 @@ def _make_result(self:ComparePanel):
         self.buttons[name] = b
     self.last = widgets.Button(description='Show the last run', icon='history', layout={'width': '160px'})
     self.last.on_click(lambda _: self._press('show_last'))
-    self.progress = widgets.FloatProgress(max=1., tooltip='', layout={'width': '100%', 'max_width': '780px', 'height': '18px'})
+    self.progress = widgets.FloatProgress(max=1., tooltip='')
+    self.progress.layout = {'width': '100%', 'max_width': '780px', 'height': '18px'}
     self.message, self.link = _Status(), _ReportLink()
     self.problem, self.table, self.words, self.pictures = (widgets.HTML(tooltip='') for _ in range(4))
     self.progress.layout.display = 'none'
@@ -583,7 +600,7 @@ def _say(self:ComparePanel, text, bad=False):
 
 @patch
 def _enable(self:ComparePanel, state):
-    "Let the user do what makes sense in a state ('new': there is no run yet; 'ended': it is not known how)."
+    "Let the user do what makes sense in a state ('new': no run yet; 'ended': it is not known how)."
     at_work = state in ('starting', 'running')
     ready = not at_work and state not in ('stopping', 'paused', 'ended')
     for part in self._parts(): part.disabled = not ready
@@ -615,19 +632,25 @@ def _tell_end(self:ComparePanel, folder):
 # %% ../nbs/13a_controls.ipynb #13a-controls-029b
 @patch
 def _show(self:ComparePanel, state):
-    "Show all of a run, its pictures if there is something new in them; the word that it has ended comes with its result."
-    seen = state.state, [(i, len(h.epochs), h.state) for d in (state.trials, state.trainings) for m in d.values() for i, h in m.items()]
-    if (state.folder, seen) == self._shown: return self._tell(state)
+    "Show all of a run, what is new in it drawn anew; that it has ended is said with its result."
+    kinds = state.trials, state.trainings
+    seen = state.folder, state.state, [(i, len(h.epochs), h.state)
+                                       for d in kinds for m in d.values() for i, h in m.items()]
+    if seen == self._shown: return self._tell(state)
     if state.lives: self._tell(state)
-    parts = _table(state), _pictures(state), ''.join(f'<p style="margin: 4px 0">{html.escape(line)}</p>' for line in state.verdict.splitlines())
-    self._shown = state.folder, seen
-    self.table.value, self.pictures.value, self.words.value = parts
+    table, pictures = _table(state), _pictures(state)
+    self._shown = seen
+    self.table.value = table
+    self.pictures.value = pictures
+    self.words.value = ''.join(f'<p style="margin: 4px 0">{html.escape(line)}</p>'
+                               for line in state.verdict.splitlines())
     self.link.show(state.folder if state.state == 'finished' else None)
     if state.lives: return
     self._tell(state)
     if state.state != 'finished' or not self.on_finish: return
     try: self.on_finish(state)
-    except Exception as e: self._say(f'Finished, but what on_finish calls has failed: {_line(e)}', bad=True)
+    except Exception as e:
+        self._say(f'Finished, but what on_finish calls has failed: {_line(e)}', bad=True)
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-030
 @patch
@@ -657,7 +680,7 @@ def _look_on(self:ComparePanel, folder):
 
 @patch
 def _work(self:ComparePanel, folder, told, begun):
-    "Start the run's process, and show the run until it has ended; a thread does that, which tells `begun` how it began."
+    "Start the run's process, and show the run to its end, in a thread; `begun` is told how it began."
     start, child = time.monotonic(), None
     try:
         with folder_lock(plain_folder(folder, _HELD)):
@@ -672,7 +695,8 @@ def _work(self:ComparePanel, folder, told, begun):
             self._mourn(folder, child)
     except Exception as e:
         taken = isinstance(e, LedgerError)
-        if not child: return begun.put(ValueError(f'{folder} is in use: another process is at it. Wait for it.') if taken else e)
+        used = ValueError(f'{folder} is in use: another process is at it. Wait for it.')
+        if not child: return begun.put(used if taken else e)
     self._show_end(folder)
     if self._is_current() and self.state.state in ('finished', 'failed'):
         chime(time.monotonic() - start, self.state.state == 'failed')
@@ -693,7 +717,8 @@ def _glance(self:ComparePanel, folder, child):
         state = RunState.read(folder, running=True)
         if state.state == 'stopping' and child: child.stop()
         elif state.lives: self._show(state)
-    except Exception as e: self._say(f'The run goes on, but cannot be shown: {_line(e)}', bad=True)
+    except Exception as e:
+        self._say(f'The run goes on, but cannot be shown: {_line(e)}', bad=True)
 
 @patch
 def _is_current(self:ComparePanel): return self._thread is threading.current_thread()
@@ -807,14 +832,15 @@ def stop(self:ComparePanel,
 
 @patch
 def _stop_other(self:ComparePanel, state):
-    "Stop a run that has ended or is another kernel's: its panel is asked to. Raises `ValueError` if nobody does it."
+    "Stop a run that has ended or is another kernel's, whose panel is asked; raises `ValueError`."
     told, asked = read_json(self.folder/_FILE)['state'], _is_held(self.folder)
     if asked or told == 'paused': _note(self.folder, state=state)
     until = time.monotonic() + (10 if asked else 1)   # s; a run that lost its kernel ends within one
     while _lives(self.folder):
         if time.monotonic() > until:
             if asked: _note(self.folder, state=told)
-            raise ValueError(f'{self.folder} is at work in another program, which does not stop: end it there.')
+            raise ValueError(f'{self.folder} is at work in another program, which does not stop: '
+                             'end it there.')
         time.sleep(.05)
     self._open()
 

@@ -570,21 +570,23 @@ def terminal_width(
 
 # %% ../nbs/00_core.ipynb #16c10d90
 # Spaces at which no line is broken: before a unit and ±, behind ±.
-_TIED = re.compile(r'(?<=\d) (?=(?:%|ms|s|min|h|[kMGT]i?B|(?:epoch|point|seed|trial|image)s?)(?!\w))|(?<=±) (?=\d)| (?=± \d)')
+_UNIT = r'(?:%|ms|s|min|h|[kMGT]i?B|(?:epoch|point|seed|trial|image)s?)(?!\w)'
+_TIED = re.compile(rf'(?<=\d) (?={_UNIT})|(?<=±) (?=\d)| (?=± \d)')
 
 def text_width(
     text:str,   # a line
 )->int:
     "Columns that a text takes in a terminal: letters of the Far East take two."
     def columns(c):
-        return 0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in 'WF' else 1
+        if unicodedata.combining(c): return 0
+        return 2 if unicodedata.east_asian_width(c) in 'WF' else 1
     return sum(map(columns, text))
 
 def wrap_words(
     text:str,    # some lines
     width:int,   # columns, ≥ 1
 )->str:
-    "The text in lines of at most `width` columns, broken at spaces only; indented lines are left as they are."
+    "The text in lines of at most `width` columns, broken at spaces; indented lines are left alone."
     lines = []
     for line in text.split('\n'):
         is_left = line.startswith(' ') or text_width(line) <= width
@@ -692,7 +694,7 @@ def bar_line(
     draw,               # called with a share and columns: the bar
     dots:str='…',       # for what is left out
 )->str:
-    "Name, bar, count, times and note in one line; the note's parts give way first, then the times, then the name."
+    "Name, bar, count, times, note; parts of the note give way first, then the times, then the name."
     count, rest = f'{done}/{total}', [*times, *filter(None, note.split(', '))]
     room = width - text_width(f' {count}')
     def needed(name, parts): return text_width(', '.join([name, *parts])) + 1 + _BAR
@@ -710,14 +712,15 @@ def _terminal_bar(**kwargs):
     from tqdm.std import Bar, tqdm
     class Line(tqdm):
         @staticmethod
-        def format_meter(n, total, elapsed, ncols=None, prefix='', ascii=False, postfix=None, initial=0, **_):
+        def format_meter(n, total, elapsed, ncols=None, prefix='', ascii=False, postfix=None,
+                         initial=0, **_):
             "The line, for the width that the terminal has now."
             charset = Bar.ASCII if ascii is True else Bar.UTF
             times = [format_seconds(elapsed)]
             if n > initial: times.append(f'{format_seconds(elapsed/(n - initial)*(total - n))} left')
-            return bar_line(prefix.removesuffix(': '), n, total, times, postfix or '', (ncols or 80) - 1,
-                            lambda share, columns: format(Bar(min(share, 1), columns, charset)),
-                            '...' if ascii is True else '…')
+            def draw(share, columns): return format(Bar(min(share, 1), columns, charset))
+            return bar_line(prefix.removesuffix(': '), n, total, times, postfix or '',
+                            (ncols or 80) - 1, draw, '...' if ascii is True else '…')
     return Line(**kwargs)
 
 # %% ../nbs/00_core.ipynb #00-core-056

@@ -164,8 +164,11 @@ def narrow_summary(
     blocks, used = [], width
     for column in columns:
         wide = 2 + max(map(text_width, column))
-        if used + wide > width: blocks, used = [*blocks, [label.ljust(first) for label in labels]], first
-        blocks[-1] = [line + ' '*(wide - text_width(cell)) + cell for line, cell in zip(blocks[-1], column)]
+        if used + wide > width:
+            blocks.append([label.ljust(first) for label in labels])
+            used = first
+        blocks[-1] = [line + ' '*(wide - text_width(cell)) + cell
+                      for line, cell in zip(blocks[-1], column)]
         used += wide
     return '\n\n'.join('\n'.join(block) for block in blocks)
 

@@ -1,4 +1,4 @@
-"The panel says what is true: of a run at each moment of its life, and of what is typed into its fields."
+"The panel says what is true of a run at each moment of its life, and of what its fields hold."
 import os
 import signal
 import subprocess
@@ -122,7 +122,8 @@ def test_words_of_a_whole_run(told):
     words = [text for text, _, _ in said]
     kinds = [text.split()[0].rstrip(':.') for text in words]
     assert words[0] == 'Starting: 0% of 4 epochs are done; the data are being loaded.'
-    assert 'Running: all epochs are done; costs are being measured, then the report is written.' in words
+    assert ('Running: all epochs are done; costs are being measured, '
+            'then the report is written.') in words
     assert words[-2:] == ['The run has ended; its result is being drawn.', 'Finished.']
     assert [kind for kind, last in zip(kinds, ['', *kinds]) if kind != last] == [
         'Starting', 'Running', 'The', 'Finished']
@@ -137,7 +138,9 @@ def test_finished_is_said_with_the_result(told):
 def test_last_run_is_shown_with_its_result(told):
     again = mc.ComparePanel(runs=told[0].runs, workers=1)
     said = []
-    again.message.observe(lambda change: said.append((change.new, bool(again.words.value))), 'value')
+    def hear(change):
+        said.append((change.new, bool(again.words.value)))
+    again.message.observe(hear, 'value')
     again.last.click()
     assert said == [(f'{told[0].folder} is being read.', False), ('Finished.', True)]
 
@@ -229,7 +232,8 @@ def is_alive(number):
 def test_process_that_dies_at_its_start_has_failed(tmp_path, monkeypatch):
     "It has no time to note why."
     from mnist_cmp import controls
-    monkeypatch.setattr(controls, 'python_code', lambda code: 'raise SystemExit("no memory for this")')
+    dying = 'raise SystemExit("no memory for this")'
+    monkeypatch.setattr(controls, 'python_code', lambda code: dying)
     panel = panel_on(tmp_path/'runs', **SMALL)
     panel.run()
     panel.wait()
@@ -259,10 +263,11 @@ WRONG_ENDS = [('learning_rate', 0, '0', 'learning rate is 0.0, but must be a fin
 
 
 def says(panel, field, text, problem):
-    "The field keeps what was typed and is marked; the problem is said at once, and by Run; nothing begins."
+    "The field keeps what was typed and is marked; the problem is said at once, and by Run."
     assert field.value == text
     assert 'mnist-cmp-wrong' in field._dom_classes
-    assert problem.replace("'", '&#x27;') in panel.problem.value and 'role="alert"' in panel.problem.value
+    assert problem.replace("'", '&#x27;') in panel.problem.value
+    assert 'role="alert"' in panel.problem.value
     panel.buttons['run'].click()
     assert panel.message.bad and problem in panel.message.value
     assert not panel.runs.exists()
@@ -316,6 +321,7 @@ def test_each_label_has_a_title(tmp_path):
         for child in getattr(widget, 'children', ()):
             yield from parts(child)
     panel = mc.ComparePanel(runs=tmp_path/'runs', workers=1)
-    found = [w for w in parts(panel.ui) if isinstance(w, widgets.widget_description.DescriptionWidget)]
+    labelled = widgets.widget_description.DescriptionWidget
+    found = [w for w in parts(panel.ui) if isinstance(w, labelled)]
     assert len(found) > 10
     assert [w for w in found if w.tooltip is None] == []

@@ -1,4 +1,4 @@
-"In a terminal no line breaks inside a word or a number, however narrow it is, and the bar stays a bar."
+"In a terminal, however narrow, no line breaks inside a word or a number, and the bar stays a bar."
 import os
 import re
 import struct
@@ -18,6 +18,7 @@ pty = pytest.importorskip('pty')
 termios = pytest.importorskip('termios')
 
 WIDTHS = range(40, 201)
+TIED = r'(?<=\d) (?=%|(s|ms|min|h|points|epochs|seeds|trials|images)\b)|(?<=±) | (?=± )'
 UNITS = '%', 's', 'ms', 'min', 'h', 'points', 'epochs', 'seeds', 'trials', 'images'
 
 
@@ -61,16 +62,18 @@ def check_lines(lines, original, width):
     words = original.split()
     assert [word for line in lines for word in line.split()] == words
     for line in lines:
-        tied = re.sub(r'(?<=\d) (?=%|(s|ms|min|h|points|epochs|seeds|trials|images)\b)|(?<=±) | (?=± )', '', line)
+        tied = re.sub(TIED, '', line)
         assert core.text_width(line) <= width or ' ' not in tied, (width, line)
         assert not line.startswith('±') and not line.endswith(('±', '−')), (width, line)
     for line, following in zip(lines, lines[1:]):
         is_number = line[-1].isdigit() and original[original.index(line) + len(line)] == ' '
-        assert not (is_number and following.split()[0].rstrip('.,') in UNITS), (width, line, following)
+        is_unit = following.split()[0].rstrip('.,') in UNITS
+        assert not (is_number and is_unit), (width, line, following)
 
 
 def test_result_at_each_width(found, monkeypatch):
-    text = f'{report.verdict(found)}\nReport: /a/path/that/is/longer/than/the/narrowest/of/them/report.html'
+    path = '/a/path/that/is/longer/than/the/narrowest/of/them/report.html'
+    text = f'{report.verdict(found)}\nReport: {path}'
     for width in WIDTHS:
         terminal = Terminal(width)
         with os.fdopen(os.dup(terminal.slave), 'w', encoding='utf-8') as stream:
@@ -91,15 +94,15 @@ def test_a_pipe_gets_whole_lines(found, tmp_path, monkeypatch):
 
 
 def test_errors_warnings_and_the_command_to_go_on(monkeypatch):
-    command = cli._resume_command(['--models', 'mlp,deep_mlp', '--learning_rate', '0.001,0.1',
-                                   '--out', 'runs/with a space'], None)
+    argv = ['--models', 'mlp,deep_mlp', '--learning_rate', '0.001,0.1', '--out', 'runs/x y']
+    command = cli._resume_command(argv, None)
     for width in WIDTHS:
         terminal = Terminal(width)
         with os.fdopen(os.dup(terminal.slave), 'w', encoding='utf-8') as stream:
             monkeypatch.setattr(sys, 'stderr', stream)
-            cli._complain('mnist_cmp: There is no Dask scheduler at tcp://127.0.0.1:9 (it did not answer in 10 s).')
+            cli._complain('mnist_cmp: There is no Dask scheduler at tcp://127.0.0.1:9 '
+                          '(it did not answer in 10 s).')
             core.tell('costs/mlp.json is damaged (no JSON). What it held is measured again.')
-            argv = ['--models', 'mlp,deep_mlp', '--learning_rate', '0.001,0.1', '--out', 'runs/with a space']
             cli._complain(f'  {cli._resume_command(argv, None, cli._room())}')
             monkeypatch.undo()
         shown = terminal.close().replace('\r\n', '\n')
@@ -137,7 +140,7 @@ def test_table_at_each_width(found):
 # ---- the bar
 
 def drawn(width, encoding='utf-8', desc='deep_mlp: search', note='best 93.00% at 0.0440, 22'):
-    "What a bar writes into a terminal that gets wider by ten columns in its midst: each state of the line."
+    "Each state of a bar's line in a terminal that gets wider by ten columns in its midst."
     terminal = Terminal(width)
     code = ('import sys, time, os; from mnist_cmp.core import Progress\n'
             f'with Progress(20, {desc!r}) as bar:\n'
@@ -188,15 +191,16 @@ from mnist_cmp import cli, comparison
 from mnist_cmp.costs import Cost
 comparison.measure_cost = lambda *args, **kwargs: Cost(.001, .002, None)
 sys.exit(cli.main(sys.argv[1:]))"""
-SMALL = ['--models', 'mlp,deep_mlp', '--points', '2', '--seeds', '2', '--search_epochs', '1', '--epochs', '1',
-         '--workers', '1', '--out', 'run']
+SMALL = ['--models', 'mlp,deep_mlp', '--points', '2', '--seeds', '2', '--search_epochs', '1',
+         '--epochs', '1', '--workers', '1', '--out', 'run']
 
 
 def run_in(terminal, folder, **environment):
     environment = os.environ | dict(TERM='xterm', PYTHONIOENCODING='utf-8') | environment
     environment.pop('MNIST_CMP_QUIET', None)
-    done = subprocess.run([sys.executable, '-c', RUN, *SMALL], cwd=folder, env=environment, stdin=subprocess.DEVNULL,
-                          stdout=terminal.slave, stderr=terminal.slave, timeout=300)
+    done = subprocess.run([sys.executable, '-c', RUN, *SMALL], cwd=folder, env=environment,
+                          stdin=subprocess.DEVNULL, stdout=terminal.slave, stderr=terminal.slave,
+                          timeout=300)
     assert done.returncode == 0, terminal.content.decode()
     return terminal.close()
 
@@ -216,6 +220,7 @@ def test_run_in_a_narrow_terminal(tmp_path):
 
 def test_run_in_a_terminal_that_rewrites_nothing(tmp_path):
     text = run_in(Terminal(60), tmp_path, TERM='dumb').replace('\r\n', '\n')
-    assert '\r' not in text and '\x1b' not in text and not re.search('[█▏▎▍▌▋▊▉]', text)
+    assert '\r' not in text and '\x1b' not in text
+    assert not re.search('[█▏▎▍▌▋▊▉]', text)
     assert 'mlp: trial 1/2' in text and 'deep_mlp: seed 1' in text
     assert max(map(core.text_width, text.splitlines())) <= 60
