@@ -1,8 +1,10 @@
 ("The command in odd environments: it works, or it says in a sentence why not; no traceback, "
  "no bare number, no orphan.")
+import configparser
 import errno
 import functools
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -380,3 +382,13 @@ def test_file_system_without_locks(place, name):
     errors = process.stderr.decode()
     assert is_plain(errors), errors
     assert process.returncode == 0 or 'lock' in errors and 'run' in errors, errors
+
+
+def test_oldest_libraries_are_named():
+    "Each was tried; with an older Matplotlib a figure is lost, so pip must not take one."
+    settings = configparser.ConfigParser(delimiters=['='])
+    settings.read(ROOT/'settings.ini', encoding='utf-8')
+    least = dict(re.findall(r'([\w-]+)>=([\d.]+)', settings['DEFAULT']['requirements']))
+    oldest = {'numpy': '1.26', 'scipy': '1.11', 'scikit-learn': '1.3', 'pandas': '1.5',
+              'matplotlib': '3.7'}
+    assert {name: least.get(name) for name in oldest} == oldest
