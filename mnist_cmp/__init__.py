@@ -34,6 +34,7 @@ _rooms = {room: names.split() for room, names in {
                   'CrossedDifference prob_better expected_best calibration Calibration agreement simulate_errors',
     'costs': 'Cost latency measure_cost',
     'health': '',
+    'provenance': '',
     'comparison': '',
     'findings': 'Difference',
     'figures': 'compare Comparison',   # whose methods findings and figures are

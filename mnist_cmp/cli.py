@@ -6,12 +6,13 @@
 __all__ = ['run', 'main']
 
 # %% ../nbs/14_cli.ipynb #14-cli-002
-import argparse, codecs, math, os, shlex, signal, sys, threading, traceback, warnings
+import argparse, codecs, math, os, shlex, shutil, signal, sys, threading, traceback, warnings
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from . import __version__
-from .core import Progress, check_folder, new_path
+from .core import (Progress, can_redraw, check_folder, fitted, new_path, terminal_width,
+                            wrap_words)
 
 # %% ../nbs/14_cli.ipynb #14-cli-005
 def _pair(number, zero=False):
@@ -51,7 +52,7 @@ def _add_task(add):
         help='images to compare on (default: %(default)s, which needs no download)')
     add('--data_dir', help='folder of the data files (default: $MNIST_CMP_DATA, else a cache folder of the user)')
     add('--models', type=_names, default=['mlp', 'cnn'], metavar='NAME,NAME',
-        help='two or more of mlp, cnn, deep_mlp, or pkg.module:Name (default: mlp,cnn)')
+        help='two or more of mlp, cnn, deep_mlp, pkg.module:Name, or file.py:Name (default: mlp,cnn)')
     add('--protocol', default='holdout', choices=['holdout', '2019'],
         help='holdout: choose on validation images; 2019: as that notebook did (default: %(default)s)')
     add('--learning_rate', type=_pair(float), metavar='LOW,HIGH',
@@ -88,9 +89,32 @@ _WHAT = ('Which model is better on this data, at equal size and equal tuning eff
 _THEN = ('Stopped runs go on: give the same options and the same --out. '
          'Exit codes: 0 done, 1 failure, 2 wrong usage, 128 + n stopped by signal n (130: Ctrl-C).')
 
+class _Help(argparse.HelpFormatter):
+    "Breaks lines between words only."
+    def _split_lines(self, text, width): return wrap_words(' '.join(text.split()), width).split('\n')
+
+    def _fill_text(self, text, width, indent):
+        return '\n'.join(indent + line for line in self._split_lines(text, width - len(indent)))
+
+    def _is_long(self, action):
+        "Are there more choices than fit behind the option?"
+        return action.choices is not None and len(','.join(map(str, action.choices))) > self._width - 30
+
+    def _metavar_formatter(self, action, default_metavar):
+        if not self._is_long(action): return super()._metavar_formatter(action, default_metavar)
+        return lambda number: (action.dest.upper(),)*number
+
+    def _expand_help(self, action):
+        text = super()._expand_help(action)
+        return f'{{{", ".join(action.choices)}}} {text}' if self._is_long(action) else text
+
+class _Parser(argparse.ArgumentParser):
+    def _print_message(self, message, file=None): super()._print_message(fitted(message, file or sys.stderr), file)
+
 def _parser():
     "The command's options."
-    p = argparse.ArgumentParser('mnist_cmp', description=_WHAT, epilog=_THEN)
+    p = _Parser('mnist_cmp', description=_WHAT, epilog=_THEN, formatter_class=_Help,
+                                usage='%(prog)s [OPTIONS]' if shutil.get_terminal_size().columns < 60 else None)
     add = p.add_argument
     _add_task(add)
     _add_numbers(add)
@@ -136,7 +160,7 @@ def _silence(stream):
 
 def _complain(text, end='\n'):
     "Print a text among the errors, if that can be."
-    try: print(text, end=end, file=sys.stderr, flush=True)
+    try: print(fitted(text, sys.stderr), end=end, file=sys.stderr, flush=True)
     except (OSError, ValueError): _silence(sys.stderr)
 
 # %% ../nbs/14_cli.ipynb #53714288
@@ -149,7 +173,7 @@ class _Printer:
     def __call__(self, text):
         "Print a text."
         if self.error is None:
-            with self._watched(): print(_encodable(text, sys.stdout), flush=True)
+            with self._watched(): print(fitted(_encodable(text, sys.stdout), sys.stdout), flush=True)
 
     def end(self):
         "Print what waits, of errors too."
@@ -183,7 +207,7 @@ def _plain_warnings():
     before = warnings.formatwarning
     def told(message, category, filename, lineno, line=None):
         is_ours = os.path.dirname(filename) in sys.modules['mnist_cmp'].__path__
-        return (f'mnist_cmp: {message}\n' if is_ours
+        return (fitted(f'mnist_cmp: {message}', sys.stderr) + '\n' if is_ours
                 else before(message, category, filename, lineno, line))
     warnings.formatwarning = told
     try: yield
@@ -215,8 +239,10 @@ def _trial_line(trial, result):
 
 def _run_line(name, run):
     "A line for a training and its test."
+    from mnist_cmp.health import STATES
+    ended = ''.join(f'; it {STATES[state]}' for state in run.health)
     return (f'{name}: seed {run.number}, {run.test.errors[1]:,} test images wrong '
-            f'({run.history.seconds:.1f} s)')
+            f'({run.history.seconds:.1f} s){ended}')
 
 def _head(args, data, out):
     "What is going to happen."
@@ -251,11 +277,12 @@ def _current_folder():
 
 def _import_models(names, rules=()):
     "Import the module of each model and each initialiser; raises `ValueError` for a name that leads to none."
-    from mnist_cmp.models import get_init, get_model
+    from mnist_cmp.models import get_init, get_model, is_file
     for name, find in (dict.fromkeys(names, get_model) | dict.fromkeys(rules, get_init)).items():
-        module, colon, _ = name.partition(':')
+        module, colon, _ = name.rpartition(':')
         with ExitStack() as stack:
-            is_here = colon and not _is_installed(module.partition('.')[0])
+            is_here = (colon and not is_file(module)
+                       and not _is_installed(module.partition('.')[0]))
             if is_here: stack.enter_context(_current_folder())
             find(name)
 
@@ -266,32 +293,47 @@ def run(
     say=print,                 # prints a text
 ):
     "The main job: compare, print the result, write the report; raises what the rooms raise."
-    from mnist_cmp.comparison import compare
+    from mnist_cmp.comparison import check_extends, compare
     from mnist_cmp.data import load_data
-    from mnist_cmp.report import summary, verdict, write_report
+    from mnist_cmp.report import narrow_summary, summary, verdict, write_report
     _import_models(args.models, args.init.values() if isinstance(args.init, dict) else filter(None, [args.init]))
     check_folder('out', out)
     if args.quiet: os.environ['MNIST_CMP_QUIET'] = '1'
     data = load_data(args.dataset, root=args.data_dir)
+    how_much = 'points seeds search_epochs epochs seed protocol'.split()
+    check_extends(out, args.models, data, **{k: getattr(args, k) for k in how_much})
     if not args.quiet: say(_head(args, data, out))
     told = 'points seeds start search_epochs epochs seed protocol init workers threads engine'.split()
     lines = {'on_trial': lambda *trial: say(_trial_line(*trial)),
              'on_run': lambda *run: say(_run_line(*run))}
-    has_bar = sys.stderr is not None and sys.stderr.isatty()
+    has_bar = can_redraw(sys.stderr)
     said = {} if args.quiet or has_bar else lines
     with ExitStack() as stack:
         found = compare(args.models, data, box=_box(args), store=out, **{k: getattr(args, k) for k in told},
                         client=_client(args, stack), progress=not args.quiet, **said)
-    say(f'\n{summary(found)}\n\n{verdict(found)}')   # first: the report may fail
+    table, width = summary(found), terminal_width(sys.stdout) or math.inf
+    if max(map(len, table.splitlines())) > width: table = narrow_summary(found, width)
+    say(f'\n{table}\n\n{verdict(found)}')   # first: the report may fail
     with Progress(1, 'writing the report', progress=not args.quiet):
         page = write_report(found, out)
     say(f'\nReport: {page}')
 
 # %% ../nbs/14_cli.ipynb #14-cli-023
-def _resume_command(argv, out):
-    "The command that goes on with a stopped run."
+def _resume_command(argv, out, width=None):
+    "The command that goes on with a stopped run, on several lines where it is wider than `width`."
     has_out = out is None or any(a.split('=')[0] == '--out' for a in argv)
-    return shlex.join(['mnist_cmp', *argv, *([] if has_out else ['--out', str(out)])])
+    words = [shlex.quote(a) for a in ['mnist_cmp', *argv, *([] if has_out else ['--out', str(out)])]]
+    if width is None or len(' '.join(words)) <= width: return ' '.join(words)
+    lines = ['']
+    for word in words:
+        if lines[-1] and len(f'{lines[-1]} {word}') > width - 4: lines.append('')   # room for what joins the lines
+        lines[-1] = f'{lines[-1]} {word}'.lstrip()
+    return ' \\\n    '.join(lines)
+
+def _room():
+    "Columns for an indented line among the errors; None: any number."
+    width = terminal_width(sys.stderr)
+    return width and width - 2
 
 # %% ../nbs/14_cli.ipynb #4361f046
 class _Signalled(KeyboardInterrupt): "A signal asks the command to end."
@@ -369,7 +411,7 @@ def main(
         except (KeyboardInterrupt, Exception) as e:
             if heard or isinstance(e, KeyboardInterrupt):
                 _complain('\nStopped; what was finished is kept. To go on:\n'
-                          f'  {_resume_command(argv, say.out)}')
+                          f'  {_resume_command(argv, say.out, _room())}')
                 return 128 + (heard[0] if heard else signal.SIGINT)
             if '--debug' in argv: traceback.print_exc()
             _complain(f'mnist_cmp: {_sentence(e)}')

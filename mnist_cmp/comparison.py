@@ -4,14 +4,13 @@
 
 # %% auto #0
 __all__ = ['KS', 'PROTOCOLS', 'TestResult', 'measure_test', 'Run', 'Contestant', 'Comparison', 'Stopped', 'tested', 'hard_images',
-           'compare', 'check_extends']
+           'figure_files', 'compare', 'check_extends']
 
 # %% ../nbs/11_comparison.ipynb #00255d65
-import base64, hashlib, json, math, os, platform, re, subprocess, time, warnings
+import base64, hashlib, json, math, os, platform, re, time, warnings
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 import numpy as np
 import torch, torch.nn as nn
@@ -28,9 +27,10 @@ from .evaluation import (best_guesses, count_topk_errors, load_model, predict,
                                   put_weights, read_weights, weights_digest, write_weights)
 from .health import Ground, states_of
 from .ledger import LedgerError, folder_lock
-from .models import get_init, get_model, initialise, model_name
+from .models import distinct_names, get_init, get_model, initialise, model_name
 from .params import flops, number_of_params, unequal_sizes
 from .points import Box, Point
+from .provenance import Code, check_code, code_of, package_commit
 from .retraining import Retraining, retrain
 from .search import search
 from .statistics import calibration
@@ -109,6 +109,7 @@ class Contestant:
     search:SearchResult
     runs:list[Run]         # in the order of their numbers
     cost:Cost = None       # None: not measured
+    code:Code = None       # where it comes from; None: the report is older
     init:str = _OLD_INIT   # where the first weights come from, in words
 
     @property
@@ -143,25 +144,15 @@ def from_dict(cls:Contestant, d:dict)->Contestant:
     "The contestant that `to_dict` gave, also by way of JSON, and also of the first release."
     if 'history' in d: d = d | {'runs': [{'number': 0, 'history': d.pop('history'), 'test': d.pop('test')}]}
     cost = d.get('cost') and check_fields(Cost(**d['cost']))
+    code = d.get('code') and check_code(Code(**d['code']))
     return check_fields(cls(**d | {'search': SearchResult.from_dict(d['search']), 'runs': [Run.from_dict(r) for r in d['runs']],
-                                   'cost': cost}))
+                                   'cost': cost, 'code': code}))
 
 # %% ../nbs/11_comparison.ipynb #3e922774
 def _versions():
     "Of this package and of those that the numbers come from."
     others = {package: version(package) for package in ('torch', 'numpy', 'scipy', 'sobol_seq')}
     return {'mnist_cmp': __version__, 'python': platform.python_version()} | others
-
-def _commit():
-    "The commit of this package's source, if it runs from a git checkout; '+' stands for changes since then."
-    package = Path(find_spec('mnist_cmp').origin).resolve().parent
-    def git(*words):
-        return subprocess.run(['git', '-C', str(package), *words], capture_output=True, text=True, timeout=10,
-                              check=True).stdout.strip()
-    try:
-        if Path(git('rev-parse', '--show-toplevel')) != package.parent: return None
-        return git('rev-parse', 'HEAD') + ('+' if git('status', '--porcelain', '--', str(package)) else '')
-    except (OSError, subprocess.SubprocessError): return None
 
 # %% ../nbs/11_comparison.ipynb #635fd19c
 @dataclass(repr=False)
@@ -180,7 +171,7 @@ class Comparison:
     test_reads:list = field(default_factory=list) # each time that test images were looked at: model, number, images, times
     machine:str = field(default_factory=machine)
     versions:dict = field(default_factory=_versions)
-    commit:str|None = field(default_factory=_commit)
+    commit:str|None = None        # of this package, if it runs from a clone; '+' stands for changes
     trained_on:list = field(default_factory=list) # training images of each class; empty: of an older release
     weights:dict = field(default_factory=dict, compare=False)   # name → weights of each run, if at hand
 
@@ -405,9 +396,7 @@ def _named(models):
     if isinstance(models, str) or callable(models): models = [models]
     if not isinstance(models, (dict, list, tuple, set)): raise TypeError(f'models is {shown(models)}, but must be a list of models, or a dict.')
     for make in models.values() if isinstance(models, dict) else models: get_model(make)
-    named = dict(models) if isinstance(models, dict) else {model_name(m): m for m in models}
-    if len(named) != len(models):
-        raise ValueError(f'models is {shown(models)}, in which two have one name. Give a dict: name → model.')
+    named = dict(models) if isinstance(models, dict) else dict(zip(distinct_names(models), models))
     if len(named) < 2: raise ValueError(f'models is {shown(models)}, but a comparison needs two at least.')
     _check_names(list(named))
     return named
@@ -417,7 +406,6 @@ def _inits(init, names):
     if not isinstance(init, dict): init = dict.fromkeys(names, init)
     for name in init: check_choice('init', name, names)
     return {name: get_init(init.get(name)) for name in names}
-
 
 # %% ../nbs/11_comparison.ipynb #f1d7a61a
 def _check_extent(models, seeds, images, classes, labelled=True):
@@ -429,12 +417,13 @@ def _check_extent(models, seeds, images, classes, labelled=True):
               'Take fewer seeds, or fewer test images.')
 
 # %% ../nbs/11_comparison.ipynb #e4d61e5c
-def _contestant(name, make, found, runs, cost, rule):
+def _contestant(name, make, found, runs, cost, code, rule):
     "The record of a model."
     net = initialise(get_model(make))
     (count, depth), work = number_of_params(net), flops(net)
     what = net.describe() if hasattr(net, 'describe') else f'{type(net).__name__}: {count:,} parameters'
-    return Contestant(name, make if isinstance(make, str) else model_name(make), what, count, depth, *work, found, runs, cost, rule)
+    maker = make if isinstance(make, str) else model_name(make)
+    return Contestant(name, maker, what, count, depth, *work, found, runs, cost, code, rule)
 
 class _Meeting:
     "A comparison on its way: what is compared, on what, and where it is kept."
@@ -446,6 +435,8 @@ class _Meeting:
 
         self.data = self._as_begun(data)
         self.splits = _splits(self.data, protocol)
+        self.commit = package_commit()
+        self.codes = {name: code_of(make) for name, make in models.items()}
         self.trained_on = torch.bincount(self.splits[0].y.cpu(), minlength=len(data.classes)).tolist()
         self.ground = Ground(len(data.classes), len(data.test), len(self.splits[2]),
                              data.test.y.cpu().numpy(), int(np.argmax(self.trained_on)))
@@ -489,7 +480,6 @@ class _Meeting:
         except ValueError as e:
             raise ValueError(f'{e} Or compare the others without {name}.') from None
         return found
-
 
 # %% ../nbs/11_comparison.ipynb #14ca0140
 _ASIDE = 'kept'   # the folder of what was made with other settings
@@ -546,17 +536,20 @@ def _put_report_aside(store):
         word = hashlib.sha256(read_plain(report)).hexdigest()[:12]
     aside = plain_folder(store, _ASIDE, f'report_{word}')
     names = [(store, name) for name in ('report.html', 'runs.csv')]
-    names += [(plain_path(store, 'figures'), name) for name in _figure_files(store)]
+    names += [(plain_path(store, 'figures'), name) for name in figure_files(store)]
     for folder, name in [*names, (store, 'report.json')]:   # the last, so that a kill loses none
         with machine_calls(folder):
             if (folder/name).is_file():
                 os.replace(folder/name, plain_folder(aside, *folder.relative_to(store).parts)/name)
 
-def _figure_files(store):
-    "The names of the files in `figures` that the report in a folder has."
-    from mnist_cmp.figures import comparison_figures   # which needs this room itself
+def figure_files(
+    store,   # a folder
+)->list[str]:
+    "The names of the files in `figures` that the report in a folder has; none without a report."
+    # That room needs this one, and a Comparison that can be drawn.
+    from mnist_cmp.figures import Comparison as Drawn, comparison_figures
     try:
-        found = Comparison.load(store)
+        found = Drawn.load(store)
     except (FileNotFoundError, ValueError):
         return []
     names = [name for _, name, _, _ in comparison_figures(found)]
@@ -630,7 +623,8 @@ def __call__(self:_Meeting, box, start, tuning, training):
                 for name, b in best.items()}
     runs = {name: self.runs(name, b.point, **training | as_tuned[name]) for name, b in best.items()}
     costs = self.costs(best, training)
-    contestants = [_contestant(name, make, found[name], runs[name], costs[name], self.rules[name])
+    contestants = [_contestant(name, make, found[name], runs[name], costs[name], self.codes[name],
+                               self.rules[name])
                    for name, make in self.models.items()]
     test, used = self.data.test, {s.name: s for s in (*self.splits, self.data.test)}
     times = 1 if self.protocol == 'holdout' else 1 + training['epochs']
@@ -638,11 +632,11 @@ def __call__(self:_Meeting, box, start, tuning, training):
     sizes, prints = ({name: f(s) for name, s in used.items()} for f in (len, lambda s: s.fingerprint))
     return Comparison(self.data.name, self.protocol, sizes, prints, list(self.data.classes), self.seed, contestants,
                       time.perf_counter() - self.began, test.y.tolist(), _pictures(contestants, test), reads,
-                      trained_on=self.trained_on, weights=self.weights)
+                      commit=self.commit, trained_on=self.trained_on, weights=self.weights)
 
 # %% ../nbs/11_comparison.ipynb #bcce0617
 def compare(
-    models=('mlp', 'cnn'),     # short or dotted names, callables, or a dict name → one of these; two at least
+    models=('mlp', 'cnn'),     # short or dotted names, files, callables, or a dict name → one of these; two at least
     data='digits',             # a Data, or a name for load_data
     box:Box=None,              # where to search, or a dict of some of its sides; what is missing is the protocol's
     *,
@@ -748,17 +742,22 @@ def _less(name, was, now):
             yield f'{key} of {name} was {before} and is {after}'
 
 def _same_training(was, now):
-    "Are two runs one training, as far as their records tell?"
+    "Must two runs have one result, as far as their records tell? A GPU promises none."
     names = (*Point._fields, 'seed', 'engine', 'threads', 'device')
-    return (all(getattr(was.history, name) == getattr(now.history, name) for name in names)
+    return (was.history.device == 'cpu' and all(getattr(was.history, name) == getattr(now.history, name) for name in names)
             and len(was.history.epochs) == len(now.history.epochs)
             and machine_kind(was.history.machine) == machine_kind(now.history.machine))
+
+def _differ(was, now):
+    "Are two results of a test clearly not of one net?"
+    is_close = np.isclose(was.loss, now.loss, rtol=1e-3, equal_nan=True)
+    return was.errors != now.errors or not is_close
 
 def _other_results(was, now):
     "The models whose trainings have other results, though they were trained alike."
     for name in was.names:
         pairs = zip(was[name].runs, now[name].runs) if name in now.names else ()
-        if any(_same_training(a, b) and a.test.errors != b.test.errors for a, b in pairs):
+        if any(_same_training(a, b) and _differ(a.test, b.test) for a, b in pairs):
             yield f'{name} has other results, trained alike: it is another model'
 
 def _report_in(folder):
@@ -822,7 +821,13 @@ def _is_strange(self:Comparison, folder, name):
         return True
     for run, weights in zip(self[name].runs, self.weights.get(name, [])):
         file = plain_path(folder, 'weights', name, f'seed_{run.number}.safetensors')
-        if file.is_file() and weights_digest(read_weights(file)[0], {}) != weights_digest(weights, {}):
+        if not file.is_file():
+            continue
+        try:
+            found = read_weights(file)[0]
+        except ValueError:   # damaged: nothing to keep
+            continue
+        if weights_digest(found, {}) != weights_digest(weights, {}):
             return True
     return False
 

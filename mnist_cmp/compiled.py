@@ -14,7 +14,7 @@ from uuid import uuid4
 import torch, torch.nn as nn
 from fastcore.basics import patch
 from .autograd import AutogradStep
-from .chains import Stage, recognise
+from .chains import Stage, recognise, why_no_chain
 from .core import MachineError
 
 # %% ../nbs/04c_compiled.ipynb #e83343b3
@@ -293,8 +293,9 @@ class CompiledStep(AutogradStep):
         super().__init__(net, learning_rate, momentum, weight_decay)
         self.stages,self.handle,self.places = recognise(net),None,[(p, None) for p in self.params.values()]
         if not is_served(self.stages):
+            why = why_no_chain(net) or 'a convolution has another stride than 1, or poolings overlap'
             raise ValueError(f'The compiled step does not serve {type(net).__name__}: it takes chains on the CPU whose '
-                             "convolutions have stride 1 and whose poolings do not overlap. Take engine='auto'.")
+                             f"convolutions have stride 1 and whose poolings do not overlap, and {why}. Take engine='auto'.")
         self.lib,self.size = _kernel(build_kernel()),math.prod(self.stages[0].given)
         self.plain = not (momentum or weight_decay)   # then the kernel moves the weights itself
         self.gradients = {name: _store(p, self.lib.lanes()) for name, p in self.params.items()}

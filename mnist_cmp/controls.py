@@ -6,7 +6,7 @@
 __all__ = ['check_settings', 'RunState', 'ComparePanel']
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-002
-import html, io, math, os, re, subprocess, sys, threading, time
+import html, io, math, os, queue, re, subprocess, sys, threading, time
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,11 +14,13 @@ import anywidget, ipywidgets as widgets, numpy as np, traitlets
 from fastcore.basics import patch
 from matplotlib.figure import Figure
 from .comparison import PROTOCOLS, Comparison, Stopped, compare
-from .core import (available_cores, check_choice, check_folder, check_int, drawn, format_seconds, model_color, new_path,
-                            plain_path, printable, read_json, shown, write_json)
+from .core import (available_cores, check_choice, check_float, check_folder, check_int, drawn,
+                            drawn_names, format_seconds, model_color, new_path, plain_folder,
+                            plain_path, printable, read_json, read_plain, shown, without_math,
+                            write_json)
 from .data import DATASETS, Data, load_data
-from .ledger import DONE, Ledger, LedgerError, is_taken
-from .models import model_names
+from .ledger import DONE, Ledger, LedgerError, folder_lock, is_taken
+from .models import distinct_names, model_names
 from .points import Box
 from .report import report_page, verdict, write_report
 from .sound import chime
@@ -54,6 +56,16 @@ def _note(folder, **what):
     path = Path(folder)/_FILE
     write_json(path, (read_json(path) if path.exists() else {}) | what)
 
+_HELD = '.panel'   # a panel locks this folder in the run's as long as its process lives
+
+def _is_held(folder):
+    "Does a panel, of this kernel or of another one, have a run going on in the folder?"
+    return is_taken(plain_path(folder, _HELD))
+
+def _lives(folder):
+    "Does a run go on in the folder, be it a panel's or the command's?"
+    return _is_held(folder) or is_taken(folder)
+
 def _compare_in(folder, should_stop):
     "What the run's process does: compare as the file asks, and write the report."
     asked = read_json(Path(folder)/_FILE)
@@ -71,16 +83,23 @@ def _serve(folder):
     def listen():
         os.read(0, 1)   # returns when the panel closes the pipe, or the kernel is gone
         stop.set()
+        time.sleep(.5)
+        os._exit(_STOPPED)   # in the midst of what asks nobody; what is finished is safe
     threading.Thread(target=listen, daemon=True).start()
     try: _compare_in(folder, stop.is_set)
-    except Stopped: return _STOPPED
+    except Stopped: return _stopped(folder)
     except Exception as e:
-        if stop.is_set(): return _STOPPED
+        if stop.is_set(): return _stopped(folder)
         kind = '' if isinstance(e, (ValueError, FileNotFoundError)) else f'{type(e).__name__}: '
         _note(folder, state='failed', error=kind + ' '.join(str(e).split()))
         return 1
     _note(folder, state='finished')
     return 0
+
+def _stopped(folder):
+    "Note that the run was stopped where its panel could not, since its kernel is gone."
+    if read_json(Path(folder)/_FILE)['state'] == 'running': _note(folder, state='stopped')
+    return _STOPPED
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-010
 def _log(folder):
@@ -132,14 +151,24 @@ class RunState:
     "What a run folder tells."
     folder:Path
     settings:dict
-    state:str                # 'running', 'paused', 'stopped', 'failed' or 'finished'
+    state:str                # 'starting', 'running', 'stopping', 'paused', 'stopped', 'failed' or 'finished'
     error:str = ''           # why it failed
     trials:dict = field(default_factory=dict)      # model → place → `History` of its search
     trainings:dict = field(default_factory=dict)   # model → number → `History` of its trainings with the best settings
     verdict:str = ''         # in words, of a finished run
 
     @property
-    def names(self)->list[str]: return [m.rpartition(':')[2] for m in self.settings['models']]   # of the models
+    def names(self)->list[str]: return distinct_names(self.settings['models'])   # of the models
+
+    @property
+    def lives(self)->bool:
+        "Is a process at it?"
+        return self.state in ('starting', 'running', 'stopping')
+
+    @property
+    def share(self)->float:
+        "How much of all epochs is over, 0 to 1."
+        return sum(map(self.done, self.names))/(len(self.names)*self.each)
 
     @property
     def each(self)->int:
@@ -163,11 +192,18 @@ def read(cls:RunState,
     if not (folder/_FILE).exists(): raise FileNotFoundError(f'There is no {folder/_FILE}: no panel has run there.')
     told = _told(folder/_FILE)
     finished = (folder/'report.html').exists() and told['state'] == 'finished'
-    if running is None: running = not finished and is_taken(folder)
-    state = 'finished' if finished else 'running' if running else 'stopped' if told['state'] == 'running' else told['state']
-    self = cls(folder, told['settings'], state, told.get('error') or '', verdict=verdict(Comparison.load(folder)) if finished else '')
+    if running is None: running = not finished and _lives(folder)
+    said = verdict(Comparison.load(folder)) if finished else ''
+    self = cls(folder, told['settings'], 'finished', told.get('error') or '', verdict=said)
     self.trials, self.trainings = ({name: _histories(folder, kind, name) for name in self.names} for kind in ('search', 'weights'))
+    if running and not finished: self.state = _live_state(self, told['state'])
+    elif not finished: self.state = 'stopped' if told['state'] == 'running' else told['state']
     return self
+
+def _live_state(state, told):
+    "What a run with a process does."
+    if told in ('stopped', 'paused') and _is_held(state.folder): return 'stopping'
+    return 'running' if is_taken(state.folder) or state.share == 1 else 'starting'
 
 # %% ../nbs/13a_controls.ipynb #5b9003e2
 def _told(path):
@@ -176,8 +212,11 @@ def _told(path):
     try:
         settings = check_settings(told['settings'])
         check_choice('state', told['state'], ('running', 'paused', 'stopped', 'failed', 'finished'))
-        odd = [m for m in settings['models'] if not re.fullmatch(r'[\w.:-]{1,200}', m) or not re.match(r'\w', m.rpartition(':')[2])]
+        odd = [m for m in settings['models']
+               if not re.fullmatch(r'[\w.:/\\~ -]{1,300}', m)
+               or not re.fullmatch(r'\w[\w.-]*', m.rpartition(':')[2])]
         if odd: raise ValueError(f'models has {shown(odd[0])}, which is no name of a model')
+        distinct_names(settings['models'])
         if not isinstance(told.get('error') or '', str): raise ValueError(f'error is {shown(told["error"])}')
         return told | {'settings': settings, 'error': printable((told.get('error') or '')[:2000])}
     except (ValueError, TypeError, KeyError) as e: raise ValueError(f'{path} is damaged: {type(e).__name__} {e}') from None
@@ -248,10 +287,11 @@ def _scatter(ax, name, state):
 def _curves(ax, state):
     "Validation accuracy per epoch of each model's trainings: those with its best settings, or else those of the search."
     final = any(state.trainings.values())
+    short = drawn_names(state.names)
     shown, longest = state.trainings if final else state.trials, state.settings['epochs' if final else 'search_epochs']
     _axes(ax, 'trainings with the best settings' if final else 'trainings of the search', 'epoch', 'validation accuracy (%)')
     for name in state.names:
-        color, label = model_color(name, state.names), drawn(name)
+        color, label = model_color(name, state.names), short[name]
         for h in list(shown.get(name, {}).values())[:500]:   # more lines show nothing more
             at = [(e.epoch, 100*e.valid_accuracy) for e in h.epochs if e.valid_accuracy is not None]
             if not at: continue
@@ -286,19 +326,20 @@ def _row(state, name):
 def _table(state):
     "The models side by side, as HTML."
     head = 'model', 'trials', 'best', 'learning rate', 'batch size', 'trainings', 'accuracy ± sd', 'time'
-    cell = lambda tag, text: f'<{tag} style="text-align: right; padding: 2px .7em">{html.escape(text)}</{tag}>'
+    cell = lambda tag, text: f'<{tag} style="text-align: right; white-space: nowrap; padding: 2px .7em">{html.escape(text)}</{tag}>'
     row = lambda tag, texts: f'<tr>{"".join(cell(tag, t) for t in texts)}</tr>'
     rows = ''.join(row('td', _row(state, name)) for name in state.names)
-    return f'<table style="line-height: 18px">{row("th", head)}{rows}</table>'
+    return f'<div style="overflow-x: auto"><table style="line-height: 18px">{row("th", head)}{rows}</table></div>'
 
 def _sentence(state, workers):
     "How the run stands, in a line."
-    total = len(state.names)*state.each
-    share = sum(map(state.done, state.names))/total
+    total, share = len(state.names)*state.each, state.share
     if state.state == 'failed': return state.error
     if state.state == 'finished': return 'Finished.'
+    if state.state == 'starting': return f'Starting: {share:.0%} of {total:,} epochs are done; the data are being loaded.'
+    if state.state == 'stopping': return 'Stopping; what is finished is kept.'
     if state.state != 'running': return f'{state.state.capitalize()} at {share:.0%}; what is finished is kept. Resume goes on.'
-    if share == 1: return 'Running: all epochs are done; costs are measured and the report is written.'
+    if share == 1: return 'Running: all epochs are done; costs are being measured, then the report is written.'
     left = state.seconds_left(workers)
     return f'Running: {share:.0%} of {total:,} epochs' + ('' if left is None else f', about {format_seconds(left)} left') + '.'
 
@@ -328,13 +369,29 @@ class _ReportLink(anywidget.AnyWidget):
             return {'page': self._page}
         except Exception as e: return {'error': printable(f'{type(e).__name__}: {e}')}
 
+# %% ../nbs/13a_controls.ipynb #7b7e7424
+class _Status(anywidget.AnyWidget):
+    "A line that says how a run stands; once the kernel is gone the page says that."
+    _esm, _css = _JS/'status.js', _JS/'status.css'
+    value = traitlets.Unicode('').tag(sync=True)
+    bad = traitlets.Bool(False).tag(sync=True)    # is it an error?
+    watched = traitlets.Unicode('').tag(sync=True)   # whose run is under way: 'own' or 'other'; '': none
+    beat = traitlets.Int(0).tag(sync=True)        # goes up while a run is watched
+
+    def say(self,
+        text:str,        # plain
+        bad:bool=False,  # is it an error?
+    ):
+        "Show another line."
+        with self.hold_sync(): self.value, self.bad = printable(text), bad
+
 # %% ../nbs/13a_controls.ipynb #13a-controls-025
 class ComparePanel:
     "Widgets that run a comparison in a process of its own and show how it goes; shown as the last value of a cell."
     def __init__(self,
         folder=None,          # of a run to show and go on with; None: a button offers the newest of runs
         runs='runs',          # each new run gets a folder in here
-        models=(),            # further models to choose from, such as 'my_module:MyNet'
+        models=(),            # further models to choose from, such as 'my_module:MyNet' or './nets.py:Net'
         data_dir=None,        # folder that holds MNIST/raw and so on; None: as load_data
         download:bool=True,   # fetch files that are missing?
         workers:int=None,     # trainings side by side, ≥ 1; None: as many as there are cores
@@ -344,7 +401,8 @@ class ComparePanel:
         self.runs, self.workers = Path(runs), check_int('workers', available_cores() if workers is None else workers, 1)
         self.data_dir, self.download, self.models = data_dir and str(data_dir), download, [*model_names(), *models]
         self.folder = None if folder is None else Path(folder)
-        self._child,self._thread,self._shown,self._wake = None,None,None,threading.Event()
+        self._child,self._thread,self._shown = None,None,None
+        self._wake,self._writing,self._ending = threading.Event(),threading.RLock(),set()   # folders of runs told to stop
         self._make_fields()
         self._make_result()
         self._enable('new')
@@ -359,49 +417,136 @@ def _newest(runs):
     return max(found, key=lambda p: p.lstat().st_mtime).parent if found else None
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-026
+_LABELS = dict(dataset='data set', protocol='protocol', models='models', learning_rate='learning rate',
+               batch_size='batch size', points='trials', search_epochs='trial epochs', epochs='epochs', seeds='seeds',
+               seed='seed')
+_HELP = dict(dataset='images to compare on',
+             protocol='holdout: choose on validation images; 2019: as that notebook did',
+             models='two or more, with Ctrl or Shift',
+             learning_rate='search box: step size of SGD, lower end',
+             batch_size='search box: images a step, lower end',
+             points='trials for each model',
+             search_epochs='epochs of each trial',
+             epochs='epochs of each training with the best settings',
+             seeds='trainings of each model with its best settings; below 5 little can be said',
+             seed='of everything that is drawn')
+
 @patch
 def _make_fields(self:ComparePanel):
-    "The widgets for the settings."
-    def field(kind, label, width='230px', **kwargs):
-        return kind(description=label, style={'description_width': '92px'}, layout={'width': width}, **kwargs)
-    number = lambda label, value, low, **kw: field(widgets.BoundedIntText, label, value=value, min=low, max=10**9, **kw)
-    s = _SETTINGS
+    "The widgets for the settings. Numbers are typed as text: fields for numbers change what they don't like, and say nothing."
+    def field(kind, name, width='230px', **kwargs):
+        return kind(description=_LABELS[name], tooltip=_HELP[name], style={'description_width': '92px'},
+                    layout={'width': width}, **kwargs)
+    def end(name):
+        "The upper end of a side of the box."
+        tooltip = _HELP[name].replace('lower', 'upper')
+        return widgets.Text(tooltip=tooltip, continuous_update=False, layout={'width': '85px'})
+    def number(name, **kwargs):
+        return field(widgets.Text, name, continuous_update=False, **kwargs)
     self.fields = f = {
-        'dataset': field(widgets.Dropdown, 'data set', options=DATASETS, value=s['dataset']),
+        'dataset': field(widgets.Dropdown, 'dataset', options=DATASETS),
         'protocol': field(widgets.Dropdown, 'protocol', options=list(PROTOCOLS)),
-        'models': field(widgets.SelectMultiple, 'models', options=self.models, value=tuple(s['models']), rows=3),
-        'learning_rate': [field(widgets.FloatText, 'learning rate', '180px', value=s['learning_rate'][0], step=.001),
-                          widgets.FloatText(value=s['learning_rate'][1], step=.01, layout={'width': '85px'})],
-        'batch_size': [number('batch size', s['batch_size'][0], 1, width='180px'),
-                       widgets.BoundedIntText(value=s['batch_size'][1], min=1, max=10**9, layout={'width': '85px'})]}
-    for name, label in dict(points='trials', search_epochs='trial epochs', epochs='epochs', seeds='seeds', seed='seed').items():
-        f[name] = number(label, s[name], 0 if name == 'seed' else 1)
-    for _, last in (f['learning_rate'], f['batch_size']): last.tooltip = 'upper end of the box'
-    def usual(change):
-        own = load_data('digits') if change.new == 'digits' else Data
-        f['search_epochs'].value, f['epochs'].value = own.search_epochs, own.epochs
-    f['dataset'].observe(usual, 'value')
+        'models': field(widgets.SelectMultiple, 'models', options=self.models, rows=3)}
+    for name in ('learning_rate', 'batch_size'):
+        f[name] = [number(name, width='180px'), end(name)]
+    for name in ('points', 'search_epochs', 'epochs', 'seeds', 'seed'):
+        f[name] = number(name)
+    for name, value in _SETTINGS.items():
+        self._fill(name, value)
+    f['dataset'].observe(self._adapt, 'value')
+    for w in self._parts():
+        w.observe(lambda _: self._check(), 'value')
+
+@patch
+def _parts(self:ComparePanel, names=tuple(_SETTINGS)):
+    "The widgets of some fields."
+    found = []
+    for name in names:
+        w = self.fields[name]
+        found += w if isinstance(w, list) else [w]
+    return found
+
+@patch
+def _fill(self:ComparePanel, name, value):
+    "Put a value into a field."
+    w = self.fields[name]
+    if isinstance(w, list):
+        for part, v in zip(w, value): part.value = str(v)
+    elif isinstance(w, widgets.SelectMultiple): w.value = tuple(value)
+    else: w.value = str(value)
+
+@patch
+def _adapt(self:ComparePanel, change):
+    "With another data set, epochs that are the usual ones of the last become the usual ones of the new."
+    last, new = (load_data('digits') if name == 'digits' else Data for name in (change.old, change.new))
+    for name in ('search_epochs', 'epochs'):
+        field = self.fields[name]
+        if field.value == str(getattr(last, name)): field.value = str(getattr(new, name))
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-027
+def _whole(label, text, low):
+    "The whole number that was typed, of at least `low`; raises `ValueError`."
+    try: number = int(text)
+    except ValueError: number = text
+    return check_int(label, number, low, 10**9)
+
+def _decimal(label, text):
+    "The positive number that was typed; raises `ValueError`."
+    try: number = float(text)
+    except ValueError: number = text
+    return check_float(label, number, 0, low_open=True)
+
+@patch
+def _value(self:ComparePanel, name):
+    "What a field says; raises `ValueError` that calls it as its label does."
+    w, label = self.fields[name], _LABELS[name]
+    if name == 'learning_rate': return [_decimal(label, part.value) for part in w]
+    if name == 'batch_size': return [_whole(label, part.value, 1) for part in w]
+    if isinstance(w, widgets.Text): return _whole(label, w.value, 0 if name == 'seed' else 1)
+    return list(w.value) if isinstance(w.value, tuple) else w.value
+
+@patch
+def _wrong(self:ComparePanel):
+    "Field → why what stands there can't be run."
+    found, good = {}, {}
+    for name in self.fields:
+        try: good[name] = self._value(name)
+        except ValueError as e: found[name] = str(e)
+    for name, value in good.items():
+        try: check_settings({name: value})
+        except ValueError as e: found[name] = str(e).replace(f'{name} ', f'{_LABELS[name]} ', 1)
+    return found
+
+@patch
+def _check(self:ComparePanel):
+    "Say at once what can't be run, and mark its field."
+    wrong = self._wrong()
+    for name in self.fields:
+        for part in self._parts([name]):
+            if name in wrong: part.add_class('mnist-cmp-wrong')
+            else: part.remove_class('mnist-cmp-wrong')
+    lines = ''.join(f'<div>{html.escape(printable(line))}</div>' for line in wrong.values())
+    self.problem.value = lines and f'<div role="alert" class="mnist-cmp-problem">{lines}</div>'
+
 @patch(as_prop=True)
 def settings(self:ComparePanel)->dict:
-    "What the fields say, by name."
-    def value(w): return [part.value for part in w] if isinstance(w, list) else w.value
-    return {name: list(v) if isinstance(v := value(w), tuple) else v for name, w in self.fields.items()}
+    "What the fields say, by name; raises `ValueError` for what can't be run."
+    for problem in self._wrong().values(): raise ValueError(problem)
+    return {name: self._value(name) for name in self.fields}
 
 @patch
 def set(self:ComparePanel,
     **settings,   # by name, as in settings
 ):
     "Fill in fields, as the mouse does; raises `ValueError` for what can't be run."
-    settings = {name: v for name, v in check_settings(self.settings | settings).items() if name in settings}
-    for name, value in settings.items():   # the data set first, which sets others
-        w = self.fields[name]
-        if isinstance(w, list):
-            for part, v in zip(w, value): part.value = v
-        elif name != 'models': w.value = value
-        elif not (new := set(value) - set(self.models)): w.value = tuple(value)
-        else: raise ValueError(f'models has {shown(min(new))}, which this panel does not offer. If you trust it: ComparePanel(models={sorted(new)}).')
+    wrong = self._wrong()
+    others = {name: self._value(name) for name in self.fields if name not in wrong}
+    checked = check_settings(others | settings)
+    new = {*checked['models']} - {*self.models}
+    if 'models' in settings and new:
+        raise ValueError(f'models has {shown(min(new))}, which this panel does not offer. If you trust it: ComparePanel(models={sorted(new)}).')
+    for name in [name for name in checked if name in settings]:   # the data set first, which sets others
+        self._fill(name, checked[name])
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-028
 @patch
@@ -415,8 +560,9 @@ def _make_result(self:ComparePanel):
         self.buttons[name] = b
     self.last = widgets.Button(description='Show the last run', icon='history', layout={'width': '160px'})
     self.last.on_click(lambda _: self._press('show_last'))
-    self.progress = widgets.FloatProgress(max=1., layout={'width': '100%', 'max_width': '780px', 'height': '18px'})
-    self.message, self.table, self.words, self.pictures, self.link = *(widgets.HTML() for _ in range(4)), _ReportLink()
+    self.progress = widgets.FloatProgress(max=1., tooltip='', layout={'width': '100%', 'max_width': '780px', 'height': '18px'})
+    self.message, self.link = _Status(), _ReportLink()
+    self.problem, self.table, self.words, self.pictures = (widgets.HTML(tooltip='') for _ in range(4))
     self.progress.layout.display = 'none'
     for part in (self.pictures, self.words): part.layout.max_width = '100%'
     row = lambda *parts, align='center': widgets.HBox(parts, layout={'flex_flow': 'row wrap', 'align_items': align})
@@ -425,46 +571,63 @@ def _make_result(self:ComparePanel):
     self.ui = widgets.VBox([
         row(column(f['dataset'], f['protocol'], f['seed']), column(f['models']),
             column(f['points'], row(*f['learning_rate']), row(*f['batch_size'])),
-            column(f['search_epochs'], f['seeds'], f['epochs']), align='flex-start'),
+            column(f['search_epochs'], f['seeds'], f['epochs']), align='flex-start'), self.problem,
         row(*self.buttons.values(), self.last), self.progress, self.message, self.words, self.link, self.table, self.pictures])
+    self.ui.add_class('mnist-cmp-panel')
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-029
 @patch
 def _say(self:ComparePanel, text, bad=False):
     "Put a line of plain text into the panel; a `bad` one is red."
-    style = ' style="color: var(--jp-error-color1, #c62828)"' if bad else ''
-    self.message.value = f'<span role="status"{style}>{html.escape(text)}</span>'
+    self.message.say(text, bad)
 
 @patch
 def _enable(self:ComparePanel, state):
-    "Let the user do what makes sense in a state ('new': there is no run yet)."
-    ready = state not in ('running', 'paused')
-    for w in self.fields.values():
-        for part in w if isinstance(w, list) else [w]: part.disabled = not ready
-    allowed = {'run': ready, 'pause': state == 'running', 'stop': state in ('running', 'paused'),
-               'resume': state in ('paused', 'stopped', 'failed')}
+    "Let the user do what makes sense in a state ('new': there is no run yet; 'ended': it is not known how)."
+    at_work = state in ('starting', 'running')
+    ready = not at_work and state not in ('stopping', 'paused', 'ended')
+    for part in self._parts(): part.disabled = not ready
+    allowed = {'run': ready, 'pause': at_work, 'stop': at_work or state == 'paused',
+               'resume': state in ('paused', 'stopped', 'failed', 'finished')}
     for name, button in self.buttons.items(): button.disabled = not allowed[name]
 
 @patch
 def _tell(self:ComparePanel, state):
     "Show how a run stands, in a line and by the buttons."
-    self.state = state
-    self.progress.layout.display = None
-    self.progress.value = sum(map(state.done, state.names))/(len(state.names)*state.each)
-    self._say(_sentence(state, self.workers), bad=state.state == 'failed')
-    self._enable(state.state)
+    with self._writing:
+        if state.lives and state.folder in self._ending: return   # it was read before Stop was pressed
+        self.state = state
+        self.progress.layout.display = None
+        self.progress.value = state.share
+        self.message.watched = '' if not state.lives else 'own' if self._child and self._child.runs() else 'other'
+        self._say(_sentence(state, self.workers), bad=state.state == 'failed')
+        self._enable(state.state)
+
+@patch
+def _tell_end(self:ComparePanel, folder):
+    "Say that a run's process has ended, as long as it is not known how, unless it was told to."
+    with self._writing:
+        if folder in self._ending: return
+        self.message.watched = ''
+        self._say('The run has ended; its result is being drawn.')
+        self._enable('ended')
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-029b
 @patch
 def _show(self:ComparePanel, state):
-    "Show all of a run, its pictures if there is something new in them."
-    self._tell(state)
+    "Show all of a run, its pictures if there is something new in them; the word that it has ended comes with its result."
     seen = state.state, [(i, len(h.epochs), h.state) for d in (state.trials, state.trainings) for m in d.values() for i, h in m.items()]
-    if seen == self._shown: return
-    self._shown, self.table.value, self.pictures.value = seen, _table(state), _pictures(state)
-    self.words.value = ''.join(f'<p style="margin: 4px 0">{html.escape(line)}</p>' for line in state.verdict.splitlines())
+    if (state.folder, seen) == self._shown: return self._tell(state)
+    if state.lives: self._tell(state)
+    parts = _table(state), _pictures(state), ''.join(f'<p style="margin: 4px 0">{html.escape(line)}</p>' for line in state.verdict.splitlines())
+    self._shown = state.folder, seen
+    self.table.value, self.pictures.value, self.words.value = parts
     self.link.show(state.folder if state.state == 'finished' else None)
-    if state.state == 'finished' and self.on_finish: self.on_finish(state)
+    if state.lives: return
+    self._tell(state)
+    if state.state != 'finished' or not self.on_finish: return
+    try: self.on_finish(state)
+    except Exception as e: self._say(f'Finished, but what on_finish calls has failed: {_line(e)}', bad=True)
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-030
 @patch
@@ -480,42 +643,96 @@ def _open(self:ComparePanel):
     state = RunState.read(self.folder)
     self.set(**state.settings)
     self._show(state)
-    if state.state == 'running': self._watch()
-
-@patch
-def _watch(self:ComparePanel, rings=False):
-    "Show the run until it has ended, in a thread."
-    self._wake.clear()
-    self._thread = threading.Thread(target=self._follow, args=[self._child, rings], daemon=True)
+    if not state.lives: return
+    self._thread = threading.Thread(target=self._look_on, args=[self.folder], daemon=True)
     self._thread.start()
 
 @patch
-def _follow(self:ComparePanel, child, rings):
-    "What the thread does."
-    start = time.monotonic()
-    while child.runs() if child else is_taken(self.folder):
-        self._show(RunState.read(self.folder, running=True))
+def _look_on(self:ComparePanel, folder):
+    "Show a run that is not this panel's until it has ended; a thread does that."
+    self._follow(folder, lambda: _lives(folder))
+    self._tell_end(folder)
+    self._hear_out(folder)
+    self._show_end(folder)
+
+@patch
+def _work(self:ComparePanel, folder, told, begun):
+    "Start the run's process, and show the run until it has ended; a thread does that, which tells `begun` how it began."
+    start, child = time.monotonic(), None
+    try:
+        with folder_lock(plain_folder(folder, _HELD)):
+            if is_taken(folder): raise LedgerError
+            _note(folder, state='running', error=None, **told)
+            child = self._child = _Child(folder.resolve())
+            self._ending.discard(folder)
+            self._glance(folder, child)
+            begun.put(None)
+            self._follow(folder, child.runs, child)
+            self._tell_end(folder)
+            self._mourn(folder, child)
+    except Exception as e:
+        taken = isinstance(e, LedgerError)
+        if not child: return begun.put(ValueError(f'{folder} is in use: another process is at it. Wait for it.') if taken else e)
+    self._show_end(folder)
+    if self._is_current() and self.state.state in ('finished', 'failed'):
+        chime(time.monotonic() - start, self.state.state == 'failed')
+
+@patch
+def _follow(self:ComparePanel, folder, lives, child=None):
+    "Show a run as long as it lives."
+    self._wake.clear()
+    while lives():
+        self._glance(folder, child)
+        self.message.beat += 1
         self._wake.wait(.4) and time.sleep(.05)
-    if child: child.let_go()
-    else: self._hear_out()
-    if child and child.process.returncode not in (0, 1, _STOPPED): self._mourn(child)
-    self._show(RunState.read(self.folder, running=False))
-    if rings and self.state.state in ('finished', 'failed'): chime(time.monotonic() - start, self.state.state == 'failed')
+
+@patch
+def _glance(self:ComparePanel, folder, child):
+    "Show how a run goes; stop the `child` where a panel in another kernel asks for that."
+    try:
+        state = RunState.read(folder, running=True)
+        if state.state == 'stopping' and child: child.stop()
+        elif state.lives: self._show(state)
+    except Exception as e: self._say(f'The run goes on, but cannot be shown: {_line(e)}', bad=True)
+
+@patch
+def _is_current(self:ComparePanel): return self._thread is threading.current_thread()
+
+@patch
+def _show_end(self:ComparePanel, folder):
+    "Show how a run has ended, unless another one is shown by now."
+    try:
+        state = RunState.read(folder, running=False)
+        if self._is_current(): self._show(state)
+    except Exception as e:
+        self._enable('failed')
+        self._say(_line(e), bad=True)
+
+def _line(error): return ' '.join(str(error).split()) or type(error).__name__
 
 # %% ../nbs/13a_controls.ipynb #d3b8c517
 @patch
-def _hear_out(self:ComparePanel):
+def _hear_out(self:ComparePanel, folder):
     "Give the panel that began the run a moment to note how it ended."
     until = time.monotonic() + 4
-    while time.monotonic() < until and read_json(self.folder/_FILE)['state'] == 'running': time.sleep(.1)
+    while time.monotonic() < until and read_json(folder/_FILE)['state'] == 'running': time.sleep(.1)
 
 @patch
-def _mourn(self:ComparePanel, child):
-    "Note that the run's process was killed, unless by Stop or by the end of this kernel, which kills its children first."
-    running = lambda: child is self._child and read_json(self.folder/_FILE)['state'] == 'running'
-    if running() and child.process.returncode < 0: time.sleep(2)
-    if running(): _note(self.folder, state='failed', error=f"The run's process ended with exit code {child.process.returncode}. "
-                        f'What is finished is kept: Resume goes on. Its last words are in {self.folder}/panel.log.')
+def _mourn(self:ComparePanel, folder, child):
+    "Note that the run's process died, unless by Stop or by the end of this kernel, which kills its children first."
+    child.let_go()
+    code = child.process.returncode
+    open_end = lambda: code != _STOPPED and read_json(folder/_FILE)['state'] == 'running'
+    if open_end() and code < 0: time.sleep(2)
+    if open_end(): _note(folder, state='failed', error=f"The run's process ended with exit code {code}. "
+                         f'What is finished is kept: Resume goes on. {_last_words(folder)}')
+
+def _last_words(folder):
+    "What a run's process printed last, and where the rest is."
+    try: lines = read_plain(_log(folder)).decode('utf-8', 'replace').split('\n')
+    except (OSError, ValueError): return ''
+    last = next((line for line in reversed(lines) if line.strip()), '')
+    return f'Its last words, in {folder}/panel.log: {printable(last[:300])}' if last else ''
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-031
 @patch
@@ -523,19 +740,38 @@ def run(self:ComparePanel):
     "Begin a new run with the settings shown, as the Run button does; raises `ValueError`."
     settings = check_settings(self.settings)
     self.folder = new_path(check_folder('runs', self.runs))
-    _note(self.folder, settings=settings)
+    _note(self.folder, settings=settings, state='stopped')
     self._offer()
     self.resume()
 
 @patch
+def _grown(self:ComparePanel, was):
+    "The settings to go on with: a run's own, or more of the same; raises `ValueError`."
+    now = self.settings
+    grows = 'points', 'seeds', 'epochs'   # what is there already stays a part of it
+    less = [name for name in grows if now[name] < was[name]]
+    if not set(now['models']) >= set(was['models']):
+        less.append('models')
+    other = [name for name in now if name not in (*grows, 'models') and now[name] != was[name]]
+    said = [f'{name} was {shown(was[name])} and is {shown(now[name])}' for name in (*less, *other)]
+    if said:
+        raise ValueError(f'{"; ".join(said)}: Resume goes on with the same run, or with more trials, '
+                         'seeds, epochs or models. Run begins another one.')
+    added = [name for name in now['models'] if name not in was['models']]
+    return now | {'models': [*was['models'], *added]}
+
+@patch
 def resume(self:ComparePanel):
-    "Go on with the run in the folder, as the Resume button does; raises `ValueError` if it runs."
+    "Go on with the run in the folder, as the Resume button does, or extend it; raises `ValueError`."
     if is_taken(self.folder): raise ValueError(f'{self.folder} is in use: another process is at it. Wait for it.')
-    how = dict(data_dir=self.data_dir, download=self.download, workers=self.workers)
-    _note(self.folder, state='running', error=None, how=how)
-    self._child = _Child(self.folder.resolve())
-    self._show(RunState.read(self.folder, running=True))
-    self._watch(rings=True)
+    told = dict(settings=check_settings(self._grown(_told(self.folder/_FILE)['settings'])),
+                how=dict(data_dir=self.data_dir, download=self.download, workers=self.workers))
+    begun, last = queue.SimpleQueue(), self._thread
+    self._thread = threading.Thread(target=self._work, args=[self.folder, told, begun], daemon=True)
+    self._thread.start()
+    if error := begun.get():
+        self._thread = last
+        raise error
 
 # %% ../nbs/13a_controls.ipynb #6f9c2e74
 @patch
@@ -545,6 +781,7 @@ def show_last(self:ComparePanel):
     if newest is None: raise ValueError(f'There is no run in {self.runs}. Begin one by Run.')
     if self._thread and self._thread.is_alive(): raise ValueError(f'{self.folder} is running. Stop it first, or wait for it.')
     before, self.folder = self.folder, newest
+    self._say(f'{newest} is being read.')
     try: self._open()
     except Exception:
         self.folder = before
@@ -558,14 +795,28 @@ def stop(self:ComparePanel,
 ):
     "End the run's process, within a second, as the Stop button does; what is finished is kept."
     check_choice('state', state, ('stopped', 'paused'))
-    if self._child is None or not self._child.runs():   # it is another kernel's, or it has ended
-        if is_taken(self.folder): raise ValueError(f'{self.folder} belongs to another notebook: stop it there.')
-        if self.state.state == 'paused': _note(self.folder, state=state)
-        return self._open()
+    if self._child is None or not self._child.runs(): return self._stop_other(state)
+    with self._writing:
+        self._ending.add(self.folder)
+        self._say(f'{"Stopping" if state == "stopped" else "Pausing"}; what is finished is kept.')
+        self._enable('stopping')
     _note(self.folder, state=state)
     self._child.stop()
     self._tell(RunState.read(self.folder, running=False))   # word first; the thread draws the pictures
     self._wake.set()
+
+@patch
+def _stop_other(self:ComparePanel, state):
+    "Stop a run that has ended or is another kernel's: its panel is asked to. Raises `ValueError` if nobody does it."
+    told, asked = read_json(self.folder/_FILE)['state'], _is_held(self.folder)
+    if asked or told == 'paused': _note(self.folder, state=state)
+    until = time.monotonic() + (10 if asked else 1)   # s; a run that lost its kernel ends within one
+    while _lives(self.folder):
+        if time.monotonic() > until:
+            if asked: _note(self.folder, state=told)
+            raise ValueError(f'{self.folder} is at work in another program, which does not stop: end it there.')
+        time.sleep(.05)
+    self._open()
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-032
 @patch
@@ -576,7 +827,7 @@ def _press(self:ComparePanel, name):
         elif name == 'resume': self.resume()
         elif name == 'show_last': self.show_last()
         else: self.stop({'pause': 'paused', 'stop': 'stopped'}[name])
-    except Exception as e: self._say(' '.join(str(e).split()) or type(e).__name__, bad=True)
+    except Exception as e: self._say(_line(e), bad=True)
 
 @patch
 def wait(self:ComparePanel,
@@ -589,5 +840,10 @@ def wait(self:ComparePanel,
 @patch
 def _repr_mimebundle_(self:ComparePanel, **kwargs):
     "The widgets, and for pages without a kernel how the run stands."
-    still = _table(self.state) + html.escape(_sentence(self.state, self.workers)) + self.words.value if self._shown else ''
-    return self.ui._repr_mimebundle_(**kwargs) | {'text/plain': repr(self), 'text/html': still or html.escape(repr(self))}
+    still = _still(self.state, self.workers) + self.words.value if self._shown else ''
+    return self.ui._repr_mimebundle_(**kwargs) | {'text/plain': repr(self), 'text/html': without_math(still or html.escape(repr(self)))}
+
+def _still(state, workers):
+    "A run for pages without a kernel, where nothing moves."
+    when = 'When this was saved: ' if state.lives else ''
+    return _table(state) + html.escape(when + _sentence(state, workers))

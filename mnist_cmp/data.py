@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 
-from .core import as_path, check_choice, check_int, derive_seed, drawn, plot_style, printable, shown, typed
+from .core import as_path, check_choice, check_int, derive_seed, drawn_names, plot_style, printable, shown, typed, without_math
 from .sources import FAMILY, get_source, read_files
 
 # %% ../nbs/01_data.ipynb #01-data-005
@@ -145,7 +145,8 @@ class Data:
 
     def _repr_html_(self):
         table = self.to_frame()
-        return table.rename(columns=printable).rename_axis(columns=printable(self.name))._repr_html_()
+        table = table.rename(columns=printable).rename_axis(columns=printable(self.name))
+        return without_math(table._repr_html_())
 
     def to_frame(self):
         "How many images each split has, in all and of each class."
@@ -378,11 +379,13 @@ def show_samples(
     check_int('n', n, 1, len(split))
     chance = torch.Generator().manual_seed(derive_seed(seed, 'samples'))
     i = torch.randperm(len(split), generator=chance)[:n].to(split.x.device)
+    classes = [split.classes[label] for label in split.y[i].tolist()]
+    short = drawn_names(classes, 20)
     strip = F.pad(split.x[i, 0], (1, 1)).permute(1, 0, 2).flatten(1)   # a margin, then one beside the other
     with plot_style():
         _, ax = plt.subplots(figsize=(.8 * n + .2, 1.2))
         ax.imshow(strip.cpu(), cmap='gray_r', vmin=0, vmax=255 if split.x.dtype == torch.uint8 else 1)
-        ax.set_xticks([30 * k + 14.5 for k in range(n)], [drawn(split.classes[label], 20) for label in split.y[i].tolist()])
+        ax.set_xticks([30 * k + 14.5 for k in range(n)], [short[name] for name in classes])
         ax.set_yticks([])
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)

@@ -12,7 +12,7 @@ import numpy as np
 import torch, torch.nn as nn, torch.nn.functional as F
 from fastcore.basics import patch
 from .autograd import AutogradStep, float_images
-from .chains import _listened_to
+from .chains import _listened_to, why_not_fixed
 from .process import sealed
 
 # %% ../nbs/04d_graphs.ipynb #1a2d36f3
@@ -88,6 +88,7 @@ class GraphStep(AutogradStep):
             raise ValueError(f"The cudagraph step takes a net on a CUDA device, but this {type(net).__name__} is on {self.device}. "
                              "Take engine='auto', or device='cuda' on a machine that has an NVIDIA GPU.")
         self.recorder,self._recordings,self._given = recorder or CudaRecorder(self.device),{},{}
+        self._flags = None   # plain attributes of the net when it was recorded
         self.moving = [name for name, p in self.params.items() if p.requires_grad]
         zero = lambda dtype: torch.zeros((), dtype=dtype, device=self.device)
         self.loss,self.correct = zero(self.params[self.moving[0]].dtype),zero(torch.int64)   # of the last batch
@@ -121,12 +122,15 @@ def _recording(self:GraphStep, x, y, size):
 # %% ../nbs/04d_graphs.ipynb #a2db09ba
 class Unfit(ValueError): "A net that a graph can't hold."
 
+def _plain(net):
+    "The plain attributes of a net's parts."
+    return {(name, key): value for name, part in net.named_modules() for key, value in vars(part).items()
+            if isinstance(value, (int, float, str, type(None)))}
+
 def _python_state(net):
     "What a step may change that is no tensor on the device: plain attributes of the parts, and chance of the processor."
-    plain = {(name, key): value for name, part in net.named_modules() for key, value in vars(part).items()
-             if isinstance(value, (int, float, str, type(None)))}
     numpy = np.random.get_state()
-    return plain, random.getstate(), numpy[1].tobytes(), numpy[2:]
+    return _plain(net), random.getstate(), numpy[1].tobytes(), numpy[2:]
 
 @patch
 def _record(self:GraphStep, work):
@@ -143,6 +147,9 @@ def _record(self:GraphStep, work):
 @patch
 def sweep(self:GraphStep, x, y, batches, ask=lambda: None):
     self.total.zero_(), self.right.zero_()
+    if (now := _plain(self.net)) != self._flags:   # somebody changed one between two epochs
+        self._flags = now
+        self._recordings.clear()
     for batch in batches:
         ask()
         index, replay = self._recording(x, y, len(batch))
@@ -173,6 +180,7 @@ def why_no_graph(
     p = next(net.parameters(), torch.empty(0))
     if recorder is None and p.device.type != 'cuda': return f'it is on {p.device}, and a graph takes a CUDA device'
     if _listened_to(net): return 'hooks listen to it, and a graph would not call them'
+    if why := why_not_fixed(net): return why
     x, y = torch.zeros(2, 1, 28, 28, dtype=torch.uint8, device=p.device), torch.zeros(2, dtype=torch.int64, device=p.device)
     if p.dtype != torch.float32: x = x.to(p.dtype)
     try:

@@ -93,5 +93,5 @@ def states_of(
     if _has_one_answer(test, ground): found.append('one_answer')
     elif _is_at_chance(test, ground): found.append('at_chance')
     if _fell(history, ground): found.append('fell')
-    elif _never_learnt(history, test, ground): found.append('never_learnt')
+    if not found and _never_learnt(history, test, ground): found.append('never_learnt')
     return found

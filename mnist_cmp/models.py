@@ -5,12 +5,14 @@
 # %% auto #0
 __all__ = ['WIDEST', 'MLP', 'CNNClassifier', 'DeepMLP', 'glorot_init', 'zero_init', 'norm_init', 'as_made', 'glorot_of_all',
            'get_init', 'own_init', 'init_name', 'lazy_parameters', 'Beginning', 'begin', 'missed_text', 'initialise',
-           'copy_net', 'net_to_try', 'model_names', 'register_model', 'get_model', 'model_name']
+           'copy_net', 'net_to_try', 'model_names', 'register_model', 'is_file', 'get_model', 'model_name',
+           'distinct_names']
 
 # %% ../nbs/02_models.ipynb #02-models-002
-import copy, importlib, inspect, warnings
+import copy, hashlib, importlib, importlib.util, inspect, os, re, sys, warnings
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 import torch, torch.nn as nn, torch.nn.functional as F
 import torch.nn.init as init
@@ -379,23 +381,92 @@ def register_model(
     _registry[name] = make
 
 # %% ../nbs/02_models.ipynb #02-models-032
+def is_file(
+    place:str,   # of a model: what stands before the colon
+)->bool:
+    "Is it the path of a file, and not the name of a module?"
+    return place.endswith('.py') or '/' in place or os.sep in place
+
+@contextmanager
+def _searched_last(folder):
+    "Inside the block modules are looked for in a folder, too; those that come from it are let go."
+    if str(folder) in sys.path:   # it is searched anyway, also by other processes
+        yield
+        return
+    before = set(sys.modules)
+    sys.path.append(str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        new = set(sys.modules) - before
+        own = {name for name in new if _lies_in(sys.modules[name], folder)}
+        for name in new:
+            if name.partition('.')[0] in own:
+                del sys.modules[name]
+
+def _lies_in(module, folder):
+    "Is it a file of the folder, or a package there?"
+    places = getattr(module, '__path__', None) or [getattr(module, '__file__', None) or '']
+    return any(Path(place).parent == folder for place in places)
+
+def _import_file(place):
+    "The module that a file is, imported once; raises what importing raises."
+    path = Path(place).resolve()
+    if not path.is_file():
+        raise ImportError(f'there is no file {path}')
+    if path.suffix != '.py':
+        raise ImportError(f'{path} is no file of Python, whose names end with .py')
+    name = f'{path.stem}@{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}'   # no module's name
+    if name in sys.modules:
+        return sys.modules[name]
+    source = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(source)
+    sys.modules[name] = module
+    try:
+        with _searched_last(path.parent):
+            source.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    import cloudpickle   # other processes can't import it by that name
+    cloudpickle.register_pickle_by_value(module)
+    return module
+
+# %% ../nbs/02_models.ipynb #c43f37db
+def _import_place(place):
+    "The module that stands before the colon; raises what importing raises."
+    if is_file(place):
+        return _import_file(place)
+    if place.startswith('.') or not place:
+        raise ImportError('what stands before the colon is no whole name of a module')
+    return importlib.import_module(place)
+
 def _import_maker(spec, what='model'):
-    "The object that 'pkg.module:Name' names."
-    module, _, attr = spec.partition(':')
-    try: make = getattr(importlib.import_module(module), attr)
-    except (ImportError, AttributeError, ValueError) as e:
-        raise ValueError(f"{what} is {shown(spec)}, but {e}. Write 'pkg.module:Name' of something that Python can import."
-                         ) from None
-    return make
+    "The object that 'pkg.module:Name' or 'path/file.py:Name' names; raises `ValueError`."
+    place, _, attr = spec.rpartition(':')
+    way_out = ("Write 'pkg.module:Name' of something that Python can import, "
+               "or 'path/file.py:Name'.")
+    try:
+        module = _import_place(place)
+    except (ImportError, ValueError) as e:
+        raise ValueError(f'{what} is {shown(spec)}, but {str(e).rstrip(".")}. {way_out}') from None
+    except (Exception, SystemExit) as e:   # of the module's own
+        error = f'{type(e).__name__}: {e}'.rstrip('. ')
+        raise ValueError(f'{what} is {shown(spec)}, but its module raised {error}.') from e
+    if not hasattr(module, attr):
+        raise ValueError(f'{what} is {shown(spec)}, but {place} has no attribute {shown(attr)}. '
+                         f'{way_out}')
+    return getattr(module, attr)
 
 def get_model(
-    spec,   # a short name, 'pkg.module:Name', or a callable
+    spec,   # a short name, 'pkg.module:Name', 'path/file.py:Name', or a callable
 ):
     "The callable that makes the model; raises `ValueError` that lists the known names."
     make = spec
     if isinstance(spec, str):
         if ':' not in spec and spec not in _registry:
-            raise ValueError(f"model is {shown(spec)}, but must be one of {', '.join(_registry)}, or 'pkg.module:Name'.")
+            raise ValueError(f"model is {shown(spec)}, but must be one of {', '.join(_registry)}, 'pkg.module:Name' or 'path/file.py:Name'.")
         make = _import_maker(spec) if ':' in spec else _registry[spec]
     if not callable(make) or isinstance(make, nn.Module):
         raise ValueError(f'model is {shown(spec)}, but must be a callable without arguments that makes an nn.Module.')
@@ -410,3 +481,47 @@ def model_name(
     if isinstance(spec, partial): return model_name(spec.func)
     known = [n for n, make in _registry.items() if make is spec]
     return known[0] if known else getattr(spec, '__name__', type(spec).__name__).strip('<>')
+
+# %% ../nbs/02_models.ipynb #83248e41
+def _definition(make):
+    "The callable inside of partials."
+    return _definition(make.func) if isinstance(make, partial) else make
+
+def _home(spec):
+    "The names of the modules, files and classes in which a model stands, the nearest last."
+    if not isinstance(spec, str):
+        make = _definition(spec)
+        if any(make is known for known in _registry.values()):
+            return []   # its short name is one of its own
+        outer = getattr(make, '__qualname__', '').split('.')[:-1]
+        module = (getattr(make, '__module__', None) or '').partition('@')[0]   # of a file without its digest
+        parts = module.split('.') + [name for name in outer if name != '<locals>']
+    else:
+        place = spec.rpartition(':')[0]
+        parts = Path(place).with_suffix('').parts if is_file(place) else place.split('.')
+    words = (re.sub(r'[^\w-]', '_', part) for part in parts if part not in ('', '.', '..', os.sep))
+    return [word for word in words if word.strip('_-') or word == '_']
+
+def distinct_names(
+    models,   # each as for get_model
+)->list[str]:
+    "A name for each model, no two alike; raises `ValueError` that says how to name them."
+    models = list(models)
+    names = [model_name(model) for model in models]
+    if 'lambda' in names:
+        raise ValueError('models holds a lambda, which has no name. Name it in a dict: '
+                         "compare({'narrow': lambda: …, 'wide': lambda: …}).")
+    homes = [_home(model) for model in models]
+    found = list(names)
+    for depth in range(1, 1 + max(map(len, homes), default=0)):
+        alike = [name for name in found if found.count(name) > 1]
+        if not alike:
+            break
+        found = [new if name in alike else name
+                 for name, new in ((name, '.'.join([*home[-depth:], own]))
+                                   for name, home, own in zip(found, homes, names))]
+    twice = [name for name in found if found.count(name) > 1]
+    if twice:
+        raise ValueError(f'models is {shown(models)}, in which two have one name, {shown(twice[0])}. '
+                         "Name them in a dict: compare({'a': …, 'b': …}).")
+    return found

@@ -11,7 +11,7 @@ from functools import partial
 import torch, torch.nn as nn, torch.nn.functional as F
 from fastcore.basics import patch
 from .autograd import AutogradStep, float_images, rounding_errors
-from .chains import Stage, recognise
+from .chains import Stage, chain_answers, recognise, why_no_chain
 from .models import initialise
 
 # %% ../nbs/04b_onednn.ipynb #51034e5d
@@ -37,8 +37,9 @@ class OneDNNStep(AutogradStep):
         super().__init__(net, learning_rate, momentum, weight_decay)
         self.stages = recognise(net)
         if self.stages is None or not has_onednn():
-            raise ValueError(f'This step serves plain chains on CPUs with oneDNN, and {type(net).__name__} is none here. '
-                             'Take AutogradStep.')
+            why = why_no_chain(net) or 'this PyTorch has no oneDNN products'
+            raise ValueError(f'This step serves plain chains on CPUs with oneDNN, and {type(net).__name__} is none here: '
+                             f"{why}. Take engine='auto'.")
         self.convs = [s for s in self.stages if s.is_conv]
         self.linears = [s for s in self.stages if not s.is_conv]
 
@@ -152,9 +153,4 @@ def run_chain(
 )->torch.Tensor:
     "The logits of a chain, N×classes: those of the net itself, but for rounding."
     fast = has_onednn() and x.device.type == 'cpu' and all(p.dtype == torch.float32 for p in params.values())
-    for s in stages:
-        w, b = params[s.weight], params.get(s.bias)
-        x = F.conv2d(x, w, b, s.stride, s.padding) if s.is_conv else (_product if fast else F.linear)(x.flatten(1), w, b)
-        if s.pool: x = F.max_pool2d(x, *s.pool)
-        if s.relu: x = x.relu_()
-    return x
+    return chain_answers(stages, params, x, _product if fast else F.linear)

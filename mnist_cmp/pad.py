@@ -13,7 +13,7 @@ import anywidget, numpy as np, torch, torch.nn as nn, traitlets
 from fastcore.basics import patch
 from PIL import Image, ImageDraw
 from .comparison import Comparison
-from .core import check_float, check_int, model_color, printable, shown
+from .core import check_float, check_int, model_color, printable, shown, without_math
 from .data import DATASETS, Split, load_data
 from .evaluation import predict
 
@@ -177,4 +177,4 @@ def _repr_mimebundle_(self:DigitPad, **kwargs):
     "The widget, and its stand-in."
     bundle = super(DigitPad, self)._repr_mimebundle_(**kwargs) or {}
     data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-    return data | {'text/plain': repr(self), 'text/html': self._still()}, metadata
+    return data | {'text/plain': repr(self), 'text/html': without_math(self._still())}, metadata

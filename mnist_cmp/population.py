@@ -13,7 +13,7 @@ import torch, torch.nn as nn, torch.nn.functional as F
 from torch.func import functional_call, grad_and_value, vmap
 from fastcore.basics import patch
 from .autograd import float_images
-from .chains import _listened_to
+from .chains import _listened_to, why_not_fixed
 from .core import Progress, check_int, machine, typed
 from .data import Split
 from .evaluation import check_net, measure
@@ -187,6 +187,7 @@ def why_no_population(
     "Why nets like `net` can't be trained as a population; '' if they can."
     if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in net.modules()): return _MIXES
     if _listened_to(net): return 'hooks listen to it, and would be called with several nets at once'
+    if why := why_not_fixed(net): return why
     where = next(net.parameters()).device
     x = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0)).to(where)
     try:

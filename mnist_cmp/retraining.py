@@ -19,7 +19,7 @@ from .points import Point
 from .studies import (Plan, Recipe, as_begun, disk_explained, folder_of,
                                number_of_workers, run_study, splits_begun, study_in, try_model)
 from .training import History
-from .workers import Splits
+from .workers import Splits, wait_for_workers
 
 # %% ../nbs/09a_retraining.ipynb #b12cd115
 @dataclass
@@ -161,6 +161,8 @@ def retrain(
     if begun and begun.done.issuperset(numbers):
         identity = as_begun(identify(recipe), begun)
     else:
+        if client is not None and not wait_for_workers(client, should_stop):
+            return []
         recipe = recipe.settled(seeds*epochs*len(train), point.plain, client, should_stop)
         if recipe is None:
             return []

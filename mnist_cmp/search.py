@@ -20,7 +20,7 @@ from .studies import (Plan, Recipe, as_begun, disk_explained, folder_of,
                                number_of_workers, run_study, splits_begun, study_in, try_model)
 from .training import History
 from .trials import SearchResult, Trial
-from .workers import Splits
+from .workers import Splits, wait_for_workers
 
 # %% ../nbs/09_search.ipynb #09-search-018
 def _identity(blank, recipe, splits, seed, client):
@@ -153,6 +153,8 @@ def search(
     if begun and begun.done.issuperset(points):
         what = as_begun(_identity(blank, recipe, splits, seed, None), begun)
     else:
+        if client is not None and not wait_for_workers(client, should_stop):
+            return _kept(blank, store, points)
         recipe = recipe.settled(n*epochs*len(train), box.plain, client, should_stop)
         if recipe is None:
             return _kept(blank, store, points)

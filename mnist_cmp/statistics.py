@@ -8,6 +8,7 @@ __all__ = ['MANY', 'simulate_errors', 'Interval', 'wilson_interval', 'error_inte
            'expected_best', 'Calibration', 'calibration', 'Agreement', 'agreement']
 
 # %% ../nbs/10_statistics.ipynb #10-statistics-002
+import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -78,7 +79,8 @@ def mcnemar_exact(
 )->float:
     "Two-sided exact p of 'both nets have the same error' (McNemar 1947, by the binomial); raises `ValueError`."
     a, b = check_int('only_a', only_a, 0, MANY), check_int('only_b', only_b, 0, MANY)
-    return float(stats.binomtest(a, a + b).pvalue) if a + b else 1.
+    if not a + b: return 1.
+    return max(float(stats.binomtest(a, a + b).pvalue), sys.float_info.min)   # no p is 0: it is less than any float
 
 def bonett_price_interval(
     only_a:int,        # images that A alone gets wrong

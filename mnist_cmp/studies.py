@@ -28,7 +28,7 @@ from .population import nets_at_once, train_population, why_no_population
 from .steps import ENGINES, choose_engine
 from .training import CHECKPOINT_FILES, device_of, drop_damaged, torch_threads, train
 from .workers import (MAPPED, Outcome, Splits, callers_errors, callers_own, map_splits,
-                               run_jobs, why_not_sent)
+                               on_workers, run_jobs, why_not_sent)
 
 # %% ../nbs/08b_studies.ipynb #bef6bbf3
 def net_digest(
@@ -57,7 +57,7 @@ def layers_of(
 
 def machines_of(client)->str:
     "The kind of machine that trains; on a cluster, the kinds."
-    return machine() if client is None else ' + '.join(sorted(set(client.run(machine).values()) or {machine()}))
+    return machine() if client is None else ' + '.join(sorted(set(on_workers(client, machine).values()) or {machine()}))
 
 # What a study's identity says of its initialiser; the last one is that of release 0.1.0.
 _WORDS = {as_made: 'None', glorot_init: 'glorot', glorot_of_all: 'glorot_init'}
@@ -213,7 +213,7 @@ def settled(self:Recipe,
     def choose(check=lambda: None):
         net = self.fresh().to(device_of(self.device)[0])
         return choose_engine(net, engine, images=images, plain=plain, check=check)
-    try: found = [choose(check)] if client is None else list(client.run(choose).values()) or [choose(check)]
+    try: found = [choose(check)] if client is None else list(on_workers(client, choose).values()) or [choose(check)]
     except _Enough: return None
     return replace(self, engine=_common(found))
 

@@ -14,10 +14,12 @@ from pathlib import Path
 import torch, torch.nn as nn
 from torch.nn.parameter import is_lazy
 from fastcore.basics import patch
+from .autograd import float_images
+from .chains import why_not_fixed
 from .core import (DamagedError, MachineError, Progress, atomic_path, check_choice,
                             check_fields, check_float, check_folder, check_int, derive_seed,
-                            format_seconds, json_text, machine, machine_calls, machine_kind,
-                            new_path, plot_style, printable, shown, tell, typed)
+                            drawn, format_seconds, json_text, machine, machine_calls, machine_kind,
+                            new_path, plot_style, printable, shown, tell, typed, without_math)
 from .data import Split, default_device
 from .evaluation import (check_net, cpu_weights, measure, measure_accuracy, put_weights, read_weights,
                                   save_model, write_weights)
@@ -86,7 +88,7 @@ def _repr_html_(self:History):
                          f'seed {self.seed}, {self.engine}, {self.state}')
     percent = {c: '{:.2%}' for c in self.to_frame() if 'accuracy' in c}
     table = self.to_frame().dropna(axis=1, how='all').style.format({'seconds': '{:.2f}'} | percent, precision=4)
-    return f'<p>{html.escape(settings)}</p>{table.to_html()}'
+    return without_math(f'<p>{html.escape(settings)}</p>{table.to_html()}')
 
 # %% ../nbs/06_training.ipynb #06-training-010
 @patch
@@ -149,10 +151,10 @@ def _asker(should_stop, every=.05):
         if enough: raise _Stopped
     return ask
 
-def _batches(order, size, net):
-    "The order in pieces; a last single image joins the piece before it where the net normalises over a batch's images."
+def _batches(order, size, joined):
+    "The order in pieces; if `joined`, a last single image joins the piece before it."
     pieces = list(order.split(size))
-    if len(pieces) > 1 and len(pieces[-1]) == 1 and any(isinstance(part, nn.BatchNorm1d) for part in net.modules()):
+    if joined and len(pieces) > 1 and len(pieces[-1]) == 1:
         pieces[-2:] = [torch.cat(pieces[-2:])]
     return pieces
 
@@ -161,15 +163,45 @@ def _train_epoch(step, split, batches, ask):
     loss, correct = step.sweep(split.x, split.y, batches, ask)
     return loss.item() / len(split), correct.item() / len(split)
 
+# %% ../nbs/06_training.ipynb #f2472d84
+def _is_doubtful(net):
+    "Might the answer of `net` to an image depend on the other images of its batch?"
+    if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in net.modules()): return True
+    own = any(type(part).__module__.split('.')[0] != 'torch' for part in net.modules())
+    return own and not why_not_fixed(net)   # a call may leave its mark on what is not copied
+
+def _learns(net, split, n):
+    "Does a step of a copy of `net` on `n` images work, and give finite gradients?"
+    net = copy.deepcopy(net).train()
+    moving = [p for p in net.parameters() if p.requires_grad]
+    try:
+        loss = nn.functional.cross_entropy(net(float_images(split.x[:n])), split.y[:n])
+        gradients = torch.autograd.grad(loss, moving, allow_unused=True)
+    except (RuntimeError, ValueError): return False
+    return all(g.isfinite().all() for g in gradients if g is not None)
+
+def _needs_company(net, split):
+    "Can `net` learn from two images, but not from one?"
+    if len(split) < 2 or not _is_doubtful(net): return False
+    try: return not _learns(net, split, 1) and _learns(net, split, 2)
+    except Exception: return False   # it can't be copied
+
+def _joins(net, split, size):
+    "Is a last single image to join the batch before it? Raises `ValueError` if all batches are single images in vain."
+    if size == 1 and _needs_company(net, split):
+        raise ValueError(f'batch_size is 1, but must be 2 at least: {type(net).__name__} normalises over the images of a batch.')
+    if size >= len(split) or len(split) % size != 1: return False
+    return any(isinstance(part, nn.BatchNorm1d) for part in net.modules()) or _needs_company(net, split)
+
 # %% ../nbs/06_training.ipynb #06-training-022
-def _run_epoch(step, net, train, valid, history, ask, measure_train):
+def _run_epoch(step, net, train, valid, history, ask, measure_train, joined):
     "Train `net` for one more epoch, and measure."
     number = len(history.epochs) + 1
     with _layer_chance(history, number), torch.inference_mode(False):   # the latter allows gradients
         start = time.perf_counter()
         net.train()
         order = _order(len(train), history.seed, number).to(train.x.device)
-        batches = _batches(order, history.batch_size, net)
+        batches = _batches(order, history.batch_size, joined)
         record = Epoch(number, *_train_epoch(step, train, batches, ask), 0.)
         if valid: record.valid_loss, record.valid_accuracy = measure(net, valid, check=ask)
         if measure_train: record.end_train_accuracy = measure(net, train, check=ask).accuracy
@@ -255,12 +287,12 @@ def drop_damaged(
             file.unlink()
 
 # %% ../nbs/06_training.ipynb #06-training-028
-def _run(net, step, train, valid, history, epochs, saver, ask, on_epoch, measure_train, snapshots, progress):
+def _run(net, step, train, valid, history, epochs, saver, ask, on_epoch, measure_train, snapshots, progress, joined):
     "The epochs that are missing; if asked to stop, the weights are those after the last whole epoch."
     with closing(step), Progress(epochs, progress, len(history.epochs)) as bar:
         while len(history.epochs) < epochs and history.state == 'finished':
             whole = copy.deepcopy(net.state_dict())
-            try: record = _run_epoch(step, net, train, valid, history, ask, measure_train)
+            try: record = _run_epoch(step, net, train, valid, history, ask, measure_train, joined)
             except _Stopped:
                 net.load_state_dict(whole)
                 return replace(history, state='stopped')
@@ -355,10 +387,12 @@ def train(
     # Within torch.inference_mode(False) gradients are allowed, whatever is around it.
     with sealed(threads=threads), torch.inference_mode(False):
         train, valid, device = _move(net, train, valid, device)
+        joined = _joins(net, train, batch_size)
         step = _first_step(net, learning_rate, sgd, engine, checkpoint, ask, len(train)*epochs)
         history = History(learning_rate, batch_size, seed, step.engine, threads, device, machine(), **sgd)
         history, saver = _resume(checkpoint, net, step, history, train, valid, epochs)
-    return _run(net, step, train, valid, history, epochs, saver, ask, callers(on_epoch), measure_train, snapshots, progress)
+    return _run(net, step, train, valid, history, epochs, saver, ask, callers(on_epoch), measure_train, snapshots, progress,
+                joined)
 
 # %% ../nbs/06_training.ipynb #06-training-053
 @typed
@@ -390,7 +424,7 @@ def plot_accuracy(
 ):
     "Bars of validation and training accuracy in each epoch, a line at 97 %; `ValueError` if there is none, or it can't be saved."
     history.last
-    bars = {valid_label: [e.valid_accuracy for e in history.epochs],
+    bars = {drawn(valid_label): [e.valid_accuracy for e in history.epochs],
             'training (running)': [e.train_accuracy for e in history.epochs]}
     bars = {k: [100*a for a in v] for k, v in bars.items() if None not in v}
     with plot_style():
@@ -401,7 +435,7 @@ def plot_accuracy(
             ax.bar([e + .3*(i - (len(bars) - 1)/2) for e in epochs], values, .3, label=label, color=('#555555', '#bbbbbb')[i])
         lowest = min(97, *(v for values in bars.values() for v in values if math.isfinite(v)))
         ax.axhline(97, color='black', linewidth=1, label='97 %')
-        ax.set(xlabel='epoch', ylabel='accuracy (%)', xticks=epochs, title=title)
+        ax.set(xlabel='epoch', ylabel='accuracy (%)', xticks=epochs, title=drawn(title, 80))
         ax.set_ylim(max(0, math.floor(lowest) - 3), 100)
         ax.legend(loc='upper center', bbox_to_anchor=(.5, -.18), ncols=3)
         if save_to is not None: _save_plot(fig, save_to, history, net)

@@ -9,7 +9,7 @@ __all__ = ['Trial', 'SearchResult']
 import json, math
 from dataclasses import asdict, dataclass
 from fastcore.basics import patch
-from .core import check_fields, drawn, model_color, need_extra, plot_style, printable
+from .core import check_fields, drawn, model_color, need_extra, plot_style, printable, without_math
 from .ledger import DONE, Ledger, LedgerError
 from .points import Box, Point, box_axes
 from .training import History
@@ -82,7 +82,7 @@ def _repr_html_(self:SearchResult):
     table = self.to_frame()
     shown = {name: form for name, form in words.items() if name in table}
     styled = table.style.format(shown, na_rep='–', escape='html').format_index(escape='html')
-    return styled.highlight_max(subset='accuracy', props='font-weight: bold').to_html()
+    return without_math(styled.highlight_max(subset='accuracy', props='font-weight: bold').to_html())
 
 # %% ../nbs/08a_trials.ipynb #08a-trials-011
 @patch
@@ -134,6 +134,11 @@ def load(cls:SearchResult,
 # %% ../nbs/08a_trials.ipynb #08a-trials-022
 _words = {'train': 'training', 'valid': 'validation', 'test': 'test'}
 
+def _color_limits(percents):
+    "Ends of a scale of colours: those of the percentages, or, where they are all alike, a point of room."
+    low, high = (percents.min(), percents.max()) if len(percents) else (0., 100.)
+    return (low, high) if high > low else (max(0., high - 1), min(100., high + 1))
+
 def _split_word(result): return _words.get(result.scored_on, drawn(result.scored_on))
 
 @patch
@@ -148,12 +153,14 @@ def plot(self:SearchResult,
         if ax is None: _, ax = plt.subplots(figsize=(6.4, 3.8))
         spread = good.accuracy.max() - good.accuracy.min() if len(good) else 0
         size = 30 + 220*(good.accuracy - good.accuracy.min())/(spread or 1)
-        dots = ax.scatter(good.learning_rate, good.batch_size, s=size, c=100*good.accuracy, cmap='viridis', zorder=3)
+        low, high = _color_limits(100*good.accuracy)
+        dots = ax.scatter(good.learning_rate, good.batch_size, s=size, c=100*good.accuracy, cmap='viridis', zorder=3,
+                          vmin=low, vmax=high)
         ax.scatter(lost.learning_rate, lost.batch_size, marker='x', color='#666666', label='no score')
         if len(good): ax.scatter(*self.best.point[:2], s=420, facecolors='none', edgecolors='black', label='best')
         box_axes(ax, self.box)
         ax.figure.colorbar(dots, ax=ax, label=f'{_split_word(self)} accuracy (%)')
-        ax.set_title(f'{drawn(self.model)}: {len(table)} trials of {self.epochs} epochs')
+        ax.set_title(f'{drawn(self.model)}: {len(table)} trial{"s"*(len(table) != 1)} of {self.epochs} epoch{"s"*(self.epochs != 1)}')
     return ax
 
 # %% ../nbs/08a_trials.ipynb #08a-trials-024
@@ -170,6 +177,9 @@ def plot_best(self:SearchResult,
         ax.plot(number, accuracy, 'o', color=color, alpha=.5, markersize=5, label='a trial')
         ax.step(number, accuracy.cummax(), where='post', color=color, label='best so far')
         ax.xaxis.get_major_locator().set_params(integer=True)
+        low, high = ax.get_ylim()
+        ax.set_ylim(max(low, -1), min(high, 101))
+        ax.set_yticks([tick for tick in ax.get_yticks() if 0 <= tick <= 100 and low <= tick <= high])
         ax.set(xlabel='trials', ylabel=f'{_split_word(self)} accuracy (%)', title=drawn(self.model))
         ax.legend(loc='lower right')
     return ax

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import mnist_cmp as mc
-from mnist_cmp.controls import _ReportLink
+from mnist_cmp.controls import _ReportLink, _Status
 from mnist_cmp.core import write_json
 from mnist_cmp.report import report_page
 from mnist_cmp.sound import _Speaker
@@ -193,6 +193,12 @@ def link_with(text):
     return link
 
 
+def status_with(text):
+    status = _Status()
+    status.say(text)
+    return status
+
+
 @pytest.fixture
 def shown(comparisons, panel_with):
     "Class → its object with a hostile and with a benign text."
@@ -203,6 +209,7 @@ def shown(comparisons, panel_with):
             mc.ComparePanel: [panel_with(text) for text in (TEXT, BENIGN)],
             mc.DigitPad: [pad_with(text) for text in (TEXT, BENIGN)],
             _ReportLink: [link_with(text) for text in (TEXT, BENIGN)],
+            _Status: [status_with(text) for text in (TEXT, BENIGN)],
             _Speaker: [_Speaker(ring={'number': 0, 'text': text}) for text in (TEXT, BENIGN)]}
 
 
@@ -221,10 +228,10 @@ def test_each_class_with_a_display_is_shown_here(shown):
 
 @pytest.mark.parametrize('name', [
     'Data', 'History', 'SearchResult', 'Comparison', 'ComparePanel', 'DigitPad', '_ReportLink',
-    '_Speaker'])
+    '_Speaker', '_Status'])
 def test_hostile_texts_make_no_elements(shown, name):
     hostile, benign = next(pair for cls, pair in shown.items() if cls.__name__ == name)
-    widget_alone = name in ('_ReportLink', '_Speaker')   # the browser gets a model, no HTML
+    widget_alone = name in ('_ReportLink', '_Speaker', '_Status')   # the browser gets a model, no HTML
     same_elements(html_of(hostile), html_of(benign), shown=not widget_alone)
     html_of(hostile).encode()   # a page with halves of characters can't be sent
 

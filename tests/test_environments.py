@@ -1,10 +1,12 @@
 ("The command in odd environments: it works, or it says in a sentence why not; no traceback, "
  "no bare number, no orphan.")
+import errno
 import functools
 import os
 import shlex
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -109,6 +111,8 @@ ENVIRONMENTS = {
         '$RUN >/dev/full', 1, '', 'Nothing more can be printed (No space left on device)'),
     'a full disk behind stderr': ('$RUN 2>/dev/full', 0, 'Report: ', ''),
     'ASCII': ('LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 $RUN', 0, 'error % +- sd', ''),
+    'a redirected stdout on Windows': (
+        'PYTHONIOENCODING=cp1252 $RUN', 0, 'error % \xb1 sd', ''),
     'Latin-1': ('PYTHONIOENCODING=latin-1 $RUN', 0, 'error % \xb1 sd', ''),
     'python -I': (f'$PYTHON -I -c "{ISOLATED}" $OPTIONS', 0, 'Report: ', ''),
     # with --help, else all libraries would be compiled
@@ -341,6 +345,31 @@ import errno, fcntl
 def flock(*_): raise OSError(errno.{0}, 'no locks here')
 fcntl.flock = flock
 '''
+
+
+@pytest.mark.parametrize('name', ['EINVAL', 'ENOTSUP', 'ENOSYS', 'EBADF'])
+def test_file_system_that_cannot_flush_a_folder(search_in, tmp_path, monkeypatch, name):
+    "The files are flushed; that their names are is left to such a system."
+    fsync = os.fsync
+    flushed = []
+    def only_files(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(getattr(errno, name), os.strerror(getattr(errno, name)))
+        flushed.append(handle)
+        return fsync(handle)
+    monkeypatch.setattr(os, 'fsync', only_files)
+    found = search_in(tmp_path/'new'/'folder')
+    assert found.done and flushed
+
+
+def test_file_system_without_rights(search_in, tmp_path, monkeypatch):
+    "CIFS and mounted object stores refuse chmod."
+    def refuse(*args, **kwargs):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+    for each in 'chmod', 'fchmod', 'lchmod', 'chown', 'fchown':
+        if hasattr(os, each):
+            monkeypatch.setattr(os, each, refuse)
+    assert search_in(tmp_path).done
 
 
 @pytest.mark.parametrize('name', ['ENOLCK', 'ENOSYS'])

@@ -1,22 +1,32 @@
-"""The pages: no number typed where a result belongs, no empty table, and tests that test something."""
+"""The pages: no number typed where a result belongs, no empty table, tests that can fail."""
 import ast
 import json
 import re
+import runpy
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+from mnist_cmp.comparison import Comparison
+from mnist_cmp.core import read_json
+from mnist_cmp.report import verdict
+from test_notebook import WATCH, Watch
 
 ROOT = Path(__file__).resolve().parent.parent
-NOTEBOOKS = sorted(path for path in (ROOT/'nbs').rglob('*.ipynb') if not path.parent.name.startswith('.'))
+NOTEBOOKS = sorted(path for path in (ROOT/'nbs').rglob('*.ipynb')
+                   if not path.parent.name.startswith('.'))
 TESTS = sorted((ROOT/'tests').glob('test_*.py'))
 
 
 def cells(path, kind):
     "The cells of a notebook of one kind."
-    return [cell for cell in json.loads(path.read_text(encoding='utf-8'))['cells'] if cell['cell_type'] == kind]
+    whole = json.loads(path.read_text(encoding='utf-8'))
+    return [cell for cell in whole['cells'] if cell['cell_type'] == kind]
 
 
-# Numbers as measuring gives them: with a unit, a percent sign or a spread, with decimals, or 'so many of so many'.
+# Numbers as measuring gives them: with a unit, a percent sign or a spread, with decimals, or
+# 'so many of so many'.
 NUMBER = re.compile(r'''(?x)
     (?<![\w.,]) [−+-]? \d[\d,]* (?:\.\d+)? [\s ]?
         (?: % | points?\b | ± | ms\b | s\b | min\b | [kMG]B\b | [MG]FLOP | times\b | of\ \d[\d,]* )
@@ -28,13 +38,15 @@ DEFINITIONS = {
     '01_data': ['10,000 of 60,000'],
     '03_params': ['over 10 % more'],
     '06_training': ['every 0.05 s'],
-    '10_statistics': ['95 %', 'from 0.03 % to 50 %', '93.5 %', '95 of 100', 'says 0.9 should', 'share 0.9 of', 'skill 0.4'],
+    '10_statistics': ['95 %', 'from 0.03 % to 50 %', '93.5 %', '95 of 100',
+                      'says 0.9 should', 'share 0.9 of', 'skill 0.4'],
     '11a_findings': ['95 %', '80 %'],
     '13_sound': ['done in 3 min 12 s'],
     'index': ['Python 3.11'],
-    'the_2019_experiment': ['about 0.88 million', '11.37 %', '2.311', '0.0831689', '0.0505483', '0.0953835', '0.01 to 0.1',
-                            'From 0.001'],
-    'the_fair_comparison': ['0.80 %', '1.74 %', 'same 20 points of', 'p < 0.05', '95 %', 'in 5 % of'],
+    'the_2019_experiment': ['about 0.88 million', '11.37 %', '2.311', '0.0831689', '0.0505483',
+                            '0.0953835', '0.01 to 0.1', 'From 0.001'],
+    'the_fair_comparison': ['0.80 %', '1.74 %', 'same 20 points of', 'p < 0.05', '95 %',
+                            'in 5 % of'],
     'your_own_model_and_data': ['black line at 97 %'],
     'what_changed': ['0.15 points', '0.01 to 0.1', 'from 0.001', 'above 0.001, not 0.01'],
 }
@@ -50,13 +62,14 @@ def typed_numbers(name, text):
     return [match[0].strip() for match in NUMBER.finditer(text)]
 
 
-@pytest.mark.parametrize('path', [*NOTEBOOKS, ROOT/'nbs'/'the_report.md'], ids=lambda path: path.name)
+@pytest.mark.parametrize('path', [*NOTEBOOKS, ROOT/'nbs'/'the_report.md'],
+                         ids=lambda path: path.name)
 def test_numbers_are_made_by_cells(path):
     texts = [path.read_text(encoding='utf-8')] if path.suffix == '.md' else [
         ''.join(cell['source']) for cell in cells(path, 'markdown')]
     found = [number for text in texts for number in typed_numbers(path.stem, text)]
-    assert not found, (f'{path.name}: {", ".join(found)}. Let a cell make the sentence from the results, or, if this '
-                       'defines something, name it in DEFINITIONS.')
+    assert not found, (f'{path.name}: {", ".join(found)}. Let a cell make the sentence from the '
+                       'results, or, if this defines something, name it in DEFINITIONS.')
 
 
 @pytest.mark.parametrize('name', DEFINITIONS)
@@ -65,6 +78,21 @@ def test_no_definition_is_left_over(name):
     text = '\n'.join(''.join(cell['source']) for cell in cells(path, 'markdown'))
     missing = [words for words in DEFINITIONS[name] if words not in text]
     assert not missing, f'{name} does not say {missing} any more'
+
+
+# Docstrings that define something by a number.
+DEFINED = {'format_seconds', 'level', 'plot_accuracy'}
+
+
+def test_docstrings_hold_no_measured_number():
+    kinds = ast.Module, ast.ClassDef, ast.FunctionDef
+    modules = sorted((ROOT/'mnist_cmp').glob('*.py'))
+    nodes = [node for path in modules
+             for node in ast.walk(ast.parse(path.read_text(encoding='utf-8')))
+             if isinstance(node, kinds)]
+    texts = [(getattr(node, 'name', 'module'), ast.get_docstring(node) or '') for node in nodes]
+    found = {name for name, text in texts if typed_numbers('', text)}
+    assert found == DEFINED
 
 
 @pytest.mark.parametrize('text, numbers', [
@@ -81,11 +109,13 @@ def test_what_counts_as_a_number(text, numbers):
 
 def emptiness(output):
     "What is empty in an output of a cell; '' if nothing is."
-    data = {kind: ''.join(content) for kind, content in output.get('data', {}).items() if kind.startswith('text/')}
+    data = {kind: ''.join(content) for kind, content in output.get('data', {}).items()
+            if kind.startswith('text/')}
     text = ''.join(output.get('text', '')) + data.get('text/plain', '')
     if 'Empty DataFrame' in text or 'Series([]' in text:
         return 'an empty frame'
-    for table in re.findall(r'<table.*?</table>', data.get('text/html', '') + data.get('text/markdown', ''), re.S):
+    pages = data.get('text/html', '') + data.get('text/markdown', '')
+    for table in re.findall(r'<table.*?</table>', pages, re.S):
         if '<td' not in table:
             return 'a table without a row'
     rows = [line for line in data.get('text/markdown', '').splitlines() if line.startswith('|')]
@@ -111,25 +141,34 @@ def test_what_counts_as_empty(data, is_empty):
 
 
 def test_the_report_page_says_what_was_compared():
-    report = json.loads((ROOT/'nbs'/'results'/'fair_comparison'/'report.json').read_text(encoding='utf-8'))
+    file = ROOT/'nbs'/'results'/'fair_comparison'/'report.json'
+    report = json.loads(file.read_text(encoding='utf-8'))
     number = {3: 'three', 10: 'ten', 20: 'twenty'}
     trials = {len(model['search']['trials']) for model in report['contestants']}
     seeds = {len(model['runs']) for model in report['contestants']}
-    words = (f'{number[len(report["contestants"])]} models on the real MNIST, {number[trials.pop()]} trials and '
-             f'{number[seeds.pop()]} seeds each')
+    words = (f'{number[len(report["contestants"])]} models on the real MNIST, '
+             f'{number[trials.pop()]} trials and {number[seeds.pop()]} seeds each')
     assert not trials and not seeds
     assert words in ' '.join((ROOT/'nbs'/'the_report.md').read_text(encoding='utf-8').split())
 
 
+def test_the_card_shows_the_results():
+    found = runpy.run_path(str(ROOT/'tools'/'site'/'card.py'))
+    runs = read_json(ROOT/'nbs'/'results'/'the_2019_experiment.json')
+    with Image.open(ROOT/'nbs'/'images'/'card.png') as picture:
+        said = picture.info['Description']
+    assert said == found['caption'](runs), 'run `python tools/site/card.py`'
+
+
 def test_readme_says_what_make_compare_said():
-    from mnist_cmp.comparison import Comparison
-    from mnist_cmp.report import verdict
     found = Comparison.load(ROOT/'nbs'/'results'/'digits')
     said = f'`make compare` says: *{verdict(found).splitlines()[0]}*'
-    assert said in (ROOT/'README.md').read_text(encoding='utf-8'), 'run index.ipynb again, then `make readme`'
+    readme = (ROOT/'README.md').read_text(encoding='utf-8')
+    assert said in readme, 'run index.ipynb again, then `make readme`'
 
 
-# Tests that can't fail, as far as that is seen without running them; tools/test_notebook.py sees the empty loops.
+# Tests that can't fail, as far as that is seen without running them;
+# tools/test_notebook.py sees the empty loops.
 
 def sources():
     "Name and syntax tree of each file of tests and each code cell."
@@ -148,23 +187,28 @@ def called(node):
 
 
 def is_test(node):
-    return isinstance(node, ast.Assert) or isinstance(node, ast.Call) and called(node).startswith('test_')
+    if isinstance(node, ast.Assert):
+        return True
+    return isinstance(node, ast.Call) and called(node).startswith('test_')
 
 
 def always_true(node):
     "Is a test one of constants, or of a non-empty tuple?"
     if isinstance(node, ast.Assert):
         return isinstance(node.test, ast.Constant) or isinstance(node.test, ast.Tuple)
-    args = node.args[:2]
-    return called(node) in ('test_eq', 'test_close') and len(args) == 2 and all(isinstance(a, ast.Constant) for a in args)
+    constants = [isinstance(arg, ast.Constant) for arg in node.args[:2]]
+    return called(node) in ('test_eq', 'test_close') and len(constants) == 2 and all(constants)
 
 
 def swallows(node):
     "Does a `try` catch what its own tests raise?"
-    if not isinstance(node, ast.Try) or not any(is_test(part) for statement in node.body for part in ast.walk(statement)):
+    if not isinstance(node, ast.Try):
         return False
-    caught = [name for handler in node.handlers for name in ast.walk(handler.type or ast.Name('BaseException'))]
-    return any(getattr(name, 'id', '') in ('Exception', 'BaseException', 'AssertionError') for name in caught)
+    if not any(is_test(part) for statement in node.body for part in ast.walk(statement)):
+        return False
+    kinds = [handler.type or ast.Name('BaseException') for handler in node.handlers]
+    caught = {getattr(name, 'id', '') for kind in kinds for name in ast.walk(kind)}
+    return bool(caught & {'Exception', 'BaseException', 'AssertionError'})
 
 
 def faults(tree):
@@ -193,10 +237,12 @@ def test_what_can_not_fail(source, number):
 
 def asserting(trees):
     "Names of functions that test something, themselves or by what they call."
-    functions = {node.name: node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    functions = {node.name: node for tree in trees for node in ast.walk(tree)
+                 if isinstance(node, ast.FunctionDef)}
     def calls(node): return {called(part) for part in ast.walk(node) if isinstance(part, ast.Call)}
+    def asserts(node): return any(isinstance(part, ast.Assert) for part in ast.walk(node))
     found = {name for name, node in functions.items()
-             if any(isinstance(part, ast.Assert) for part in ast.walk(node)) or calls(node) & {'raises', 'warns', 'fail'}}
+             if asserts(node) or calls(node) & {'raises', 'warns', 'fail'}}
     while more := {name for name, node in functions.items() if calls(node) & found} - found:
         found |= more
     return found
@@ -205,8 +251,35 @@ def asserting(trees):
 @pytest.mark.parametrize('path', TESTS, ids=lambda path: path.name)
 def test_each_test_asserts(path):
     own = ast.parse(path.read_text(encoding='utf-8'))
-    helpers = [ast.parse((ROOT/'tests'/name).read_text(encoding='utf-8')) for name in ('conftest.py', 'tiny.py')]
-    names = [node.name for node in own.body if isinstance(node, ast.FunctionDef) and node.name.startswith('test_')]
+    helpers = [ast.parse((ROOT/'tests'/name).read_text(encoding='utf-8'))
+               for name in ('conftest.py', 'tiny.py')]
+    names = [node.name for node in own.body
+             if isinstance(node, ast.FunctionDef) and node.name.startswith('test_')]
     assert names, 'no test stands here'
     silent = sorted({*names} - asserting([own, *helpers]))
     assert not silent, f'{", ".join(silent)}: nothing is asserted there'
+
+
+@pytest.mark.parametrize('source, empty, skipped', [
+    ('for x in [1, 2]: test_eq(x > 0, True)', 0, 0),
+    ('for x in []: test_eq(x, 1)', 1, 0),
+    ('for x in []: print(x)', 0, 0),
+    ('for x in [[], [1]]:\n    for y in x: test_eq(y, 1)', 0, 0),   # once is enough
+    ('for x in [[], []]:\n    for y in x: test_eq(y, 1)', 1, 0),
+    ('test_eq(all(x > 0 for x in []), True)', 1, 0),
+    ('test_eq(all(x > 0 for x in [1]), True)', 0, 0),
+    ('assert all([])', 1, 0),
+    ('assert not all(x > 1 for x in [1])', 0, 0),
+    ('def check(xs):\n    for x in xs: test_eq(x, 1)\ncheck([])', 1, 0),
+    ('def check(x): test_eq(x, 1)\nfor x in []: check(x)', 1, 0),
+    ('if 1 > 2: test_eq(1, 2)', 0, 1),
+    ('if 1 < 2: test_eq(1, 1)', 0, 0),
+    ('if 1 > 2: test_eq(1, 2)\nelse: test_eq(1, 1)', 0, 0),
+])
+def test_notebooks_tests_are_watched(source, empty, skipped):
+    def test_eq(a, b):
+        assert a == b
+    watch = Watch()
+    tree = watch.visit(ast.parse(source))
+    exec(compile(tree, 'cell', 'exec'), {WATCH: watch, 'test_eq': test_eq, 'print': print})
+    assert (len(watch.empty), len(watch.skipped)) == (empty, skipped)

@@ -1,4 +1,4 @@
-"""The kept results: of today's experiments, and of one engine where they are held against each other."""
+"""The kept results: of today's experiments, and of one engine where one stands beside another."""
 import json
 from pathlib import Path
 
@@ -31,7 +31,8 @@ def test_a_comment_makes_no_result_stale(tmp_path, monkeypatch):
         "Another docstring."
         # and a comment
     job = experiments.JOBS['mlp']
-    monkeypatch.setitem(experiments.JOBS, 'mlp', experiments.Job(search_holdout, job.args, job.file, job.key))
+    other = experiments.Job(search_holdout, job.args, job.file, job.key)
+    monkeypatch.setitem(experiments.JOBS, 'mlp', other)
     assert experiments.why_stale('mlp') is None
 
 
@@ -66,7 +67,7 @@ def test_one_engine(names):
 
 
 def test_one_engine_for_each_model_on_the_digits():
-    "`make compare` takes for each model the fastest step that pays, but one for all that it does with the model."
+    "`make compare` takes the fastest step that pays for a model, for all that it does with it."
     models = read('digits/report.json')['contestants']
     assert len(models) > 1
     for model in models:
@@ -75,7 +76,8 @@ def test_one_engine_for_each_model_on_the_digits():
 
 def test_mixed_engines_are_seen():
     trained = [{'history': {'engine': engine}} for engine in ('compiled', 'onednn')]
-    assert engines({'settings': {'engine': 'autograd'}, 'result': {'trials': trained}}) == {'compiled', 'onednn'}
+    found = {'settings': {'engine': 'autograd'}, 'result': {'trials': trained}}
+    assert engines(found) == {'compiled', 'onednn'}
 
 
 def test_digits_are_those_of_make_compare():
@@ -85,3 +87,27 @@ def test_digits_are_those_of_make_compare():
     assert report['dataset'] == 'digits'
     assert [model['name'] for model in report['contestants']] == asked['--models'].split(',')
     assert {len(model['runs']) for model in report['contestants']} == {int(asked['--seeds'])}
+
+
+def first_job():
+    return {'test': {'errors': {'1': 3}}}
+
+
+def second_job(more=1):
+    return experiments.entry('first')['result']['test']['errors']['1'] + more
+
+
+def test_jobs_run_after_those_they_need_and_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiments, 'WORK', tmp_path/'work')
+    monkeypatch.setattr(experiments, 'RESULTS', tmp_path/'results')
+    monkeypatch.setattr(experiments, 'JOBS', {
+        'second': experiments.Job(second_job, file='both.json', key='second', needs=('first',)),
+        'first': experiments.Job(first_job, file='both.json', key='first')})
+    experiments.run_all(['second', 'first'], 1)
+    assert experiments.entry('second')['result'] == 4
+    assert experiments.entry('second')['given'] == {'first': {'1': 3}}
+    assert [experiments.why_stale(job) for job in ('first', 'second')] == [None, None]
+    experiments.put('first', experiments.entry('first') | {'result': {'test': {'errors': {'1': 5}}}})
+    assert 'made with given' in experiments.why_stale('second')
+    experiments.run_all(['second'], 1)
+    assert experiments.entry('second')['result'] == 6

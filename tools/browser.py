@@ -5,7 +5,7 @@ missing is installed: Playwright from PyPI, Chromium from the system's packages.
 skipped, and the last line says so. With MNIST_CMP_DATA the pad's models learn the real MNIST, else the digits.
 `--screenshots FOLDER` keeps pictures of panel, pad and report.
 """
-import argparse, importlib.util, json, math, os, re, secrets, shutil, socket, subprocess, sys, tempfile, time
+import argparse, importlib.util, json, math, os, re, secrets, shutil, signal, socket, subprocess, sys, tempfile, time
 from collections import deque
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -328,7 +328,7 @@ SEEN = """() => { const c = document.querySelector('.mnist-cmp-pad .seen'), d = 
 def pad(lab, shots=None):
     "Digits drawn by mouse: the better model is right on four of five at least, and what it sees is the drawing."
     how = dict(name='mnist', n=20000, epochs=1, box=20) if HAS_MNIST else dict(name='digits', n=1500, epochs=20, box=24)
-    lab.write('pad_check.ipynb', NETS.format(**how), 'pad', 'print(pad.seen.hex(), pad.hard, pad.said)')
+    lab.write('pad_check.ipynb', NETS.format(**how), 'pad', 'print(pad.seen.hex(), pad.hard, pad.said)', 'DigitPad(nets)')
     page = lab.open('pad_check.ipynb')
     run_cell(page, 0, timeout=500)
     run_cell(page, 1)
@@ -364,6 +364,12 @@ def pad(lab, shots=None):
     said = settled(page, '.mnist-cmp-pad .said')
     guesses = re.findall(r'\w+: (\d)', said)
     assert 'Test image' in said and guesses[0] != guesses[1], said
+    there = [name for name in ('Undo', 'Clear', 'Next hard image') if named_button(page, name, '.mnist-cmp-pad').is_visible()]
+    assert there == ['Undo', 'Clear', 'Next hard image'], there
+    run_cell(page, 3)   # a pad without test images
+    page.wait_for_function('() => document.querySelectorAll(".mnist-cmp-pad").length === 2')
+    second = page.locator('.mnist-cmp-pad').last
+    assert second.get_by_role('button', name='Undo').is_visible() and not second.get_by_role('button', name='Next hard image').is_visible()
     if shots:
         for dark in (False, True):
             other = lab.open('pad_check.ipynb', dark=dark)
@@ -390,14 +396,62 @@ def numbers(comparison):
 plain = compare(['mlp', 'deep_mlp'], 'digits', box={'learning_rate': (.05, .2)}, points=6, search_epochs=6, epochs=12, seeds=4, workers=1)
 print(numbers(plain) == numbers(Comparison.load(panel.folder)))"""
 OUTPUT = '.jp-OutputArea-output:has(.widget-button)'
+HIDEABLE = 'Show the last run', 'Open the report'   # buttons that are there only sometimes
 
 
-def restart(page, lab):
-    "A new kernel, and the first cell again."
+def named_button(page, name, within=''):
+    "A button by its whole text."
+    return page.locator(f'{within} button', has_text=re.compile(rf'^\s*{name}\s*$'))
+
+
+def shown_buttons(page, within=''):
+    "Those of the buttons that can be hidden which are seen."
+    return [name for name in HIDEABLE if named_button(page, name, within).is_visible()]
+
+
+def restart(page, lab, says=None):
+    "A new kernel, and the first cell again; before that the old panel `says` that it is dead, and its controls are off."
     page.evaluate('jupyterapp.shell.currentWidget.sessionContext.restartKernel()')
     lab.ready(page)
+    if says:
+        page.locator(f'{OUTPUT} [role=status]', has_text=re.compile(says)).wait_for(timeout=20_000)
+        controls = page.locator(OUTPUT).locator('button:visible, input:visible, select:visible').all()
+        assert len(controls) >= 15 and not any(c.is_enabled() for c in controls), 'a panel without kernel has a button to press'
     run_cell(page, 0)
     page.wait_for_selector(OUTPUT)
+
+
+WORDS = """query => {   // each word of the line, and whether the verdict is there when it comes
+    window.words = [];
+    const panel = document.querySelector(query);
+    const note = () => {
+        const said = panel.querySelector('[role=status]').textContent;
+        if (said && said !== window.words.at(-1)?.[0]) window.words.push([said, panel.querySelectorAll('p').length]);
+    };
+    new MutationObserver(note).observe(panel, { childList: true, characterData: true, subtree: true });
+}"""
+
+
+def typed(page, label, text):
+    "Type into a field of the panel, and leave it."
+    field = page.get_by_label(label, exact=True)
+    field.fill(text)
+    field.press('Tab')
+    return field
+
+
+def says_wrong_numbers(page):
+    "What is typed and can't be run stays as it was typed, is marked, and is said at once."
+    alert = page.locator(f'{OUTPUT} [role=alert]')
+    for label, good, bad in (('trials', '6', '0'), ('trial epochs', '6', '-1'), ('epochs', '12', '1.5'), ('seeds', '4', ''),
+                             ('seed', '0', '-7'), ('learning rate', '0.05', 'fast'), ('batch size', '16', '0')):
+        field = typed(page, label, bad)
+        alert.get_by_text(re.compile(f'^{label} is')).wait_for(timeout=20_000)
+        assert alert.is_visible() and field.input_value() == bad, f'{label}: {bad!r} became {field.input_value()!r}'
+        border, colour = field.evaluate('e => [getComputedStyle(e).borderColor, getComputedStyle(document.querySelector("[role=alert]")).color]')
+        assert border == colour, f'{label} is not marked: {border}, {colour}'
+        typed(page, label, good)
+        alert.wait_for(state='detached', timeout=20_000)
 
 
 def opened_report(page, button):
@@ -421,12 +475,18 @@ def panel(lab, shots=None):
         try: status.get_by_text(re.compile(text)).first.wait_for(timeout=180_000)
         except Exception: raise AssertionError(f'the panel never says {text!r}, but {status.inner_text()!r}') from None
     button('Run').wait_for()
-    assert not button('Show the last run').is_visible(), 'a last run is offered where there is none'
-    assert not button('Open the report').is_visible(), 'a report is offered where there is none'
+    assert shown_buttons(page, OUTPUT) == [], f'offered where there is no run: {shown_buttons(page, OUTPUT)}'
+    assert not page.locator(f'{OUTPUT} .widget-hprogress').is_visible(), 'a bar is shown where there is no run'
+    nulls = page.locator('[title=null]')
+    assert nulls.count() == 0, f'{nulls.count()} elements have the title null'
+    says_wrong_numbers(page)
+    page.evaluate(WORDS, OUTPUT)
     button('Run').click()
     page.wait_for_selector(f'{OUTPUT} svg')
-    says('[1-9]%')
-    assert not button('Open the report').is_visible(), 'a report is offered before there is one'
+    says('^Running.*[1-9]%')
+    assert page.evaluate('window.words[0][0]').startswith('Starting'), page.evaluate('window.words')
+    assert shown_buttons(page, OUTPUT) == [], f'offered while it trains: {shown_buttons(page, OUTPUT)}'
+    assert page.locator(f'{OUTPUT} .widget-hprogress').is_visible()
     first = page.locator(OUTPUT).screenshot()
     assert run_cell(page, 1) == '42\n', 'a cell gave no answer while the panel trained'
     before = status.inner_text()
@@ -444,18 +504,24 @@ def panel(lab, shots=None):
     assert not page.locator(f'{OUTPUT} svg').count(), 'a run was opened unasked'
     button('Show the last run').click()
     says('^Stopped')
+    assert button('Resume').is_enabled() and not button('Stop').is_enabled()
+    assert not named_button(page, 'Open the report', OUTPUT).is_visible(), 'a report is offered before there is one'
+    page.evaluate(WORDS, OUTPUT)
     button('Resume').click()
     says('^Finished')
+    words = page.evaluate('window.words')
+    assert all((word == 'Finished.') == (verdict > 0) for word, verdict in words), f'verdict and state apart: {words}'
+    assert shown_buttons(page, OUTPUT) == ['Open the report'], shown_buttons(page, OUTPUT)
     said = run_cell(page, 2, timeout=600)
     assert said == 'True\n', f'the panel and Python differ: {said!r}'
     report, = (lab.nbs/'runs_check').glob('*/report.json')
     written = report.stat().st_mtime_ns
-    restart(page, lab)
+    restart(page, lab, says='^Finished. The kernel has ended')
     button('Show the last run').click()
     says('^Finished')
     page.locator(f'{OUTPUT} svg').nth(1).wait_for()   # two pictures
     assert report.stat().st_mtime_ns == written, 'the report was written again'
-    assert not button('Show the last run').is_visible(), 'the last run is offered where it is shown'
+    assert shown_buttons(page, OUTPUT) == ['Open the report'], shown_buttons(page, OUTPUT)
     tab = opened_report(page, button('Open the report'))
     if shots:
         for width in WIDTHS:
@@ -472,6 +538,39 @@ def panel(lab, shots=None):
                 time.sleep(2)
                 other.locator(OUTPUT).screenshot(path=shots/f'panel_{THEMES[dark]}_{width}.png')
             other.context.close()
+    page.context.close()
+
+
+LONG = """import os
+from mnist_cmp import ComparePanel
+panel = ComparePanel(runs='runs_lost')
+panel.set(models=['mlp', 'deep_mlp'], points=1, search_epochs=1, epochs=100_000, seeds=1)
+panel"""
+
+
+def lost(lab, shots=None):
+    "A panel that its kernel has left says so: a kernel that is silent, a page that is loaded again, a kernel that is restarted."
+    lab.write('lost_check.ipynb', LONG, 'print(os.getpid())')
+    page = lab.open('lost_check.ipynb')
+    run_cell(page, 0)
+    button = lambda name: named_button(page, name, OUTPUT)
+    says = lambda text: page.locator(f'{OUTPUT} [role=status]', has_text=re.compile(text)).wait_for(timeout=60_000)
+    button('Run').click()
+    says('^Running')
+    kernel = int(run_cell(page, 1))
+    os.kill(kernel, signal.SIGSTOP)
+    try: says('^No word from the kernel for 1[0-9] s. The last was: Running')
+    finally: os.kill(kernel, signal.SIGCONT)
+    says('^Running')
+    lab.saved(page, 'lost_check.ipynb')
+    page.reload()   # the kernel lives, and the run with it
+    lab.ready(page)
+    says('^Running')
+    assert button('Stop').is_enabled() and not button('Run').is_enabled()
+    restart(page, lab, says='^The kernel has ended, and the run with it')
+    button('Show the last run').click()
+    says('^Stopped at')
+    assert button('Resume').is_enabled() and button('Run').is_enabled() and not button('Stop').is_enabled()
     page.context.close()
 
 
@@ -506,7 +605,7 @@ def stranger(lab, shots=None):
     run_cell(page, 1)
     button = lambda name: page.locator(f'{OUTPUT} button', has_text=re.compile(rf'^\s*{name}\s*$'))
     button('Show the last run').wait_for()
-    assert not page.locator(f'{OUTPUT} svg').count() and not button('Open the report').is_visible(), 'it was opened unasked'
+    assert not page.locator(f'{OUTPUT} svg').count() and shown_buttons(page, OUTPUT) == ['Show the last run'], 'it was opened unasked'
     button('Show the last run').click()
     button('Open the report').wait_for()
     tab = opened_report(page, button('Open the report'))
@@ -520,17 +619,6 @@ def stranger(lab, shots=None):
 
 
 SCREENS = (1400, 900), (400, 800)   # a laptop's and a phone's
-HIDEABLE = 'Show the last run', 'Open the report'   # buttons that are there only sometimes
-
-
-def named_button(page, name, within=''):
-    "A button by its whole text."
-    return page.locator(f'{within} button', has_text=re.compile(rf'^\s*{name}\s*$'))
-
-
-def shown_buttons(page, within=''):
-    "Those of the buttons that can be hidden which are seen."
-    return [name for name in HIDEABLE if named_button(page, name, within).is_visible()]
 
 
 def first_screen(page):
@@ -612,13 +700,13 @@ def check(name, function, *args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('checks', nargs='*', help='chime, pad, panel, stranger, app, clean, site, notebooks, or notebooks by path (default: all)')
+    parser.add_argument('checks', nargs='*', help='chime, pad, panel, lost, stranger, app, clean, site, notebooks, or notebooks by path (default: all)')
     parser.add_argument('--screenshots', type=Path, metavar='FOLDER', help='keep pictures in FOLDER')
     args = parser.parse_args()
-    wanted = args.checks or ['chime', 'pad', 'panel', 'stranger', 'app', 'clean', 'site', 'notebooks']
+    wanted = args.checks or ['chime', 'pad', 'panel', 'lost', 'stranger', 'app', 'clean', 'site', 'notebooks']
     if args.screenshots: args.screenshots.mkdir(parents=True, exist_ok=True)
     paths = [p for p in notebooks() if re.match(r'\d|tutorials', p.relative_to(ROOT/'nbs').as_posix())]
-    jobs = {'chime': [chime], 'clean': [clean], 'site': [site], **{f.__name__: [f, args.screenshots] for f in (pad, panel, stranger, app)}}
+    jobs = {'chime': [chime], 'clean': [clean], 'site': [site], **{f.__name__: [f, args.screenshots] for f in (pad, panel, lost, stranger, app)}}
     with ExitStack() as stack:
         try: lab = Lab(stack)
         except Skip as reason:

@@ -1,10 +1,12 @@
-"""Run the experiments whose results the notebooks show: `make experiments`, or `python tools/experiments.py [job …]`.
+"""Run the experiments whose results the notebooks show: `make experiments`, or
+`python tools/experiments.py [job …]`.
 
-Needs the real MNIST (`MNIST_CMP_DATA`), but for `digits`, `twins` and the budgets. Each job leaves a JSON file in
-`runs/experiments`, goes on where it ended when it is started again, and puts its result into `nbs/results` when it is
-done; two jobs run side by side, one thread each. `--list` shows the jobs, `--check` those whose kept result is not of
-this code. A result keeps the settings it was made with, and what it took from other results: where one of them has
-changed since, it is stale. Who changes what a job computes, and not its settings, raises its number in VERSIONS.
+Needs the real MNIST (`MNIST_CMP_DATA`), but for `digits`, `twins` and the budgets. Each job leaves
+a JSON file in `runs/experiments`, goes on where it ended when it is started again, and puts its
+result into `nbs/results` when it is done; two jobs run side by side, one thread each. `--list`
+shows the jobs, `--check` those whose kept result is not of this code. A result keeps the settings
+it was made with, and what it took from other results: where one of them has changed since, it is
+stale. Who changes what a job computes, and not its settings, raises its number in VERSIONS.
 """
 import argparse
 import inspect
@@ -62,8 +64,8 @@ def final_2019(job, name, point):
     mnist = load_data('mnist', valid_size=0)
     net = initialise(NETS[name])
     smoke = smoke_test(net, mnist.train)
-    history = train(net, mnist.train, mnist.test, **point._asdict(), epochs=10, threads=1, engine=ENGINE,
-                    checkpoint=WORK/f'train_{job}')
+    history = train(net, mnist.train, mnist.test, **point._asdict(), epochs=10, threads=1,
+                    engine=ENGINE, checkpoint=WORK/f'train_{job}')
     save_model(net, WORK/f'{job}.safetensors')
     return {'smoke_test': smoke._asdict(), 'history': history.to_dict(), 'test': asdict(measure_test(net, mnist.test))}
 
@@ -94,8 +96,8 @@ def shifts():
 def digits_budget(name):
     "How long must a trial on the digits be? Validation accuracy of twenty trials over 30 epochs."
     digits = load_data('digits')
-    found = search(name, digits.train, digits.valid, Box(), start=1030, n=20, epochs=30, workers=1, engine=ENGINE,
-                   store=WORK/f'digits_budget_{name}')
+    found = search(name, digits.train, digits.valid, Box(), start=1030, n=20, epochs=30, workers=1,
+                   engine=ENGINE, store=WORK/f'digits_budget_{name}')
     return {'points': [t.point for t in found.trials],
             'engine': ENGINE,
             'valid_accuracy': [[e.valid_accuracy for e in t.history.epochs] for t in found.trials]}
@@ -111,20 +113,23 @@ def keep(page, folder, names):
 def fair_comparison(points=20, seeds=10):
     "Three models on MNIST, trained as long as is usual there."
     store = WORK/'fair_comparison'
-    found = compare(['mlp', 'cnn', 'deep_mlp'], load_data('mnist'), points=points, seeds=seeds, engine=ENGINE, workers=2,
-                    store=store)
-    keep(write_report(found, store), 'fair_comparison', ['report.json', 'report.html', 'runs.csv'])
+    found = compare(['mlp', 'cnn', 'deep_mlp'], load_data('mnist'), points=points, seeds=seeds,
+                    engine=ENGINE, workers=2, store=store)
+    page = write_report(found, store)
+    keep(page, 'fair_comparison', ['report.json', 'report.html', 'runs.csv'])
 
 
 def words_of_make_compare():
     "The options that `make compare` gives to the command."
-    return re.search(r'^compare:.*\n\t\$\(BIN\)/mnist_cmp (.*) \$\(ARGS\)$', (ROOT/'Makefile').read_text(), re.M)[1]
+    makefile = (ROOT/'Makefile').read_text(encoding='utf-8')
+    return re.search(r'^compare:.*\n\t\$\(BIN\)/mnist_cmp (.*) \$\(ARGS\)$', makefile, re.M)[1]
 
 
 def digits(words=words_of_make_compare()):
     "What `make compare` does: three models on the digits."
     folder = WORK/'digits'
-    subprocess.run([sys.executable, '-m', 'mnist_cmp', *words.split(), '--out', str(folder)], check=True)
+    command = [sys.executable, '-m', 'mnist_cmp', *words.split(), '--out', str(folder)]
+    subprocess.run(command, check=True)
     keep(folder/'report.html', 'digits', ['report.json'])
 
 
@@ -132,8 +137,8 @@ def twins(pairs=40, seeds=5, epochs=10):
     "The MLP on the digits against a copy of it on other seeds: how often is a winner named?"
     digits, point = load_data('digits'), best_of_comparison('digits')
     def trained(seed):
-        nets = retrain('mlp', digits.train, digits.valid, point, seeds=seeds, epochs=epochs, seed=seed, workers=1,
-                       engine=ENGINE)
+        nets = retrain('mlp', digits.train, digits.valid, point, seeds=seeds, epochs=epochs,
+                       seed=seed, workers=1, engine=ENGINE)
         return wrong_matrix(Contestant('', '', '', 0, 0, 0, 0, None, [tested('mlp', net, digits.test) for net in nets]), len(digits.test))
     found = [crossed_difference(trained(2*i), trained(2*i + 1)) for i in range(pairs)]
     return {'seeds': seeds, 'epochs': epochs, 'images': len(digits.test), 'point': point._asdict(), 'engine': ENGINE,
@@ -146,8 +151,8 @@ def flaw_scoring(box=(.001, .1)):
     for index, point in enumerate(sobol_points(Box(box), 1030, 20), 1030):
         seed = derive_seed(0, 'trial', index)
         net = initialise(MLP, seed=seed)
-        h = train(net, mnist.train, mnist.valid, **point._asdict(), epochs=3, seed=seed, threads=1, engine=ENGINE,
-                  measure_train=True)
+        h = train(net, mnist.train, mnist.valid, **point._asdict(), epochs=3, seed=seed, threads=1,
+                  engine=ENGINE, measure_train=True)
         rows.append({'index': index, 'engine': h.engine, 'learning_rate': point.learning_rate, 'batch_size': point.batch_size,
                      'running': h.last.train_accuracy, 'train': h.last.end_train_accuracy, 'valid': h.last.valid_accuracy,
                      'test': measure_accuracy(net, mnist.test)})
@@ -189,26 +194,28 @@ PAIRED = ('compiled', 'autograd')   # the engines of `engine_pairs`
 
 
 def pair_of_trainings(seed, few, test, epochs, learning_rate, batch_size):
-    "Wrong test images after each epoch of one CNN by each of two engines: the same weights at first, the same order."
+    "Wrong test images after each epoch of a CNN by two engines: the same first weights and order."
     wrong = {}
     for engine in PAIRED:
         net = initialise(CNNClassifier, seed=seed)
-        history = train(net, few, test, learning_rate=learning_rate, batch_size=batch_size, epochs=epochs, seed=seed,
-                        threads=1, engine=engine, progress=None)
-        if history.engine != engine: raise ValueError(f'{history.engine} trained, but {engine} was to.')
+        history = train(net, few, test, learning_rate=learning_rate, batch_size=batch_size,
+                        epochs=epochs, seed=seed, threads=1, engine=engine, progress=None)
+        if history.engine != engine:
+            raise ValueError(f'{history.engine} trained, but {engine} was to.')
         wrong[engine] = [len(test) - round(e.valid_accuracy*len(test)) for e in history.epochs]
     return {'seed': seed, 'wrong': wrong}
 
 
 def engine_pairs(pairs=28, images=20_000, epochs=3, learning_rate=.06, batch_size=31):
-    "Does the engine make a difference to the errors? Short trainings of the CNN, in pairs; each pair is kept when done."
+    "Does the engine change the errors? Short trainings of the CNN, in pairs, each kept when done."
     mnist = load_data('mnist', valid_size=0)
     few = mnist.train[:images]
     made = []
     for seed in range(pairs):
         kept = WORK/'engine_pairs'/f'{seed}.json'
         if not kept.exists():
-            write_json(kept, pair_of_trainings(seed, few, mnist.test, epochs, learning_rate, batch_size))
+            pair = pair_of_trainings(seed, few, mnist.test, epochs, learning_rate, batch_size)
+            write_json(kept, pair)
         made.append(read_json(kept))
     return {'pairs': made, 'images': images, 'test_images': len(mnist.test), 'epochs': epochs,
             'learning_rate': learning_rate, 'batch_size': batch_size}
@@ -248,11 +255,12 @@ JOBS = {
     'engines_cnn': Job(engine_errors, ('cnn',), 'engines.json', 'cnn'),
     'engine_pairs': Job(engine_pairs, file='engine_pairs.json'),
 }
-VERSIONS = {}   # job → a number, 1 where none is given: raise it when the same settings have to give other numbers
+# Job → a number, 1 where none is given: raise it when the same settings have to give other numbers.
+VERSIONS = {}
 
 
 def entry(job):
-    "What is kept of a job in `nbs/results`: machine, seconds, settings, given and result; None if nothing is."
+    "What `nbs/results` keeps of a job: machine, seconds, settings, given and result; or None."
     path = RESULTS/JOBS[job].file
     if not path.exists():
         return None
@@ -275,7 +283,8 @@ def settings(job):
     function, args = JOBS[job].function, JOBS[job].args
     bound = inspect.signature(function).bind(*args)
     bound.apply_defaults()
-    found = {'function': function.__name__, 'arguments': bound.arguments, 'engine': ENGINE, 'version': VERSIONS.get(job, 1)}
+    found = {'function': function.__name__, 'arguments': bound.arguments, 'engine': ENGINE,
+             'version': VERSIONS.get(job, 1)}
     if function in (digits, engine_errors, engine_pairs):
         del found['engine']   # each is its own: several, or what the command chooses
     return as_kept(found)
@@ -330,7 +339,8 @@ def run(job):
     start = time.perf_counter()
     function, args = JOBS[job].function, JOBS[job].args
     found = function(*args)
-    done = {'machine': machine(), 'seconds': time.perf_counter() - start, **made_by, 'result': found}
+    seconds = time.perf_counter() - start
+    done = {'machine': machine(), 'seconds': seconds, **made_by, 'result': found}
     write_json(path, done)
     return done
 
@@ -355,7 +365,8 @@ def main():
     parser.add_argument('jobs', nargs='*', metavar='job', help='all of them, if none is named')
     parser.add_argument('--workers', type=int, default=2, help='jobs side by side')
     parser.add_argument('--list', action='store_true', help='show the jobs')
-    parser.add_argument('--check', action='store_true', help='name the kept results that are not of this code')
+    parser.add_argument('--check', action='store_true',
+                        help='name the kept results that are not of this code')
     args = parser.parse_args()
     if unknown := [job for job in args.jobs if job not in JOBS]:
         parser.error(f'no job {", ".join(unknown)}; there are {", ".join(JOBS)}')

@@ -1,8 +1,9 @@
-"""Which tests notice a broken function? `make mutate`, or `python tools/mutate.py [--only NAME] [--sample N]`.
+"""Which tests notice a broken function? `make mutate`, or `python tools/mutate.py`.
 
-Each change of tools/mutations.py is made in a copy of the checkout: in the module and in the notebook that exports it.
-Then the tests that could notice run until one fails: the function's own notebook, then notebooks and files in tests/ that
-name it or what calls it. A test that fails in the unchanged copy too notices nothing. A line for each change says who
+Each change of tools/mutations.py is made in a copy of the checkout: in the module and in the
+notebook that exports it. Then the tests that could notice run until one fails: the function's own
+notebook, files in tests/ that name it, then notebooks and further files that name what calls it.
+A test that fails in the unchanged copy, too, notices nothing. A line for each change says who
 noticed it, or that it survived; the last line is the score. The exit code is 0 if all were noticed.
 """
 import argparse
@@ -16,9 +17,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from check import ENV, ROOT, copy_checkout
@@ -36,6 +37,7 @@ def patched_class(node):
     return first.id if isinstance(first, ast.Name) else None
 
 
+@lru_cache(maxsize=None)
 def functions_in(source):
     "Name → node of each function in a source: 'name' or 'Class.name'."
     found = {}
@@ -50,7 +52,10 @@ def functions_in(source):
 
 
 def changed(source, name, old, new):
-    "The source with `old` in the function replaced by `new`; None if the function is not in it; raises `ValueError`."
+    """The source with `old` in the function replaced by `new`; None if it holds no such function.
+
+    Raises `ValueError` unless the function holds `old` once.
+    """
     node = functions_in(source).get(name)
     if node is None:
         return None
@@ -102,7 +107,7 @@ def change_notebook(text, name, old, new):
 
 
 def find_mutation(name, old, new, root=ROOT):
-    "The change, its function looked for in all modules; raises `ValueError` that says what is not found."
+    "The change, its function looked for in all modules; `ValueError` says what is not found."
     hits, faults = [], []
     for path in sorted((root/PACKAGE).glob('*.py')):
         if path.name.startswith('_'):
@@ -126,7 +131,8 @@ def find_mutation(name, old, new, root=ROOT):
 
 def callers(source, name):
     "The names by which a function of a source, or one that calls it, can be called from elsewhere."
-    bodies = {key: ast.get_source_segment(source, node) for key, node in functions_in(source).items()}
+    functions = functions_in(source)
+    bodies = {key: ast.get_source_segment(source, node) for key, node in functions.items()}
     reached = {name}
     while True:
         words = {key.rpartition('.')[2] for key in reached}
@@ -139,27 +145,33 @@ def callers(source, name):
     for key in reached:
         owner, _, word = key.rpartition('.')
         names.add(owner if word.startswith('__') else word)
-    return {word for word in names if not word.startswith('_')} or {name.rpartition('.')[2]}
+    return {word for word in names if not word.startswith('_')}
 
 
-def tests_of(mutation, most, root=ROOT):
-    "The tests that could notice, the likeliest first, and `most` at most besides the function's own notebook."
+def tests_of(mutation, most, quick=False, root=ROOT):
+    "The tests that could notice, the likeliest first: own notebook, `most` others, `most` files."
     module = root/PACKAGE/f'{mutation.module}.py'
     own = notebook_of(module)
-    names = callers(module.read_text(encoding='utf-8'), mutation.name)
+    name = mutation.name.rpartition('.')[2]
+    names = {name, *callers(module.read_text(encoding='utf-8'), mutation.name)}
     pattern = re.compile(rf'\b({"|".join(map(re.escape, names))})\b')
-    counts = Counter()
+    counts = {}
     for path in [*(root/'nbs').glob('[0-9]*.ipynb'), *(root/'tests').glob('test_*.py')]:
         text = path.read_text(encoding='utf-8')
         if path.suffix == '.ipynb':
-            cells = json.loads(text)['cells']
-            text = '\n'.join(''.join(cell['source']) for cell in cells if cell['cell_type'] == 'code')
-        counts[path.relative_to(root)] = len(pattern.findall(text))
+            cells = [cell for cell in json.loads(text)['cells'] if cell['cell_type'] == 'code']
+            text = '\n'.join(''.join(cell['source']) for cell in cells)
+        words = pattern.findall(text)
+        if words:
+            # Who names the function itself comes first.
+            counts[path.relative_to(root)] = name in words, len(words)
     counts.pop(own, None)
-    others = [path for path, n in counts.most_common() if n]
-    notebooks = [path for path in others if path.suffix == '.ipynb']
-    files = [path for path in others if path.suffix == '.py']
-    return [own, *notebooks[:most], *files[:most]]
+    others = sorted(counts, key=counts.get, reverse=True)
+    notebooks = [path for path in others if path.suffix == '.ipynb'][:most]
+    files = [path for path in others if path.suffix == '.py'][:most]
+    direct = [path for path in files if counts[path][0]]
+    rest = [*notebooks, *(path for path in files if path not in direct)]
+    return [*direct, own, *rest] if quick else [own, *direct, *rest]
 
 
 def run_test(path, root, seconds):
@@ -168,8 +180,9 @@ def run_test(path, root, seconds):
                [sys.executable, '-m', 'pytest', '-q', '-x', '-m', 'not soak', path])
     env = ENV | {'PYTHONPATH': str(root)}
     with tempfile.TemporaryFile() as out:
-        process = subprocess.Popen(list(map(str, command)), cwd=root, env=env, stdin=subprocess.DEVNULL, stdout=out,
-                                   stderr=out, start_new_session=True)
+        process = subprocess.Popen(list(map(str, command)), cwd=root, env=env,
+                                   stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                                   start_new_session=True)
         try:
             code = process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -196,11 +209,12 @@ def applied(mutation, root):
 
 class Judge:
     "Runs tests in two copies of the checkout, one of which is changed."
-    def __init__(self, folder, seconds, most):
+    def __init__(self, folder, seconds, most, quick):
         self.clean = copy_checkout(folder/'clean')
         self.copy = copy_checkout(folder/'copy')
         self.seconds = seconds
         self.most = most
+        self.quick = quick
         self.sound = {}   # test → does it pass in the clean copy?
 
     def is_sound(self, test):
@@ -213,7 +227,7 @@ class Judge:
     def __call__(self, mutation):
         "The test that notices a change; None if it survives."
         with applied(mutation, self.copy):
-            for test in tests_of(mutation, self.most):
+            for test in tests_of(mutation, self.most, self.quick):
                 if run_test(test, self.copy, self.seconds) and self.is_sound(test):
                     return test
         return None
@@ -243,20 +257,27 @@ def main():
     parser.add_argument('--only', metavar='REGEX', help='changes of functions whose name fits')
     parser.add_argument('--sample', type=int, metavar='N', help='so many of them, drawn at random')
     parser.add_argument('--seed', type=int, default=0, help='of the sample')
-    parser.add_argument('--seconds', type=float, default=600, help='that a test may take (default: %(default)s)')
-    parser.add_argument('--most', type=int, default=3, help='notebooks, and files of tests, besides the own notebook')
-    parser.add_argument('--list', action='store_true', help='show the changes and their tests, run nothing')
+    parser.add_argument('--seconds', type=float, default=600,
+                        help='that a test may take (default: %(default)s)')
+    parser.add_argument('--most', type=int, default=3,
+                        help='notebooks, and files of tests, besides the own notebook')
+    parser.add_argument('--quick', action='store_true',
+                        help='files in tests/ that name the function before its own notebook')
+    parser.add_argument('--own', action='store_true', help='the own notebooks alone')
+    parser.add_argument('--list', action='store_true',
+                        help='show the changes and their tests, run nothing')
     args = parser.parse_args()
+    most = 0 if args.own else args.most
     mutations, faults = found(chosen(args))
     for fault in faults:
         print(f'error     {fault}', flush=True)
     if args.list:
         for mutation in mutations:
-            print(f'{mutation}\n    {", ".join(map(str, tests_of(mutation, args.most)))}')
+            print(f'{mutation}\n    {", ".join(map(str, tests_of(mutation, most, args.quick)))}')
         sys.exit(bool(faults))
     survived = []
     with tempfile.TemporaryDirectory() as folder:
-        judge = Judge(Path(folder), args.seconds, args.most)
+        judge = Judge(Path(folder), args.seconds, most, args.quick)
         for mutation in mutations:
             start = time.perf_counter()
             test = judge(mutation)
@@ -266,8 +287,8 @@ def main():
                 survived.append(mutation)
     for mutation in survived:
         print(f'    survived: {mutation}')
-    print(f'{len(mutations) - len(survived)} of {len(mutations)} changes noticed, {len(survived)} survived, '
-          f'{len(faults)} not found')
+    print(f'{len(mutations) - len(survived)} of {len(mutations)} changes noticed, '
+          f'{len(survived)} survived, {len(faults)} not found')
     sys.exit(bool(survived or faults))
 
 

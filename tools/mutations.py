@@ -1,7 +1,8 @@
 """The changes of tools/mutate.py: each breaks one function in a way that a test should notice.
 
-`(function, text of its source, what stands there instead)`. A function is known by its name, `Class.name` for a method,
-wherever in the package it stands; the text must occur in it once. Choose what a tired programmer could write.
+`(function, text of its source, what stands there instead)`. A function is known by its name,
+`Class.name` for a method, wherever in the package it stands; the text must occur in it once.
+Choose what a tired programmer could write.
 """
 
 MUTATIONS = [
@@ -40,7 +41,8 @@ MUTATIONS = [
     ('AutogradStep._move', 'g.add(p,', 'g.sub(p,'),
     ('AutogradStep.sweep', 'batch_loss * len(batch)', 'batch_loss * len(batches[0])'),
     ('_pool_layer', ' or ceil_mode', ''),
-    ('OneDNNStep._convolve_back', 'total[name].add_(gradient) if name in total else gradient', 'gradient'),
+    ('OneDNNStep._convolve_back', 'total[name].add_(gradient) if name in total else gradient',
+     'gradient'),
     ('_who_else', '{os.geteuid(), 0} if roots else {os.geteuid()}', '{os.geteuid(), 0}'),
     ('_content', 'library if hashlib.sha256(library).digest() == digest else None', 'library'),
     ('is_served', 'kernel == stride and ', ''),
@@ -68,12 +70,14 @@ MUTATIONS = [
     ('_side', 'low >= high', 'low > high'),
     # population
     ('number_of_ticks', '- (-rest // block)', '+ rest // block'),
-    ('_Population._move', 'torch.where(column(begins), g, self.sums[name] + g)', 'self.sums[name] + g'),
+    ('_Population._move', 'torch.where(column(begins), g, self.sums[name] + g)',
+     'self.sums[name] + g'),
     ('nets_at_once', '// 2 // each', '// each'),
     # ledger and workers
     ('Ledger.record', 'was[0] in DONE:', 'was[0] in DONE[:1]:'),
     ('Ledger._begin_to_write', 'synchronous=full', 'synchronous=off'),
-    ('folder_lock', 'lock = _locked(folder)', "lock = type('Free', (), {'release': lambda self: None})()"),
+    ('folder_lock', 'lock = _locked(folder)',
+     "lock = type('Free', (), {'release': lambda self: None})()"),
     ('Ledger._open', "('running', 'crashed')", "('running')"),
     ('_transaction', "connection.execute('ROLLBACK')", "connection.execute('COMMIT')"),
     ('_Jobs.ended', 'self.crashes[job] > RETRIES', 'self.crashes[job] >= RETRIES'),
@@ -95,16 +99,19 @@ MUTATIONS = [
     ('_crossed_interval', 'rows.var(ddof=1)', 'rows.var()'),
     ('prob_better', 'mannwhitneyu(b, a,', 'mannwhitneyu(a, b,'),
     ('_stay_within', '(high <= t)', '(high < t)'),
-    ('calibration', 'np.searchsorted(edges[1:-1], c)', "np.searchsorted(edges[1:-1], c, side='right')"),
+    ('calibration', 'np.searchsorted(edges[1:-1], c)',
+     "np.searchsorted(edges[1:-1], c, side='right')"),
     ('agreement', '(S*(S - 1))', '(S*S)'),
     # comparison and report
     ('latency', '    net.eval()\n', ''),
-    ('_splits', 'return data.train, data.valid, data.valid', 'return data.train, data.valid, data.test'),
+    ('_splits', 'return data.train, data.valid, data.valid',
+     'return data.train, data.valid, data.test'),
     ('hard_images', 's > .5', 's >= .5'),
     ('_read_kept', "kept['sha256'] != _digest_of(kept)", "kept['sha256'] == ''"),
     ('Comparison.level', '.05/math.comb(len(self.contestants), 2)', '.05'),
     ('Comparison.difference', 'min(lows), max(highs)', 'both.low, both.high'),
-    ('Comparison.confusion', '(y[wrong], run.test.predicted), 1/len', '(run.test.predicted, y[wrong]), 1/len'),
+    ('Comparison.confusion', '(y[wrong], run.test.predicted), 1/len',
+     '(run.test.predicted, y[wrong]), 1/len'),
     ('Difference.better', 'self.high < 0', 'self.high <= 0'),
     ('_relative', '100*(a - b)/b', '100*(a - b)/a'),
     ('Comparison.plot_confusions', 'np.fill_diagonal(m, np.nan)', 'np.fill_diagonal(m, 0)'),

@@ -1,7 +1,8 @@
-"""Run notebooks as tests, as nbdev_test does, and watch that the tests in them test: `python tools/test_notebook.py FILE …`.
+"""Run notebooks as tests, as nbdev_test does, and watch that the tests in them test something.
 
-A loop around a test, or an `all(…)` in one, that never had anything to go through fails: it would pass whatever the code
-does. Tests below an `if` that was not so here are skipped; a line says which, and why. `--slow` runs the slow cells, too.
+`python tools/test_notebook.py FILE …`: a loop around a test, or an `all(…)` in one, that never had
+anything to go through fails, since it would pass whatever the code does. Tests below an `if` that
+was not so here are skipped; a line says which, and why. `--slow` runs the slow cells, too.
 """
 import argparse
 import ast
@@ -48,7 +49,9 @@ class Watch(ast.NodeTransformer):
             if isinstance(node, ast.FunctionDef) and self.has_test(node.body):
                 self.testers.add(node.name)
         for node in tree.body:
-            if isinstance(node, ast.If) and self.has_test(node.body) and not self.has_test(node.orelse):
+            if not isinstance(node, ast.If):
+                continue
+            if self.has_test(node.body) and not self.has_test(node.orelse):
                 node.orelse.append(self.call('skip', ast.unparse(node.test)))
         return ast.fix_missing_locations(self.generic_visit(tree))
 
@@ -74,7 +77,9 @@ class Watch(ast.NodeTransformer):
     def watched(self, node):
         "An argument of a test, each `all(…)` in it watched."
         for part in ast.walk(node):
-            if isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id == 'all' and len(part.args) == 1:
+            if not isinstance(part, ast.Call) or len(part.args) != 1:
+                continue
+            if isinstance(part.func, ast.Name) and part.func.id == 'all':
                 place = ast.unparse(part)
                 part.func = ast.Attribute(ast.Name(WATCH, ast.Load()), 'all', ast.Load())
                 part.args.append(ast.Constant(place))
@@ -121,8 +126,8 @@ def run_notebook(path, flags=()):
 
     nbdev_test.CaptureShell = WatchedShell
     config = get_config()
-    passed, _ = nbdev_test.test_nb(Path(path).absolute(), skip_flags=config.tst_flags.split(), force_flags=list(flags),
-                                   basepath=config.config_path)
+    passed, _ = nbdev_test.test_nb(Path(path).absolute(), skip_flags=config.tst_flags.split(),
+                                   force_flags=list(flags), basepath=config.config_path)
     return passed, watch
 
 

@@ -7,6 +7,17 @@ from mnist_cmp.core import model_color, plot_style, read_json
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def wrong(runs, name):
+    "Test images that a net gets wrong, with one, two and three guesses."
+    errors = runs[f'small_{name}']['result']['test']['errors']
+    return [errors[k] for k in '123']
+
+
+def caption(runs):
+    "What the picture shows, in words; it is kept in the file."
+    return '; '.join(f'{name}: {wrong(runs, name)}' for name in ('mlp', 'cnn'))
+
+
 def draw(runs, out):
     "The k-best test errors of the two nets on MNIST, beside the question; 1200×630 pixels."
     with plot_style():
@@ -14,8 +25,8 @@ def draw(runs, out):
         fig = plt.figure(figsize=(12, 6.3), dpi=100)
         ax = fig.add_axes((.55, .14, .41, .64))
         for place, name in enumerate(('mlp', 'cnn')):
-            wrong = [runs[f'small_{name}']['result']['test']['errors'][str(k)] for k in range(1, 4)]
-            bars = ax.bar([k + .4*place - .2 for k in range(1, 4)], wrong, .38, color=model_color(name), label=name.upper())
+            bars = ax.bar([k + .4*place - .2 for k in range(1, 4)], wrong(runs, name), .38,
+                          color=model_color(name), label=name.upper())
             ax.bar_label(bars, fontsize=15, padding=3)
         ax.set_xticks([1, 2, 3], ['first guess', 'in two', 'in three'])
         ax.tick_params(labelsize=15)
@@ -27,7 +38,7 @@ def draw(runs, out):
         fig.text(.05, .62, 'mnist_cmp', fontsize=54, weight='bold', color=model_color('mlp'))
         fig.text(.05, .52, 'Which model is better on this data,\nat equal size and equal tuning effort,\n'
                            'by how much, and how sure are we?', fontsize=22, va='top', linespacing=1.5)
-        fig.savefig(out, metadata={'Software': None})
+        fig.savefig(out, metadata={'Software': None, 'Description': caption(runs)})
 
 
 if __name__ == '__main__': draw(read_json(ROOT/'nbs/results/the_2019_experiment.json'), ROOT/'nbs/images/card.png')

@@ -1,0 +1,292 @@
+"""Right values at edges, where a slip of one, of a sign or of an end would hide."""
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import mnist_cmp as mc
+from mnist_cmp import comparison, core, costs, data as data_room, sources
+from mnist_cmp.chains import recognise
+from mnist_cmp.cli import _names, _pair
+from mnist_cmp.compiled import is_served
+from mnist_cmp.evaluation import weights_digest
+from mnist_cmp.findings import Difference
+from mnist_cmp.ledger import Ledger, _transaction
+from mnist_cmp.population import nets_at_once
+from mnist_cmp.report import verdict
+from mnist_cmp.statistics import _stay_within, calibration
+from mnist_cmp.training import Epoch, History
+from mnist_cmp.workers import run_jobs
+
+RESULTS = 'nbs/results'
+
+
+# core
+
+def test_limits_of_numbers_are_included():
+    assert (core.check_int('n', 5, 1, 5), core.check_int('n', 1, 1, 5)) == (5, 1)
+    assert (core.check_float('x', 0, 0, 1), core.check_float('x', 1, 0, 1)) == (0, 1)
+    with pytest.raises(ValueError, match='above 0'):
+        core.check_float('x', 0, 0, 1, low_open=True)
+
+
+@pytest.mark.parametrize('seconds, words', [
+    (59, '59 s'), (60, '1 min 00 s'), (3599, '59 min 59 s'), (3600, '1 h 00 min')])
+def test_where_units_change(seconds, words):
+    assert core.format_seconds(seconds) == words
+
+
+def test_time_left_is_that_of_the_steps_to_come(monkeypatch):
+    clock = [100.]
+    monkeypatch.setattr(core.time, 'perf_counter', lambda: clock[0])
+    with core.Progress(10, 'work', done=2) as bar:
+        clock[0] += 12
+        bar.update(4)   # 3 s each, and 4 to come
+        assert bar._html('').split(', ')[1].startswith('12 s left')
+
+
+@pytest.mark.skipif(os.name != 'posix', reason='folders are put on the disk on POSIX alone')
+def test_file_and_name_are_put_on_the_disk_in_order(tmp_path, monkeypatch):
+    said = []
+    replace_file = os.replace
+    def fsync(path):
+        said.append('folder' if os.path.isdir(path) else 'file')
+    def rename(*paths):
+        said.append('name')
+        replace_file(*paths)
+    monkeypatch.setattr(core, '_fsync', fsync)
+    monkeypatch.setattr(core.os, 'replace', rename)
+    core.write_json(tmp_path/'a.json', {})
+    assert said == ['file', 'name', 'folder']
+
+
+# data
+
+@pytest.mark.parametrize('most, good', [(9, False), (10, True)])
+def test_a_download_may_have_so_many_bytes_and_no_more(tmp_path, most, good):
+    class Answer:
+        def iter_content(self, size):
+            yield from (b'12345', b'67890')
+    stream = sources._Stream(most)
+    if good:
+        stream._save(Answer(), tmp_path/'a')
+        assert (tmp_path/'a').read_bytes() == b'1234567890'
+    else:
+        with pytest.raises(ValueError, match='more than 9 bytes'):
+            stream._save(Answer(), tmp_path/'a')
+
+
+def test_fingerprint_tells_shapes_and_types():
+    zeros = [torch.zeros(2, 3), torch.zeros(3, 2), torch.zeros(2, 3, dtype=torch.int32)]
+    assert len({data_room._sha256(t) for t in zeros}) == len(zeros)
+
+
+def test_samples_depend_on_the_seed(data):
+    shown = [mc.show_samples(data.train, 4, seed).images[0].get_array() for seed in (0, 0, 1)]
+    assert np.array_equal(shown[0], shown[1])
+    assert not np.array_equal(shown[0], shown[2])
+
+
+# nets
+
+def test_deep_mlp_ends_in_plain_logits():
+    logits = mc.initialise(mc.DeepMLP)(torch.rand(64, 1, 28, 28))
+    assert (logits < 0).any() and (logits > 0).any()
+
+
+def test_digest_tells_shapes():
+    numbers = torch.arange(6.)
+    digests = [weights_digest({'w': numbers.view(shape)}, {}) for shape in ((2, 3), (3, 2))]
+    assert digests[0] != digests[1]
+
+
+def test_overlapping_poolings_are_not_served():
+    found = []
+    for stride, side in ((2, 13), (1, 25)):
+        net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.MaxPool2d(2, stride), nn.Flatten(),
+                            nn.Linear(4*side*side, 3))
+        found.append(is_served(recognise(net)))
+    assert found == [True, False]
+
+
+class Dropping(nn.Module):
+    "A net whose layers draw random numbers in training."
+    def __init__(self, share):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(784, 16), nn.Dropout(share),
+                                    nn.Linear(16, 3))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+@pytest.mark.parametrize('share, differ', [(0., False), (.5, True)])
+def test_layers_draw_from_the_seed(data, share, differ):
+    "One batch of all images: their order is of no account, what is dropped is."
+    weights = []
+    for seed in (0, 1):
+        net = mc.initialise(lambda: Dropping(share))
+        mc.train(net, data.train, learning_rate=.1, batch_size=len(data.train), epochs=1, seed=seed,
+                 engine='autograd')
+        weights.append(torch.cat([p.detach().flatten() for p in net.parameters()]))
+    assert ((weights[0] - weights[1]).abs().max() > 1e-4) == differ
+
+
+def test_a_finished_training_is_read_and_not_refused(data, tmp_path):
+    def go():
+        net = mc.initialise(lambda: mc.MLP(8, 8, 3))
+        return mc.train(net, data.train, data.valid, learning_rate=.1, batch_size=8, epochs=2,
+                        checkpoint=tmp_path/'c')
+    assert go() == go()
+
+
+def test_best_is_the_first_of_equals():
+    epochs = [Epoch(number, 1., .5, 1., valid_loss=1., valid_accuracy=accuracy)
+              for number, accuracy in ((1, .5), (2, .7), (3, .7))]
+    history = History(.1, 8, 0, 'autograd', 1, 'cpu', 'some machine', epochs=epochs)
+    assert history.best.epoch == 2
+
+
+def test_half_of_the_free_memory_is_left(data):
+    net, free = mc.MLP(), 2**33
+    least = 4*6*sum(p.numel() for p in net.parameters())   # bytes that a net and its training take
+    used = least*nets_at_once(net, data.train, [1], free=free)
+    assert .9*free/2 < used <= free/2
+
+
+def test_latency_is_that_of_an_answer(data):
+    modes = []
+    class Told(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(784, 3)
+        def forward(self, x):
+            modes.append(self.training)
+            return self.layer(x.flatten(1))
+    net = Told().train()
+    costs.latency(net, data.test, seconds=0)
+    assert (set(modes), net.training) == ({False}, True)
+
+
+# studies
+
+def history(state='finished', accuracy=.5, loss=1.):
+    return History(.1, 8, 0, 'autograd', 1, 'cpu', 'some machine', state=state,
+                   epochs=[Epoch(1, 1., .5, 1., valid_loss=loss, valid_accuracy=accuracy)])
+
+
+def test_of_equal_trials_the_one_of_lower_loss_is_best():
+    trials = [mc.Trial(index, history(loss=loss)) for index, loss in enumerate((2., 1., 1.))]
+    found = mc.SearchResult('one', mc.Box(), 0, 3, 1, 'valid', trials)
+    assert found.best.index == 1
+
+
+def test_edges_of_a_box():
+    def edges(rate):
+        trial = mc.Trial(0, replace(history(), learning_rate=rate, batch_size=50))
+        box = mc.Box((.1, 1.1), (1, 101))
+        return mc.SearchResult('one', box, 0, 1, 1, 'valid', [trial]).edges()
+    assert [len(edges(rate)) for rate in (.1, .14, .2, 1., 1.06, 1.1)] == [1, 1, 0, 0, 1, 1]
+    assert 'lower edge' in edges(.1)[0] and 'upper edge' in edges(1.1)[0]
+
+
+def test_what_failed_halfway_is_not_kept(tmp_path):
+    with Ledger(tmp_path, {'epochs': 1}) as ledger:
+        ledger.record(0, history())
+        with pytest.raises(RuntimeError):
+            with _transaction(ledger.connection):
+                ledger.connection.execute('DELETE FROM trial')
+                raise RuntimeError
+        assert list(ledger.histories()) == [0]
+
+
+def test_ledger_waits_for_the_disk(tmp_path):
+    with Ledger(tmp_path, {'epochs': 1}) as ledger:
+        assert ledger.connection.pragma('synchronous') == 2   # FULL
+
+
+@pytest.mark.parametrize('state', ['finished', 'diverged', 'failed'])
+def test_no_trial_is_done_twice(tmp_path, state):
+    with Ledger(tmp_path, {'epochs': 1}) as ledger:
+        ledger.record(0, history(state))
+        with pytest.raises(mc.ledger.LedgerError, match='no trial is done twice'):
+            ledger.record(0, history())
+
+
+def test_a_crashed_trial_is_shown_and_tried_again(tmp_path, search_in):
+    search_in(tmp_path/'s')
+    with Ledger.read(tmp_path/'s') as ledger:
+        identity = ledger.identity
+        index = min(ledger.histories())
+    with Ledger(tmp_path/'s', identity) as ledger:
+        ledger.reopen(index)
+        ledger.record(index, history('crashed'))
+    found = mc.SearchResult.load(tmp_path/'s')
+    assert [t.history.state for t in found.trials] == ['crashed', 'finished']
+    with Ledger(tmp_path/'s', identity) as ledger:
+        assert ledger.histories()[index][0].state == 'stopped'
+
+
+def session(shared, job, note, should_stop):
+    return os.getsid(0)
+
+
+@pytest.mark.skipif(os.name != 'posix', reason='sessions of processes')
+def test_ctrl_c_does_not_reach_the_workers():
+    found = {outcome.value for outcome in run_jobs(session, range(2), workers=2)}
+    assert found and os.getsid(0) not in found
+
+
+# statistics
+
+@pytest.mark.parametrize('low, high, chance', [
+    ([.1], [.9], .8), ([.1, .1], [.9, .9], .64), ([0, .5], [.5, 1], .5)])
+def test_chance_to_stay_within(low, high, chance):
+    "Of one uniform variable; of two with the same limits; of one on each side of the middle."
+    assert _stay_within(np.array(low), np.array(high)) == pytest.approx(chance, abs=1e-12)
+
+
+def test_a_bin_holds_its_upper_edge():
+    found = calibration([.2, .4, 1.], [True, False, True], bins=5)
+    assert found.count.tolist() == [1, 1, 0, 0, 1]
+
+
+# comparison
+
+@pytest.mark.parametrize('low, high, better', [
+    (-.2, -.1, 'a'), (-.1, 0., None), (0., .1, None), (.1, .2, 'b')])
+def test_an_interval_that_ends_at_0_tells_nothing(low, high, better):
+    d = Difference('a', 'b', .95, (low + high)/2, low, high, {}, None, (low, high), 0, 0, (), None,
+                   False)
+    assert d.better == better
+
+
+def test_few_trainings_are_warned_of():
+    found = comparison.Comparison.load(RESULTS + '/digits')
+    def with_runs(n):
+        return replace(found, contestants=[replace(c, runs=c.runs[:n]) for c in found.contestants])
+    warned = ['tell little about the chance of the seed' in verdict(with_runs(n)) for n in (4, 5)]
+    assert warned == [True, False]
+
+
+def test_right_answers_are_left_blank_in_confusions():
+    found = comparison.Comparison.load(RESULTS + '/digits')
+    drawn = [ax.images[0].get_array() for ax in found.plot_confusions().axes if ax.images]
+    assert len(drawn) == len(found.contestants)
+    for picture in drawn:
+        assert np.isnan(np.ma.filled(np.diagonal(picture).astype(float), np.nan)).all()
+
+
+@pytest.mark.parametrize('text', ['0.1,0.1', '0.2,0.1', '0,0.1', '0.1,inf'])
+def test_a_side_of_the_box_has_length(text):
+    with pytest.raises(Exception, match='lower one first'):
+        _pair(float)(text)
+
+
+@pytest.mark.parametrize('text', ['mlp', 'mlp,mlp', 'mlp,', ''])
+def test_models_are_two_at_least(text):
+    with pytest.raises(Exception, match='two different models'):
+        _names(text)

@@ -1,0 +1,321 @@
+"The panel says what is true: of a run at each moment of its life, and of what is typed into its fields."
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import ipywidgets as widgets
+import pytest
+
+import mnist_cmp as mc
+from mnist_cmp.controls import RunState
+from mnist_cmp.core import write_json
+from mnist_cmp.ledger import folder_lock
+
+SMALL = dict(models=['mlp', 'deep_mlp'], points=1, search_epochs=1, epochs=1, seeds=1)
+LONG = SMALL | dict(epochs=3000)
+
+
+def panel_on(runs, **settings):
+    panel = mc.ComparePanel(runs=runs, workers=1)
+    panel.set(**settings)
+    return panel
+
+
+def until(condition, seconds=60):
+    "Wait for a condition, which must come true."
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, 'it never comes true'
+        time.sleep(.02)
+
+
+def enabled(panel):
+    return {name for name, button in panel.buttons.items() if not button.disabled}
+
+
+# ---- a run in a folder, by what its file says and who holds it
+
+@pytest.fixture
+def begun(tmp_path):
+    "Write a run's file; gives its folder."
+    def make(state):
+        folder = tmp_path/'runs'/'run'
+        write_json(folder/'panel.json', dict(state=state, settings=SMALL))
+        (folder/'.panel').mkdir()
+        return folder
+    return make
+
+
+def test_nobody_is_at_work(begun):
+    folder = begun('running')
+    assert RunState.read(folder).state == 'stopped'
+
+
+@pytest.mark.parametrize('told,by_panel,by_run,state', [
+    ('running', True, False, 'starting'),
+    ('running', True, True, 'running'),
+    ('running', False, True, 'running'),
+    ('paused', True, True, 'stopping'),
+    ('stopped', True, False, 'stopping'),
+    ('stopped', False, True, 'running'),   # the command goes on with it
+    ('paused', False, False, 'paused'),
+    ('failed', False, False, 'failed'),
+])
+def test_state_by_the_locks(begun, told, by_panel, by_run, state):
+    folder = begun(told)
+    with ExitStack() as stack:
+        if by_panel:
+            stack.enter_context(folder_lock(folder/'.panel'))
+        if by_run:
+            stack.enter_context(folder_lock(folder))
+        assert RunState.read(folder).state == state
+
+
+@pytest.mark.parametrize('state,buttons', [
+    ('starting', {'pause', 'stop'}),
+    ('running', {'pause', 'stop'}),
+    ('stopping', set()),
+    ('paused', {'stop', 'resume'}),
+    ('stopped', {'run', 'resume'}),
+    ('failed', {'run', 'resume'}),
+    ('finished', {'run'}),
+])
+def test_buttons_of_each_state(begun, state, buttons):
+    panel = mc.ComparePanel(runs=begun('stopped').parent, workers=1)
+    panel._tell(RunState(panel.runs/'run', panel.settings, state))
+    assert enabled(panel) == buttons
+    assert panel.fields['points'].disabled == ('run' not in buttons)
+
+
+def test_word_from_before_stop_is_not_shown_after_it(begun):
+    folder = begun('stopped')
+    panel = mc.ComparePanel(folder, workers=1)
+    assert panel.message.value.startswith('Stopped')
+    panel._ending.add(folder)
+    panel._tell(RunState(folder, panel.settings, 'running'))
+    assert panel.message.value.startswith('Stopped')
+    assert enabled(panel) == {'run', 'resume'}
+
+
+# ---- runs
+
+@pytest.fixture(scope='module')
+def told(tmp_path_factory):
+    "A whole run: what the panel said, and at each word whether verdict and report were there."
+    panel = panel_on(tmp_path_factory.mktemp('whole')/'runs', **SMALL)
+    said = []
+    def hear(change):
+        there = bool(panel.words.value) and bool(panel.link.name) and '<svg' in panel.pictures.value
+        said.append((change.new, there, enabled(panel)))
+    panel.message.observe(hear, 'value')
+    panel.run()
+    panel.wait()
+    return panel, said
+
+
+def test_words_of_a_whole_run(told):
+    panel, said = told
+    words = [text for text, _, _ in said]
+    kinds = [text.split()[0].rstrip(':.') for text in words]
+    assert words[0] == 'Starting: 0% of 4 epochs are done; the data are being loaded.'
+    assert 'Running: all epochs are done; costs are being measured, then the report is written.' in words
+    assert words[-2:] == ['The run has ended; its result is being drawn.', 'Finished.']
+    assert [kind for kind, last in zip(kinds, ['', *kinds]) if kind != last] == [
+        'Starting', 'Running', 'The', 'Finished']
+
+
+def test_finished_is_said_with_the_result(told):
+    panel, said = told
+    assert [there for text, there, _ in said if text == 'Finished.'] == [True]
+    assert not any(there for text, there, _ in said if text != 'Finished.')
+
+
+def test_last_run_is_shown_with_its_result(told):
+    again = mc.ComparePanel(runs=told[0].runs, workers=1)
+    said = []
+    again.message.observe(lambda change: said.append((change.new, bool(again.words.value))), 'value')
+    again.last.click()
+    assert said == [(f'{told[0].folder} is being read.', False), ('Finished.', True)]
+
+
+def test_failing_on_finish_is_said(told):
+    def fail(run):
+        raise ValueError('there is no pad')
+    again = mc.ComparePanel(told[0].folder, workers=1, on_finish=fail)
+    assert again.message.value == 'Finished, but what on_finish calls has failed: there is no pad'
+    assert again.message.bad and again.words.value
+
+
+def test_panel_of_another_notebook_stops_a_run(tmp_path):
+    panel = panel_on(tmp_path/'runs', **LONG)
+    panel.run()
+    other = mc.ComparePanel(runs=tmp_path/'runs', workers=1)
+    other.show_last()
+    assert other.state.state in ('starting', 'running')   # not stopped, though it has hardly begun
+    with pytest.raises(ValueError, match='is in use'):
+        mc.ComparePanel(panel.folder, workers=1).resume()
+    until(lambda: any(panel.state.trainings.values()))
+    other.buttons['pause'].click()
+    panel.wait(), other.wait()
+    for each in panel, other:
+        assert each.state.state == 'paused', each.message.value
+        assert each.message.value.startswith('Paused at')
+    assert panel._child.process.poll() is not None
+    other.buttons['resume'].click()
+    assert other._child.runs(), other.message.value
+    other.buttons['stop'].click()
+    other.wait()
+    assert other.message.value.startswith('Stopped at')
+
+
+def test_stop_that_nobody_answers(begun):
+    folder = begun('running')
+    panel = mc.ComparePanel(folder, workers=1)
+    with folder_lock(folder):   # such as the command
+        panel._press('stop')
+        assert 'is at work in another program' in panel.message.value and panel.message.bad
+        assert RunState.read(folder).state == 'running'
+    assert RunState.read(folder).state == 'stopped'
+
+
+KERNEL = """import sys, time
+from mnist_cmp import ComparePanel
+panel = ComparePanel(runs=sys.argv[1], workers=1)
+panel.set(models=['mlp', 'deep_mlp'], points=1, search_epochs=1, epochs=3000, seeds=1)
+panel.run()
+print(panel.folder, flush=True)
+if sys.argv[2] == 'late':
+    while not any(panel.state.trainings.values()): time.sleep(.05)
+print(panel._child.process.pid, flush=True)
+time.sleep(600)"""
+
+
+@pytest.mark.skipif(os.name != 'posix', reason='signals')
+@pytest.mark.parametrize('when', ['early', 'late'])
+def test_kernel_that_dies_takes_its_run_along(tmp_path, when):
+    "Killed so that nothing of it can say a word, while the run starts and while it trains."
+    kernel = subprocess.Popen([sys.executable, '-c', KERNEL, str(tmp_path/'runs'), when],
+                              stdout=subprocess.PIPE, text=True)
+    folder = kernel.stdout.readline().strip()
+    number = int(kernel.stdout.readline())
+    kernel.send_signal(signal.SIGKILL)
+    kernel.wait()
+    kernel.stdout.close()
+    panel = mc.ComparePanel(folder, workers=1)
+    panel.wait(60)
+    assert panel.message.value.startswith('Stopped at'), panel.message.value
+    assert enabled(panel) == {'run', 'resume'}
+    until(lambda: not is_alive(number), 30)
+    panel.set(epochs=3000)
+    panel.buttons['resume'].click()
+    assert panel._child.runs(), panel.message.value
+    panel.stop()
+    panel.wait()
+
+
+def is_alive(number):
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    entry = Path(f'/proc/{number}/stat')   # where nobody fetches its exit code it stays as a zombie
+    return not entry.exists() or entry.read_text().rpartition(')')[2].split()[0] != 'Z'
+
+
+def test_process_that_dies_at_its_start_has_failed(tmp_path, monkeypatch):
+    "It has no time to note why."
+    from mnist_cmp import controls
+    monkeypatch.setattr(controls, 'python_code', lambda code: 'raise SystemExit("no memory for this")')
+    panel = panel_on(tmp_path/'runs', **SMALL)
+    panel.run()
+    panel.wait()
+    assert panel.state.state == 'failed' and panel.message.bad
+    assert 'exit code 1' in panel.message.value and 'no memory for this' in panel.message.value
+
+
+# ---- fields
+
+WRONG = [('points', '0', 'trials is 0, but must be a whole number from 1 to 1000000000.'),
+         ('points', '-3', 'trials is -3, but must be a whole number from 1 to 1000000000.'),
+         ('points', '2000000000', 'trials is 2000000000, but must be'),
+         ('points', '2.5', "trials is '2.5', but must be a whole number"),
+         ('points', 'many', "trials is 'many', but must be a whole number"),
+         ('points', '', "trials is '', but must be a whole number"),
+         ('search_epochs', '0', 'trial epochs is 0, but must be'),
+         ('epochs', '0', 'epochs is 0, but must be'),
+         ('seeds', '0', 'seeds is 0, but must be'),
+         ('seed', '-1', 'seed is -1, but must be a whole number from 0')]
+WRONG_ENDS = [('learning_rate', 0, '0', 'learning rate is 0.0, but must be a finite number'),
+              ('learning_rate', 1, 'nan', 'learning rate is nan, but must be a finite number'),
+              ('learning_rate', 0, '0,1', "learning rate is '0,1', but must be a finite number"),
+              ('learning_rate', 0, '7', 'lower end must be below'),
+              ('batch_size', 0, '0', 'batch size is 0, but must be a whole number from 1'),
+              ('batch_size', 1, '1.5', "batch size is '1.5', but must be a whole number"),
+              ('batch_size', 0, '99', 'lower end must be below')]
+
+
+def says(panel, field, text, problem):
+    "The field keeps what was typed and is marked; the problem is said at once, and by Run; nothing begins."
+    assert field.value == text
+    assert 'mnist-cmp-wrong' in field._dom_classes
+    assert problem.replace("'", '&#x27;') in panel.problem.value and 'role="alert"' in panel.problem.value
+    panel.buttons['run'].click()
+    assert panel.message.bad and problem in panel.message.value
+    assert not panel.runs.exists()
+
+
+@pytest.mark.parametrize('name,text,problem', WRONG)
+def test_wrong_number_is_said(tmp_path, name, text, problem):
+    panel = panel_on(tmp_path/'runs', **SMALL)
+    panel.fields[name].value = text
+    says(panel, panel.fields[name], text, problem)
+    panel.fields[name].value = '3'
+    assert panel.problem.value == '' and panel.settings[name] == 3
+    assert 'mnist-cmp-wrong' not in panel.fields[name]._dom_classes
+
+
+@pytest.mark.parametrize('name,end,text,problem', WRONG_ENDS)
+def test_wrong_end_of_a_side_is_said(tmp_path, name, end, text, problem):
+    panel = panel_on(tmp_path/'runs', **SMALL)
+    panel.fields[name][end].value = text
+    says(panel, panel.fields[name][end], text, problem)
+
+
+def test_one_model_is_said(tmp_path):
+    panel = panel_on(tmp_path/'runs', **SMALL)
+    panel.fields['models'].value = ('mlp',)
+    assert 'a comparison needs two at least' in panel.problem.value
+
+
+def test_set_mends_a_wrong_field(tmp_path):
+    panel = panel_on(tmp_path/'runs', **SMALL)
+    panel.fields['points'].value = 'many'
+    panel.set(points=4, learning_rate=[.002, .25])
+    assert panel.settings == panel.settings | dict(points=4, learning_rate=[.002, .25])
+    assert panel.problem.value == ''
+
+
+def test_epochs_of_ones_own_outlive_another_data_set(tmp_path):
+    panel = mc.ComparePanel(runs=tmp_path/'runs', workers=1)
+    panel.fields['epochs'].value = '7'
+    panel.fields['dataset'].value = 'mnist'
+    assert panel.settings['epochs'] == 7
+    assert panel.settings['search_epochs'] == mc.Data.search_epochs
+    panel.fields['dataset'].value = 'digits'
+    assert panel.settings['search_epochs'] == 10
+
+
+def test_each_label_has_a_title(tmp_path):
+    "A label whose widget has no tooltip gets the title 'null' in the browser."
+    def parts(widget):
+        yield widget
+        for child in getattr(widget, 'children', ()):
+            yield from parts(child)
+    panel = mc.ComparePanel(runs=tmp_path/'runs', workers=1)
+    found = [w for w in parts(panel.ui) if isinstance(w, widgets.widget_description.DescriptionWidget)]
+    assert len(found) > 10
+    assert [w for w in found if w.tooltip is None] == []

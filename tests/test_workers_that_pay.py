@@ -1,0 +1,169 @@
+("Where nobody says how many processes train, small trainings stay in this one, long ones get "
+ "others; the numbers are the same to the last bit.")
+import os
+import signal
+
+import pytest
+
+import mnist_cmp as mc
+from mnist_cmp import studies, training, workers
+from mnist_cmp.cli import _parser
+from mnist_cmp.studies import _Pace
+from tiny import one
+
+HERE = f'process {os.getpid()}'
+
+
+@pytest.fixture(autouse=True)
+def two_cores(monkeypatch):
+    "Two cores, and trainings that ask before each step whether to stop."
+    monkeypatch.setattr(studies, 'available_cores', lambda: 2)
+    monkeypatch.setattr(training._asker, '__defaults__', (0.,))
+
+
+def numbers(found):
+    return [(t.index, [e.train_loss for e in t.history.epochs], t.accuracy) for t in found.trials]
+
+
+def searched(data, store=None, **kwargs):
+    how = dict(n=3, epochs=3, name='one') | kwargs
+    return mc.search(one, data.train, data.valid, mc.Box(batch_size=(8, 16)), store=store, **how)
+
+
+def test_small_trainings_start_no_process(data, monkeypatch):
+    def begin(code):
+        raise AssertionError('a process was started')
+    monkeypatch.setattr(workers, '_begin_python', begin)
+    found = searched(data)
+    assert {t.worker for t in found.trials} == {HERE}
+    point = mc.Point(.1, 8)
+    assert len(mc.retrain(one, data.train, data.valid, point, seeds=2, epochs=1)) == 2
+
+
+def test_number_that_is_given_is_honoured(data):
+    found = searched(data, workers=2)
+    assert HERE not in {t.worker for t in found.trials}
+    assert numbers(found) == numbers(searched(data, workers=1))
+
+
+def pays_after(epochs, trials=0):
+    "Processes pay once a training has so many epochs, after so many whole trainings."
+    def pays(pace):
+        return pace.left <= 3 - trials and pace.done >= epochs
+    return pays
+
+
+@pytest.mark.parametrize('kept', [True, False])
+@pytest.mark.parametrize('when', [(0, 0), (1, 0), (2, 1), (0, 2)])
+def test_results_do_not_depend_on_when_processes_begin_to_pay(
+        data, tmp_path, monkeypatch, kept, when):
+    expected = numbers(searched(data, workers=1))
+    monkeypatch.setattr(_Pace, 'pays', pays_after(*when))
+    found = searched(data, tmp_path if kept else None)
+    assert numbers(found) == expected
+    trained_here = [t for t in found.trials if t.worker == HERE]
+    assert len(trained_here) == when[1]
+    assert not [p.name for p in tmp_path.glob('trial_*')]   # no checkpoint is left
+
+
+def test_training_that_moves_goes_on_where_it_was(data, tmp_path, monkeypatch):
+    "Each of its epochs is trained once."
+    monkeypatch.setattr(_Pace, 'pays', pays_after(2))
+    heard = []
+    searched(data, tmp_path, n=1, on_epoch=lambda h: heard.append(len(h.epochs)))
+    assert heard == [1, 2, 3]
+
+
+def test_weights_of_retraining(data, tmp_path, monkeypatch):
+    def trained(**kwargs):
+        nets = mc.retrain(one, data.train, data.valid, mc.Point(.1, 8), seeds=3, epochs=2,
+                          **kwargs)
+        return [{name: w.tolist() for name, w in net.weights.items()} for net in nets]
+    expected = trained(workers=1)
+    monkeypatch.setattr(_Pace, 'pays', pays_after(1, trials=1))
+    assert trained(store=tmp_path) == expected
+
+
+def test_asked_to_stop_no_process_is_started(data, tmp_path, monkeypatch):
+    heard = []
+    def begin(code):
+        raise AssertionError('a process was started')
+    with monkeypatch.context() as patch:
+        patch.setattr(workers, '_begin_python', begin)
+        found = searched(data, tmp_path, on_epoch=heard.append, should_stop=lambda: bool(heard))
+    assert len(found.trials) == 0 and len(heard) == 1
+    assert numbers(searched(data, tmp_path)) == numbers(searched(data))
+
+
+class Clock:
+    now = 0.
+
+    def __call__(self):
+        return self.now
+
+
+class Heard:
+    "A history of epochs that took so long."
+    class Epoch:
+        def __init__(self, seconds):
+            self.seconds = seconds
+
+    def __init__(self, *seconds):
+        self.epochs = [self.Epoch(s) for s in seconds]
+
+
+def test_what_pays():
+    clock = Clock()
+    pace = _Pace(10, 5, 2, clock)   # 10 trainings of 5 epochs, 2 cores
+    pace.heard(None)
+    assert not pace.pays()
+    pace.heard(Heard(.1))
+    # 0.1 s·(50 − 1) are left here, 3 s + 0.1 s·25 there
+    assert not pace.pays()
+    pace.heard(Heard(.2))
+    assert pace.pays()
+    for _ in range(9):
+        pace.ended()
+    assert not pace.pays()   # the last one gains nothing by another process
+
+
+def test_first_epoch_need_not_be_over():
+    clock = Clock()
+    pace = _Pace(10, 5, 2, clock)
+    pace.heard(None)
+    clock.now = .1
+    assert not pace.pays()
+    clock.now = 1.
+    assert pace.pays()
+
+
+def test_command_leaves_the_number_open():
+    assert _parser().parse_args([]).workers is None
+    assert _parser().parse_args(['--workers', '3']).workers == 3
+
+
+def hungry(shared, job, note, should_stop):
+    if job == 1:
+        raise MemoryError
+    return job
+
+
+def test_worker_out_of_memory_is_replaced_by_one(monkeypatch):
+    sizes = []
+    begin = workers._Crew._begin
+    def count(crew):
+        begin(crew)
+        sizes.append(len(crew.members))
+    monkeypatch.setattr(workers._Crew, '_begin', count)
+    found = {o.job: o.state for o in workers.run_jobs(hungry, [0, 1, 2], workers=2)}
+    assert found == {0: 'done', 1: 'crashed', 2: 'done'}
+    assert max(sizes) == 2
+
+
+@pytest.mark.skipif(os.name != 'posix', reason='sends a signal')
+def test_ctrl_c_in_a_training_that_stayed_here(data, tmp_path):
+    def interrupt(history):
+        signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        searched(data, tmp_path, on_epoch=interrupt)
+    assert numbers(searched(data, tmp_path)) == numbers(searched(data))
