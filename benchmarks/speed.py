@@ -15,8 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
 import warnings
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from unittest import mock
