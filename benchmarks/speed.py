@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 import warnings
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from unittest import mock
@@ -164,7 +165,7 @@ def scaling(split, rounds=3):
     widths = [155, 310, 620, 1240, 2480]
     params, by_params = [], []
     for width in widths:
-        net = initialise(lambda: MLP(width, width))
+        net = initialise(partial(MLP, width, width))
         step = make_step(net, RATE)
         params.append(number_of_params(net)[0])
         by_params.append(median(lambda: [step(split.x[:31], split.y[:31]) for _ in range(40)])/40*1e3)

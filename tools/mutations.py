@@ -27,8 +27,8 @@ MUTATIONS = [
     ('_digits_tensors', '/ 16', '/ 15'),
     ('show_samples', "derive_seed(seed, 'samples')", "derive_seed(0, 'samples')"),
     # models
-    ('glorot_init', '        _zero_bias(layer)\n', ''),
-    ('initialise', "derive_seed(seed, 'construct')", "derive_seed(0, 'construct')"),
+    ('glorot_init', "        _fill(layer, 'bias', init.zeros_)\n", ''),
+    ('begin', "derive_seed(seed, 'construct')", "derive_seed(0, 'construct')"),
     ('DeepMLP.__init__', 'layers[:-1]', 'layers'),
     ('MLP.forward', 'F.relu(self.fc2(x))', 'self.fc2(x)'),
     # params
