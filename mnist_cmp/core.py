@@ -504,10 +504,10 @@ def shortened(
     names,      # texts
     most:int,   # characters of each, at least 8
 )->dict[str, str]:
-    "Name → the same, its middle left out where it is long, so that different names stay different."
+    "Name → the same; a long one cut, at its end or in its middle, so that no two become alike."
     names = dict.fromkeys(names)
     usual = (most - 1)//2
-    for tail in sorted(range(1, most - 1), key=lambda tail: abs(tail - usual)):
+    for tail in [0, *sorted(range(1, most - 1), key=lambda tail: abs(tail - usual))]:
         found = {name: _without_middle(name, most, tail) for name in names}
         if len(set(found.values())) == len(names):
             return found
@@ -518,7 +518,9 @@ def shortened(
     return numbered
 
 def _without_middle(text, most, tail):
-    return text if len(text) <= most else f'{text[:most - 1 - tail]}…{text[-tail:]}'
+    if len(text) <= most:
+        return text
+    return f'{text[:most - 1 - tail]}…{text[len(text) - tail:]}'
 
 
 # %% ../nbs/00_core.ipynb #e7f0952e

@@ -225,7 +225,9 @@ def folder(tmp_path):
         place.mkdir()
         (place/'nets.py').write_text(NET)
         (place/'parts.py').write_text(f'WIDTH = {width}\n')
-    return work
+    yield work
+    for name in 'sub', 'fails':
+        sys.modules.pop(name, None)
 
 
 def command(folder, *words):
