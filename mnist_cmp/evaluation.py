@@ -370,8 +370,7 @@ def _tried(name, what):
 
 def _answers_of(net, x):
     "The logits of a net in evaluation mode, each time with the same chance."
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), _evaluating(net):
-        torch.default_generator.manual_seed(0)
+    with sealed(0), torch.no_grad(), _evaluating(net):
         return net(x)
 
 def _agree(a, b): return (a - b).norm() <= 1e-3*a.norm() + 1e-6
@@ -382,9 +381,8 @@ def _try_one_image(net, split):
 
 def _try_step(net, split):
     "Raise whatever a training step raises."
-    with torch.random.fork_rng(devices=[]):
-        net.train()
-        loss, _ = AutogradStep(net, 1e-6)(split.x, split.y)
+    net.train()
+    loss, _ = AutogradStep(net, 1e-6)(split.x, split.y)
     if not loss.isfinite():
         raise ValueError('its loss is not finite. Check its initialiser.')
 
@@ -418,7 +416,7 @@ def rehearse(
     with _tried(name, 'the net cannot be made.'):
         beginning, other = begin(make, init), begin(make, init, seed=1).net
     net = beginning.net
-    with torch.inference_mode(False):   # which allows gradients, too
+    with sealed(0), torch.inference_mode(False):   # which allows gradients, too
         with _tried(name, ''): check_net(net, split)
         few = split[torch.arange(4) % len(split)].to(next(net.parameters()).device)
         with _tried(name, 'an answer to a single image:'): _try_one_image(net, few)
