@@ -289,7 +289,8 @@ ODD = ['$5', 'up to $10_ and $', r'$\frac$', '', '', r'US$ \to CA$', '\x00\x1b[3
 
 @pytest.mark.parametrize('text', ['$\\frac$ $_$ \ud800 \x00', '$'*100_000], ids=['odd', 'long'])
 def test_report_comes_out_whatever_data_and_classes_are_called(made, tmp_path, text):
-    report = json.loads((made/'report.json').read_text()) | {'classes': ODD, 'dataset': text}
+    report = json.loads((made/'report.json').read_text())
+    report |= {'classes': ODD, 'dataset': text, 'trained_on': []}
     report['contestants'][0]['search'] |= {'model': text, 'scored_on': text}
     found = loaded(report, tmp_path)
     with warnings.catch_warnings():
