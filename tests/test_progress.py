@@ -9,7 +9,7 @@ import pytest
 import mnist_cmp as mc
 from mnist_cmp import core
 from mnist_cmp.core import Progress, Status
-from tiny import one, two
+from tiny import one
 
 
 class Terminal(io.TextIOWrapper):

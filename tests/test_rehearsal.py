@@ -1,7 +1,6 @@
 "What a study will do with a model is tried before the first training; what can be served is served."
 import contextlib
 import threading
-import warnings
 from functools import partial
 
 import pytest

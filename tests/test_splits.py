@@ -10,9 +10,8 @@ import torch
 import mnist_cmp as mc
 from conftest import one
 from mnist_cmp import comparison
-from mnist_cmp.costs import Cost
 from mnist_cmp.points import Point
-from tiny import two
+from tiny import known_costs, two
 
 CLASSES = ['ant', 'bee', 'cat']
 BOX = {'batch_size': (8, 16)}
@@ -164,7 +163,7 @@ def test_our_own_split_of_images_that_come_twice():
 
 
 def test_data_made_by_hand_are_warned_of_once_by_compare(monkeypatch):
-    monkeypatch.setattr(comparison, 'measure_cost', lambda *args, **kwargs: Cost(.001, .002, None))
+    monkeypatch.setattr(comparison, 'measure_costs', known_costs)
     data = made([30, 30, 30])
     by_hand = replace(data, test=data.train[:12])
     how = dict(points=1, seeds=1, search_epochs=1, epochs=1, workers=1)
@@ -248,7 +247,7 @@ def test_a_retraining_goes_on_with_its_split(mixed, tmp_path, capsys):
 
 @pytest.mark.parametrize('end', ['during the search', 'after it'])
 def test_a_comparison_goes_on_with_its_split(mixed, tmp_path, capsys, monkeypatch, end):
-    monkeypatch.setattr(comparison, 'measure_cost', lambda *args, **kwargs: Cost(.001, .002, None))
+    monkeypatch.setattr(comparison, 'measure_costs', known_costs)
     now, before = mixed
     asked = []
 
@@ -277,7 +276,7 @@ def test_a_comparison_goes_on_with_its_split(mixed, tmp_path, capsys, monkeypatc
 
 def test_the_old_split_is_warned_of_as_well(tmp_path, monkeypatch):
     "Sorted images: the last sixth is of one class, and the study that was begun on it says so."
-    monkeypatch.setattr(comparison, 'measure_cost', lambda *args, **kwargs: Cost(.001, .002, None))
+    monkeypatch.setattr(comparison, 'measure_costs', known_costs)
     now = made([30, 30, 30])
     before = warned(lambda: as_before(now))[0]
 

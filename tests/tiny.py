@@ -4,6 +4,7 @@ import threading
 import torch
 
 import mnist_cmp as mc
+from mnist_cmp.costs import Cost
 
 
 def noise()->mc.Data:
@@ -20,6 +21,11 @@ def one():
 
 def two():
     return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 2), torch.nn.Linear(2, 3))
+
+
+def known_costs(models, *args, **kwargs):
+    "In the place of `measure_costs`: no time is spent on measuring."
+    return {name: Cost(.001, .002, None) for name in models}
 
 
 def error_of(call, seconds=60):
