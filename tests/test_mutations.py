@@ -68,3 +68,9 @@ def test_own_notebook_is_asked_first():
     tests = mutate.tests_of(mutate.find_mutation(name, old, new), 2)
     assert [path.as_posix() for path in tests][:2] == [
         'nbs/10_statistics.ipynb', 'tests/test_edges.py']
+
+
+def test_files_that_call_a_function_by_its_callers_are_asked():
+    name, old, new = next(entry for entry in MUTATIONS if entry[0] == '_begin_python')
+    tests = mutate.tests_of(mutate.find_mutation(name, old, new), 30)
+    assert 'tests/test_edges.py' in [path.as_posix() for path in tests]   # which calls `run_jobs`

@@ -133,19 +133,18 @@ def callers(source, name):
     "The names by which a function of a source, or one that calls it, can be called from elsewhere."
     functions = functions_in(source)
     bodies = {key: ast.get_source_segment(source, node) for key, node in functions.items()}
+    def word(key):   # by which it is called
+        owner, _, own = key.rpartition('.')
+        return owner if own.startswith('__') else own
     reached = {name}
     while True:
-        words = {key.rpartition('.')[2] for key in reached}
-        pattern = re.compile(rf'\b({"|".join(map(re.escape, words))})\b')
+        words = '|'.join(re.escape(word(key)) for key in reached)
+        pattern = re.compile(rf'\b({words})\b')
         more = {key for key, body in bodies.items() if pattern.search(body)} - reached
         if not more:
             break
         reached |= more
-    names = set()
-    for key in reached:
-        owner, _, word = key.rpartition('.')
-        names.add(owner if word.startswith('__') else word)
-    return {word for word in names if not word.startswith('_')}
+    return {word(key) for key in reached if not word(key).startswith('_')}
 
 
 def tests_of(mutation, most, quick=False, root=ROOT):
