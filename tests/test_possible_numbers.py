@@ -26,7 +26,7 @@ CASES = {
     'equal dead nets': dict(models={'a': odd.Constant, 'b': odd.Constant}, rare=.05, contrast=0),
     'nets without numbers': dict(models={'a': partial(odd.Diverging, 30), 'b': partial(odd.Diverging, 35)}),
     'three test images': dict(test=3),
-    'one test image': dict(test=1),
+    'two test images': dict(test=2),
     'three classes': dict(classes=3, models={'a': partial(odd.linear, 3), 'b': partial(odd.Guessing, 3)}, seeds=3),
     'seven seeds': dict(classes=3, models={'a': partial(odd.linear, 3), 'b': partial(odd.Falling, 20, 3)}, seeds=7)}
 
@@ -34,6 +34,7 @@ CASES = {
 def compared(models=MODELS, seeds=2, epochs=4, **how):
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.filterwarnings('ignore', message='.*parameters')   # their sizes differ on purpose
+        warnings.filterwarnings('ignore', message='.*the test split has no image')
         patch.setattr('mnist_cmp.comparison.measure_costs', known_costs)
         return mc.compare(models, odd.data_of(**how), {'learning_rate': (.01, .02), 'batch_size': (8, 10)},
                           points=2, seeds=seeds, search_epochs=1, epochs=epochs, workers=1)

@@ -300,6 +300,6 @@ def test_other_images_are_refused_as_before(mixed, tmp_path):
     other = replace(now, train=replace(now.train, x=255 - now.train.x))
     mc.search(one, before.train, before.valid, mc.Box(**BOX), n=1, epochs=1, workers=1,
               store=tmp_path)
-    with pytest.raises(ValueError, match='train was'):
+    with pytest.raises(ValueError, match='fingerprint of the training images was'):
         mc.search(one, other.train, other.valid, mc.Box(**BOX), n=1, epochs=1, workers=1,
                   store=tmp_path)

@@ -150,8 +150,6 @@ def drawn(width, encoding='utf-8', desc='deep_mlp: search', note='best 93.00% at
             '        if i == 9: print("half", flush=True); sys.stdin.readline()\n')
     environment = os.environ | dict(PYTHONIOENCODING=encoding, TERM='xterm')
     environment.pop('MNIST_CMP_QUIET', None)
-    package, tests = Path(mc.__file__).parent.parent, Path(__file__).parent
-    environment['PYTHONPATH'] = os.pathsep.join([str(package), str(tests)])
     process = subprocess.Popen([sys.executable, '-c', code], env=environment, text=True,
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=terminal.slave)
     process.stdout.readline()
@@ -201,6 +199,8 @@ SMALL = ['--models', 'mlp,deep_mlp', '--points', '2', '--seeds', '2', '--search_
 def run_in(terminal, folder, **environment):
     environment = os.environ | dict(TERM='xterm', PYTHONIOENCODING='utf-8') | environment
     environment.pop('MNIST_CMP_QUIET', None)
+    package, tests = Path(mc.__file__).parent.parent, Path(__file__).parent
+    environment['PYTHONPATH'] = os.pathsep.join([str(package), str(tests)])
     done = subprocess.run([sys.executable, '-c', RUN, *SMALL], cwd=folder, env=environment,
                           stdin=subprocess.DEVNULL, stdout=terminal.slave, stderr=terminal.slave,
                           timeout=300)

@@ -162,7 +162,7 @@ def flaw_scoring(box=(.001, .1)):
 def flaw_initialiser():
     "Ten trainings of the MLP with PyTorch's own initialisation, at the point of the fair comparison."
     mnist, point = load_data('mnist'), best_of_comparison('fair_comparison')
-    nets = retrain('mlp', mnist.train, mnist.valid, point, seeds=10, epochs=10, init=None, workers=1,
+    nets = retrain('mlp', mnist.train, mnist.valid, point, seeds=10, epochs=10, init='as_made', workers=1,
                    engine=ENGINE, store=WORK/'flaw_initialiser')
     return {'engine': nets[0].history.engine, 'point': point._asdict(),
             'wrong': [len(tested('mlp', net, mnist.test).test.wrong) for net in nets]}
