@@ -190,6 +190,8 @@ def measure_costs(
     sent = {name: one for name, one in several.items() if name not in staying}
     found = {}
     for group, workers in (sent, available_cores()), (staying, 1):
+        if not group:
+            continue
         work = _Measuring(group, device, threads)
         for outcome in run_jobs(work, group, few, workers=workers, alone=group is sent,
                                 should_stop=should_stop):

@@ -132,7 +132,7 @@ def test_an_infinite_loss_is_kept_and_read_as_no_number(tmp_path):
 
 def test_a_search_without_any_score_ends_at_once_with_the_ways_out(tmp_path):
     began = []
-    models = {'odd': odd.Infinite, 'plain': odd.linear}
+    models = {'odd': partial(odd.Diverging, 4), 'plain': odd.linear}
     for _ in range(2):
         with pytest.raises(ValueError) as told:
             compared(models, tmp_path/'run', points=2, on_trial=lambda t, r: began.append(r.model))
