@@ -27,7 +27,8 @@ from .evaluation import (best_guesses, count_topk_errors, load_model, predict,
                                   put_weights, read_weights, weights_digest, write_weights)
 from .health import Ground, states_of
 from .ledger import LedgerError, folder_lock
-from .models import distinct_names, get_init, get_model, initialise, model_name
+from .models import (distinct_names, get_init, get_model, glorot_of_all, initialise,
+                              model_name)
 from .params import flops, number_of_params, unequal_sizes
 from .points import Box, Point
 from .provenance import Code, check_code, code_of, package_commit
@@ -443,13 +444,24 @@ class _Meeting:
 
     def rehearse(self, init, threads, engine, device, workers, client):
         "Try each model in all that is going to be done with it; raises `ValueError` that names it; warns of sizes."
-        sizes, inits = {}, _inits(init, list(self.models))
+        sizes, inits = {}, self._as_before(_inits(init, list(self.models)))
         for name, make in self.models.items():
             recipe = Recipe(get_model(make), inits[name], 1, device, threads, self._begun(name), engine)
             recipe, begun = try_model(recipe, self.splits[0], name, number_of_workers(workers, device), client)
             self.inits[name],self.rules[name] = recipe.init,begun.rule
             sizes[name] = number_of_params(begun.net)[0]
         if said := unequal_sizes(sizes): warn_caller(said)
+
+    def _as_before(self, inits):
+        "The initialisers; in a store of an earlier release that of then, also for models not yet begun."
+        words = {name: begun_with(self._begun(name)).get('init') for name in self.models}
+        if 'glorot_init' not in words.values():
+            return inits
+        new = [name for name, word in words.items() if word is None and inits[name] is None]
+        if new:
+            tell(f'{self.store} was begun with Glorot\'s values for all models, and goes on with them '
+                 f'for {", ".join(new)}. For their own choose another folder, or pass init.')
+        return inits | dict.fromkeys(new, glorot_of_all)
 
     def _begun(self, name):
         "Where a study of a model was begun; None: nowhere."
@@ -565,7 +577,9 @@ def runs(self:_Meeting, name, point, seeds, on_run, **how):
     nets = retrain(make, train, valid, point, seeds=seeds, seed=self.seed, name=name, init=self.inits[name],
                    store=self.place('weights', name), **how)
     if len(nets) < seeds: raise Stopped(f'Stopped during the trainings of {name}.')
-    found = [tested(make, net, self.data.test, self.place('tests', f'{name}_{net.number}.json')) for net in nets]
+    with torch_threads(how['threads']):
+        found = [tested(make, net, self.data.test, self.place('tests', f'{name}_{net.number}.json'))
+                 for net in nets]
     for run in found:
         run.health = states_of(run.history, run.test, self.ground)
         if on_run: on_run(name, run)
@@ -606,7 +620,8 @@ def _measured(self:_Meeting, names, best, how, bar):
     found = measure_costs(
         {name: self.models[name] for name in names}, self.splits[0],
         {name: best[name].point for name in names}, engines=engines, device=how['device'],
-        threads=how['threads'], should_stop=bar.asking(how['should_stop']),
+        threads={name: best[name].history.threads for name in names},
+        should_stop=bar.asking(how['should_stop']),
         on_cost=lambda name, cost: bar.update(note=name))
     if len(found) < len(names):
         raise Stopped('Stopped while costs were measured.')
@@ -621,6 +636,10 @@ def __call__(self:_Meeting, box, start, tuning, training):
     best = {name: one.best for name, one in found.items()}   # a search's engine is that of its trainings, too
     as_tuned = {name: {'engine': b.history.engine, 'threads': b.history.threads}
                 for name, b in best.items()}
+    others = [name for name, b in best.items() if b.history.threads != training['threads']]
+    if others:
+        warn_caller(f'threads is {training["threads"]}, but the searches of {", ".join(others)} were made '
+                    'with another number, which their trainings keep.')
     runs = {name: self.runs(name, b.point, **training | as_tuned[name]) for name, b in best.items()}
     costs = self.costs(best, training)
     contestants = [_contestant(name, make, found[name], runs[name], costs[name], self.codes[name],

@@ -160,10 +160,10 @@ class _Measuring:
     "The work of the processes in which costs are measured."
     models:dict     # name → what is measured
     device:object
-    threads:int
+    threads:dict    # name → PyTorch's threads
 
     def __call__(self, train, name, note, should_stop):
-        with torch_threads(self.threads):
+        with torch_threads(self.threads[name]):
             return _measure(self.models[name], train, self.device)
 
 
@@ -174,7 +174,7 @@ def measure_costs(
     points:dict,           # name → settings of its training: the batch size matters
     *,
     device=None,           # None: cuda or mps where there is one, else cpu
-    threads:int=1,         # PyTorch's threads
+    threads=1,             # PyTorch's threads, or name → their number
     engines:dict={},       # name → the training step, as for train; those that are missing: 'auto'
     on_cost=None,          # called with the name of a model and its Cost
     should_stop=None,      # asked several times a second; True ends the work
@@ -185,14 +185,16 @@ def measure_costs(
                for name, make in models.items()}
     most = max((point.batch_size for point in points.values()), default=1)
     few = train[:max(1000, _STEPS*most)]   # what is used of them
-    check_int('threads', threads, 1)
+    each = threads if isinstance(threads, dict) else dict.fromkeys(models, threads)
+    for number in each.values():
+        check_int('threads', number, 1)
     staying = {name: one for name, one in several.items() if why_not_sent(one)}
     sent = {name: one for name, one in several.items() if name not in staying}
     found = {}
     for group, workers in (sent, available_cores()), (staying, 1):
         if not group:
             continue
-        work = _Measuring(group, device, threads)
+        work = _Measuring(group, device, each)
         for outcome in run_jobs(work, group, few, workers=workers, alone=group is sent,
                                 should_stop=should_stop):
             if outcome.state != 'done':

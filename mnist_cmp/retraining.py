@@ -123,6 +123,13 @@ def _run_all(runs, splits, workers, client, should_stop, on_epoch, progress):
     return runs.result()
 
 # %% ../nbs/09a_retraining.ipynb #e57309c0
+def _kept(begun, plan, numbers, name):
+    "What trainings that were stopped before they went on have so far."
+    if begun is None or begun.is_old:
+        return []
+    with Ledger(plan.recipe.store, begun.identity) as ledger, disk_explained(plan.recipe.store):
+        return _Runs(ledger, plan, numbers, name).result()
+
 @typed
 def retrain(
     make,               # makes the net: a callable, a short name or 'pkg.module:Name'
@@ -161,11 +168,12 @@ def retrain(
     if begun and begun.done.issuperset(numbers):
         identity = as_begun(identify(recipe), begun)
     else:
+        plan = _Plan(recipe, seed, point)
         if client is not None and not wait_for_workers(client, should_stop):
-            return []
+            return _kept(begun, plan, numbers, name)
         recipe = recipe.settled(seeds*epochs*len(train), point.plain, client, should_stop)
         if recipe is None:
-            return []
+            return _kept(begun, plan, numbers, name)
         identity = identify(recipe, client)
     with Ledger(store, identity) as ledger, disk_explained(store):
         runs = _Runs(ledger, _Plan(recipe, seed, point), numbers, name)

@@ -21,7 +21,7 @@ from .core import (MachineError, as_path, available_cores, check_choice, check_i
                             warn_caller)
 from .data import Split, divided_as_before
 from .evaluation import check_net, rehearse, weights_digest
-from .ledger import Ledger, LedgerError, check_same, read_old_study
+from .ledger import DONE, Ledger, LedgerError, check_same, is_same, read_old_study
 from .models import (Beginning, as_made, begin, get_init, glorot_init, glorot_of_all,
                               init_name, missed_text, own_init)
 from .population import nets_at_once, train_population, why_no_population
@@ -31,13 +31,17 @@ from .workers import (MAPPED, Outcome, Splits, callers_errors, callers_own, map_
                                on_workers, run_jobs, why_not_sent)
 
 # %% ../nbs/08b_studies.ipynb #bef6bbf3
+def _layers_text(net):
+    "What PyTorch says of a net's layers; where an object lies in memory is no part of what it is."
+    return re.sub(r' at 0x[0-9a-f]+', '', str(net))
+
 def net_digest(
     net:nn.Module,   # a fresh net
     split,           # images that it is asked about
 )->str:
     "A word that differs between nets of different layers, sizes, initialisers or answers; raises `ValueError` if it does not fit."
     shapes, logits = [(name, *w.shape) for name, w in net.state_dict().items()], check_net(net, split)
-    text = json.dumps([str(net), shapes, logits.double().tolist()])
+    text = json.dumps([_layers_text(net), shapes, logits.double().tolist()])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 _LINES = 400   # of a net's layers that are kept; what follows is told by a digest
@@ -46,10 +50,8 @@ def layers_of(
     net:nn.Module,
 )->list[str]:
     "What PyTorch says of a net's layers, and name and shape of each of its tensors, a line each."
-    # Where an object lies in memory is no part of what it is.
-    text = re.sub(r' at 0x[0-9a-f]+', '', str(net))
     shapes = [f'{name}: {tuple(w.shape)}' for name, w in net.state_dict().items()]
-    lines = [*text.splitlines(), *shapes]
+    lines = [*_layers_text(net).splitlines(), *shapes]
     if len(lines) <= _LINES:
         return lines
     rest = hashlib.sha256('\n'.join(lines[_LINES:]).encode()).hexdigest()[:16]
@@ -62,7 +64,10 @@ def machines_of(client)->str:
 # What a study's identity says of its initialiser; the last one is that of release 0.1.0.
 _WORDS = {as_made: 'None', glorot_init: 'glorot', glorot_of_all: 'glorot_init'}
 
-def _word(init): return _WORDS.get(init) or init_name(init)
+def _word(init):
+    "What is written of an initialiser, which may be any callable object."
+    known = [word for rule, word in _WORDS.items() if rule is init]
+    return known[0] if known else init_name(init)
 
 # %% ../nbs/08b_studies.ipynb #2ef81344
 @dataclass(frozen=True)
@@ -129,9 +134,9 @@ def study_in(
     if not store or not old.is_file():
         return None
     identity, trials = read_old_study(old)
-    # Its file does not say by which rule the first weights were drawn.
-    identity = {'init': 'glorot_init'} | identity
-    return Begun(identity, {number for number, _ in trials}, True)
+    if trials:   # its identity does not name the engine
+        identity = {'engine': trials[0][1].engine} | identity
+    return Begun(identity, {number for number, history in trials if history.state in DONE}, True)
 
 _PLACES = ('machine', 'device')   # where a study was computed
 
@@ -141,7 +146,7 @@ def as_begun(
 )->dict:
     "The identity with what only says where the study was computed as it was begun."
     was = begun.identity
-    for_another = any(now.get(k) != was.get(k) for k in _PLACES)
+    for_another = not all(is_same(k, was.get(k), now.get(k)) for k in _PLACES)
     keys = (*_PLACES, 'first_weights', 'net') if for_another else _PLACES   # as last digits do
     return now | {k: was[k] for k in keys if k in was}
 
@@ -168,20 +173,9 @@ def continued(self:Recipe,
         was = {k: v for k, v in was.items() if k in now}
     check_same(self.store, was, now)
     if kept.threads != self.threads and not begun.done.issuperset(numbers):
-        warnings.warn(f'The study in {self.store} was begun with threads={kept.threads} and goes on '
-                      f'with that, since threads={self.threads} would change the last digits.',
-                      stacklevel=_level_of_user())
+        warn_caller(f'The study in {self.store} was begun with threads={kept.threads} and goes on '
+                    f'with that, since threads={self.threads} would change the last digits.')
     return kept
-
-def _level_of_user():
-    "The `stacklevel` that leads from the caller to the first line outside this package."
-    level = 1
-    frame = sys._getframe(1)
-    while frame.f_back and frame.f_globals.get('__name__', '').partition('.')[0] == 'mnist_cmp':
-        frame = frame.f_back
-        level += 1
-    return level
-
 
 # %% ../nbs/08b_studies.ipynb #4ba5b938
 @patch
@@ -206,7 +200,7 @@ def settled(self:Recipe,
     should_stop=None,   # asked while the kernel is compiled
 )->Recipe:
     "This recipe with engine and folder settled; None if asked to stop. Raises `ValueError` or `OSError` if that engine is not to be had."
-    engine = begun_with(self.store).get('engine', 'auto') if self.engine == 'auto' and self.store else check_choice('engine', self.engine, STUDY_ENGINES)
+    engine = check_choice('engine', self.engine, STUDY_ENGINES)
     if self._as_population(engine, client): return replace(self, engine='population')
     def check():
         if should_stop and should_stop(): raise _Enough
