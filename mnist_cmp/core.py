@@ -726,7 +726,9 @@ def _terminal_bar(**kwargs):
     return Line(**kwargs)
 
 # %% ../nbs/00_core.ipynb #00-core-056
-def _bundle(text): return {'text/html': without_math(text), 'text/plain': ''}   # no word is left where no HTML is shown
+def _bundle(text):
+    "A text as HTML; no word is left where no HTML is shown."
+    return {'text/html': without_math(text) if text else '', 'text/plain': ''}
 
 def _sayable(text, stream):
     "The text, with escapes for what the stream's encoding does not have."

@@ -201,6 +201,8 @@ def settled(self:Recipe,
 )->Recipe:
     "This recipe with engine and folder settled; None if asked to stop. Raises `ValueError` or `OSError` if that engine is not to be had."
     engine = check_choice('engine', self.engine, STUDY_ENGINES)
+    if engine == 'auto' and self.store:
+        engine = begun_with(self.store).get('engine', 'auto')
     if self._as_population(engine, client): return replace(self, engine='population')
     def check():
         if should_stop and should_stop(): raise _Enough

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-import mnist_cmp as mc
 from mnist_cmp import training
 from mnist_cmp.core import MachineError
 from mnist_cmp.studies import _place

@@ -290,3 +290,93 @@ def test_another_study_of_a_retraining(data, tmp_path):
         mc.retrain(tiny.one, data.train, data.valid, mc.Point(.1, 8), epochs=2, **how)
     with Ledger.read(tmp_path) as ledger:
         assert ledger.done() == {0}
+
+
+# What a begun study keeps
+
+def test_a_search_of_the_first_release_keeps_its_engine(data, search_in, tmp_path):
+    "Its file does not name the engine; the trials do. A trial that was stopped is not one that is done."
+    made = search_in(tmp_path/'now', engine='autograd', n=2, init='glorot')
+    with Ledger.read(tmp_path/'now') as ledger:
+        identity = ledger.identity
+    later = 'engine', 'layers', 'first_weights', 'threads', 'device', 'machine', 'log'
+    identity = {key: value for key, value in identity.items() if key not in later}
+    trials = [{'index': trial.index, 'history': trial.history.to_dict()} for trial in made.trials]
+    trials[1]['history'] |= {'state': 'stopped'}
+    (tmp_path/'old').mkdir()
+    (tmp_path/'old'/'study.json').write_text(json.dumps(
+        {'format': 'mnist_cmp study 1', 'identity': identity | {'init': 'glorot_init'},
+         'trials': trials}))
+    assert studies.study_in(tmp_path/'old').done == {made.trials[0].index}
+    found = search_in(tmp_path/'old', n=1)
+    assert found.trials[0].history.engine == 'autograd'
+    found = search_in(tmp_path/'old', n=3)
+    assert [trial.history.engine for trial in found.trials] == ['autograd']*3
+
+
+def test_more_cores_do_not_hide_a_changed_model(search_in, tmp_path, monkeypatch):
+    search_in(tmp_path, n=1)
+    identity = studies.study_in(tmp_path).identity
+
+    class Changed(torch.nn.Sequential):
+        def forward(self, x):
+            return -super().forward(x)
+
+    def changed():
+        net = tiny.one()
+        return Changed(*net)
+    more = identity | {'machine': re.sub(r'\d+ core', '64 core', identity['machine'])}
+    assert core.machine_kind(more['machine']) == core.machine_kind(identity['machine'])
+    assert more['machine'] != identity['machine']
+    kept = studies.as_begun(identity | {'net': 'another'}, studies.Begun(more, {1030}, False))
+    assert kept['net'] == 'another'   # and so it is refused
+    with pytest.raises(LedgerError, match='layers was'):
+        search_in(tmp_path, n=1, make=changed)
+
+
+def test_a_net_that_shows_an_address_is_one_net(data):
+    "What PyTorch says of this net names a place in memory, another one for each net."
+    class Showing(torch.nn.Linear):
+        def extra_repr(self):
+            return f'of {self.other}'
+
+    def made():
+        torch.manual_seed(0)
+        layer = Showing(784, 3)
+        layer.other = object()
+        return torch.nn.Sequential(torch.nn.Flatten(), layer)
+    nets = made(), made()
+    assert str(nets[0]) != str(nets[1])
+    assert studies.net_digest(nets[0], data.train) == studies.net_digest(nets[1], data.train)
+
+
+def test_trainings_that_are_stopped_at_once_give_what_is_done(data, tmp_path):
+    how = dict(point=mc.Point(.1, 16), epochs=1, workers=1, store=tmp_path, name='one', engine='compiled')
+    before = mc.retrain(tiny.one, data.train, data.valid, seeds=1, **how)
+    after = mc.retrain(tiny.one, data.train, data.valid, seeds=2, **how, should_stop=lambda: True)
+    assert [one.history for one in after] == [one.history for one in before]
+
+
+def test_a_model_added_to_an_older_comparison_begins_as_the_others_did(compare_in, tmp_path, capsys):
+    own = {'one': tiny.one, 'two': tiny.two}
+    compare_in(tmp_path, models=own, init=mc.models.glorot_of_all)   # as all were before
+    found = compare_in(tmp_path, models=own | {'three': three})
+    assert {c.init for c in found.contestants} == {'Glorot & Bengio (2010)'}
+    assert "goes on with them for three" in capsys.readouterr().err
+    fresh = compare_in(tmp_path/'fresh', models=own | {'three': three})
+    assert {c.init for c in fresh.contestants} == {"the model's own"}
+
+
+def test_costs_and_tests_are_computed_with_the_threads_of_the_trainings(
+        compare_in, tmp_path, monkeypatch):
+    compare_in(tmp_path, threads=2)
+    asked = []
+    def measured(models, *args, threads, **how):
+        asked.append(threads)
+        return tiny.known_costs(models)
+    monkeypatch.setattr('mnist_cmp.comparison.measure_costs', measured)
+    for file in (tmp_path/'costs').glob('*.json'):
+        file.unlink()
+    with pytest.warns(UserWarning, match='threads is 1, but the searches of one, two'):
+        compare_in(tmp_path, threads=1)
+    assert asked == [{'one': 2, 'two': 2}]

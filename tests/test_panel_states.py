@@ -82,7 +82,7 @@ def test_state_by_the_locks(begun, told, by_panel, by_run, state):
     ('paused', {'stop', 'resume'}),
     ('stopped', {'run', 'resume'}),
     ('failed', {'run', 'resume'}),
-    ('finished', {'run'}),
+    ('finished', {'run', 'resume'}),   # to go on with more of the same
 ])
 def test_buttons_of_each_state(begun, state, buttons):
     panel = mc.ComparePanel(runs=begun('stopped').parent, workers=1)
