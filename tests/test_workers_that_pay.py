@@ -176,22 +176,22 @@ def no_process(code):
     raise AssertionError('a process was started')
 
 
-@pytest.mark.parametrize('slow', ['on_epoch', 'should_stop'])
-def test_time_of_the_caller_starts_no_process(data, monkeypatch, slow):
+@pytest.mark.parametrize('slow, when', [('on_epoch', 1), ('should_stop', 2)])
+def test_time_of_the_caller_starts_no_process(data, monkeypatch, slow, when):
     "Epochs of some milliseconds, and a callback that takes longer than processes would need to pay."
     monkeypatch.setattr(workers, '_begin_python', no_process)
     monkeypatch.setattr(training._asker, '__defaults__', (.05,))
-    monkeypatch.setattr(studies, 'STARTING', 1.5)   # the trainings of 2×2 epochs pay from .75 s an epoch
+    monkeypatch.setattr(studies, 'STARTING', 4.)   # processes pay from 1.3 s an epoch
     called = []
 
     def sleep(*_):
         called.append(1)
-        if len(called) == 3:   # in the middle of an epoch, or after one
+        if len(called) == when:   # should_stop: within the first training
             time.sleep(2.)
 
-    found = searched(data, n=2, epochs=2, **{slow: sleep})
-    assert len(called) >= 3
-    assert len(found.trials) == 2
+    found = searched(data, n=4, epochs=2, **{slow: sleep})
+    assert len(called) > when
+    assert len(found.trials) == 4
     assert {t.worker for t in found.trials} == {HERE}
     assert sum(t.history.seconds for t in found.trials) < 1.5
 
