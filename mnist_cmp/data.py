@@ -97,7 +97,8 @@ def _check_places(name, places, n):
         return
     if not torch.is_tensor(places) or places.dtype != torch.int64 or places.shape != (n,):
         raise ValueError(f'{name}: places is {shown(places)}, but must be None, or int64 of '
-                         f'shape ({n}).')
+                         f'shape ({n}). dataclasses.replace keeps the places of the split that it '
+                         'is given: for other images pass places=None, too.')
 
 def _check_names(name, classes):
     if not isinstance(name, str) or len(name) > 200: raise TypeError(f'name is {shown(name)}, but must be a str of at most 200 characters.')

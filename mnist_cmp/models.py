@@ -9,7 +9,7 @@ __all__ = ['WIDEST', 'MLP', 'CNNClassifier', 'DeepMLP', 'glorot_init', 'zero_ini
            'distinct_names']
 
 # %% ../nbs/02_models.ipynb #02-models-002
-import copy, hashlib, importlib, importlib.util, inspect, os, re, sys, warnings
+import copy, hashlib, importlib, importlib.util, inspect, os, re, sys, traceback, warnings
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -206,12 +206,14 @@ def _apply(net, init, spare_frozen):
     frozen = [name for name, p in net.named_parameters() if not p.requires_grad]
     layers = _layers(net)
     net.apply(init)
+    after = dict(net.named_parameters(remove_duplicate=False))   # the rule may have parametrised a layer
     for name in frozen if spare_frozen else ():
-        with torch.no_grad(): net.get_parameter(name).requires_grad_(False).copy_(before[name])
+        if name in after:
+            with torch.no_grad(): after[name].requires_grad_(False).copy_(before[name])
     reached, kept = {}, {}
     for path, (kind, names) in layers.items():
         matrices = [name for name in names if before[name].ndim > 1] or names   # zeros for biases alone are no rule
-        is_kept = all(net.get_parameter(name).equal(before[name]) for name in matrices)
+        is_kept = all(name in after and after[name].equal(before[name]) for name in matrices)
         (kept if is_kept else reached)[path] = ('frozen ' if set(names) <= set(frozen) else '') + kind
     return reached, kept
 
@@ -277,6 +279,31 @@ class Beginning(NamedTuple):
     rule:str
     missed:list
 
+def _made(make):
+    "What `make` gives; where a module is missing that lies beside its file, the error says how to import it."
+    try:
+        return make()
+    except ModuleNotFoundError as e:
+        file = _file_beside(make, e) if e.name else None
+        if file is None:
+            raise
+        raise ModuleNotFoundError(f'{str(e).rstrip(".")}. It lies beside {shown(file.name)}, where modules are looked '
+                                  'for only while that file is read: import it at the top of the file, not within '
+                                  'a function.', name=e.name, path=e.path) from e
+
+def _file_beside(make, error):
+    "The file on the way to an error of importing that has the missing module beside it, if `make` comes from a file."
+    while isinstance(make, partial):
+        make = make.func
+    if '@' not in (getattr(make, '__module__', None) or ''):   # as `_import_file` names them
+        return None
+    missing = error.name.partition('.')[0]
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        file = Path(frame.f_globals.get('__file__') or '')   # which a worker knows, too
+        if file.name and (os.path.exists(file.parent/f'{missing}.py') or os.path.isdir(file.parent/missing)):
+            return file
+    return None
+
 def begin(
     make,          # a callable without arguments that makes an nn.Module
     init=None,     # as for get_init
@@ -287,7 +314,7 @@ def begin(
     init = get_init(init) or own_init(make)
     # Within torch.inference_mode(False) gradients are allowed, whatever is around it.
     with sealed(derive_seed(seed, 'construct')), torch.inference_mode(False):
-        net = make()
+        net = _made(make)
         if not isinstance(net, nn.Module):
             raise ValueError(f'make, {shown(make)}, gave a {type(net).__name__}, but a model must be a callable that makes '
                              'an nn.Module.')

@@ -6,7 +6,7 @@
 __all__ = ['number_of_ticks', 'block_size', 'why_no_population', 'train_population', 'nets_at_once']
 
 # %% ../nbs/06b_population.ipynb #ab759d84
-import copy, math, os, time
+import copy, math, os
 from dataclasses import replace
 from types import SimpleNamespace
 import torch, torch.nn as nn, torch.nn.functional as F
@@ -20,7 +20,7 @@ from .evaluation import check_net, measure
 from .graphs import CudaRecorder, _python_state, unchanged
 from .params import flops
 from .points import Point
-from .process import callers, sealed
+from .process import callers, sealed, working_time
 from .training import (Epoch, History, _asker, _check_settings, _check_sgd, _Checkpoint, _order, _Stopped, device_of)
 
 # %% ../nbs/06b_population.ipynb #e65eac9d
@@ -252,7 +252,7 @@ class _Course:
 @patch
 def go_round(self:_Course, population, places, ask, on_epoch):
     "One more epoch for each net that has one to come: trained, measured and kept; `places` are those of the stack."
-    start, going = time.perf_counter(), [i for i, k in enumerate(places) if k in self.going()]
+    start, going = working_time(), [i for i, k in enumerate(places) if k in self.going()]
     numbers = {i: len(self.histories[places[i]].epochs) + 1 for i in going}
     loss, right = population.epoch({i: _order(len(self.train), self.histories[places[i]].seed, e) for i, e in numbers.items()}, ask)
     records = {i: Epoch(numbers[i], loss[i], right[i], 0.) for i in going}
@@ -260,7 +260,7 @@ def go_round(self:_Course, population, places, ask, on_epoch):
     for i in going if self.valid else ():
         records[i].valid_loss, records[i].valid_accuracy = measure(self.nets[places[i]], self.valid)
     for i, record in records.items():
-        record.seconds = (time.perf_counter() - start)/len(going)   # its share
+        record.seconds = (working_time() - start)/len(going)   # its share
         self._keep(places[i], record, population.velocity_of(i))
         if on_epoch: on_epoch(places[i], self.histories[places[i]])
 

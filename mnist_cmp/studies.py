@@ -25,6 +25,7 @@ from .ledger import DONE, Ledger, LedgerError, check_same, is_same, read_old_stu
 from .models import (Beginning, as_made, begin, get_init, glorot_init, glorot_of_all,
                               init_name, missed_text, own_init)
 from .population import nets_at_once, train_population, why_no_population
+from .process import callers, working_time
 from .steps import ENGINES, choose_engine
 from .training import CHECKPOINT_FILES, device_of, drop_damaged, torch_threads, train
 from .workers import (MAPPED, Outcome, Splits, callers_errors, callers_own, map_splits,
@@ -332,7 +333,7 @@ class _Pace:
         jobs:int,                  # trainings
         epochs:int,                # of each
         cores:int,                 # processes that can train side by side
-        clock=time.perf_counter,   # tells the time, s
+        clock=working_time,        # tells the time, s; of this thread's own work
     ):
         self.left,self.epochs,self.cores,self.clock = jobs,epochs,cores,clock
         self.epoch,self.done,self.since = 0.,0,clock()
@@ -359,15 +360,17 @@ class _Pace:
 
 def _run_as_pays(plan, jobs, in_processes, splits, cores, should_stop=None, on_note=None):
     "The outcomes of trainings in this process, and in others as soon as these pay."
-    pace = _Pace(len(jobs), plan.recipe.epochs, cores)
+    pace = _Pace(len(jobs), plan.recipe.epochs, max(1, cores//plan.recipe.threads))
+    should_stop, on_note = callers(should_stop), callers(on_note)   # whose time is no training's
     is_over = False
     def stop():
         nonlocal is_over
         is_over = is_over or bool(should_stop and should_stop())
         return is_over or pace.pays()
     def heard(job, history, worker):
+        if on_note:
+            on_note(job, history, worker)
         pace.heard(history)
-        if on_note: on_note(job, history, worker)
     left = list(jobs)
     for outcome in run_jobs(plan, jobs, splits, should_stop=stop, on_note=heard):
         if outcome.value is not None and _history(outcome).state == 'stopped':

@@ -26,7 +26,7 @@ from .evaluation import (check_net, cpu_weights, measure, measure_accuracy, put_
 from .evaluation import load_model, smoke_test, topk_errors   # unused here; part of this room's public names
 from .models import net_to_try
 from .params import number_of_params
-from .process import callers, sealed
+from .process import callers, sealed, working_time
 from .steps import ENGINES, choose_engine, make_step
 
 # %% ../nbs/06_training.ipynb #06-training-005
@@ -36,7 +36,7 @@ class Epoch:
     epoch:int                       # 1, 2, …
     train_loss:float                # mean over the images, each as the net was when it met it
     train_accuracy:float            # the same way: the running average of 2019
-    seconds:float                   # training and measuring
+    seconds:float                   # training and measuring, without callbacks and waiting for other threads
     valid_loss:float = None         # at the epoch's end
     valid_accuracy:float = None     # at the epoch's end
     end_train_accuracy:float = None # on the training images at the epoch's end, if asked for
@@ -198,14 +198,14 @@ def _run_epoch(step, net, train, valid, history, ask, measure_train, joined):
     "Train `net` for one more epoch, and measure."
     number = len(history.epochs) + 1
     with _layer_chance(history, number), torch.inference_mode(False):   # the latter allows gradients
-        start = time.perf_counter()
+        start = working_time()
         net.train()
         order = _order(len(train), history.seed, number).to(train.x.device)
         batches = _batches(order, history.batch_size, joined)
         record = Epoch(number, *_train_epoch(step, train, batches, ask), 0.)
         if valid: record.valid_loss, record.valid_accuracy = measure(net, valid, check=ask)
         if measure_train: record.end_train_accuracy = measure(net, train, check=ask).accuracy
-        record.seconds = time.perf_counter() - start
+        record.seconds = working_time() - start
     return record
 
 # %% ../nbs/06_training.ipynb #06-training-024

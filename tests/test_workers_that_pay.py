@@ -2,12 +2,15 @@
  "others; the numbers are the same to the last bit.")
 import os
 import signal
+import threading
+import time
 
 import pytest
 
 import mnist_cmp as mc
 from mnist_cmp import studies, training, workers
 from mnist_cmp.cli import _parser
+from mnist_cmp.process import sealed
 from mnist_cmp.studies import _Pace
 from tiny import one
 
@@ -167,3 +170,68 @@ def test_ctrl_c_in_a_training_that_stayed_here(data, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         searched(data, tmp_path, on_epoch=interrupt)
     assert numbers(searched(data, tmp_path)) == numbers(searched(data))
+
+
+def no_process(code):
+    raise AssertionError('a process was started')
+
+
+@pytest.mark.parametrize('slow, when', [('on_epoch', 1), ('should_stop', 2)])
+def test_time_of_the_caller_starts_no_process(data, monkeypatch, slow, when):
+    "Epochs of some milliseconds, and a callback that takes longer than processes would need to pay."
+    monkeypatch.setattr(workers, '_begin_python', no_process)
+    monkeypatch.setattr(training._asker, '__defaults__', (.05,))
+    monkeypatch.setattr(studies, 'STARTING', 4.)   # processes pay from 1.3 s an epoch
+    called = []
+
+    def sleep(*_):
+        called.append(1)
+        if len(called) == when:   # should_stop: within the first training
+            time.sleep(2.)
+
+    found = searched(data, n=4, epochs=2, **{slow: sleep})
+    assert len(called) > when
+    assert len(found.trials) == 4
+    assert {t.worker for t in found.trials} == {HERE}
+    assert sum(t.history.seconds for t in found.trials) < 1.5
+
+
+def test_waiting_for_another_thread_is_no_time_of_an_epoch(data):
+    "The lock that the training gives back for a question is taken, and kept for a while."
+    asked = []
+    holders = []
+
+    def hold(holds):
+        with sealed(1):
+            holds.set()
+            time.sleep(2.)
+
+    def should_stop():
+        asked.append(1)
+        if len(asked) == 4:   # within an epoch
+            holds = threading.Event()
+            holders.append(threading.Thread(target=hold, args=[holds], daemon=True))
+            holders[0].start()
+            assert holds.wait(60)
+        return False
+
+    net = mc.initialise(one)
+    history = mc.train(net, data.train, data.valid, learning_rate=.1, batch_size=8, epochs=2,
+                       should_stop=should_stop, threads=1, progress=None)
+    holders[0].join(60)
+    assert history.seconds < 1.8
+
+
+@pytest.mark.parametrize('threads, processes', [(1, 4), (2, 2), (3, 1), (4, 1), (8, 1)])
+def test_processes_that_share_the_cores_by_their_threads(data, monkeypatch, threads, processes):
+    cores = []
+    begin = _Pace.__init__
+
+    def count(pace, jobs, epochs, cores_of_it, *args):
+        cores.append(cores_of_it)
+        begin(pace, jobs, epochs, cores_of_it, *args)
+
+    monkeypatch.setattr(studies, 'available_cores', lambda: 4)
+    monkeypatch.setattr(_Pace, '__init__', count)
+    searched(data, n=1, epochs=1, threads=threads)
+    assert cores == [processes]
