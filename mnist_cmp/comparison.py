@@ -728,7 +728,8 @@ def compare(
     training = dict(seeds=_seeds(seeds, meeting),
                     epochs=_epochs('epochs', epochs, meeting.data.epochs))
     check_extends(meeting.store, models, meeting.data, protocol=protocol, seed=seed, points=points,
-                  seeds=seeds, search_epochs=tuning['epochs'], epochs=training['epochs'])
+                  seeds=seeds, search_epochs=tuning['epochs'], epochs=training['epochs'],
+                  only_report=True)
     meeting.rehearse(init, threads, engine, device, workers, client)
     warn_of_splits(meeting.data, stacklevel=2)
     with meeting.lock(), torch_threads(threads):
@@ -953,6 +954,7 @@ def check_extends(
     seeds:int,
     search_epochs:int,   # None: the data set's
     epochs:int,          # None: the data set's
+    only_report:bool=False,   # may trainings of other models stay beside it that no report holds?
 ):
     "Raise `LedgerError` if a comparison in a folder would lose something by this one; before any work."
     if folder is None or not Path(folder).is_dir():
@@ -966,18 +968,21 @@ def check_extends(
     before = _report_in(folder)
     lost = [] if before is None else _dropped(_outline(before), asked)
     kept = [*_with_ledger(folder, 'search'), *_with_ledger(folder, 'weights')]
-    others = [name for name in dict.fromkeys(kept) if name not in names]
+    renamed = [] if isinstance(models, dict) else _renamed(models, names)
+    others = []
+    for name in dict.fromkeys(kept):
+        is_lost = name in renamed or not only_report
+        if name not in names and is_lost:
+            others.append(name)
     lost += [text for name in others if (text := f'{name} would be dropped') not in lost]
-    renamed = _renamed(models, names, lost)
+    renamed = [name for name in renamed if f'{name} would be dropped' in lost]
     _refuse(folder, lost, list(dict.fromkeys([*(before.names if before else []), *names, *others])),
             renamed=renamed)
 
-def _renamed(models, names, lost):
-    "The names that would be dropped only since two of the models, a list, share them."
-    if isinstance(models, dict):
-        return []
-    shared = [model_name(model) for model in models]
-    return [own for own in dict.fromkeys(shared) if own not in names and f'{own} would be dropped' in lost]
+def _renamed(models, names):
+    "The models' own names that none of them has since several share them."
+    own_names = dict.fromkeys(model_name(model) for model in models)
+    return [own for own in own_names if own not in names]
 
 def extent_in(
     folder,   # of a run

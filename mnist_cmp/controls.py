@@ -788,7 +788,8 @@ def _grown(self:ComparePanel, was):
     "The settings to go on with: a run's own, or no less than its folder holds; raises `ValueError`."
     now, held = self.settings, extent_in(self.folder)
     grows = 'points', 'seeds', 'epochs'   # what is there already stays a part of it
-    less = [name for name in grows if now[name] < min(was[name], held[name])]
+    was = was | {name: min(was[name], held[name]) for name in grows if now[name] < was[name]}
+    less = [name for name in grows if now[name] < was[name]]
     names = dict(zip(was['models'], distinct_names(was['models'])))
     is_missing = [make not in now['models'] and name in held['models'] for make, name in names.items()]
     if any(is_missing):
