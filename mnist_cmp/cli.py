@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from . import __version__
 from .core import (Progress, can_redraw, check_folder, fitted, new_path, terminal_width,
-                            wrap_words)
+                            text_width, wrap_words)
 
 # %% ../nbs/14_cli.ipynb #14-cli-005
 def _pair(number, zero=False):
@@ -315,7 +315,8 @@ def run(
         found = compare(args.models, data, box=_box(args), store=out, **{k: getattr(args, k) for k in told},
                         client=_client(args, stack), progress=not args.quiet, **said)
     table, width = summary(found), terminal_width(sys.stdout) or math.inf
-    if max(map(len, table.splitlines())) > width: table = narrow_summary(found, width)
+    rows = table.splitlines()[:1 + len(found.names)]   # sentences below them can be broken
+    if max(map(text_width, rows)) > width: table = narrow_summary(found, width)
     say(f'\n{table}\n\n{verdict(found)}')   # first: the report may fail
     with Progress(1, 'writing the report', progress=not args.quiet):
         page = write_report(found, out)

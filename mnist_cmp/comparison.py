@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['KS', 'PROTOCOLS', 'TestResult', 'measure_test', 'Run', 'Contestant', 'Comparison', 'Stopped', 'tested', 'hard_images',
-           'figure_files', 'compare', 'check_extends']
+           'figure_files', 'compare', 'check_extends', 'extent_in']
 
 # %% ../nbs/11_comparison.ipynb #00255d65
-import base64, hashlib, json, math, os, platform, re, time, warnings
+import base64, hashlib, json, math, os, platform, re, time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
@@ -172,7 +172,7 @@ class Comparison:
     test_reads:list = field(default_factory=list) # each time that test images were looked at: model, number, images, times
     machine:str = field(default_factory=machine)
     versions:dict = field(default_factory=_versions)
-    commit:str|None = None        # of this package, if it runs from a clone; '+' stands for changes
+    commit:str|None = None        # of this package in the call that finished it, if it runs from a clone; '+' stands for changes
     trained_on:list = field(default_factory=list) # training images of each class; empty: of an older release
     weights:dict = field(default_factory=dict, compare=False)   # name → weights of each run, if at hand
 
@@ -484,6 +484,7 @@ class _Meeting:
     def tuned(self, name, box, start, **how):
         "The search of a model; raises `Stopped`, or `ValueError` if none of its trials has a score."
         box, start = _points_of(name, self.protocol, box, start)
+        self.find_search(name, box, start, how['epochs'])
         found = search(self.models[name], *self.splits[:2], box, start=start, seed=self.seed, name=name,
                        init=self.inits[name], store=self.place('search', name), **how)
         if not found.done: raise Stopped(f'Stopped during the search of {name}.')
@@ -532,15 +533,49 @@ def put_in_place(self:_Meeting, name, point, epochs):
 
 def _put_aside(store, name, here, settings):
     "Move the trainings of a model out of the way, and say where they are."
-    with folder_lock(here):   # nobody is at them
-        pass
     aside = plain_path(store, _ASIDE, f'{name}_{_word(settings)}')
-    _move(here, aside)
+    _move_study(here, aside)
     words = ', '.join(f'{k}={v}' for k, v in settings.items())
     tell(f'The trainings of {name} with {words} are kept in {aside}.')
 
+def _move_study(here, aside):
+    with folder_lock(here):   # nobody is at it
+        pass
+    _move(here, aside)
+
+_OF_SEARCH = ('learning_rate', 'batch_size', 'momentum', 'weight_decay', 'log', 'start', 'epochs',
+              'seed', 'train')
+
+def _search_aside(store, name, identity):
+    "Where the search of a model is kept while it is none of the comparison's in the folder."
+    word = _word({key: identity.get(key) for key in _OF_SEARCH})
+    return plain_path(store, _ASIDE, f'search_{name}_{word}')
+
+def _put_search_aside(store, name):
+    "Move the search of a model out of the way, and say where it is; nothing if there is none."
+    here = plain_path(store, 'search', name)
+    begun = study_in(here)
+    if begun:
+        aside = _search_aside(store, name, begun.identity)
+        _move_study(here, aside)
+        tell(f'The search of {name} is kept in {aside}.')
+
+@patch
+def find_search(self:_Meeting, name, box, start, epochs):
+    "Have a search that was put aside in its place again, if it is this one."
+    if not self.store:
+        return
+    asked = {side: list(ends) for side, ends in box.sides.items()}
+    if box.log:
+        asked['log'] = True
+    asked |= {'start': start, 'epochs': epochs, 'seed': self.seed,
+              'train': self.splits[0].fingerprint}
+    here, kept = self.place('search', name), _search_aside(self.store, name, _by_json(asked))
+    if kept.is_dir() and not here.exists():
+        _move(kept, here)
+
 def _put_report_aside(store):
-    "Move the report of a comparison out of the way, its weights excepted; nothing if there is none."
+    "Move the report of a comparison out of the way and say where it is; nothing if there is none."
     report = plain_path(store, 'report.json')
     if not report.is_file():
         return
@@ -549,10 +584,19 @@ def _put_report_aside(store):
     aside = plain_folder(store, _ASIDE, f'report_{word}')
     names = [(store, name) for name in ('report.html', 'runs.csv')]
     names += [(plain_path(store, 'figures'), name) for name in figure_files(store)]
+    names += [(first.parent, first.name) for first in _all_first_weights(store)]
     for folder, name in [*names, (store, 'report.json')]:   # the last, so that a kill loses none
         with machine_calls(folder):
             if (folder/name).is_file():
                 os.replace(folder/name, plain_folder(aside, *folder.relative_to(store).parts)/name)
+    tell(f'The report that was in {store} is kept in {aside}.')
+
+def _all_first_weights(store):
+    "Where the first release put the nets of the report in a folder."
+    try:
+        return [_first_weights(store, name) for name in Comparison.load(store).names]
+    except (FileNotFoundError, ValueError):
+        return []
 
 def figure_files(
     store,   # a folder
@@ -590,16 +634,32 @@ def runs(self:_Meeting, name, point, seeds, on_run, **how):
 def costs(self:_Meeting, best, how):
     "Name → what a model costs at its best point, measured once, or None if that fails; raises `Stopped`."
     files = {name: self.place('costs', f'{name}.json') for name in self.models}
-    new = {}
+    new, counted = {}, set()
+    is_spoilt = False   # could one of several not be measured?
     with Progress(len(files), 'measuring costs', progress=how['progress']) as bar:
+        def count(name):
+            "Move the bar on, once for each model."
+            if name not in counted:
+                counted.add(name)
+                bar.update(note=name)
+        def heard(name, cost):
+            new[name] = cost
+            count(name)
         def measure(name):
             "Of this model, and at the same time of the others that have no file."
+            nonlocal is_spoilt
             if name not in new:
-                missing = [n for n, file in files.items() if n == name or not (file and file.exists())]
+                missing = [name] if is_spoilt else [
+                    n for n, file in files.items()
+                    if n == name or (n not in new and not (file and file.exists()))]
                 try:
-                    new.update(self._measured(missing, best, how, bar))
+                    new.update(self._measured(missing, best, how, bar, heard))
                 except RuntimeError:   # one of them can't be measured
-                    new.update(self._measured([name], best, how, bar))
+                    is_spoilt = True
+                    if name not in new and missing == [name]:
+                        raise
+            if name not in new:
+                new.update(self._measured([name], best, how, bar, heard))
             return asdict(new[name])
         def check(found): check_cost(Cost(**found))
         costs = {}
@@ -610,10 +670,11 @@ def costs(self:_Meeting, best, how):
                 costs[name] = tell(f'{e} The comparison goes without it.')
             else:
                 costs[name] = Cost(**kept)
+            count(name)
     return costs
 
 @patch
-def _measured(self:_Meeting, names, best, how, bar):
+def _measured(self:_Meeting, names, best, how, bar, heard):
     "Name → cost of models; raises `Stopped`."
     # One net alone is no population.
     engines = {name: one.history.engine for name, one in best.items() if one.history.engine in ENGINES}
@@ -621,12 +682,10 @@ def _measured(self:_Meeting, names, best, how, bar):
         {name: self.models[name] for name in names}, self.splits[0],
         {name: best[name].point for name in names}, engines=engines, device=how['device'],
         threads={name: best[name].history.threads for name in names},
-        should_stop=bar.asking(how['should_stop']),
-        on_cost=lambda name, cost: bar.update(note=name))
+        should_stop=bar.asking(how['should_stop']), on_cost=heard)
     if len(found) < len(names):
         raise Stopped('Stopped while costs were measured.')
     return found
-
 
 # %% ../nbs/11_comparison.ipynb #e6ab2d6e
 @patch
@@ -672,19 +731,22 @@ def compare(
     engine:str='auto',         # the training step, or 'population', as for search; auto: the fastest that pays
     workers:int=None,          # processes that train side by side, ≥ 1; None: as for search; same result
     client=None,               # a distributed.Client: train on its workers (extra: dask)
-    store=None,                # a folder that makes the comparison resumable
+    store=None,                # a folder that makes the comparison resumable; what its report holds may grow, not shrink
     on_trial=None,             # called with each finished Trial and the SearchResult so far
     on_run=None,               # called with the name of a model and each of its Runs
     on_epoch=None,             # called with a running History after each epoch
     should_stop=None,          # asked several times a second; True ends the comparison by Stopped
     progress=True,             # a line in terminals and notebooks; False: none; or a function that takes a core.Status
 )->Comparison:
-    "Tune, train and test each model with the same chances; raises `ValueError` on bad arguments, before any work."
+    "Tune, train and test each model with the same chances; raises `ValueError` on bad arguments or another's store, before any work."
     meeting = _Meeting(_named(models), _loaded(data), protocol, check_int('seed', seed, 0, 2**63 - 1), store)
     how = _common(threads, engine, device, workers, client, on_epoch, should_stop, progress)
     tuning = dict(n=check_int('points', points, 1), epochs=_epochs('search_epochs', search_epochs, meeting.data.search_epochs))
     training = dict(seeds=_seeds(seeds, meeting),
                     epochs=_epochs('epochs', epochs, meeting.data.epochs))
+    check_extends(meeting.store, models, meeting.data, protocol=protocol, seed=seed, points=points,
+                  seeds=seeds, search_epochs=tuning['epochs'], epochs=training['epochs'],
+                  only_report=True)
     meeting.rehearse(init, threads, engine, device, workers, client)
     warn_of_splits(meeting.data, stacklevel=2)
     with meeting.lock(), torch_threads(threads):
@@ -800,11 +862,15 @@ def _with_ledger(folder, kind):
         names = sorted(os.listdir(place))
     return [name for name in names if (place/name/'study.sqlite').is_file()]
 
-def _refuse(folder, lost, was_models, way_out=''):
-    "Raise `LedgerError` if something would be lost."
+def _refuse(folder, lost, was_models, way_out='', renamed=()):
+    "Raise `LedgerError` if something would be lost; `renamed`: the names that several models have now."
     if not lost:
         return
-    if all(text.endswith('would be dropped') for text in lost):
+    if renamed:
+        way_out = (f'Several models are called {", ".join(renamed)} now: name them in a dict, '
+                   f"compare({{'{renamed[0]}': …, …}}), in which the one that is there keeps its name, "
+                   f'or choose another folder. {way_out}')
+    elif all(text.endswith('would be dropped') for text in lost):
         way_out = f'Ask for all its models ({", ".join(was_models)}), or choose another folder. {way_out}'
     else:
         way_out = f'Choose another folder. {way_out}'
@@ -822,13 +888,15 @@ def claim(self:Comparison,
     lost = [] if before is None else [*_dropped(_outline(before), _outline(self)),
                                       *_other_results(before, self)]
     strange = [name for name in _with_ledger(folder, 'weights') if self._is_strange(folder, name)]
+    searched = [name for name in _with_ledger(folder, 'search') if name not in self.names]
     names = before.names if before else []
-    for name in strange:
+    others = list(dict.fromkeys([*strange, *searched]))
+    for name in others:
         is_dropped = name not in self.names
         text = f'{name} would be dropped' if is_dropped else f'its trainings of {name} are others'
         if not overwrite and text not in lost:
             lost.append(text)
-    _refuse(folder, lost, list(dict.fromkeys([*names, *self.names, *strange])),
+    _refuse(folder, lost, list(dict.fromkeys([*names, *self.names, *others])),
             'overwrite=True replaces the report.')
     if overwrite:
         self._make_room(folder, strange)
@@ -852,7 +920,7 @@ def _is_strange(self:Comparison, folder, name):
 
 @patch
 def _make_room(self:Comparison, folder, strange):
-    "Put aside another comparison's report, and its trainings where they are a study's; else remove them."
+    "Put aside another comparison's report, and its searches and trainings; nets without a study are removed."
     try:
         before = Comparison.load(folder)
     except (FileNotFoundError, ValueError):
@@ -862,6 +930,9 @@ def _make_room(self:Comparison, folder, strange):
     for name in strange:
         here = plain_path(folder, 'weights', name)
         _put_aside(folder, name, here, _settings_of(study_in(here).identity))
+    for name in _with_ledger(folder, 'search'):
+        if name in strange or name not in self.names:
+            _put_search_aside(folder, name)
     for c in before.contestants if before else ():
         kept = [run.number for run in self[c.name].runs] if c.name in self.names else []
         for run in c.runs:
@@ -900,6 +971,7 @@ def check_extends(
     seeds:int,
     search_epochs:int,   # None: the data set's
     epochs:int,          # None: the data set's
+    only_report:bool=False,   # may trainings of other models stay beside it that no report holds?
 ):
     "Raise `LedgerError` if a comparison in a folder would lose something by this one; before any work."
     if folder is None or not Path(folder).is_dir():
@@ -913,9 +985,32 @@ def check_extends(
     before = _report_in(folder)
     lost = [] if before is None else _dropped(_outline(before), asked)
     kept = [*_with_ledger(folder, 'search'), *_with_ledger(folder, 'weights')]
-    others = [name for name in dict.fromkeys(kept) if name not in names]
+    renamed = [] if isinstance(models, dict) else _renamed(models, names)
+    others = []
+    for name in dict.fromkeys(kept):
+        is_lost = name in renamed or not only_report
+        if name not in names and is_lost:
+            others.append(name)
     lost += [text for name in others if (text := f'{name} would be dropped') not in lost]
-    _refuse(folder, lost, list(dict.fromkeys([*(before.names if before else []), *names, *others])))
+    renamed = [name for name in renamed if f'{name} would be dropped' in lost]
+    _refuse(folder, lost, list(dict.fromkeys([*(before.names if before else []), *names, *others])),
+            renamed=renamed)
+
+def _renamed(models, names):
+    "The models' own names that none of them has since several share them."
+    own_names = dict.fromkeys(model_name(model) for model in models)
+    return [own for own in own_names if own not in names]
+
+def extent_in(
+    folder,   # of a run
+)->dict:
+    "How much a comparison in a folder must hold to lose nothing: points, seeds and epochs of its report, names of models."
+    before = _report_in(folder)
+    models = _outline(before)['models'] if before else {}
+    kept = [*models, *_with_ledger(folder, 'search'), *_with_ledger(folder, 'weights')]
+    most = {key: max([0, *(each[key] for each in models.values())])
+            for key in ('points', 'seeds', 'epochs')}
+    return most | {'models': list(dict.fromkeys(kept))}
 
 
 # %% ../nbs/11_comparison.ipynb #f7c18a4f
@@ -948,11 +1043,15 @@ def load_net(self:Comparison,
     if make is None and ':' in (make := self[name].maker): raise ValueError(
         f'{name} was made by {make}, which a report cannot make Python import, since it may be a stranger\'s: pass make={make!r}.')
     make = get_model(make)
-    file = f'seed_{check_int("number", number, 0)}.safetensors'
-    # Where the first release put its only net.
-    first = plain_path(folder, 'weights', f'{name}.safetensors')
-    return load_model(initialise(make),
-                      first if first.exists() else plain_path(folder, 'weights', name, file))
+    file = plain_path(folder, 'weights', name, f'seed_{check_int("number", number, 0)}.safetensors')
+    first = _first_weights(folder, name)
+    if number == 0 and first.exists() and not file.exists():
+        file = first
+    return load_model(initialise(make), file)
+
+def _first_weights(folder, name):
+    "Where the first release put the only net of a model."
+    return plain_path(folder, 'weights', f'{name}.safetensors')
 
 # %% ../nbs/11_comparison.ipynb #1ba85492
 def _check_meeting(self):

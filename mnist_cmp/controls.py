@@ -13,7 +13,8 @@ from pathlib import Path
 import anywidget, ipywidgets as widgets, numpy as np, traitlets
 from fastcore.basics import patch
 from matplotlib.figure import Figure
-from .comparison import PROTOCOLS, Comparison, Stopped, compare
+from .comparison import (PROTOCOLS, Comparison, Stopped, check_extends, compare,
+                                  extent_in)
 from .core import (available_cores, check_choice, check_float, check_folder, check_int, drawn,
                             drawn_names, format_seconds, model_color, new_path, plain_folder,
                             plain_path, printable, read_json, read_plain, shown, without_math,
@@ -73,6 +74,7 @@ def _compare_in(folder, should_stop):
     box = {side: tuple(s[side]) for side in ('learning_rate', 'batch_size')}
     numbers = {name: s[name] for name in ('points', 'search_epochs', 'epochs', 'seeds', 'seed', 'protocol')}
     data = load_data(s['dataset'], how['data_dir'], download=how['download'])
+    check_extends(folder, s['models'], data, **numbers)
     found = compare(s['models'], data, box=box, store=folder, workers=how['workers'], should_stop=should_stop, **numbers)
     write_report(found, folder)
 
@@ -138,13 +140,20 @@ class _Child:
         return self.process.wait()
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-012
-def _histories(folder, *parts):
-    "Place → history of each training in the ledger of a sub-folder, finished or not; empty where there is none yet."
+def _histories(folder, *parts, epochs):
+    """Place → history of each training in the ledger of a sub-folder, finished or not; empty where there is none yet,
+    or where they are of another number of epochs, so that new ones are going to replace them."""
     ledger = plain_path(folder, *parts, 'study.sqlite')
     if ledger.exists() and not ledger.is_file(): return {}   # a pipe
     try:
-        with Ledger.read(ledger.parent) as ledger: return {i: row[0] for i, row in ledger.histories().items()}
+        with Ledger.read(ledger.parent) as ledger:
+            if ledger.identity.get('epochs', epochs) != epochs: return {}
+            return {i: row[0] for i, row in ledger.histories().items()}
     except (FileNotFoundError, LedgerError): return {}
+
+def _first(n, histories):
+    "Those of the `n` lowest places: a folder may hold more than a run asks for."
+    return {place: histories[place] for place in sorted(histories)[:n]}
 
 @dataclass
 class RunState:
@@ -195,7 +204,12 @@ def read(cls:RunState,
     if running is None: running = not finished and _lives(folder)
     said = verdict(Comparison.load(folder)) if finished else ''
     self = cls(folder, told['settings'], 'finished', told.get('error') or '', verdict=said)
-    self.trials, self.trainings = ({name: _histories(folder, kind, name) for name in self.names} for kind in ('search', 'weights'))
+    s = self.settings
+    for name in self.names:
+        trials = _histories(folder, 'search', name, epochs=s['search_epochs'])
+        trainings = _histories(folder, 'weights', name, epochs=s['epochs'])
+        self.trials[name] = _first(s['points'], trials)
+        self.trainings[name] = _first(s['seeds'], trainings)
     if running and not finished: self.state = _live_state(self, told['state'])
     elif not finished: self.state = 'stopped' if told['state'] == 'running' else told['state']
     return self
@@ -771,11 +785,14 @@ def run(self:ComparePanel):
 
 @patch
 def _grown(self:ComparePanel, was):
-    "The settings to go on with: a run's own, or more of the same; raises `ValueError`."
-    now = self.settings
+    "The settings to go on with: a run's own, or no less than its folder holds; raises `ValueError`."
+    now, held = self.settings, extent_in(self.folder)
     grows = 'points', 'seeds', 'epochs'   # what is there already stays a part of it
+    was = was | {name: min(was[name], held[name]) for name in grows if now[name] < was[name]}
     less = [name for name in grows if now[name] < was[name]]
-    if not set(now['models']) >= set(was['models']):
+    names = dict(zip(was['models'], distinct_names(was['models'])))
+    is_missing = [make not in now['models'] and name in held['models'] for make, name in names.items()]
+    if any(is_missing):
         less.append('models')
     other = [name for name in now if name not in (*grows, 'models') and now[name] != was[name]]
     said = [f'{name} was {shown(was[name])} and is {shown(now[name])}' for name in (*less, *other)]
@@ -783,7 +800,7 @@ def _grown(self:ComparePanel, was):
         raise ValueError(f'{"; ".join(said)}: Resume goes on with the same run, or with more trials, '
                          'seeds, epochs or models. Run begins another one.')
     added = [name for name in now['models'] if name not in was['models']]
-    return now | {'models': [*was['models'], *added]}
+    return now | {'models': [*(m for m in was['models'] if m in now['models']), *added]}
 
 @patch
 def resume(self:ComparePanel):

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 
-from .core import as_path, check_choice, check_int, derive_seed, drawn_names, plot_style, printable, shown, typed, without_math
+from .core import check_choice, check_int, derive_seed, drawn_names, plot_style, printable, shown, typed, without_math
 from .sources import FAMILY, get_source, read_files
 
 # %% ../nbs/01_data.ipynb #01-data-005

@@ -277,7 +277,7 @@ def plot_calibration(self:Comparison):
         for c in self.contestants:
             t, color = self.calibration(c.name), model_color(c.name, self.names)
             if not t.images.sum():
-                top.plot([], [], 'o-', markersize=4, color=color, label=f'{drawn(c.name)}: no confidences')
+                top.plot([], [], 'o-', markersize=4, color=color, label=f'{short[c.name]}: no confidences')
                 continue
             filled = t[t.images >= 5]   # of fewer answers the share says nothing
             top.plot(100*filled['mean confidence'], 100*filled.accuracy, 'o-', markersize=4, color=color,

@@ -26,7 +26,7 @@ def to_frame(self:Comparison)->pd.DataFrame:
                 'batch size': settings.batch_size, 'seeds': len(c.runs),
                 'training accuracy': np.mean([e.train_accuracy for e in last]),
                 'validation accuracy': np.mean([e.valid_accuracy for e in last]),
-                'test error': np.mean(errors), 'sd over seeds': np.std(errors, ddof=1) if len(errors) > 1 else np.nan}
+                'test error': np.mean(errors), 'sd over seeds': np.std(c.wrong, ddof=1)/self.sizes['test'] if len(errors) > 1 else np.nan}
     table = pd.DataFrame.from_dict({c.name: row(c) for c in self.contestants}, orient='index').rename_axis('model')
     return table.drop(columns='validation accuracy') if self.protocol == '2019' else table
 
@@ -137,7 +137,9 @@ def decimals(
     x:float,         # any number
     digits:int=2,    # decimals; more where it would look like 0 and is not
 )->str:
-    "A number as text, without −0.00, and without 0.00 for what is not 0."
+    "A number as text, without −0.00, and without 0.00 for what is not 0; below 1e-12 it is 0 but for rounding."
+    if abs(x) < 1e-12:
+        x = 0.
     text = f'{x:.{digits}f}'
     if float(text): return text
     return f'{x:.1g}' if x else f'{0:.{digits}f}'

@@ -579,7 +579,6 @@ def record(self:Ledger,
         self.connection.execute(_insert('trial', 'index', *_TRIAL, *_SCORES), row)
         self.connection.execute('DELETE FROM epoch WHERE trial=?', [index])
         self.connection.executemany(_insert('epoch', 'trial', *_EPOCH), epochs)
-    if self.is_file: self.log = _log_of(self.path)
     self.log = self.path and _log_of(self.path)
 
 @patch

@@ -338,8 +338,14 @@ def missed_text(
     layers = _layers(beginning.net)
     kinds = ', '.join(f'{path or "the net itself"} ({layers[path][0]})'
                       for path in beginning.missed)
-    return (f'init is {init_name(get_init(init))}, which does not reach {kinds}: these layers keep the values that '
+    return (f'init is {_asked_name(init)}, which does not reach {kinds}: these layers keep the values that '
             'their maker gave them. Pass a function that knows them, or let all be as_made.')
+
+def _asked_name(init):
+    "The name by which an initialiser is asked for: of a rule that has a short one, that."
+    if isinstance(init, str):
+        return init
+    return 'glorot' if init is glorot_init else init_name(get_init(init))
 
 def initialise(
     make,         # a callable without arguments that makes an nn.Module

@@ -127,7 +127,7 @@ class Code:
     file:str|None          # from the top of the repository, without one its name; None: it was typed
     sha256:str|None        # of the file, or of what was typed; None: there is no source
     repository:str|None    # name of its folder; None: there is none
-    commit:str|None        # of the repository when the comparison began
+    commit:str|None        # of the repository when the call of compare that finished it began
     changed:bool|None      # was anything there changed since that commit? None: there is no repository
 
     def __str__(self):

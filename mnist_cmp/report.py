@@ -57,7 +57,8 @@ def _against(comparison, other, best):
                 f'The {_covers(d)}, {ends}, does not hold 0: {what}')
     holds = 'holds 0'
     if d.low == -1 and d.high == 1:
-        holds = f'holds every difference there can be: {runs} trainings of each are too few to tell'
+        few = f'{_count(runs, "training")} of each and {_count(comparison.sizes["test"], "test image")}'
+        holds = f'holds every difference there can be: {few} are too few to tell'
     return f"Can't tell {best.name} from {other.name}: {rates}, {best.name} ahead {wins}, but the {_covers(d)}, {ends}, {holds}."
 
 # %% ../nbs/12_report.ipynb #12-report-009
@@ -126,9 +127,9 @@ def verdict(
 
 
 # %% ../nbs/12_report.ipynb #12-report-015
-def _summary_row(c):
-    "What `summary` says of a contestant beside its name, as texts."
-    h, n, sd = c.runs[0].history, len(c.runs), pd.Series([1 - run.test.accuracy for run in c.runs]).std()
+def _summary_row(c, n_test):
+    "What `summary` says of a contestant beside its name, as texts; `n_test`: number of test images."
+    h, n, sd = c.runs[0].history, len(c.runs), pd.Series(c.wrong).std()/n_test
     held = sum(run.history.last.valid_accuracy for run in c.runs)/n
     seconds = sum(run.history.seconds for run in c.runs) + sum(t.history.seconds for t in c.search.trials)
     return (f'{c.parameters:,}', f'{h.learning_rate:.4f}', h.batch_size, f'{100*held:.2f}', n,
@@ -141,7 +142,7 @@ def summary(
     held = 'test %' if comparison.protocol == '2019' else 'valid %'
     head = 'model', 'parameters', 'rate', 'batch', held, 'seeds', 'error % ± sd', 'wrong', 'time'
     short = shortened(comparison.names, 11)
-    rows = [(short[c.name], *_summary_row(c)) for c in comparison.contestants]
+    rows = [(short[c.name], *_summary_row(c, comparison.sizes['test'])) for c in comparison.contestants]
     line = '{:<11} {:>10} {:>6} {:>5} {:>7} {:>5} {:>12} {:>9} {:>7}'
     whole = [f'{word} is {name}' for name, word in short.items() if word != name]
     return '\n'.join([*(line.format(*map(str, row)) for row in [head, *rows]), *whole])
@@ -151,16 +152,15 @@ def narrow_summary(
     comparison:Comparison,   # a finished comparison
     width:int,               # columns, 30 or more
 )->str:
-    "What `summary` says, with a column for each model, and as many of them side by side as fit."
+    "What `summary` says, with a column for each model, and as many of them side by side as fit; long names below."
     held = 'test %' if comparison.protocol == '2019' else 'valid %'
     labels = ['', 'parameters', 'rate', 'batch', held, 'seeds', 'error % ± sd', 'wrong', 'time']
     first = max(map(len, labels))
+    short = _fitting(comparison.names, width - first - 2)
     columns = []
-    for name, c in zip(comparison.names, comparison.contestants):
-        cells = [str(cell) for cell in _summary_row(c)[-len(labels) + 1:]]
-        least = max(map(len, cells))
-        room = max(width - first - 2, least)
-        columns.append([printable(name) if len(name) <= room else f'{name[:room - 1]}…', *cells])
+    for c in comparison.contestants:
+        cells = map(str, _summary_row(c, comparison.sizes['test']))
+        columns.append([short[c.name], *cells])
     blocks, used = [], width
     for column in columns:
         wide = 2 + max(map(text_width, column))
@@ -170,7 +170,17 @@ def narrow_summary(
         blocks[-1] = [line + ' '*(wide - text_width(cell)) + cell
                       for line, cell in zip(blocks[-1], column)]
         used += wide
-    return '\n\n'.join('\n'.join(block) for block in blocks)
+    whole = [f'{word} is {name}' for name, word in short.items() if word != name]
+    return '\n\n'.join('\n'.join(block) for block in [*blocks, *([whole] if whole else [])])
+
+def _fitting(names, room):
+    "Name → the same, cut where it takes more than `room` columns, 16 at least, so that no two become alike."
+    most = room
+    short = shortened(names, most)
+    while most > 8 and max(map(text_width, short.values())) > room:   # wide letters
+        most -= 1
+        short = shortened(names, most)
+    return short
 
 # %% ../nbs/12_report.ipynb #12-report-019
 @contextmanager

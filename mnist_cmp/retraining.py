@@ -19,7 +19,7 @@ from .points import Point
 from .studies import (Plan, Recipe, as_begun, disk_explained, folder_of,
                                number_of_workers, run_study, splits_begun, study_in, try_model)
 from .training import History
-from .workers import Splits, wait_for_workers
+from .workers import wait_for_workers
 
 # %% ../nbs/09a_retraining.ipynb #b12cd115
 @dataclass

@@ -20,7 +20,7 @@ from .studies import (Plan, Recipe, as_begun, disk_explained, folder_of,
                                number_of_workers, run_study, splits_begun, study_in, try_model)
 from .training import History
 from .trials import SearchResult, Trial
-from .workers import Splits, wait_for_workers
+from .workers import wait_for_workers
 
 # %% ../nbs/09_search.ipynb #09-search-018
 def _identity(blank, recipe, splits, seed, client):

@@ -6,7 +6,7 @@
 __all__ = ['Trial', 'SearchResult']
 
 # %% ../nbs/08a_trials.ipynb #08a-trials-002
-import json, math
+import math
 from dataclasses import asdict, dataclass
 from fastcore.basics import patch
 from .core import check_fields, drawn, model_color, need_extra, plot_style, printable, without_math

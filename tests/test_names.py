@@ -18,7 +18,7 @@ import mnist_cmp as mc
 from mnist_cmp.cli import main
 from mnist_cmp.comparison import _named
 from mnist_cmp.controls import RunState, _pictures
-from mnist_cmp.core import drawn, write_json
+from mnist_cmp.core import drawn, drawn_names, write_json
 from mnist_cmp.figures import comparison_figures
 from mnist_cmp.models import get_model
 from tiny import one, two
@@ -46,6 +46,18 @@ def figures(odd):
     made = {name: draw() for _, name, _, draw in comparison_figures(odd)}
     yield {name: part.get_figure() for name, part in made.items() if part is not None}
     plt.close('all')
+
+
+def test_models_without_confidences_have_the_names_of_all_others(odd):
+    for c in odd.contestants:
+        for run in c.runs:
+            run.test.bins = [[0, None, None] for _ in range(15)]
+    legend = odd.plot_calibration().axes[0].get_legend()
+    plt.close('all')
+    labels = [text.get_text() for text in legend.get_texts()]
+    short = drawn_names(list(ODD))
+    assert labels[1:] == [f'{short[name]}: no confidences' for name in ODD]
+    assert len(set(labels)) == len(labels)
 
 
 def texts_of(figure):

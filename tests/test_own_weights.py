@@ -12,7 +12,7 @@ import mnist_cmp as mc
 from mnist_cmp.chains import recognise
 from mnist_cmp.comparison import Stopped
 from mnist_cmp.graphs import Again, GraphStep
-from mnist_cmp.models import begin, glorot_of_all
+from mnist_cmp.models import begin, glorot_of_all, missed_text
 from mnist_cmp.report import _methods
 from mnist_cmp.steps import ENGINES, choose_engine, make_step
 
@@ -187,8 +187,9 @@ def test_layers_that_a_rule_does_not_reach_are_named_at_the_callers_line(data):
         mc.initialise(Mixed, 'glorot')
     assert len(heard) == 2
     for each in heard:
-        assert 'glorot_init, which does not reach lstm (LSTM)' in str(each.message)
+        assert str(each.message).startswith('init is glorot, which does not reach lstm (LSTM)')
         assert each.filename == __file__
+    assert missed_text(begin(Mixed, mc.norm_init), mc.norm_init).startswith('init is norm_init, which')
     assert begin(Mixed, 'glorot').rule == ('Glorot & Bengio (2010) for Linear, with LSTM as the '
                                            'model makes them')
 

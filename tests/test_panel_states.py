@@ -11,9 +11,10 @@ import ipywidgets as widgets
 import pytest
 
 import mnist_cmp as mc
-from mnist_cmp.controls import RunState
+from mnist_cmp.controls import RunState, _compare_in, _sentence, check_settings
 from mnist_cmp.core import write_json
-from mnist_cmp.ledger import folder_lock
+from mnist_cmp.ledger import LedgerError, folder_lock
+from tiny import known_costs
 
 SMALL = dict(models=['mlp', 'deep_mlp'], points=1, search_epochs=1, epochs=1, seeds=1)
 LONG = SMALL | dict(epochs=3000)
@@ -99,6 +100,91 @@ def test_word_from_before_stop_is_not_shown_after_it(begun):
     panel._tell(RunState(folder, panel.settings, 'running'))
     assert panel.message.value.startswith('Stopped')
     assert enabled(panel) == {'run', 'resume'}
+
+
+# ---- a finished run that is to grow
+
+MODELS = ['mlp', 'deep_mlp']
+
+
+def report_in(folder, **how):
+    "A finished comparison in a folder, and the panel's file beside it."
+    how = dict(points=1, search_epochs=1, epochs=1, seeds=1) | how
+    folder.mkdir(parents=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('mnist_cmp.comparison.measure_costs', known_costs)
+        found = mc.compare(MODELS, mc.load_data('digits'), workers=1, store=folder, progress=False,
+                           box=dict(learning_rate=(.001, .1), batch_size=(16, 48)), **how)
+    found.save(folder)
+    write_json(folder/'panel.json', dict(state='stopped', settings=SMALL | how))
+    return folder
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+    return report_in(tmp_path_factory.mktemp('grown')/'runs'/'run')
+
+
+def test_trainings_of_fewer_epochs_are_none_of_the_longer_ones(finished):
+    before = (finished/'panel.json').read_bytes()
+    write_json(finished/'panel.json', dict(state='running', settings=SMALL | dict(epochs=40)))
+    try:
+        with folder_lock(finished):
+            state = RunState.read(finished, running=True)
+    finally:
+        (finished/'panel.json').write_bytes(before)
+    assert state.share == 2/82   # the trials alone
+    assert _sentence(state, 1).startswith('Running: 2% of 82 epochs')
+    assert RunState.read(finished).share == 1
+
+
+def test_what_a_run_does_not_ask_for_is_not_counted(finished, tmp_path):
+    folder = report_in(tmp_path/'runs'/'run', seeds=2, points=2)
+    write_json(folder/'panel.json', dict(state='stopped', settings=SMALL))
+    state = RunState.read(folder)
+    assert state.share == 1 and {len(m) for d in (state.trials, state.trainings) for m in d.values()} == {1}
+
+
+def test_a_number_typed_by_mistake_can_be_taken_back(finished, monkeypatch):
+    panel = mc.ComparePanel(finished, workers=1)
+    noted = panel.state.settings
+    wrong = noted | dict(seeds=100, epochs=50, points=30, models=[*MODELS, 'cnn'])
+    write_json(finished/'panel.json', dict(state='stopped', settings=wrong))
+    panel.set(**noted)
+    assert panel._grown(wrong) == noted
+    for name in 'seeds', 'epochs', 'points':
+        assert panel._grown(wrong)[name] == 1
+    panel.set(models=['mlp', 'cnn'])   # of deep_mlp it holds results
+    with pytest.raises(ValueError, match='models was'):
+        panel._grown(wrong)
+    panel.set(models=MODELS)
+    write_json(finished/'panel.json', dict(state='stopped', settings=noted))
+
+
+def test_fewer_than_the_report_holds_are_refused(tmp_path):
+    folder = report_in(tmp_path/'runs'/'run', seeds=2, points=2)
+    panel = mc.ComparePanel(folder, workers=1)
+    noted = panel.state.settings
+    for name in 'seeds', 'points':
+        panel.set(**noted | {name: 1})
+        with pytest.raises(ValueError, match=f'{name} was 2 and is 1'):
+            panel._grown(noted | {name: 100})   # whatever the note says
+        with pytest.raises(ValueError, match=f'{name} was 2 and is 1'):
+            panel._grown(noted)
+
+
+def test_the_panels_process_refuses_what_its_report_would_lose_by(finished):
+    before = (finished/'panel.json').read_bytes()
+    seen = []
+    how = dict(data_dir=None, download=False, workers=1)
+    write_json(finished/'panel.json', dict(
+        state='running', how=how, settings=check_settings(SMALL | dict(models=['mlp', 'cnn']))))
+    try:
+        with pytest.raises(LedgerError, match='deep_mlp would be dropped'):
+            _compare_in(finished, lambda: seen.append(1) or False)
+    finally:
+        (finished/'panel.json').write_bytes(before)
+    assert seen == [] and not (finished/'search'/'cnn').exists()
 
 
 # ---- runs

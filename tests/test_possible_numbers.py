@@ -15,6 +15,7 @@ import pytest
 
 import mnist_cmp as mc
 from mnist_cmp.figures import comparison_figures
+from mnist_cmp.findings import decimals, span
 from mnist_cmp.report import report_page
 from tiny import known_costs
 
@@ -239,11 +240,40 @@ def test_an_interval_wider_than_all_there_can_be_is_cut_and_said_to_tell_nothing
     wide = with_wrong(pair, [list(range(5)), list(range(95))], [list(range(40)), list(range(10))])
     d = wide.difference('a', 'b')
     assert (d.low, d.high, d.seeds, d.better) == (-1, 1, (-1, 1), None)
-    assert ('−100.00 to 100.00 points, holds every difference there can be: 2 trainings of each are too few to tell.'
-            in mc.verdict(wide))
+    assert ('−100.00 to 100.00 points, holds every difference there can be: '
+            '2 trainings of each and 100 test images are too few to tell.' in mc.verdict(wide))
     assert wide.differences()['seeds alone'].iloc[0] == '−100.00\xa0to\xa0100.00'
     low, high = wide.plot_differences().get_xlim()
     assert -105 <= low < high <= 105
+
+
+def test_the_images_may_be_what_is_too_few():
+    found = compared(models={'a': odd.linear, 'b': odd.Guessing}, seeds=1, test=2)
+    ten = replace(found, contestants=[replace(c, runs=c.runs*10) for c in found.contestants])
+    wide = with_wrong(ten, [[0]]*10, [[1]]*10)
+    d = wide.difference('a', 'b')
+    assert (d.low, d.high, d.images, d.seeds) == (-1, 1, (-1, 1), (0, 0))
+    assert '10 trainings of each and 2 test images are too few to tell.' in mc.verdict(wide)
+
+
+@pytest.mark.parametrize('runs,wrong', [(3, 7), (10, 25), (10, 34)])
+def test_equal_runs_have_no_spread(pair, runs, wrong):
+    "The mean of equal fractions is not always one of them, that of equal counts is."
+    several = replace(pair, sizes=pair.sizes | {'test': 297}, labels=(pair.labels*3)[:297],
+                      contestants=[replace(c, runs=c.runs[:1]*runs) for c in pair.contestants])
+    equal = with_wrong(several, [list(range(wrong))]*runs, [list(range(wrong + 9))]*runs)
+    for c in equal.contestants:
+        for run in c.runs:
+            run.test.accuracy = 1 - len(run.test.wrong)/297
+    assert equal.to_frame()['sd over seeds'].tolist() == [0, 0]
+    page = report_page(equal).split('</style>')[1]
+    assert not re.search(r'\de-\d', re.sub(r'base64,[\w+/=]+', '', page))
+    assert '>0.00 %<' in page
+
+
+@pytest.mark.parametrize('noise', [3e-15, -3e-15, 1e-17])
+def test_what_rounding_leaves_is_shown_as_nothing(noise):
+    assert decimals(noise) == '0.00' and span(noise, .5) == '0.00\xa0to\xa050.00'
 
 
 def test_mean_counts_are_exact_whatever_the_number_of_runs(pair):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,44 @@ def test_choices_are_named_at_each_width(monkeypatch):
         said = re.split(r'\W+', cli._parser().format_help())
         for action in cli._parser()._actions:
             assert {*map(str, action.choices or ())} <= {*said}, (width, action.dest)
+
+
+def renamed(found, *names):
+    return replace(found, pictures={}, contestants=[
+        replace(c, name=name) for c, name in zip(found.contestants, names)])
+
+
+LONG = 'a_model_of_mine_with_a_name_that_is_wide_and_long'
+ALIKE = [(f'{LONG}_a', f'{LONG}_b'), ('網'*30 + 'a', '網'*30 + 'b'), (f'a_{LONG}', f'b_{LONG}'),
+         (f'{LONG}_a_{LONG}', f'{LONG}_b_{LONG}')]
+
+
+@pytest.mark.parametrize('names', ALIKE)
+def test_long_names_stay_apart_at_each_width(found, names):
+    models = renamed(found, *names)
+    for width in WIDTHS:
+        text = report.narrow_summary(models, width)
+        heads = [line.split() for line in text.splitlines() if line.startswith(' ')]
+        heads = [word for line in heads for word in line]
+        assert len(heads) == len(set(heads)) == 2, (width, heads)
+        table, _, below = text.partition(f'\n\n{heads[0]} is ')
+        assert max(map(core.text_width, table.splitlines())) <= width
+        if heads != list(names):
+            assert f'{heads[0]} is {below}' == '\n'.join(
+                f'{head} is {name}' for head, name in zip(heads, names) if head != name)
+
+
+@pytest.mark.parametrize('width,is_narrow', [(100, False), (80, False), (70, True)])
+def test_long_names_do_not_make_a_table_narrow(found, tmp_path, monkeypatch, width, is_narrow):
+    models = renamed(found, *ALIKE[0])
+    monkeypatch.setattr('mnist_cmp.comparison.compare', lambda *args, **kwargs: models)
+    monkeypatch.setattr('mnist_cmp.report.write_report', lambda *args: 'report.html')
+    monkeypatch.setattr(cli, 'terminal_width', lambda stream: width)
+    said = []
+    args = cli._parser().parse_args(['--quiet'])
+    cli.run(args, tmp_path/'out', said.append)
+    table = report.narrow_summary(models, width) if is_narrow else report.summary(models)
+    assert said[0].startswith(f'\n{table}\n\n')
 
 
 def test_table_at_each_width(found):
