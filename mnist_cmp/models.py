@@ -280,19 +280,20 @@ class Beginning(NamedTuple):
     missed:list
 
 def _made(make):
-    "What `make` gives; where a module is missing that lies beside its file, the error says how to import it."
+    "What `make` gives; the error about a module that lies beside its file says how to import it."
     try:
         return make()
     except ModuleNotFoundError as e:
         file = _file_beside(make, e) if e.name else None
         if file is None:
             raise
-        raise ModuleNotFoundError(f'{str(e).rstrip(".")}. It lies beside {shown(file.name)}, where modules are looked '
-                                  'for only while that file is read: import it at the top of the file, not within '
-                                  'a function.', name=e.name, path=e.path) from e
+        text = (f'{str(e).rstrip(".")}. It lies beside {shown(file.name)}, where modules are looked '
+                'for only while that file is read: import it at the top of the file, not within a '
+                'function.')
+        raise ModuleNotFoundError(text, name=e.name, path=e.path) from e
 
 def _file_beside(make, error):
-    "The file on the way to an error of importing that has the missing module beside it, if `make` comes from a file."
+    "The file on the way to the error that has the missing module beside it; `make` is a file's."
     while isinstance(make, partial):
         make = make.func
     if '@' not in (getattr(make, '__module__', None) or ''):   # as `_import_file` names them
@@ -300,7 +301,9 @@ def _file_beside(make, error):
     missing = error.name.partition('.')[0]
     for frame, _ in traceback.walk_tb(error.__traceback__):
         file = Path(frame.f_globals.get('__file__') or '')   # which a worker knows, too
-        if file.name and (os.path.exists(file.parent/f'{missing}.py') or os.path.isdir(file.parent/missing)):
+        if not file.name:
+            continue
+        if os.path.exists(file.parent/f'{missing}.py') or os.path.isdir(file.parent/missing):
             return file
     return None
 

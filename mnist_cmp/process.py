@@ -90,7 +90,8 @@ def _put_settings(values, now):
     if values == now:
         return
     for setting, value in zip(_SETTINGS, values):
-        if value is not None and setting.read() != value:   # one that was put may have moved others
+        # Read anew, since one that was put may have moved others.
+        if value is not None and setting.read() != value:
             setting.put(value)
 
 def _usual(values):
@@ -197,7 +198,7 @@ class _Block:
         self.kept = _read_settings(), self._chance()
 
     def leave(self, now=None):
-        "All as it is around; again where an interrupt came in the middle. `now`: settings read just before."
+        "All as it is around; to be called again after an interrupt. `now`: settings just read."
         try:
             if self.is_on:
                 self._put_off(now or _read_settings())
@@ -273,7 +274,8 @@ class _Unsealed:
             raise
 
     def __exit__(self, kind, error, trace):
-        if isinstance(error, KeyboardInterrupt) or isinstance(error and error.__cause__, KeyboardInterrupt):
+        cause = getattr(error, '__cause__', None)   # an error of the caller's may be carried by another
+        if isinstance(error, KeyboardInterrupt) or isinstance(cause, KeyboardInterrupt):
             return   # it does not wait for the other threads: the blocks stay left
         try:
             _here.blocks = self.blocks
@@ -306,7 +308,7 @@ def callers(
     return called
 
 def working_time():
-    "A clock, s, that leaves out what this thread spent in `unsealed` blocks, and in waiting for another thread's `sealed` one."
+    "A clock, s, without what this thread spent in `unsealed`, or waiting for another's `sealed`."
     return time.perf_counter() - _here.away
 
 
