@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KS', 'PROTOCOLS', 'TestResult', 'measure_test', 'Run', 'Contestant', 'Comparison', 'Stopped', 'tested', 'hard_images',
-           'figure_files', 'compare', 'check_extends', 'extent_in']
+           'check_extends', 'extent_in', 'figure_files', 'compare']
 
 # %% ../nbs/11_comparison.ipynb #00255d65
 import base64, hashlib, json, math, os, platform, re, time
@@ -494,6 +494,147 @@ class _Meeting:
             raise ValueError(f'{e} Or compare the others without {name}.') from None
         return found
 
+# %% ../nbs/11_comparison.ipynb #01b74709
+def _outline(comparison):
+    "What a report is on, and how much it holds of each model."
+    models = {}
+    for c in comparison.contestants:
+        models[c.name] = {'parameters': c.parameters, 'points': c.search.n,
+                          'search_epochs': c.search.epochs, 'seeds': len(c.runs),
+                          'epochs': max(len(run.history.epochs) for run in c.runs)}
+    return {'dataset': comparison.dataset, 'protocol': comparison.protocol, 'seed': comparison.seed,
+            'fingerprints': comparison.fingerprints, 'models': models}
+
+def _dropped(was, now):
+    "What is lost if a report that `was` there makes room for another one, in words."
+    lost = [f'{key} was {shown(was[key])} and is {shown(now[key])}'
+            for key in ('dataset', 'protocol', 'seed') if was[key] != now[key]]
+    for split, before in was['fingerprints'].items():
+        after = now['fingerprints'].get(split, before)
+        if after != before:
+            lost.append(f'the {split} images were {before[:12]} and are {after[:12]}')
+    for name, before in was['models'].items():
+        after = now['models'].get(name)
+        lost += [f'{name} would be dropped'] if after is None else _less(name, before, after)
+    return lost
+
+def _less(name, was, now):
+    "What a model has less of, or otherwise, than before."
+    for key, before in was.items():
+        after = now.get(key, before)
+        is_fixed = key in ('parameters', 'search_epochs')
+        if after < before or (is_fixed and after != before):
+            yield f'{key} of {name} was {before} and is {after}'
+
+def _same_training(was, now):
+    "Must two runs have one result, as far as their records tell? A GPU promises none."
+    names = (*Point._fields, 'seed', 'engine', 'threads', 'device')
+    return (was.history.device == 'cpu' and all(getattr(was.history, name) == getattr(now.history, name) for name in names)
+            and len(was.history.epochs) == len(now.history.epochs)
+            and machine_kind(was.history.machine) == machine_kind(now.history.machine))
+
+def _differ(was, now):
+    "Are two results of a test clearly not of one net?"
+    is_close = np.isclose(was.loss, now.loss, rtol=1e-3, equal_nan=True)
+    return was.errors != now.errors or not is_close
+
+def _other_results(was, now):
+    "The models whose trainings have other results, though they were trained alike."
+    for name in was.names:
+        pairs = zip(was[name].runs, now[name].runs) if name in now.names else ()
+        if any(_same_training(a, b) and _differ(a.test, b.test) for a, b in pairs):
+            yield f'{name} has other results, trained alike: it is another model'
+
+def _report_in(folder):
+    "The report in a folder; None without one, or for a damaged one; raises `LedgerError`."
+    try:
+        saved = read_json(plain_path(folder, 'report.json'))
+        if isinstance(saved, dict) and saved.get('format', _FORMAT) not in _READABLE:
+            raise LedgerError(f'{folder}/report.json is no {_FORMAT}. Choose another folder.')
+        return Comparison.load(folder)
+    except LedgerError:
+        raise
+    except (FileNotFoundError, ValueError):
+        return None
+
+def _with_ledger(folder, kind):
+    "The models of which a folder has trainings of a kind, with their ledger."
+    place = plain_path(folder, kind)
+    if not place.is_dir():
+        return []
+    with machine_calls(place):
+        names = sorted(os.listdir(place))
+    return [name for name in names if (place/name/'study.sqlite').is_file()]
+
+def _refuse(folder, lost, was_models, way_out='', renamed=()):
+    "Raise `LedgerError` if something would be lost; `renamed`: the names that several models have now."
+    if not lost:
+        return
+    if renamed:
+        way_out = (f'Several models are called {", ".join(renamed)} now: name them in a dict, '
+                   f"compare({{'{renamed[0]}': …, …}}), in which the one that is there keeps its name, "
+                   f'or choose another folder. {way_out}')
+    elif all(text.endswith('would be dropped') for text in lost):
+        way_out = f'Ask for all its models ({", ".join(was_models)}), or choose another folder. {way_out}'
+    else:
+        way_out = f'Choose another folder. {way_out}'
+    raise LedgerError(f'{folder} holds another comparison: {"; ".join(lost)}. {way_out}'.strip())
+
+
+# %% ../nbs/11_comparison.ipynb #d1bca683
+def check_extends(
+    folder,              # of a run, or None
+    models,              # as for compare
+    data:Data,
+    *,
+    protocol:str,
+    seed:int,
+    points:int,
+    seeds:int,
+    search_epochs:int,   # None: the data set's
+    epochs:int,          # None: the data set's
+    only_report:bool=False,   # may trainings of other models stay beside it that no report holds?
+):
+    "Raise `LedgerError` if a comparison in a folder would lose something by this one; before any work."
+    if folder is None or not Path(folder).is_dir():
+        return
+    names = list(_named(models))
+    each = {'points': points, 'seeds': seeds, 'epochs': epochs or data.epochs,
+            'search_epochs': search_epochs or data.search_epochs}
+    prints = {data.test.name: data.test.fingerprint}
+    asked = {'dataset': data.name, 'protocol': protocol, 'seed': seed, 'fingerprints': prints,
+             'models': {name: each for name in names}}
+    before = _report_in(folder)
+    lost = [] if before is None else _dropped(_outline(before), asked)
+    kept = [*_with_ledger(folder, 'search'), *_with_ledger(folder, 'weights')]
+    renamed = [] if isinstance(models, dict) else _renamed(models, names)
+    others = []
+    for name in dict.fromkeys(kept):
+        is_lost = name in renamed or not only_report
+        if name not in names and is_lost:
+            others.append(name)
+    lost += [text for name in others if (text := f'{name} would be dropped') not in lost]
+    renamed = [name for name in renamed if f'{name} would be dropped' in lost]
+    _refuse(folder, lost, list(dict.fromkeys([*(before.names if before else []), *names, *others])),
+            renamed=renamed)
+
+def _renamed(models, names):
+    "The models' own names that none of them has since several share them."
+    own_names = dict.fromkeys(model_name(model) for model in models)
+    return [own for own in own_names if own not in names]
+
+def extent_in(
+    folder,   # of a run
+)->dict:
+    "How much a comparison in a folder must hold to lose nothing: points, seeds and epochs of its report, names of models."
+    before = _report_in(folder)
+    models = _outline(before)['models'] if before else {}
+    kept = [*models, *_with_ledger(folder, 'search'), *_with_ledger(folder, 'weights')]
+    most = {key: max([0, *(each[key] for each in models.values())])
+            for key in ('points', 'seeds', 'epochs')}
+    return most | {'models': list(dict.fromkeys(kept))}
+
+
 # %% ../nbs/11_comparison.ipynb #14ca0140
 _ASIDE = 'kept'   # the folder of what was made with other settings
 
@@ -790,93 +931,6 @@ def to_dict(self:Comparison)->dict:
         for run, states in zip(c['runs'], self.health(c['name'])): run['health'] = states
     return {'format': _FORMAT} | plain | {'contestants': contestants}
 
-# %% ../nbs/11_comparison.ipynb #01b74709
-def _outline(comparison):
-    "What a report is on, and how much it holds of each model."
-    models = {}
-    for c in comparison.contestants:
-        models[c.name] = {'parameters': c.parameters, 'points': c.search.n,
-                          'search_epochs': c.search.epochs, 'seeds': len(c.runs),
-                          'epochs': max(len(run.history.epochs) for run in c.runs)}
-    return {'dataset': comparison.dataset, 'protocol': comparison.protocol, 'seed': comparison.seed,
-            'fingerprints': comparison.fingerprints, 'models': models}
-
-def _dropped(was, now):
-    "What is lost if a report that `was` there makes room for another one, in words."
-    lost = [f'{key} was {shown(was[key])} and is {shown(now[key])}'
-            for key in ('dataset', 'protocol', 'seed') if was[key] != now[key]]
-    for split, before in was['fingerprints'].items():
-        after = now['fingerprints'].get(split, before)
-        if after != before:
-            lost.append(f'the {split} images were {before[:12]} and are {after[:12]}')
-    for name, before in was['models'].items():
-        after = now['models'].get(name)
-        lost += [f'{name} would be dropped'] if after is None else _less(name, before, after)
-    return lost
-
-def _less(name, was, now):
-    "What a model has less of, or otherwise, than before."
-    for key, before in was.items():
-        after = now.get(key, before)
-        is_fixed = key in ('parameters', 'search_epochs')
-        if after < before or (is_fixed and after != before):
-            yield f'{key} of {name} was {before} and is {after}'
-
-def _same_training(was, now):
-    "Must two runs have one result, as far as their records tell? A GPU promises none."
-    names = (*Point._fields, 'seed', 'engine', 'threads', 'device')
-    return (was.history.device == 'cpu' and all(getattr(was.history, name) == getattr(now.history, name) for name in names)
-            and len(was.history.epochs) == len(now.history.epochs)
-            and machine_kind(was.history.machine) == machine_kind(now.history.machine))
-
-def _differ(was, now):
-    "Are two results of a test clearly not of one net?"
-    is_close = np.isclose(was.loss, now.loss, rtol=1e-3, equal_nan=True)
-    return was.errors != now.errors or not is_close
-
-def _other_results(was, now):
-    "The models whose trainings have other results, though they were trained alike."
-    for name in was.names:
-        pairs = zip(was[name].runs, now[name].runs) if name in now.names else ()
-        if any(_same_training(a, b) and _differ(a.test, b.test) for a, b in pairs):
-            yield f'{name} has other results, trained alike: it is another model'
-
-def _report_in(folder):
-    "The report in a folder; None without one, or for a damaged one; raises `LedgerError`."
-    try:
-        saved = read_json(plain_path(folder, 'report.json'))
-        if isinstance(saved, dict) and saved.get('format', _FORMAT) not in _READABLE:
-            raise LedgerError(f'{folder}/report.json is no {_FORMAT}. Choose another folder.')
-        return Comparison.load(folder)
-    except LedgerError:
-        raise
-    except (FileNotFoundError, ValueError):
-        return None
-
-def _with_ledger(folder, kind):
-    "The models of which a folder has trainings of a kind, with their ledger."
-    place = plain_path(folder, kind)
-    if not place.is_dir():
-        return []
-    with machine_calls(place):
-        names = sorted(os.listdir(place))
-    return [name for name in names if (place/name/'study.sqlite').is_file()]
-
-def _refuse(folder, lost, was_models, way_out='', renamed=()):
-    "Raise `LedgerError` if something would be lost; `renamed`: the names that several models have now."
-    if not lost:
-        return
-    if renamed:
-        way_out = (f'Several models are called {", ".join(renamed)} now: name them in a dict, '
-                   f"compare({{'{renamed[0]}': …, …}}), in which the one that is there keeps its name, "
-                   f'or choose another folder. {way_out}')
-    elif all(text.endswith('would be dropped') for text in lost):
-        way_out = f'Ask for all its models ({", ".join(was_models)}), or choose another folder. {way_out}'
-    else:
-        way_out = f'Choose another folder. {way_out}'
-    raise LedgerError(f'{folder} holds another comparison: {"; ".join(lost)}. {way_out}'.strip())
-
-
 # %% ../nbs/11_comparison.ipynb #fcbfd005
 @patch
 def claim(self:Comparison,
@@ -957,60 +1011,6 @@ def save(self:Comparison,
             write_weights(path, weights, {'model': name, 'seed': str(run.history.seed)})
     write_json(folder/'report.json', self.to_dict())
     return folder
-
-
-# %% ../nbs/11_comparison.ipynb #d1bca683
-def check_extends(
-    folder,              # of a run, or None
-    models,              # as for compare
-    data:Data,
-    *,
-    protocol:str,
-    seed:int,
-    points:int,
-    seeds:int,
-    search_epochs:int,   # None: the data set's
-    epochs:int,          # None: the data set's
-    only_report:bool=False,   # may trainings of other models stay beside it that no report holds?
-):
-    "Raise `LedgerError` if a comparison in a folder would lose something by this one; before any work."
-    if folder is None or not Path(folder).is_dir():
-        return
-    names = list(_named(models))
-    each = {'points': points, 'seeds': seeds, 'epochs': epochs or data.epochs,
-            'search_epochs': search_epochs or data.search_epochs}
-    prints = {data.test.name: data.test.fingerprint}
-    asked = {'dataset': data.name, 'protocol': protocol, 'seed': seed, 'fingerprints': prints,
-             'models': {name: each for name in names}}
-    before = _report_in(folder)
-    lost = [] if before is None else _dropped(_outline(before), asked)
-    kept = [*_with_ledger(folder, 'search'), *_with_ledger(folder, 'weights')]
-    renamed = [] if isinstance(models, dict) else _renamed(models, names)
-    others = []
-    for name in dict.fromkeys(kept):
-        is_lost = name in renamed or not only_report
-        if name not in names and is_lost:
-            others.append(name)
-    lost += [text for name in others if (text := f'{name} would be dropped') not in lost]
-    renamed = [name for name in renamed if f'{name} would be dropped' in lost]
-    _refuse(folder, lost, list(dict.fromkeys([*(before.names if before else []), *names, *others])),
-            renamed=renamed)
-
-def _renamed(models, names):
-    "The models' own names that none of them has since several share them."
-    own_names = dict.fromkeys(model_name(model) for model in models)
-    return [own for own in own_names if own not in names]
-
-def extent_in(
-    folder,   # of a run
-)->dict:
-    "How much a comparison in a folder must hold to lose nothing: points, seeds and epochs of its report, names of models."
-    before = _report_in(folder)
-    models = _outline(before)['models'] if before else {}
-    kept = [*models, *_with_ledger(folder, 'search'), *_with_ledger(folder, 'weights')]
-    most = {key: max([0, *(each[key] for each in models.values())])
-            for key in ('points', 'seeds', 'epochs')}
-    return most | {'models': list(dict.fromkeys(kept))}
 
 
 # %% ../nbs/11_comparison.ipynb #f7c18a4f

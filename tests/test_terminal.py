@@ -158,7 +158,7 @@ def test_long_names_stay_apart_at_each_width(found, names):
 
 @pytest.mark.parametrize('width,is_narrow', [(100, False), (80, False), (70, True)])
 def test_long_names_do_not_make_a_table_narrow(found, tmp_path, monkeypatch, width, is_narrow):
-    models = renamed(found, *ALIKE[0])
+    models = renamed(found, *ALIKE[3])
     monkeypatch.setattr('mnist_cmp.comparison.compare', lambda *args, **kwargs: models)
     monkeypatch.setattr('mnist_cmp.report.write_report', lambda *args: 'report.html')
     monkeypatch.setattr(cli, 'terminal_width', lambda stream: width)
