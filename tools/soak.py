@@ -33,7 +33,7 @@ POINTS, EPOCHS, WORKERS = 6, 6, 2
 KINDS = 'coordinator worker write Ctrl-C'.split()
 FAULTS = 'faults kills powerloss'.split()
 PARTS = 'search comparison disk fuzz memory'.split() + FAULTS
-VARIES = ('second', 'latency', 'memory', 'times', 'worker', 'commit')   # in names of what another run need not repeat
+VARIES = ('second', 'latency', 'calls', 'memory', 'times', 'worker', 'commit')   # in names of what another run need not repeat
 
 
 def run_search(folder):
