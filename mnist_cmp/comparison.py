@@ -739,17 +739,19 @@ def _all_first_weights(store):
     except (FileNotFoundError, ValueError):
         return []
 
+_FIGURES = ('runs', 'differences', 'kbest', 'curves', 'budget', 'costs', 'class_errors',
+            'confusions', 'calibration')
+
 def figure_files(
     store,   # a folder
 )->list[str]:
-    "The names of the files in `figures` that the report in a folder has; none without a report."
-    # That room needs this one, and a Comparison that can be drawn.
-    from mnist_cmp.figures import Comparison as Drawn, comparison_figures
+    "The names that files in `figures` of the report in a folder can have; none without a report."
     try:
-        found = Drawn.load(store)
+        models = Comparison.load(store).names
     except (FileNotFoundError, ValueError):
         return []
-    names = [name for _, name, _, _ in comparison_figures(found)]
+    names = [*_FIGURES, *(f'search_{name}' for name in models),
+             *(f'pictures_{why}' for why in ('all', *models))]
     return [f'{name}.{kind}' for name in names for kind in ('svg', 'png')]
 
 

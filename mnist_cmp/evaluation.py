@@ -416,6 +416,10 @@ def rehearse(
     with _tried(name, 'the net cannot be made.'):
         beginning, other = begin(make, init), begin(make, init, seed=1).net
     net = beginning.net
+    shared = {p.data_ptr() for p in net.parameters()} & {p.data_ptr() for p in other.parameters()}
+    if shared - {0}:
+        raise ValueError(f'{name} gives nets that share weights, so one training would change the next. '
+                         'Make a new net at each call: a class, or lambda: copy.deepcopy(net).')
     with sealed(0), torch.inference_mode(False):   # which allows gradients, too
         with _tried(name, ''): check_net(net, split)
         few = split[torch.arange(4) % len(split)].to(next(net.parameters()).device)

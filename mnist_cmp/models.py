@@ -10,7 +10,7 @@ __all__ = ['WIDEST', 'MLP', 'CNNClassifier', 'DeepMLP', 'glorot_init', 'zero_ini
 
 # %% ../nbs/02_models.ipynb #02-models-002
 import copy, hashlib, importlib, importlib.util, inspect, os, re, sys, traceback, warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -110,12 +110,10 @@ def _fill_parametrised(layer, name, fill):
     before = {key: value.clone() for key, value in made_of.state_dict().items()}
     wanted = getattr(layer, name).detach().clone()
     fill(wanted)
-    try:
+    with suppress(Exception):   # whatever a parametrisation raises: many can't be turned round
         setattr(layer, name, wanted)
         if torch.allclose(getattr(layer, name), wanted, rtol=1e-4, atol=1e-6):
             return
-    except Exception:   # whatever a parametrisation raises: many can't be turned round
-        pass
     made_of.load_state_dict(before)
 
 def glorot_init(

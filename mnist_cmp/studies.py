@@ -50,8 +50,10 @@ _LINES = 400   # of a net's layers that are kept; what follows is told by a dige
 def layers_of(
     net:nn.Module,
 )->list[str]:
-    "What PyTorch says of a net's layers, and name and shape of each of its tensors, a line each."
-    shapes = [f'{name}: {tuple(w.shape)}' for name, w in net.state_dict().items()]
+    "What PyTorch says of a net's layers, and name and shape of each tensor and whether it is frozen, a line each."
+    frozen = {name for name, p in net.named_parameters() if not p.requires_grad}
+    shapes = [f'{name}: {tuple(w.shape)}{", frozen" if name in frozen else ""}'
+              for name, w in net.state_dict().items()]
     lines = [*_layers_text(net).splitlines(), *shapes]
     if len(lines) <= _LINES:
         return lines

@@ -380,3 +380,12 @@ def test_costs_and_tests_are_computed_with_the_threads_of_the_trainings(
     with pytest.warns(UserWarning, match='threads is 1, but the searches of one, two'):
         compare_in(tmp_path, threads=1)
     assert asked == [{'one': 2, 'two': 2}]
+
+
+def test_layers_that_are_frozen_later_make_another_study(search_in, tmp_path):
+    search_in(tmp_path, n=1)
+    def frozen():
+        net = tiny.one()
+        net[1].weight.requires_grad_(False)
+        return net
+    assert "'1.weight: (3, 784), frozen'" in refused(lambda: search_in(tmp_path, n=1, make=frozen))

@@ -302,3 +302,12 @@ def test_two_test_images_and_two_classes(free_costs, tmp_path):
                        workers=1)
     mc.write_report(found, tmp_path)
     assert mc.verdict(found)
+
+
+def test_a_maker_that_gives_one_net_again_and_again(data):
+    "Its trainings would go on from one another."
+    net = one()
+    for make in (lambda: net), (lambda: torch.nn.Sequential(*net)):
+        with pytest.raises(ValueError, match='shared gives nets that share weights'):
+            mc.search(make, data.train, data.valid, mc.Box(batch_size=(8, 16)), n=1, epochs=1,
+                      workers=1, name='shared')

@@ -179,3 +179,13 @@ def test_the_command_refuses_before_any_work_and_extends(command, tmp_path):
     assert names_in(out) == ['A', 'B', 'C']
     runs = mc.Comparison.load(out)['A'].runs
     assert [len(run.history.epochs) for run in runs] == [2, 2, 2]
+
+
+def test_every_figure_of_a_report_is_known(compare_in, tmp_path):
+    "By these names the figures of an old report are found."
+    from mnist_cmp.figures import comparison_figures
+    found = compare_in(tmp_path, models=ALL)
+    found.save(tmp_path)
+    names = {f'{name}.png' for _, name, _, _ in comparison_figures(found)}
+    assert len(names) > 8
+    assert names <= set(comparison.figure_files(tmp_path))

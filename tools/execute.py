@@ -3,7 +3,7 @@
 Cells marked `#| eval: false` are left alone. Cells marked `#| slow` need the real MNIST (`MNIST_CMP_DATA`): without it
 they keep their old outputs.
 """
-import os, re, sys, time
+import os, re, sys, tempfile, time
 from pathlib import Path
 
 import nbformat
@@ -14,6 +14,13 @@ from nbclient.exceptions import CellExecutionError
 def skipped(source, has_mnist):
     flags = re.findall(r'^#\|\s*(.+?)\s*$', source, re.M)
     return 'eval: false' in flags or ('slow' in flags and not has_mnist)
+
+
+def placeless(text):
+    "A text of an output without the names of temporary files and folders, which differ each time."
+    place = re.escape(tempfile.gettempdir())
+    text = re.sub(rf'{place}/ipykernel_\d+/\d+\.py', 'cell', text)
+    return re.sub(rf'{place}/tmp\w{{8}}', 'FOLDER', text)
 
 
 def execute(path, has_mnist):
@@ -29,6 +36,8 @@ def execute(path, has_mnist):
     for i, cell in enumerate(nb.cells):   # pandas draws a new id for each styled table: a change that is none
         for data in (o.data for o in cell.get('outputs', []) if 'text/html' in o.get('data', {})):
             data['text/html'] = re.sub(r'\bT_[0-9a-f]{5}(?=[_"# ])', f'T_cell{i}', data['text/html'])
+    for output in (output for cell in nb.cells for output in cell.get('outputs', [])):
+        if 'text' in output: output['text'] = placeless(output['text'])
     nbformat.write(nb, path)
     print(f'{path}: {time.perf_counter() - start:.1f} s', flush=True)
 
