@@ -7,7 +7,7 @@ import tiny
 import torch
 
 import mnist_cmp as mc
-from mnist_cmp import cli
+from mnist_cmp import cli, comparison
 from mnist_cmp.ledger import LedgerError
 from mnist_cmp.report import write_report
 
