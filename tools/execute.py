@@ -18,9 +18,9 @@ def skipped(source, has_mnist):
 
 def placeless(text):
     "A text of an output without the names of temporary files and folders, which differ each time."
-    place = re.escape(tempfile.gettempdir())
-    text = re.sub(rf'{place}/ipykernel_\d+/\d+\.py', 'cell', text)
-    return re.sub(rf'{place}/tmp\w{{8}}', 'FOLDER', text)
+    place = re.escape(os.path.join(tempfile.gettempdir(), ''))
+    text = re.sub(rf'{place}ipykernel_\d+/\d+\.py', 'cell', text)
+    return re.sub(rf'{place}tmp\w{{8}}', 'FOLDER', text)
 
 
 def execute(path, has_mnist):
