@@ -140,14 +140,14 @@ class _Child:
         return self.process.wait()
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-012
-def _histories(folder, *parts, epochs):
+def _histories(folder, *parts, epochs=None):
     """Place → history of each training in the ledger of a sub-folder, finished or not; empty where there is none yet,
     or where they are of another number of epochs, so that new ones are going to replace them."""
     ledger = plain_path(folder, *parts, 'study.sqlite')
     if ledger.exists() and not ledger.is_file(): return {}   # a pipe
     try:
         with Ledger.read(ledger.parent) as ledger:
-            if ledger.identity.get('epochs', epochs) != epochs: return {}
+            if epochs is not None and ledger.identity.get('epochs', epochs) != epochs: return {}
             return {i: row[0] for i, row in ledger.histories().items()}
     except (FileNotFoundError, LedgerError): return {}
 
