@@ -10,21 +10,30 @@ def linear(classes=2):
     return nn.Sequential(nn.Flatten(), nn.Linear(784, classes))
 
 
-class Diverging(nn.Module):
-    "A linear net whose logits are infinite in training after so many steps; the search never sees it."
+class Counting(nn.Module):
+    "A linear net that counts its training steps, and knows when there were more than its limit."
 
-    def __init__(self, steps=40, classes=2):
+    def __init__(self, steps, classes=2):
         super().__init__()
         self.limit = steps
         self.layer = nn.Linear(784, classes)
         self.register_buffer('steps', torch.zeros((), dtype=torch.int64))
 
-    def forward(self, x):
+    def logits(self, x):
         if self.training:
             self.steps += 1
-        logits = self.layer(x.flatten(1))
-        is_over = self.training and self.steps > self.limit
-        return logits*float('inf') if is_over else logits
+        return self.layer(x.flatten(1)), bool(self.steps > self.limit)
+
+
+class Diverging(Counting):
+    "Its logits are infinite in training after so many steps; the search never sees it."
+
+    def __init__(self, steps=40, classes=2):
+        super().__init__(steps, classes)
+
+    def forward(self, x):
+        logits, is_over = self.logits(x)
+        return logits*float('inf') if self.training and is_over else logits
 
 
 class Constant(nn.Module):
@@ -53,32 +62,15 @@ class Guessing(nn.Module):
         return noise*self.scale
 
 
-class Falling(nn.Module):
-    "A linear net that turns its answers round after so many steps."
+class Falling(Counting):
+    "It turns its answers round after so many steps."
 
     def __init__(self, steps=100, classes=2):
-        super().__init__()
-        self.limit = steps
-        self.layer = nn.Linear(784, classes)
-        self.register_buffer('steps', torch.zeros((), dtype=torch.int64))
+        super().__init__(steps, classes)
 
     def forward(self, x):
-        if self.training:
-            self.steps += 1
-        logits = self.layer(x.flatten(1))
-        return -logits if self.steps > self.limit else logits
-
-
-class Infinite(nn.Module):
-    "Its logits are infinite from the first step of training on."
-
-    def __init__(self, classes=2):
-        super().__init__()
-        self.layer = nn.Linear(784, classes)
-
-    def forward(self, x):
-        logits = self.layer(x.flatten(1))
-        return logits*float('inf') if self.training else logits
+        logits, is_over = self.logits(x)
+        return -logits if is_over else logits
 
 
 def images(labels, contrast=90):

@@ -144,36 +144,32 @@ def Net(): return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 3
 '''
 
 
-def test_a_module_that_the_workers_lack(cluster, client, search_in, tmp_path, monkeypatch):
+@pytest.fixture
+def far_nets(cluster, client, tmp_path, monkeypatch):
+    "A module that this process can import, and the cluster's only worker can't."
+    (tmp_path/'my_far_nets.py').write_text(MODULE)
+    cluster.scale(1)
+    client.wait_for_workers(1)
+    monkeypatch.syspath_prepend(tmp_path)
+    import my_far_nets
+    yield my_far_nets
+    sys.modules.pop('my_far_nets', None)
+
+
+def test_a_module_that_the_workers_lack(far_nets, client, search_in, tmp_path):
     "It is named, with the way out; and the way out is one."
-    (tmp_path/'my_far_nets.py').write_text(MODULE)
-    cluster.scale(1)
-    client.wait_for_workers(1)
-    monkeypatch.syspath_prepend(tmp_path)
-    import my_far_nets
-    try:
-        for engine in 'auto', 'autograd':
-            with pytest.raises(ImportError, match='The Dask workers cannot import what they need of my_far_nets'
-                                                  r".*client.upload_file\('my_far_nets.py'\)"):
-                search_in(tmp_path/'s', make=my_far_nets.Net, client=client, engine=engine)
-        client.upload_file(str(tmp_path/'my_far_nets.py'))
-        assert search_in(tmp_path/'s', make=my_far_nets.Net, client=client).done
-    finally:
-        sys.modules.pop('my_far_nets', None)
+    for engine in 'auto', 'autograd':
+        with pytest.raises(ImportError, match='The Dask workers cannot import what they need of '
+                                              r"my_far_nets.*client.upload_file\('my_far_nets.py'\)"):
+            search_in(tmp_path/'s', make=far_nets.Net, client=client, engine=engine)
+    client.upload_file(str(tmp_path/'my_far_nets.py'))
+    assert search_in(tmp_path/'s', make=far_nets.Net, client=client).done
 
 
-def test_a_worker_that_joins_later_and_lacks_the_module(client, cluster, tmp_path, monkeypatch):
+def test_a_worker_that_joins_later_and_lacks_the_module(far_nets, client):
     "The jobs themselves say so, too; nothing is tried again and again."
-    (tmp_path/'my_far_nets.py').write_text(MODULE)
-    cluster.scale(1)
-    client.wait_for_workers(1)
-    monkeypatch.syspath_prepend(tmp_path)
-    import my_far_nets
-    try:
-        with pytest.raises(ImportError, match='cannot import what they need of my_far_nets'):
-            list(workers.run_jobs(Asking(my_far_nets.Net), [1, 2], client=client))
-    finally:
-        sys.modules.pop('my_far_nets', None)
+    with pytest.raises(ImportError, match='cannot import what they need of my_far_nets'):
+        list(workers.run_jobs(Asking(far_nets.Net), [1, 2], client=client))
 
 
 class Asking:
