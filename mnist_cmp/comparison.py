@@ -233,12 +233,27 @@ def _splits(data, protocol):
 
 # %% ../nbs/11_comparison.ipynb #fd0734fa
 def _points_of(name, protocol, box, start):
-    "Box and start of the search for a model: what was asked for, or the protocol's own."
+    "Box and start of the search for a model, checked: what was asked for, or the protocol's own."
     as_cnn = protocol == '2019' and name == 'cnn'
-    if start is None: start = 2030 if as_cnn else 1030
+    if start is None:
+        start = 2030 if as_cnn else 1030
+    check_int('start', start, 0)
+    if isinstance(box, Box):
+        return box, start
+    _check_sides(box)
     own = {'learning_rate': (.01 if as_cnn else .001, .1)}
-    if not isinstance(box, (Box, dict, type(None))): raise TypeError(f'box is {shown(box)}, but must be a Box, or a dict of some of its sides.')
-    return box if isinstance(box, Box) else Box(**own | (box or {})), start
+    return Box(**own | (box or {})), start
+
+def _check_sides(box):
+    "Raise `TypeError` or `ValueError` unless `box` is None or a dict of sides of a `Box`."
+    names = [field.name for field in fields(Box)]
+    listed = ', '.join(names)
+    if not isinstance(box, (dict, type(None))):
+        raise TypeError(f'box is {shown(box)}, but must be a Box, or a dict of some of its sides: {listed}.')
+    for name, side in (box or {}).items():
+        if name not in names:
+            way_out = ' One box serves all models.' if isinstance(side, (Box, dict)) else ''
+            raise ValueError(f'box has {shown(name)}, but its sides are {listed}.{way_out}')
 
 # %% ../nbs/11_comparison.ipynb #55dbabed
 def _check_places(name, values, n):
@@ -887,6 +902,8 @@ def compare(
     tuning = dict(n=check_int('points', points, 1), epochs=_epochs('search_epochs', search_epochs, meeting.data.search_epochs))
     training = dict(seeds=_seeds(seeds, meeting),
                     epochs=_epochs('epochs', epochs, meeting.data.epochs))
+    for name in meeting.models:
+        _points_of(name, protocol, box, start)   # raises before any work
     check_extends(meeting.store, models, meeting.data, protocol=protocol, seed=seed, points=points,
                   seeds=seeds, search_epochs=tuning['epochs'], epochs=training['epochs'],
                   only_report=True)

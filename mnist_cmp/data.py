@@ -102,8 +102,11 @@ def _check_places(name, places, n):
 
 def _check_names(name, classes):
     if not isinstance(name, str) or len(name) > 200: raise TypeError(f'name is {shown(name)}, but must be a str of at most 200 characters.')
-    if isinstance(classes, (tuple, list)) and classes and all(isinstance(c, str) for c in classes): return
-    raise TypeError(f'classes is {shown(classes)}, but must be a tuple of names, one at least.')
+    if not isinstance(classes, (tuple, list)) or not classes or not all(isinstance(c, str) for c in classes):
+        raise TypeError(f'classes is {shown(classes)}, but must be a tuple of names, one at least.')
+    if len(set(classes)) < len(classes):
+        twice = next(c for i, c in enumerate(classes) if c in classes[:i])
+        raise ValueError(f'classes has {shown(twice)} twice, but each class must have a name of its own.')
 
 def _sha256(*tensors):
     "SHA-256 of the shapes, types and bytes of some tensors."
@@ -139,8 +142,8 @@ class Data:
 
     @cached_property
     def remarks(self)->list[str]:
-        "Sentences: which classes a split lacks, and how many images stand in two of them."
-        return [*_lacking(self), *_shared(self)]
+        "Sentences: classes that a split lacks, images that show nothing or stand in two splits."
+        return [*_lacking(self), *_dark(self), *_shared(self)]
 
     def __repr__(self): return f'{self.name}: ' + ', '.join(f'{len(s):,} {s.name}' for s in self.splits)
 
@@ -211,15 +214,46 @@ def _shared(data):
             known = set(digests[earlier])
             again = [i for i, digest in enumerate(digests[which]) if digest in known]
             if again:
-                yield _shared_sentence(data.name, split, again, _WORDS[which], _WORDS[earlier])
+                yield (_shared_sentence(data.name, split, again, _WORDS[which], _WORDS[earlier])
+                       + _way_out(data, which))
+
+def _way_out(data, which):
+    "How to be rid of images that stand in two splits."
+    if which == 'valid' and as_given(data.train, data.valid) is not None:
+        return 'The validation split was drawn from the training images: drop what they hold twice.'
+    return 'Take them out of one of the two.'
 
 def _shared_sentence(name, split, again, word, earlier):
     counts = enumerate(_of_each(split[again]))
     most_first = sorted(((n, -label) for label, n in counts if n), reverse=True)
     classes = _listed([f'{split.classes[-label][:40]} {n:,}' for n, label in most_first])
     return (f'{printable(name)}: {len(again):,} of the {len(split):,} {word} images also stand in '
-            f'the {earlier} split ({classes}), so a score on them is none on fresh images. '
-            'Take them out of one of the two.')
+            f'the {earlier} split ({classes}), so a score on them is none on fresh images. ')
+
+# %% ../nbs/01_data.ipynb #125e211f
+def _brightest(split):
+    "The largest value of its images, as a share of the largest possible one."
+    top = split.x.max().item()
+    return top / 255 if split.x.dtype == torch.uint8 else top
+
+def _dark(data):
+    "Sentences on splits whose images show little or nothing, and on data of a single class."
+    for which in _WORDS:
+        split = getattr(data, which)
+        if split is None:
+            continue
+        word, top = f'{printable(data.name)}: the {_WORDS[which]} images', _brightest(split)
+        if top == 0:
+            yield f'{word} are all black: each value is 0.'
+        elif top < 1/8:
+            largest = split.x.max().item()
+            whole = 255 if split.x.dtype == torch.uint8 else 1
+            yield (f'{word} are nearly black: their largest value is {largest:g} of {whole}. '
+                   f'If {largest:g} is to be white, divide them by it and give floats.')
+        elif len(split) > 1 and (split.x[-1] == split.x[0]).all() and (split.x == split.x[:1]).all():
+            yield f'{word} are all the same, so nothing can be told apart by them.'
+    if len(data.classes) == 1:
+        yield f'{printable(data.name)}: there is a single class, so nothing is to be told apart.'
 
 # %% ../nbs/01_data.ipynb #5767fb71
 def warn_of_splits(

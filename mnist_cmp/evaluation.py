@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load, save
 from .chains import recognise
 from .core import (DamagedError, MachineError, as_path, atomic_path, check_int,
-                            machine_calls, shown, typed)
+                            machine_calls, shown, typed, warn_caller)
 from .data import Split
 from .models import Beginning, begin, model_name, net_to_try
 from .onednn import run_chain
@@ -404,6 +404,12 @@ def _try_description(net):
     if hasattr(net, 'describe') and not isinstance(net.describe(), str):
         raise ValueError('describe() must give a str.')
 
+def _warn_of_probabilities(name, logits):
+    "Warn if a net's answers have been through a softmax, which the loss applies, too."
+    if logits.shape[1] > 1 and (logits >= 0).all() and ((logits.sum(1) - 1).abs() < 1e-5).all():
+        warn_caller(f'{name} gives probabilities, as after a softmax, but cross-entropy expects logits '
+                    'and applies its own: with both, a net learns slowly. Leave the softmax out.')
+
 # %% ../nbs/05_evaluation.ipynb #3f72ab9f
 def rehearse(
     make,            # makes the net, a callable
@@ -421,7 +427,8 @@ def rehearse(
         raise ValueError(f'{name} gives nets that share weights, so one training would change the next. '
                          'Make a new net at each call: a class, or lambda: copy.deepcopy(net).')
     with sealed(0), torch.inference_mode(False):   # which allows gradients, too
-        with _tried(name, ''): check_net(net, split)
+        with _tried(name, ''):
+            _warn_of_probabilities(name, check_net(net, split))
         few = split[torch.arange(4) % len(split)].to(next(net.parameters()).device)
         with _tried(name, 'an answer to a single image:'): _try_one_image(net, few)
         with _tried(name, 'a training step:'): _try_step(net, few)

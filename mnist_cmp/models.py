@@ -502,8 +502,9 @@ def get_model(
         if ':' not in spec and spec not in _registry:
             raise ValueError(f"model is {shown(spec)}, but must be one of {', '.join(_registry)}, 'pkg.module:Name' or 'path/file.py:Name'.")
         make = _import_maker(spec) if ':' in spec else _registry[spec]
-    if not callable(make) or isinstance(make, nn.Module):
-        raise ValueError(f'model is {shown(spec)}, but must be a callable without arguments that makes an nn.Module.')
+    way_out = ' Give its class, or lambda: copy.deepcopy(net).' if isinstance(make, nn.Module) else ''
+    if not callable(make) or way_out:
+        raise ValueError(f'model is {shown(spec)}, but must be a callable without arguments that makes an nn.Module.{way_out}')
     return make
 
 # %% ../nbs/02_models.ipynb #02-models-035

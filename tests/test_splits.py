@@ -144,6 +144,7 @@ def test_images_in_two_parts_are_counted_by_class(part, among, words):
     said = warned(lambda: mc.Data.from_arrays(**parts))[1]
     assert len(said) == 1
     assert words + ' (ant 3, bee 1)' in said[0]
+    assert said[0].endswith('Take them out of one of the two.')
 
 
 def test_the_same_image_as_bytes_and_as_floats():
@@ -160,6 +161,7 @@ def test_our_own_split_of_images_that_come_twice():
         np.concatenate([x, x]), y, images(15, seed=1), np.arange(15) % 3, name='insects'))[1]
     assert len(said) == 1
     assert 'validation images also stand in the training split' in said[0]
+    assert said[0].endswith('drop what they hold twice.')   # nobody can take them out of our parts
 
 
 def test_data_made_by_hand_are_warned_of_once_by_compare(monkeypatch):

@@ -209,12 +209,14 @@ def notebook_passes(path):
 def pytest_passes():
     "The tests in tests/; gives how many passed, failed and were skipped."
     start = time.perf_counter()
-    done = subprocess.run([sys.executable, '-m', 'pytest', '-q', '-rs', '-m', 'not soak'], cwd=ROOT, env=ENV, text=True,
+    done = subprocess.run([sys.executable, '-m', 'pytest', '-q', '-rsfE', '-m', 'not soak'], cwd=ROOT, env=ENV, text=True,
                           errors='replace', stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
     lines = done.stdout.splitlines() or ['']
     found = {what: int(n) for n, what in re.findall(r'(\d+) (passed|failed|error|skipped)', lines[-1])}
     failed = found.get('failed', 0) + found.get('error', 0) or int(done.returncode != 0)   # also if it could not begin
-    shown = lines[-400:] if failed else [line for line in lines if line.startswith('SKIPPED')]
+    shown = [line for line in lines if line.startswith(('SKIPPED', 'FAILED', 'ERROR'))]
+    if failed:   # the names first, since logs are often shown cut
+        shown += lines[-400:]
     print(f'{"FAILED" if failed else "ok":6} {time.perf_counter() - start:6.1f} s  pytest: {lines[-1].strip("= ")}', flush=True)
     for line in shown: print(f'    {line}', flush=True)
     return found.get('passed', 0), failed, found.get('skipped', 0)
