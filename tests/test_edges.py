@@ -1,6 +1,7 @@
 """Right values at edges, where a slip of one, of a sign or of an end would hide."""
 import os
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from mnist_cmp.compiled import is_served
 from mnist_cmp.evaluation import weights_digest
 from mnist_cmp.findings import Difference
 from mnist_cmp.ledger import Ledger, _transaction
+from mnist_cmp.params import unequal_sizes
 from mnist_cmp.population import nets_at_once
 from mnist_cmp.report import verdict
 from mnist_cmp.statistics import _stay_within, calibration
@@ -95,6 +97,20 @@ def test_samples_depend_on_the_seed(data):
 def test_deep_mlp_ends_in_plain_logits():
     logits = mc.initialise(mc.DeepMLP)(torch.rand(64, 1, 28, 28))
     assert (logits < 0).any() and (logits > 0).any()
+
+
+def test_answers_of_an_mlp_are_those_of_its_layers_with_relu_between():
+    net = mc.initialise(partial(mc.MLP, 20, 20))
+    x = torch.rand(8, 1, 28, 28)
+    hidden = x.flatten(1)
+    for layer in (net.fc1, net.fc2):
+        hidden = layer(hidden).clamp(min=0)
+    assert torch.equal(net(x), net.fc3(hidden))
+
+
+def test_sizes_that_differ_by_just_the_tolerance_are_equal():
+    assert unequal_sizes({'a': 1000, 'b': 1250}, tolerance=.25) == ''
+    assert 'not of one size' in unequal_sizes({'a': 1000, 'b': 1251}, tolerance=.25)
 
 
 def test_digest_tells_shapes():
