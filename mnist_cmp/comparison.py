@@ -7,7 +7,7 @@ __all__ = ['KS', 'PROTOCOLS', 'TestResult', 'measure_test', 'Run', 'Contestant',
            'check_extends', 'extent_in', 'figure_files', 'compare']
 
 # %% ../nbs/11_comparison.ipynb #00255d65
-import base64, hashlib, json, math, os, platform, re, time
+import base64, hashlib, json, math, os, platform, re, time, unicodedata
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
@@ -380,9 +380,14 @@ def _pictures(contestants, test):
 # %% ../nbs/11_comparison.ipynb #62fa7cf7
 def _check_names(names):
     "Raise `ValueError` unless they can name the files of two models or more."
-    odd = [name for name in names if not isinstance(name, str) or not re.fullmatch(r'\w[\w.-]{0,99}', name)]
+    odd = [name for name in names if not isinstance(name, str) or not re.fullmatch(r'\w[\w.-]*', name)]
     if odd: raise ValueError(f'models has the name {shown(odd[0])}, but names are made of letters, digits, _, - and .: they name files.')
     if len(set(names)) != len(names) or len(names) < 2: raise ValueError(f'models is {shown(names)}, but must be two names at least, no two alike.')
+    for name in names:
+        if len(name) > 100:
+            raise ValueError(f'models has a name of {len(name):,} letters, {shown(name[:40])}…, but '
+                             'names have 100 at most: they name files. '
+                             'Give a dict: a shorter name → model.')
     # Bytes: file systems take 255, and ends are added.
     long = [name for name in names if len(os.fsencode(name)) > 200]
     if long:
@@ -408,6 +413,23 @@ def _inits(init, names):
     for name in init: check_choice('init', name, names)
     return {name: get_init(init.get(name)) for name in names}
 
+# %% ../nbs/11_comparison.ipynb #b4bf322d
+def _in_files(name):
+    "What file systems that know no capitals, and write accents in their own way, take a name for."
+    plain = unicodedata.normalize('NFC', name).casefold()
+    return unicodedata.normalize('NFC', plain).rstrip('.')
+
+def _check_apart(names, store):
+    "Raise `ValueError` if two models share their files on some system, unless the store has both."
+    begun = {name for kind in ('search', 'weights') for name in _with_ledger(store, kind)} if store else set()
+    seen = {}
+    for name in names:
+        other = seen.setdefault(_in_files(name), name)
+        if other != name and not {name, other} <= begun:
+            raise ValueError(f'models has the names {shown(other)} and {shown(name)}, which name the '
+                             'same files on macOS and Windows. '
+                             'Give a dict: another name → model.')
+
 # %% ../nbs/11_comparison.ipynb #f1d7a61a
 def _check_extent(models, seeds, images, classes, labelled=True):
     "Raise `ValueError` unless what is worked out of a comparison fits into some hundred megabytes."
@@ -432,6 +454,7 @@ class _Meeting:
         self.began,self.models,self.protocol,self.seed = time.perf_counter(),models,protocol,seed
         check_choice('protocol', protocol, PROTOCOLS)
         self.store,self.weights = None if store is None else check_folder('store', store),{}
+        _check_apart(models, self.store)
         self.inits,self.rules = {},{}   # name → initialiser, and what is said of it
 
         self.data = self._as_begun(data)

@@ -144,7 +144,7 @@ def retrain(
     device=None,        # None: cuda or mps where there is one, else cpu
     threads:int=1,      # PyTorch's threads in each process
     engine:str='auto',  # the training step, as for search
-    workers:int=None,   # processes that train side by side, ≥ 1; None: 1, or one a core where that pays; same result
+    workers:int=None,   # processes that train side by side, ≥ 1; None: 1, or cores // threads where that pays; same result
     client=None,        # a distributed.Client: train on its workers (extra: dask)
     store=None,         # a folder to resume from, and for the weights; more seeds extend it
     on_epoch=None,      # called with a running History after each of its epochs

@@ -129,7 +129,7 @@ def search(
     device=None,             # None: cuda or mps where there is one, else cpu
     threads:int=1,           # PyTorch's threads in each process; another number gives other last digits
     engine:str='auto',       # the training step of all trials, as for train, or 'population'; a search keeps its own
-    workers:int=None,        # processes that train side by side, ≥ 1; None: 1, or one a core where that pays; same result
+    workers:int=None,        # processes that train side by side, ≥ 1; None: 1, or cores // threads where that pays; same result
     client=None,             # a distributed.Client: train on its workers (extra: dask)
     store=None,              # a folder that makes the search resumable
     on_trial=None,           # called with each finished Trial and the SearchResult so far

@@ -360,9 +360,9 @@ class _Pace:
         there = STARTING + epoch*self.epochs*-(-self.left//self.cores)
         return there < here
 
-def _run_as_pays(plan, jobs, in_processes, splits, cores, should_stop=None, on_note=None):
+def _run_as_pays(plan, jobs, in_processes, splits, processes, should_stop=None, on_note=None):
     "The outcomes of trainings in this process, and in others as soon as these pay."
-    pace = _Pace(len(jobs), plan.recipe.epochs, max(1, cores//plan.recipe.threads))
+    pace = _Pace(len(jobs), plan.recipe.epochs, processes)
     should_stop, on_note = callers(should_stop), callers(on_note)   # whose time is no training's
     is_over = False
     def stop():
@@ -447,7 +447,7 @@ def run_study(
     splits:Splits,
     store:str,     # the study's folder; None: none
     what:str,      # word for the checkpoints
-    workers,       # processes; None: this one, or as many as there are cores once that pays
+    workers,       # processes; None: this one, or as many as the cores hold with their threads, once that pays
     client=None,   # or a distributed.Client
     **told,        # should_stop, on_note: as for run_jobs
 ):
@@ -467,8 +467,9 @@ def run_study(
                     mapped = map_splits(splits, folder)
                 return run_jobs(plan, jobs, mapped, workers=workers, **told)
             if workers is None:
-                in_those = partial(in_processes, workers=available_cores())
-                outcomes = _run_as_pays(plan, jobs, in_those, splits, available_cores(), **told)
+                processes = max(1, available_cores()//plan.recipe.threads)
+                in_those = partial(in_processes, workers=processes)
+                outcomes = _run_as_pays(plan, jobs, in_those, splits, processes, **told)
             else: outcomes = in_processes(jobs)
         for outcome in outcomes:
             if outcome.value is not None and _history(outcome).state == 'stopped': continue
