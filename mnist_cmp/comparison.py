@@ -19,8 +19,8 @@ from . import __version__
 from .core import (DamagedError, Progress, _fsync, check_choice, check_fields, check_float,
                             check_folder, check_int, check_progress, json_text, machine,
                             machine_calls, machine_kind, make_folder, plain_folder, plain_path,
-                            printable, read_json, read_plain, shown, tell, warn_caller,
-                            write_json)
+                            printable, quietly, read_json, read_plain, shown, tell,
+                            warn_caller, write_json)
 from .costs import Cost, check_cost, measure_costs
 from .data import Data, Split, as_given, load_data, warn_of_splits
 from .evaluation import (best_guesses, count_topk_errors, load_model, predict,
@@ -347,15 +347,24 @@ def tested(
     path=None,               # a file that keeps what was measured; it is read if it is there
 )->Run:
     "A retrained net, measured on the test images once; raises `LedgerError` if the file is another's."
+    return _tested(make, retraining, test, path)[0]
+
+def _tested(make, retraining, test, path):
+    "The run, and whether anything of it was done now: the training or the test."
+    is_new = retraining.is_new
     net = put_weights(initialise(get_model(make)), retraining.weights, 'memory')
     identity = {'seed': retraining.history.seed, 'loss': retraining.history.last.train_loss,
                 'test': test.fingerprint, 'weights': weights_digest(retraining.weights, {})}
     ks = _ks(len(test.classes))
     def check(found):
         _check_run(_as_run(retraining, found, ks), len(test), len(test.classes), ks, True)
-    found = _kept(path, lambda: asdict(measure_test(net, test)), identity, check,
+    def measured():
+        nonlocal is_new
+        is_new = True
+        return asdict(measure_test(net, test))
+    found = _kept(path, measured, identity, check,
                   measure_again=True, is_new=retraining.is_new, own=('seed',))
-    return _as_run(retraining, found, ks)
+    return _as_run(retraining, found, ks), is_new
 
 # %% ../nbs/11_comparison.ipynb #15867d36
 def hard_images(
@@ -788,13 +797,14 @@ def runs(self:_Meeting, name, point, seeds, on_run, **how):
                    store=self.place('weights', name), **how)
     if len(nets) < seeds: raise Stopped(f'Stopped during the trainings of {name}.')
     with torch_threads(how['threads']):
-        found = [tested(make, net, self.data.test, self.place('tests', f'{name}_{net.number}.json'))
+        found = [_tested(make, net, self.data.test, self.place('tests', f'{name}_{net.number}.json'))
                  for net in nets]
-    for run in found:
+    for run, is_new in found:
         run.health = states_of(run.history, run.test, self.ground)
-        if on_run: on_run(name, run)
+        if on_run and is_new:
+            on_run(name, run)
     self.weights[name] = [net.weights for net in nets]
-    return found
+    return [run for run, _ in found]
 
 @patch
 def costs(self:_Meeting, best, how):
@@ -879,6 +889,7 @@ def __call__(self:_Meeting, box, start, tuning, training):
                       commit=self.commit, trained_on=self.trained_on, weights=self.weights)
 
 # %% ../nbs/11_comparison.ipynb #bcce0617
+@quietly
 def compare(
     models=('mlp', 'cnn'),     # short or dotted names, files, callables, or a dict name → one of these; two at least
     data='digits',             # a Data, or a name for load_data
@@ -898,8 +909,8 @@ def compare(
     workers:int=None,          # processes that train side by side, ≥ 1; None: as for search; same result
     client=None,               # a distributed.Client: train on its workers (extra: dask)
     store=None,                # a folder that makes the comparison resumable; what its report holds may grow, not shrink
-    on_trial=None,             # called with each finished Trial and the SearchResult so far
-    on_run=None,               # called with the name of a model and each of its Runs
+    on_trial=None,             # called with each Trial that this call finishes, none from the store, and the SearchResult so far
+    on_run=None,               # called with a model's name and each Run that this call trains or tests, none from the store
     on_epoch=None,             # called with a running History after each epoch
     should_stop=None,          # asked several times a second; True ends the comparison by Stopped
     progress=True,             # a line in terminals and notebooks; False: none; or a function that takes a core.Status
@@ -914,7 +925,7 @@ def compare(
                   seeds=seeds, search_epochs=tuning['epochs'], epochs=training['epochs'],
                   only_report=True)
     meeting.rehearse(init, threads, engine, device, workers, client)
-    warn_of_splits(meeting.data, stacklevel=2)
+    warn_of_splits(meeting.data, stacklevel=3)   # 2 is `quietly`
     with meeting.lock(), torch_threads(threads):
         return meeting(box, start, tuning | how | {'on_trial': on_trial}, training | how | {'on_run': on_run})
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STUDY_ENGINES', 'STARTING', 'net_digest', 'layers_of', 'machines_of', 'Recipe', 'begun_with', 'Begun', 'study_in',
            'as_begun', 'kept_init', 'try_model', 'train_one', 'Plan', 'number_of_workers', 'train_together',
-           'run_study', 'folder_of', 'splits_begun', 'disk_explained']
+           'run_study', 'folder_of', 'splits_begun', 'taken_words', 'disk_explained']
 
 # %% ../nbs/08b_studies.ipynb #cd59dd5a
 import errno, hashlib, json, os, re, sys, tempfile, time, warnings
@@ -17,8 +17,8 @@ from pathlib import Path
 import torch, torch.nn as nn
 from fastcore.basics import patch
 from .core import (MachineError, as_path, available_cores, check_choice, check_int,
-                            machine, machine_calls, machine_kind, remove_unfinished, tell,
-                            warn_caller)
+                            machine, machine_calls, machine_kind, printable, remove_unfinished,
+                            tell, warn_caller)
 from .data import Split, divided_as_before
 from .evaluation import check_net, rehearse, weights_digest
 from .ledger import DONE, Ledger, LedgerError, check_same, is_same, read_old_study
@@ -520,6 +520,17 @@ def splits_begun(
     return Splits(*before)
 
 # %% ../nbs/08b_studies.ipynb #a49006d2
+def taken_words(
+    what:str,    # what a training is called
+    taken:int,   # number of those that are in the store
+    new:int,     # and of those that are trained now
+    store,       # the study's folder, or None
+)->str:
+    "What a progress line says of results that are not made anew; '' where there are none."
+    if not taken:
+        return ''
+    return f'{taken:,} {what}{"s"*(taken != 1)} taken from {printable(store)}, {new:,} new'
+
 @contextmanager
 def disk_explained(store):
     "Inside the block an error of the disk says that what is finished is safe, and how to go on."
