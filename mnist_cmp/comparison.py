@@ -31,13 +31,13 @@ from .models import (distinct_names, get_init, get_model, glorot_of_all, initial
                               model_name)
 from .params import flops, number_of_params, unequal_sizes
 from .points import Box, Point
-from .provenance import Code, check_code, code_of, package_commit
+from .provenance import Code, check_code, code_in, code_note, package_commit
 from .retraining import Retraining, retrain
 from .search import search
 from .statistics import calibration
 from .steps import ENGINES
 from .studies import (STUDY_ENGINES, Recipe, begun_with, number_of_workers, splits_begun,
-                               study_in, try_model)
+                               codes_noted, study_in, try_model, warn_of_change)
 from .training import History, torch_threads
 from .trials import SearchResult
 
@@ -110,7 +110,7 @@ class Contestant:
     search:SearchResult
     runs:list[Run]         # in the order of their numbers
     cost:Cost = None       # None: not measured
-    code:Code = None       # where it comes from; None: the report is older
+    code:Code = None       # that made its results; None: not known, as in older reports and stores
     init:str = _OLD_INIT   # where the first weights come from, in words
 
     @property
@@ -469,7 +469,7 @@ class _Meeting:
         self.data = self._as_begun(data)
         self.splits = _splits(self.data, protocol)
         self.commit = package_commit()
-        self.codes = {name: code_of(make) for name, make in models.items()}
+        self.notes = {name: code_note(make) for name, make in models.items()}
         self.trained_on = torch.bincount(self.splits[0].y.cpu(), minlength=len(data.classes)).tolist()
         self.ground = Ground(len(data.classes), len(data.test), len(self.splits[2]),
                              data.test.y.cpu().numpy(), int(np.argmax(self.trained_on)))
@@ -483,6 +483,18 @@ class _Meeting:
             self.inits[name],self.rules[name] = recipe.init,begun.rule
             sizes[name] = number_of_params(begun.net)[0]
         if said := unequal_sizes(sizes): warn_caller(said)
+        for name, note in self.notes.items():
+            warn_of_change(name, note, self._studies(name), self.store)
+
+    def _studies(self, name):
+        "Trainings and search of a model in the store, each as it was begun; None: it was not."
+        return [study_in(self.place(what, name)) for what in ('weights', 'search')]
+
+    def code(self, name):
+        "The code that made the results of a model; None where that is not known."
+        if not self.store:
+            return code_in([self.notes[name]])
+        return code_in([note for begun in self._studies(name) if begun for note in begun.codes])
 
     def _as_before(self, inits):
         "The initialisers; in a store of an earlier release that of then, also for models not yet begun."
@@ -502,6 +514,7 @@ class _Meeting:
 
     def place(self, *parts): return self.store and plain_path(self.store, *parts)
     def lock(self): return folder_lock(self.store) if self.store else nullcontext()
+    def as_noted(self): return codes_noted([(get_model(make), self.notes[name]) for name, make in self.models.items()])
 
     def _as_begun(self, data):
         "The data as the store's studies divide them, if it holds any of an earlier release."
@@ -877,7 +890,7 @@ def __call__(self:_Meeting, box, start, tuning, training):
                     'with another number, which their trainings keep.')
     runs = {name: self.runs(name, b.point, **training | as_tuned[name]) for name, b in best.items()}
     costs = self.costs(best, training)
-    contestants = [_contestant(name, make, found[name], runs[name], costs[name], self.codes[name],
+    contestants = [_contestant(name, make, found[name], runs[name], costs[name], self.code(name),
                                self.rules[name])
                    for name, make in self.models.items()]
     test, used = self.data.test, {s.name: s for s in (*self.splits, self.data.test)}
@@ -926,7 +939,7 @@ def compare(
                   only_report=True)
     meeting.rehearse(init, threads, engine, device, workers, client)
     warn_of_splits(meeting.data, stacklevel=3)   # 2 is `quietly`
-    with meeting.lock(), torch_threads(threads):
+    with meeting.lock(), torch_threads(threads), meeting.as_noted():
         return meeting(box, start, tuning | how | {'on_trial': on_trial}, training | how | {'on_run': on_run})
 
 # %% ../nbs/11_comparison.ipynb #ed885035

@@ -18,6 +18,7 @@ from filelock import FileLock, SoftFileLock, Timeout
 from . import __version__
 from .core import (_flock, atomic_path, check_choice, check_folder, check_int, json_text,
                             machine_calls, machine_kind, read_json, read_plain, remove_unfinished, shown)
+from .provenance import check_note
 from .training import Epoch, History
 
 # %% ../nbs/07_ledger.ipynb #07-ledger-007
@@ -640,6 +641,29 @@ def to_frame(self:Ledger):
     with _explained(self.path):
         rows = self.connection.execute(f'SELECT {names} FROM trial ORDER BY "index"').fetchall()
         return pd.DataFrame(rows, columns=columns).set_index('index').astype({'accuracy': float, 'loss': float})
+
+# %% ../nbs/07_ledger.ipynb #97f3a3d7
+@patch
+def codes(self:Ledger)->list[dict|None]:
+    "Notes of the code that trained, the oldest first; None stands for trainings of which none was made."
+    with _explained(self.path):
+        row = self.connection.execute("SELECT value FROM study WHERE key='codes'").fetchone()
+        if row is None:
+            has_trials = self.connection.execute('SELECT 1 FROM trial LIMIT 1').fetchone()
+            return [None] if has_trials else []
+        return [None if note is None else check_note(note) for note in json.loads(row[0])]
+
+@patch
+def note_code(self:Ledger,
+    note:dict,   # as code_note gives it
+):
+    "Write down which code trains from here on, unless it is known."
+    known = self.codes()
+    if note in known or any(was and was['source'] == note['source'] for was in known):
+        return
+    with _explained(self.path), _transaction(self.connection):
+        self.connection.execute(_insert('study', 'key', 'value'),
+                                ['codes', json_text([*known, note])])
 
 # %% ../nbs/07_ledger.ipynb #07-ledger-030
 def _stamps(path):

@@ -17,7 +17,7 @@ from .ledger import DONE, Ledger
 from .models import get_model, model_name
 from .points import Point
 from .studies import (Plan, Recipe, as_begun, disk_explained, folder_of,
-                               number_of_workers, run_study, splits_begun, study_in, taken_words,
+                               note_of, number_of_workers, run_study, splits_begun, study_in, taken_words,
                                try_model)
 from .training import History
 from .workers import wait_for_workers
@@ -168,6 +168,7 @@ def retrain(
         return point._asdict() | recipe.identity(splits, client) | {'model': name, 'seed': seed}
     begun = study_in(recipe.store)
     recipe = recipe.continued(begun, identify, numbers, client)
+    note = note_of(make, name, begun, store)
     if begun and begun.done.issuperset(numbers):
         identity = as_begun(identify(recipe), begun)
     else:
@@ -180,4 +181,6 @@ def retrain(
         identity = identify(recipe, client)
     with Ledger(store, identity) as ledger, disk_explained(store):
         runs = _Runs(ledger, _Plan(recipe, seed, point), numbers, name)
+        if runs.missing:
+            ledger.note_code(note)
         return _run_all(runs, splits, workers, client, should_stop, on_epoch, progress)

@@ -17,7 +17,7 @@ from .models import get_model, model_name
 from .points import Box, sobol_points
 from .points import plot_sobol   # unused here; part of this room's public names
 from .studies import (Plan, Recipe, as_begun, disk_explained, folder_of,
-                               number_of_workers, run_study, splits_begun, study_in, taken_words,
+                               note_of, number_of_workers, run_study, splits_begun, study_in, taken_words,
                                try_model)
 from .training import History
 from .trials import SearchResult, Trial
@@ -89,12 +89,14 @@ def _note(result):
     if not good: return 'none good yet'
     return f'best {result.best.accuracy:.2%} at {result.best.point.learning_rate:.4f}, {result.best.point.batch_size}'
 
-def _run_trials(blank, plan, what, splits, workers, client, should_stop, on_trial, on_epoch,
+def _run_trials(blank, plan, what, note, splits, workers, client, should_stop, on_trial, on_epoch,
                 progress):
     "The trials that are missing, until all are done or one is stopped."
     store = plan.recipe.store
     with Ledger(store, what) as ledger, disk_explained(store):
         study = _Study(ledger, blank, plan, on_trial, on_epoch)
+        if study.missing:
+            ledger.note_code(note)
         taken = taken_words('trial', len(study.trials), len(study.missing), store)
         with Progress(blank.n, f'{blank.model}: search', len(study.trials), progress, taken) as bar:
             def heard(index, history, worker):
@@ -153,6 +155,7 @@ def search(
     begun = study_in(recipe.store)
     recipe = recipe.continued(
         begun, lambda recipe: _identity(blank, recipe, splits, seed, None), points, client)
+    note = note_of(make, name, begun, store)
     if begun and begun.done.issuperset(points):
         what = as_begun(_identity(blank, recipe, splits, seed, None), begun)
     else:
@@ -162,7 +165,7 @@ def search(
         if recipe is None:
             return _kept(blank, store, points)
         what = _identity(blank, recipe, splits, seed, client)
-    return _run_trials(blank, _Plan(recipe, seed, points), what, splits, workers, client,
+    return _run_trials(blank, _Plan(recipe, seed, points), what, note, splits, workers, client,
                        should_stop, on_trial, on_epoch, progress)
 
 # %% ../nbs/09_search.ipynb #09-search-083

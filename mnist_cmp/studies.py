@@ -5,12 +5,14 @@
 # %% auto #0
 __all__ = ['STUDY_ENGINES', 'STARTING', 'net_digest', 'layers_of', 'machines_of', 'Recipe', 'begun_with', 'Begun', 'study_in',
            'as_begun', 'kept_init', 'try_model', 'train_one', 'Plan', 'number_of_workers', 'train_together',
-           'run_study', 'folder_of', 'splits_begun', 'taken_words', 'disk_explained']
+           'run_study', 'folder_of', 'codes_noted', 'note_of', 'warn_of_change', 'splits_begun', 'taken_words',
+           'disk_explained']
 
 # %% ../nbs/08b_studies.ipynb #cd59dd5a
 import errno, hashlib, json, os, re, sys, tempfile, time, warnings
 from collections import deque
 from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +28,7 @@ from .models import (Beginning, as_made, begin, get_init, glorot_init, glorot_of
                               init_name, missed_text, own_init)
 from .population import nets_at_once, train_population, why_no_population
 from .process import callers, working_time
+from .provenance import code_note, is_other_code
 from .steps import ENGINES, choose_engine
 from .training import CHECKPOINT_FILES, device_of, drop_damaged, torch_threads, train
 from .workers import (MAPPED, Outcome, Splits, callers_errors, callers_own, map_splits,
@@ -124,6 +127,7 @@ class Begun:
     identity:dict    # what it is
     done:set         # numbers of the trainings that are finished for good
     is_old:bool      # of release 0.1.0, whose file says less
+    codes:tuple = () # notes of the code that trained; None stands for trainings without one
 
 def study_in(
     store,   # a folder, or None
@@ -132,7 +136,7 @@ def study_in(
     folder = Path(store or '')
     if store and (folder/'study.sqlite').is_file():
         with Ledger.read(folder) as ledger:
-            return Begun(ledger.identity, ledger.done(), False)
+            return Begun(ledger.identity, ledger.done(), False, tuple(ledger.codes()))
     old = folder/'study.json'   # of release 0.1.0
     if not store or not old.is_file():
         return None
@@ -211,7 +215,14 @@ def settled(self:Recipe,
         if should_stop and should_stop(): raise _Enough
     def choose(check=lambda: None):
         net = self.fresh().to(device_of(self.device)[0])
-        return choose_engine(net, engine, images=images, plain=plain, check=check)
+        try:
+            return choose_engine(net, engine, images=images, plain=plain, check=check)
+        except ValueError as e:
+            if begun_with(self.store).get('engine') != engine:
+                raise
+            raise LedgerError(f'The study in {self.store} was begun with engine={engine!r}, which '
+                              f'does not train the model of now: {e} But a study keeps its engine: '
+                              'put the model back as it was, or choose another folder.') from None
     try: found = [choose(check)] if client is None else list(on_workers(client, choose).values()) or [choose(check)]
     except _Enough: return None
     return replace(self, engine=_common(found))
@@ -498,6 +509,50 @@ def folder_of(
 )->str:
     "The whole path of a study's folder; None: it has none; raises `TypeError` or `ValueError`."
     return None if store is None else str(as_path('store', store).resolve())
+
+# %% ../nbs/08b_studies.ipynb #bae9a54a
+_notes = ContextVar('mnist_cmp: notes of the models of a comparison', default=None)
+
+@contextmanager
+def codes_noted(
+    notes:list,   # pairs of what makes a model and the note of its code
+):
+    "Inside the block the code of these models is as noted, whatever becomes of their files, and changes have been told."
+    before = _notes.set(notes)
+    try:
+        yield
+    finally:
+        _notes.reset(before)
+
+def note_of(
+    make,            # makes the net
+    name:str,        # of the model, in messages
+    begun:Begun,     # the study; None: there is none
+    store,           # its folder, or None
+)->dict:
+    "The note of the code that is going to train; warns if a study's results are of other code."
+    known = [note for other, note in _notes.get() or () if other is make]
+    if known:
+        return known[0]
+    note = code_note(make)
+    warn_of_change(name, note, [begun], store)
+    return note
+
+def warn_of_change(
+    name:str,       # of the model
+    now:dict,       # the note of its code
+    studies:list,   # each a Begun, or None
+    store,          # the folder that they are in
+):
+    "Warn if results of a model were made by other code than that of now."
+    notes = [note for begun in studies if begun for note in begun.codes]
+    if not any(is_other_code(was, now) for was in notes):
+        return
+    file = 'typed, in no file' if now['file'] is None else printable(now['file'])
+    warn_caller(
+        f'The code of {name} ({file}) has changed since its trainings in {printable(store)} were '
+        'made. What is finished there stays the result of the code before, and only what is '
+        'missing is trained by that of now. To train all of it anew, choose another store.')
 
 # %% ../nbs/08b_studies.ipynb #2354f328
 def splits_begun(
