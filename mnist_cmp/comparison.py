@@ -7,7 +7,7 @@ __all__ = ['KS', 'PROTOCOLS', 'TestResult', 'measure_test', 'Run', 'Contestant',
            'check_extends', 'extent_in', 'figure_files', 'compare']
 
 # %% ../nbs/11_comparison.ipynb #00255d65
-import base64, hashlib, json, math, os, platform, re, time
+import base64, hashlib, json, math, os, platform, re, time, unicodedata
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
@@ -19,8 +19,8 @@ from . import __version__
 from .core import (DamagedError, Progress, _fsync, check_choice, check_fields, check_float,
                             check_folder, check_int, check_progress, json_text, machine,
                             machine_calls, machine_kind, make_folder, plain_folder, plain_path,
-                            printable, read_json, read_plain, shown, tell, warn_caller,
-                            write_json)
+                            printable, quietly, read_json, read_plain, shown, tell,
+                            warn_caller, write_json)
 from .costs import Cost, check_cost, measure_costs
 from .data import Data, Split, as_given, load_data, warn_of_splits
 from .evaluation import (best_guesses, count_topk_errors, load_model, predict,
@@ -31,13 +31,13 @@ from .models import (distinct_names, get_init, get_model, glorot_of_all, initial
                               model_name)
 from .params import flops, number_of_params, unequal_sizes
 from .points import Box, Point
-from .provenance import Code, check_code, code_of, package_commit
+from .provenance import Code, check_code, code_in, code_note, package_commit
 from .retraining import Retraining, retrain
 from .search import search
 from .statistics import calibration
 from .steps import ENGINES
 from .studies import (STUDY_ENGINES, Recipe, begun_with, number_of_workers, splits_begun,
-                               study_in, try_model)
+                               codes_noted, study_in, try_model, warn_of_change)
 from .training import History, torch_threads
 from .trials import SearchResult
 
@@ -110,7 +110,7 @@ class Contestant:
     search:SearchResult
     runs:list[Run]         # in the order of their numbers
     cost:Cost = None       # None: not measured
-    code:Code = None       # where it comes from; None: the report is older
+    code:Code = None       # that made its results; None: not known, as in older reports and stores
     init:str = _OLD_INIT   # where the first weights come from, in words
 
     @property
@@ -362,15 +362,24 @@ def tested(
     path=None,               # a file that keeps what was measured; it is read if it is there
 )->Run:
     "A retrained net, measured on the test images once; raises `LedgerError` if the file is another's."
+    return _tested(make, retraining, test, path)[0]
+
+def _tested(make, retraining, test, path):
+    "The run, and whether anything of it was done now: the training or the test."
+    is_new = retraining.is_new
     net = put_weights(initialise(get_model(make)), retraining.weights, 'memory')
     identity = {'seed': retraining.history.seed, 'loss': retraining.history.last.train_loss,
                 'test': test.fingerprint, 'weights': weights_digest(retraining.weights, {})}
     ks = _ks(len(test.classes))
     def check(found):
         _check_run(_as_run(retraining, found, ks), len(test), len(test.classes), ks, True)
-    found = _kept(path, lambda: asdict(measure_test(net, test)), identity, check,
+    def measured():
+        nonlocal is_new
+        is_new = True
+        return asdict(measure_test(net, test))
+    found = _kept(path, measured, identity, check,
                   measure_again=True, is_new=retraining.is_new, own=('seed',))
-    return _as_run(retraining, found, ks)
+    return _as_run(retraining, found, ks), is_new
 
 # %% ../nbs/11_comparison.ipynb #15867d36
 def hard_images(
@@ -395,9 +404,14 @@ def _pictures(contestants, test):
 # %% ../nbs/11_comparison.ipynb #62fa7cf7
 def _check_names(names):
     "Raise `ValueError` unless they can name the files of two models or more."
-    odd = [name for name in names if not isinstance(name, str) or not re.fullmatch(r'\w[\w.-]{0,99}', name)]
+    odd = [name for name in names if not isinstance(name, str) or not re.fullmatch(r'\w[\w.-]*', name)]
     if odd: raise ValueError(f'models has the name {shown(odd[0])}, but names are made of letters, digits, _, - and .: they name files.')
     if len(set(names)) != len(names) or len(names) < 2: raise ValueError(f'models is {shown(names)}, but must be two names at least, no two alike.')
+    for name in names:
+        if len(name) > 100:
+            raise ValueError(f'models has a name of {len(name):,} letters, {shown(name[:40])}…, but '
+                             'names have 100 at most: they name files. '
+                             'Give a dict: a shorter name → model.')
     # Bytes: file systems take 255, and ends are added.
     long = [name for name in names if len(os.fsencode(name)) > 200]
     if long:
@@ -423,6 +437,23 @@ def _inits(init, names):
     for name in init: check_choice('init', name, names)
     return {name: get_init(init.get(name)) for name in names}
 
+# %% ../nbs/11_comparison.ipynb #b4bf322d
+def _in_files(name):
+    "What file systems that know no capitals, and write accents in their own way, take a name for."
+    plain = unicodedata.normalize('NFC', name).casefold()
+    return unicodedata.normalize('NFC', plain).rstrip('.')
+
+def _check_apart(names, store):
+    "Raise `ValueError` if two models share their files on some system, unless the store has both."
+    begun = {name for kind in ('search', 'weights') for name in _with_ledger(store, kind)} if store else set()
+    seen = {}
+    for name in names:
+        other = seen.setdefault(_in_files(name), name)
+        if other != name and not {name, other} <= begun:
+            raise ValueError(f'models has the names {shown(other)} and {shown(name)}, which name the '
+                             'same files on macOS and Windows. '
+                             'Give a dict: another name → model.')
+
 # %% ../nbs/11_comparison.ipynb #f1d7a61a
 def _check_extent(models, seeds, images, classes, labelled=True):
     "Raise `ValueError` unless what is worked out of a comparison fits into some hundred megabytes."
@@ -447,12 +478,13 @@ class _Meeting:
         self.began,self.models,self.protocol,self.seed = time.perf_counter(),models,protocol,seed
         check_choice('protocol', protocol, PROTOCOLS)
         self.store,self.weights = None if store is None else check_folder('store', store),{}
+        _check_apart(models, self.store)
         self.inits,self.rules = {},{}   # name → initialiser, and what is said of it
 
         self.data = self._as_begun(data)
         self.splits = _splits(self.data, protocol)
         self.commit = package_commit()
-        self.codes = {name: code_of(make) for name, make in models.items()}
+        self.notes = {name: code_note(make) for name, make in models.items()}
         self.trained_on = torch.bincount(self.splits[0].y.cpu(), minlength=len(data.classes)).tolist()
         self.ground = Ground(len(data.classes), len(data.test), len(self.splits[2]),
                              data.test.y.cpu().numpy(), int(np.argmax(self.trained_on)))
@@ -466,6 +498,18 @@ class _Meeting:
             self.inits[name],self.rules[name] = recipe.init,begun.rule
             sizes[name] = number_of_params(begun.net)[0]
         if said := unequal_sizes(sizes): warn_caller(said)
+        for name, note in self.notes.items():
+            warn_of_change(name, note, self._studies(name), self.store)
+
+    def _studies(self, name):
+        "Trainings and search of a model in the store, each as it was begun; None: it was not."
+        return [study_in(self.place(what, name)) for what in ('weights', 'search')]
+
+    def code(self, name):
+        "The code that made the results of a model; None where that is not known."
+        if not self.store:
+            return code_in([self.notes[name]])
+        return code_in([note for begun in self._studies(name) if begun for note in begun.codes])
 
     def _as_before(self, inits):
         "The initialisers; in a store of an earlier release that of then, also for models not yet begun."
@@ -485,6 +529,7 @@ class _Meeting:
 
     def place(self, *parts): return self.store and plain_path(self.store, *parts)
     def lock(self): return folder_lock(self.store) if self.store else nullcontext()
+    def as_noted(self): return codes_noted([(get_model(make), self.notes[name]) for name, make in self.models.items()])
 
     def _as_begun(self, data):
         "The data as the store's studies divide them, if it holds any of an earlier release."
@@ -780,13 +825,14 @@ def runs(self:_Meeting, name, point, seeds, on_run, **how):
                    store=self.place('weights', name), **how)
     if len(nets) < seeds: raise Stopped(f'Stopped during the trainings of {name}.')
     with torch_threads(how['threads']):
-        found = [tested(make, net, self.data.test, self.place('tests', f'{name}_{net.number}.json'))
+        found = [_tested(make, net, self.data.test, self.place('tests', f'{name}_{net.number}.json'))
                  for net in nets]
-    for run in found:
+    for run, is_new in found:
         run.health = states_of(run.history, run.test, self.ground)
-        if on_run: on_run(name, run)
+        if on_run and is_new:
+            on_run(name, run)
     self.weights[name] = [net.weights for net in nets]
-    return found
+    return [run for run, _ in found]
 
 @patch
 def costs(self:_Meeting, best, how):
@@ -859,7 +905,7 @@ def __call__(self:_Meeting, box, start, tuning, training):
                     'with another number, which their trainings keep.')
     runs = {name: self.runs(name, b.point, **training | as_tuned[name]) for name, b in best.items()}
     costs = self.costs(best, training)
-    contestants = [_contestant(name, make, found[name], runs[name], costs[name], self.codes[name],
+    contestants = [_contestant(name, make, found[name], runs[name], costs[name], self.code(name),
                                self.rules[name])
                    for name, make in self.models.items()]
     test, used = self.data.test, {s.name: s for s in (*self.splits, self.data.test)}
@@ -871,6 +917,7 @@ def __call__(self:_Meeting, box, start, tuning, training):
                       commit=self.commit, trained_on=self.trained_on, weights=self.weights)
 
 # %% ../nbs/11_comparison.ipynb #bcce0617
+@quietly
 def compare(
     models=('mlp', 'cnn'),     # short or dotted names, files, callables, or a dict name → one of these; two at least
     data='digits',             # a Data, or a name for load_data
@@ -890,8 +937,8 @@ def compare(
     workers:int=None,          # processes that train side by side, ≥ 1; None: as for search; same result
     client=None,               # a distributed.Client: train on its workers (extra: dask)
     store=None,                # a folder that makes the comparison resumable; what its report holds may grow, not shrink
-    on_trial=None,             # called with each finished Trial and the SearchResult so far
-    on_run=None,               # called with the name of a model and each of its Runs
+    on_trial=None,             # called with each Trial that this call finishes, none from the store, and the SearchResult so far
+    on_run=None,               # called with a model's name and each Run that this call trains or tests, none from the store
     on_epoch=None,             # called with a running History after each epoch
     should_stop=None,          # asked several times a second; True ends the comparison by Stopped
     progress=True,             # a line in terminals and notebooks; False: none; or a function that takes a core.Status
@@ -908,8 +955,8 @@ def compare(
                   seeds=seeds, search_epochs=tuning['epochs'], epochs=training['epochs'],
                   only_report=True)
     meeting.rehearse(init, threads, engine, device, workers, client)
-    warn_of_splits(meeting.data, stacklevel=2)
-    with meeting.lock(), torch_threads(threads):
+    warn_of_splits(meeting.data, stacklevel=3)   # 2 is `quietly`
+    with meeting.lock(), torch_threads(threads), meeting.as_noted():
         return meeting(box, start, tuning | how | {'on_trial': on_trial}, training | how | {'on_run': on_run})
 
 # %% ../nbs/11_comparison.ipynb #ed885035

@@ -26,6 +26,7 @@ from .points import Box
 from .report import report_page, verdict, write_report
 from .sound import chime
 from .training import History
+from .trials import SearchResult, Trial
 from .workers import python_code
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-006
@@ -140,20 +141,30 @@ class _Child:
         return self.process.wait()
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-012
-def _histories(folder, *parts, epochs=None):
+def _histories(folder, *parts, **settings):
     """Place → history of each training in the ledger of a sub-folder, finished or not; empty where there is none yet,
-    or where they are of another number of epochs, so that new ones are going to replace them."""
+    or where they are of other settings, so that new ones are going to replace them."""
     ledger = plain_path(folder, *parts, 'study.sqlite')
     if ledger.exists() and not ledger.is_file(): return {}   # a pipe
     try:
         with Ledger.read(ledger.parent) as ledger:
-            if epochs is not None and ledger.identity.get('epochs', epochs) != epochs: return {}
+            if any(ledger.identity.get(k, v) != v for k, v in settings.items()): return {}
             return {i: row[0] for i, row in ledger.histories().items()}
     except (FileNotFoundError, LedgerError): return {}
 
 def _first(n, histories):
     "Those of the `n` lowest places: a folder may hold more than a run asks for."
     return {place: histories[place] for place in sorted(histories)[:n]}
+
+def _best_settings(trials, points):
+    "Those of the best trial of a whole search; None while a trial is missing, which may be better, and without a score."
+    done = [Trial(place, history) for place, history in trials.items() if history.state in DONE]
+    if len(done) < points:
+        return None
+    try:
+        return SearchResult('', Box(), 0, points, 1, '', done).best.point._asdict()
+    except ValueError:
+        return None
 
 @dataclass
 class RunState:
@@ -207,8 +218,9 @@ def read(cls:RunState,
     s = self.settings
     for name in self.names:
         trials = _histories(folder, 'search', name, epochs=s['search_epochs'])
-        trainings = _histories(folder, 'weights', name, epochs=s['epochs'])
         self.trials[name] = _first(s['points'], trials)
+        best = _best_settings(trials, s['points'])
+        trainings = {} if best is None else _histories(folder, 'weights', name, epochs=s['epochs'], **best)
         self.trainings[name] = _first(s['seeds'], trainings)
     if running and not finished: self.state = _live_state(self, told['state'])
     elif not finished: self.state = 'stopped' if told['state'] == 'running' else told['state']

@@ -8,14 +8,15 @@ __all__ = ['PALETTE', 'shown', 'check_int', 'check_float', 'check_choice', 'type
            'remove_unfinished', 'write_json', 'json_text', 'read_plain', 'read_json', 'check_fields', 'check_folder',
            'plain_path', 'plain_folder', 'derive_seed', 'available_cores', 'machine', 'machine_kind', 'timestamp',
            'new_path', 'format_seconds', 'model_color', 'plot_style', 'shortened', 'drawn_names', 'drawn',
-           'is_terminal', 'can_redraw', 'terminal_width', 'text_width', 'wrap_words', 'fitted', 'tell', 'warn_caller',
-           'need_extra', 'Status', 'check_progress', 'bar_line', 'Progress']
+           'is_terminal', 'can_redraw', 'terminal_width', 'text_width', 'wrap_words', 'fitted', 'quietly', 'tell',
+           'warn_caller', 'need_extra', 'Status', 'check_progress', 'bar_line', 'Progress']
 
 # %% ../nbs/00_core.ipynb #00-core-002
 import errno, functools, hashlib, html, importlib, inspect, json, math, numbers, os, platform
 import re, secrets, shutil, stat, sys, tempfile, time, types, typing, unicodedata
 import warnings
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, fields
 from pathlib import Path
 from fastcore.basics import patch
@@ -613,10 +614,29 @@ def fitted(
     return text if width is None else wrap_words(text, width)
 
 # %% ../nbs/00_core.ipynb #4d0387b8
+_is_quiet = ContextVar('mnist_cmp: was nothing to be printed?', default=False)
+
+def quietly(
+    func,   # a function with a keyword argument progress
+):
+    "`func`, during which `tell` prints nothing if it is called with progress=False."
+    @functools.wraps(func)
+    def called(*args, **kwargs):
+        if kwargs.get('progress', True) is not False:
+            return func(*args, **kwargs)
+        before = _is_quiet.set(True)
+        try:
+            return func(*args, **kwargs)
+        finally:
+            _is_quiet.reset(before)
+    return called
+
 def tell(
     text:str,   # a sentence
 ):
-    "Print a line for the user, where there is somewhere to print it."
+    "Print a line for the user, where there is somewhere to print it, unless nothing is to be printed."
+    if _is_quiet.get():
+        return
     with suppress(OSError, ValueError):   # closed, or a pipe that nobody reads any more
         if sys.stderr is not None:
             print(fitted(text, sys.stderr), file=sys.stderr, flush=True)
@@ -654,9 +674,13 @@ def _in_notebook():
     ip = sys.modules.get('IPython')
     return ip is not None and 'IPKernelApp' in getattr(ip.get_ipython(), 'config', {})
 
+def _asked_for_quiet():
+    "Does the environment ask for no words on progress?"
+    return bool(os.environ.get('MNIST_CMP_QUIET') or os.environ.get('IN_TEST'))
+
 def _watched():
     "Where progress should be shown: 'notebook', 'terminal' or nowhere."
-    if os.environ.get('MNIST_CMP_QUIET') or os.environ.get('IN_TEST'): return None
+    if _asked_for_quiet(): return None
     if _in_notebook(): return 'notebook'
     return 'terminal' if can_redraw(sys.stderr) else None
 
@@ -742,15 +766,19 @@ class Progress:
         desc:str='',     # what the work is called; None: no bar
         done:int=0,      # steps done before, whose time is not known
         progress=True,   # False: no bar; a function: it is told each Status, in the bar's place
+        taken:str='',    # what was not done, since it had been before; the line stays when the bar goes
     ):
         self.total,self.desc,self.done,self.before = total,desc,done,done
-        self.bar,self.where,self.note,self.ticked = None,None,'',0.
+        self.bar,self.where,self.note,self.ticked = None,None,taken,0.
+        self.taken = f'{desc}, {taken}' if taken and progress is True and desc is not None else ''
         self.tell = progress if callable(progress) and desc is not None else None
         if progress is True and desc is not None:
             self.where = _watched()
 
     def __enter__(self):
         self.start = time.perf_counter()
+        if self.taken and self.where != 'notebook' and not _asked_for_quiet():
+            tell(_sayable(self.taken, sys.stderr))
         if self.where == 'terminal':
             with self._courtesy():
                 self.bar = _terminal_bar(total=self.total, initial=self.done,
@@ -758,7 +786,7 @@ class Progress:
                                          dynamic_ncols=True)
         elif self.where == 'notebook':
             from IPython.display import display
-            self.bar = display(_bundle(self._html('')), raw=True, display_id=True)
+            self.bar = display(_bundle(self._html(self.note)), raw=True, display_id=True)
         self._told()
         return self
 
@@ -801,7 +829,7 @@ class Progress:
 def __exit__(self:Progress, *exc):
     if self.where == 'terminal':
         with self._courtesy(): self.bar.close()
-    elif self.where == 'notebook': self._show('')
+    elif self.where == 'notebook': self._show(html.escape(self.taken))
 
 @patch
 def _show(self:Progress, text):

@@ -18,6 +18,7 @@ from filelock import FileLock, SoftFileLock, Timeout
 from . import __version__
 from .core import (_flock, atomic_path, check_choice, check_folder, check_int, json_text,
                             machine_calls, machine_kind, read_json, read_plain, remove_unfinished, shown)
+from .provenance import check_note
 from .training import Epoch, History
 
 # %% ../nbs/07_ledger.ipynb #07-ledger-007
@@ -397,6 +398,7 @@ class Part:
     way_back:str = ''        # the argument that sets it; '': there is none
     follows:tuple = ()       # keys of which it is a consequence
     is_later:bool = False    # not recorded by older releases: where it is missing, it is not compared
+    says:str = ''            # what it means that it differs, where the two values mean nothing to a reader
 
 _FROM_NET = ('train', 'layers', 'parameters', 'first_weights', 'init', 'machine', 'device')
 
@@ -408,8 +410,12 @@ PARTS = (   # in the order in which they are named
     Part('parameters'),
     Part('init', 'initialiser'),
     Part('first_weights', 'first weights of a fresh net', is_later=True,
-         follows=('layers', 'init', 'machine', 'device')),
-    Part('net', 'what a fresh net answers', follows=_FROM_NET),
+         follows=('layers', 'init', 'machine', 'device'),
+         says='a fresh net of its model has other first weights than the one that it was begun '
+              'with: what the model draws or loads when it is made has changed'),
+    Part('net', 'what a fresh net answers', follows=_FROM_NET,
+         says='a fresh net of its model gives other answers than the one that it was begun with: '
+              'the code of the model, or its first weights, have changed'),
     Part('protocol'),
     Part('scored_on', 'name of the images to score on', follows=('valid',)),
     Part('learning_rate', way_back='learning_rate'),
@@ -478,13 +484,17 @@ def check_same(
     said = []
     for part in parts:
         before, after = _values(was.get(part.key), now.get(part.key))
-        said.append(f'{shown(part.words or part.key)[1:-1]} was {before} and is {after}')
+        values = f'{shown(part.words or part.key)[1:-1]} was {before} and is {after}'
+        said.append(part.says or values)
     kind = 'search' if 'start' in was or 'learning_rate' not in was else 'training'
     raise LedgerError(f'The {kind} in {folder} is another one: {"; ".join(said)}. '
                       f'{_way_back(parts, was, kind)}, or choose another folder.')
 
 def _way_back(parts, was, kind):
     "How to go on with what was begun, in words."
+    if all(part.says for part in parts):
+        return ('To go on with it, put the model back as it was; to train the model of now, '
+                'move the folder away')
     if any(not part.way_back or part.key not in was for part in parts):
         return 'To go on with it, ask for what it was begun with'
     words = ', '.join(f'{part.way_back}={shown(was[part.key])}' for part in parts)
@@ -631,6 +641,29 @@ def to_frame(self:Ledger):
     with _explained(self.path):
         rows = self.connection.execute(f'SELECT {names} FROM trial ORDER BY "index"').fetchall()
         return pd.DataFrame(rows, columns=columns).set_index('index').astype({'accuracy': float, 'loss': float})
+
+# %% ../nbs/07_ledger.ipynb #97f3a3d7
+@patch
+def codes(self:Ledger)->list[dict|None]:
+    "Notes of the code that trained, the oldest first; None stands for trainings of which none was made."
+    with _explained(self.path):
+        row = self.connection.execute("SELECT value FROM study WHERE key='codes'").fetchone()
+        if row is None:
+            has_trials = self.connection.execute('SELECT 1 FROM trial LIMIT 1').fetchone()
+            return [None] if has_trials else []
+        return [None if note is None else check_note(note) for note in json.loads(row[0])]
+
+@patch
+def note_code(self:Ledger,
+    note:dict,   # as code_note gives it
+):
+    "Write down which code trains from here on, unless it is known."
+    known = self.codes()
+    if note in known or any(was and was['source'] == note['source'] for was in known):
+        return
+    with _explained(self.path), _transaction(self.connection):
+        self.connection.execute(_insert('study', 'key', 'value'),
+                                ['codes', json_text([*known, note])])
 
 # %% ../nbs/07_ledger.ipynb #07-ledger-030
 def _stamps(path):

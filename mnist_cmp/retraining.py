@@ -9,7 +9,7 @@ __all__ = ['Retraining', 'run_seed', 'retrain']
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from .core import (DamagedError, Progress, check_int, check_progress, derive_seed,
-                            plain_path, tell, typed)
+                            plain_path, quietly, tell, typed)
 from .data import Split
 from .evaluation import (cpu_weights, has_digest, kinds_in, kinds_of, read_weights,
                                   write_weights)
@@ -17,7 +17,8 @@ from .ledger import DONE, Ledger
 from .models import get_model, model_name
 from .points import Point
 from .studies import (Plan, Recipe, as_begun, disk_explained, folder_of,
-                               number_of_workers, run_study, splits_begun, study_in, try_model)
+                               note_of, number_of_workers, run_study, splits_begun, study_in, taken_words,
+                               try_model)
 from .training import History
 from .workers import wait_for_workers
 
@@ -115,7 +116,8 @@ def _run_all(runs, splits, workers, client, should_stop, on_epoch, progress):
         if history: bar.update(0, f'epoch {len(history.epochs)} of {runs.plan.recipe.epochs}')
         if history and on_epoch: on_epoch(history)
     total = len(runs.done) + len(runs.missing)
-    with Progress(total, f'{runs.name}: trainings', len(runs.done), progress) as bar:
+    taken = taken_words('training', len(runs.done), len(runs.missing), runs.plan.recipe.store)
+    with Progress(total, f'{runs.name}: trainings', len(runs.done), progress, taken) as bar:
         for outcome in run_study(runs.plan, runs.missing, runs.done, splits, runs.plan.recipe.store, 'run', workers, client,
                                  should_stop=bar.asking(should_stop), on_note=heard):
             runs.ended(outcome)
@@ -130,6 +132,7 @@ def _kept(begun, plan, numbers, name):
     with Ledger(plan.recipe.store, begun.identity) as ledger, disk_explained(plan.recipe.store):
         return _Runs(ledger, plan, numbers, name).result()
 
+@quietly
 @typed
 def retrain(
     make,               # makes the net: a callable, a short name or 'pkg.module:Name'
@@ -144,7 +147,7 @@ def retrain(
     device=None,        # None: cuda or mps where there is one, else cpu
     threads:int=1,      # PyTorch's threads in each process
     engine:str='auto',  # the training step, as for search
-    workers:int=None,   # processes that train side by side, ≥ 1; None: 1, or one a core where that pays; same result
+    workers:int=None,   # processes that train side by side, ≥ 1; None: 1, or cores // threads where that pays; same result
     client=None,        # a distributed.Client: train on its workers (extra: dask)
     store=None,         # a folder to resume from, and for the weights; more seeds extend it
     on_epoch=None,      # called with a running History after each of its epochs
@@ -165,6 +168,7 @@ def retrain(
         return point._asdict() | recipe.identity(splits, client) | {'model': name, 'seed': seed}
     begun = study_in(recipe.store)
     recipe = recipe.continued(begun, identify, numbers, client)
+    note = note_of(make, name, begun, store)
     if begun and begun.done.issuperset(numbers):
         identity = as_begun(identify(recipe), begun)
     else:
@@ -177,4 +181,6 @@ def retrain(
         identity = identify(recipe, client)
     with Ledger(store, identity) as ledger, disk_explained(store):
         runs = _Runs(ledger, _Plan(recipe, seed, point), numbers, name)
+        if runs.missing:
+            ledger.note_code(note)
         return _run_all(runs, splits, workers, client, should_stop, on_epoch, progress)

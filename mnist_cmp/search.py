@@ -10,14 +10,15 @@ import bisect, math, sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from .core import Progress, check_int, check_progress, derive_seed, typed
+from .core import Progress, check_int, check_progress, derive_seed, quietly, typed
 from .data import Split
 from .ledger import DONE, Ledger
 from .models import get_model, model_name
 from .points import Box, sobol_points
 from .points import plot_sobol   # unused here; part of this room's public names
 from .studies import (Plan, Recipe, as_begun, disk_explained, folder_of,
-                               number_of_workers, run_study, splits_begun, study_in, try_model)
+                               note_of, number_of_workers, run_study, splits_begun, study_in, taken_words,
+                               try_model)
 from .training import History
 from .trials import SearchResult, Trial
 from .workers import wait_for_workers
@@ -88,13 +89,16 @@ def _note(result):
     if not good: return 'none good yet'
     return f'best {result.best.accuracy:.2%} at {result.best.point.learning_rate:.4f}, {result.best.point.batch_size}'
 
-def _run_trials(blank, plan, what, splits, workers, client, should_stop, on_trial, on_epoch,
+def _run_trials(blank, plan, what, note, splits, workers, client, should_stop, on_trial, on_epoch,
                 progress):
     "The trials that are missing, until all are done or one is stopped."
     store = plan.recipe.store
     with Ledger(store, what) as ledger, disk_explained(store):
         study = _Study(ledger, blank, plan, on_trial, on_epoch)
-        with Progress(blank.n, f'{blank.model}: search', len(study.trials), progress) as bar:
+        if study.missing:
+            ledger.note_code(note)
+        taken = taken_words('trial', len(study.trials), len(study.missing), store)
+        with Progress(blank.n, f'{blank.model}: search', len(study.trials), progress, taken) as bar:
             def heard(index, history, worker):
                 study.heard(index, history, worker)
                 if history: bar.update(0, f'{_note(study.result)}, epoch {len(history.epochs)} of {blank.epochs}')
@@ -114,6 +118,7 @@ def _kept(blank, store, points):
     trials = [Trial(i, *row) for i, row in rows.items() if i in points and row[0].state in DONE]
     return replace(blank, trials=trials)
 
+@quietly
 @typed
 def search(
     make,                    # makes the net: a callable, a short name or 'pkg.module:Name'
@@ -129,10 +134,10 @@ def search(
     device=None,             # None: cuda or mps where there is one, else cpu
     threads:int=1,           # PyTorch's threads in each process; another number gives other last digits
     engine:str='auto',       # the training step of all trials, as for train, or 'population'; a search keeps its own
-    workers:int=None,        # processes that train side by side, ≥ 1; None: 1, or one a core where that pays; same result
+    workers:int=None,        # processes that train side by side, ≥ 1; None: 1, or cores // threads where that pays; same result
     client=None,             # a distributed.Client: train on its workers (extra: dask)
     store=None,              # a folder that makes the search resumable
-    on_trial=None,           # called with each finished Trial and the SearchResult so far
+    on_trial=None,           # called with each Trial that this call finishes, none from the store, and the SearchResult so far
     on_epoch=None,           # called with a running trial's History after each of its epochs
     should_stop=None,        # asked several times a second; True ends the search, finished epochs are kept in store
     name:str=None,           # the model's name in tables and files; None: its own
@@ -150,6 +155,7 @@ def search(
     begun = study_in(recipe.store)
     recipe = recipe.continued(
         begun, lambda recipe: _identity(blank, recipe, splits, seed, None), points, client)
+    note = note_of(make, name, begun, store)
     if begun and begun.done.issuperset(points):
         what = as_begun(_identity(blank, recipe, splits, seed, None), begun)
     else:
@@ -159,7 +165,7 @@ def search(
         if recipe is None:
             return _kept(blank, store, points)
         what = _identity(blank, recipe, splits, seed, client)
-    return _run_trials(blank, _Plan(recipe, seed, points), what, splits, workers, client,
+    return _run_trials(blank, _Plan(recipe, seed, points), what, note, splits, workers, client,
                        should_stop, on_trial, on_epoch, progress)
 
 # %% ../nbs/09_search.ipynb #09-search-083

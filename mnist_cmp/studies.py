@@ -5,20 +5,22 @@
 # %% auto #0
 __all__ = ['STUDY_ENGINES', 'STARTING', 'net_digest', 'layers_of', 'machines_of', 'Recipe', 'begun_with', 'Begun', 'study_in',
            'as_begun', 'kept_init', 'try_model', 'train_one', 'Plan', 'number_of_workers', 'train_together',
-           'run_study', 'folder_of', 'splits_begun', 'disk_explained']
+           'run_study', 'folder_of', 'codes_noted', 'note_of', 'warn_of_change', 'splits_begun', 'taken_words',
+           'disk_explained']
 
 # %% ../nbs/08b_studies.ipynb #cd59dd5a
 import errno, hashlib, json, os, re, sys, tempfile, time, warnings
 from collections import deque
 from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 import torch, torch.nn as nn
 from fastcore.basics import patch
 from .core import (MachineError, as_path, available_cores, check_choice, check_int,
-                            machine, machine_calls, machine_kind, remove_unfinished, tell,
-                            warn_caller)
+                            machine, machine_calls, machine_kind, printable, remove_unfinished,
+                            tell, warn_caller)
 from .data import Split, divided_as_before
 from .evaluation import check_net, rehearse, weights_digest
 from .ledger import DONE, Ledger, LedgerError, check_same, is_same, read_old_study
@@ -26,6 +28,7 @@ from .models import (Beginning, as_made, begin, get_init, glorot_init, glorot_of
                               init_name, missed_text, own_init)
 from .population import nets_at_once, train_population, why_no_population
 from .process import callers, working_time
+from .provenance import code_note, is_other_code
 from .steps import ENGINES, choose_engine
 from .training import CHECKPOINT_FILES, device_of, drop_damaged, torch_threads, train
 from .workers import (MAPPED, Outcome, Splits, callers_errors, callers_own, map_splits,
@@ -124,6 +127,7 @@ class Begun:
     identity:dict    # what it is
     done:set         # numbers of the trainings that are finished for good
     is_old:bool      # of release 0.1.0, whose file says less
+    codes:tuple = () # notes of the code that trained; None stands for trainings without one
 
 def study_in(
     store,   # a folder, or None
@@ -132,7 +136,7 @@ def study_in(
     folder = Path(store or '')
     if store and (folder/'study.sqlite').is_file():
         with Ledger.read(folder) as ledger:
-            return Begun(ledger.identity, ledger.done(), False)
+            return Begun(ledger.identity, ledger.done(), False, tuple(ledger.codes()))
     old = folder/'study.json'   # of release 0.1.0
     if not store or not old.is_file():
         return None
@@ -211,7 +215,14 @@ def settled(self:Recipe,
         if should_stop and should_stop(): raise _Enough
     def choose(check=lambda: None):
         net = self.fresh().to(device_of(self.device)[0])
-        return choose_engine(net, engine, images=images, plain=plain, check=check)
+        try:
+            return choose_engine(net, engine, images=images, plain=plain, check=check)
+        except ValueError as e:
+            if begun_with(self.store).get('engine') != engine:
+                raise
+            raise LedgerError(f'The study in {self.store} was begun with engine={engine!r}, which '
+                              f'does not train the model of now: {e} But a study keeps its engine: '
+                              'put the model back as it was, or choose another folder.') from None
     try: found = [choose(check)] if client is None else list(on_workers(client, choose).values()) or [choose(check)]
     except _Enough: return None
     return replace(self, engine=_common(found))
@@ -360,9 +371,9 @@ class _Pace:
         there = STARTING + epoch*self.epochs*-(-self.left//self.cores)
         return there < here
 
-def _run_as_pays(plan, jobs, in_processes, splits, cores, should_stop=None, on_note=None):
+def _run_as_pays(plan, jobs, in_processes, splits, processes, should_stop=None, on_note=None):
     "The outcomes of trainings in this process, and in others as soon as these pay."
-    pace = _Pace(len(jobs), plan.recipe.epochs, max(1, cores//plan.recipe.threads))
+    pace = _Pace(len(jobs), plan.recipe.epochs, processes)
     should_stop, on_note = callers(should_stop), callers(on_note)   # whose time is no training's
     is_over = False
     def stop():
@@ -447,7 +458,7 @@ def run_study(
     splits:Splits,
     store:str,     # the study's folder; None: none
     what:str,      # word for the checkpoints
-    workers,       # processes; None: this one, or as many as there are cores once that pays
+    workers,       # processes; None: this one, or as many as the cores hold with their threads, once that pays
     client=None,   # or a distributed.Client
     **told,        # should_stop, on_note: as for run_jobs
 ):
@@ -467,8 +478,9 @@ def run_study(
                     mapped = map_splits(splits, folder)
                 return run_jobs(plan, jobs, mapped, workers=workers, **told)
             if workers is None:
-                in_those = partial(in_processes, workers=available_cores())
-                outcomes = _run_as_pays(plan, jobs, in_those, splits, available_cores(), **told)
+                processes = max(1, available_cores()//plan.recipe.threads)
+                in_those = partial(in_processes, workers=processes)
+                outcomes = _run_as_pays(plan, jobs, in_those, splits, processes, **told)
             else: outcomes = in_processes(jobs)
         for outcome in outcomes:
             if outcome.value is not None and _history(outcome).state == 'stopped': continue
@@ -498,6 +510,50 @@ def folder_of(
     "The whole path of a study's folder; None: it has none; raises `TypeError` or `ValueError`."
     return None if store is None else str(as_path('store', store).resolve())
 
+# %% ../nbs/08b_studies.ipynb #bae9a54a
+_notes = ContextVar('mnist_cmp: notes of the models of a comparison', default=None)
+
+@contextmanager
+def codes_noted(
+    notes:list,   # pairs of what makes a model and the note of its code
+):
+    "Inside the block the code of these models is as noted, whatever becomes of their files, and changes have been told."
+    before = _notes.set(notes)
+    try:
+        yield
+    finally:
+        _notes.reset(before)
+
+def note_of(
+    make,            # makes the net
+    name:str,        # of the model, in messages
+    begun:Begun,     # the study; None: there is none
+    store,           # its folder, or None
+)->dict:
+    "The note of the code that is going to train; warns if a study's results are of other code."
+    known = [note for other, note in _notes.get() or () if other is make]
+    if known:
+        return known[0]
+    note = code_note(make)
+    warn_of_change(name, note, [begun], store)
+    return note
+
+def warn_of_change(
+    name:str,       # of the model
+    now:dict,       # the note of its code
+    studies:list,   # each a Begun, or None
+    store,          # the folder that they are in
+):
+    "Warn if results of a model were made by other code than that of now."
+    notes = [note for begun in studies if begun for note in begun.codes]
+    if not any(is_other_code(was, now) for was in notes):
+        return
+    file = 'typed, in no file' if now['file'] is None else printable(now['file'])
+    warn_caller(
+        f'The code of {name} ({file}) has changed since its trainings in {printable(store)} were '
+        'made. What is finished there stays the result of the code before, and only what is '
+        'missing is trained by that of now. To train all of it anew, choose another store.')
+
 # %% ../nbs/08b_studies.ipynb #2354f328
 def splits_begun(
     store,         # the study's folder, or None
@@ -519,6 +575,17 @@ def splits_begun(
     return Splits(*before)
 
 # %% ../nbs/08b_studies.ipynb #a49006d2
+def taken_words(
+    what:str,    # what a training is called
+    taken:int,   # number of those that are in the store
+    new:int,     # and of those that are trained now
+    store,       # the study's folder, or None
+)->str:
+    "What a progress line says of results that are not made anew; '' where there are none."
+    if not taken:
+        return ''
+    return f'{taken:,} {what}{"s"*(taken != 1)} taken from {printable(store)}, {new:,} new'
+
 @contextmanager
 def disk_explained(store):
     "Inside the block an error of the disk says that what is finished is safe, and how to go on."

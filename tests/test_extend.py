@@ -100,7 +100,7 @@ def test_a_change_inside_forward_is_told(search_in, tmp_path):
     search_in(tmp_path, make=Net)
     Net.factor = 2.
     said = refused(lambda: search_in(tmp_path, make=Net))
-    assert 'what a fresh net answers was' in said and 'layers' not in said
+    assert 'a fresh net of its model gives other answers' in said and 'layers' not in said
 
 
 def test_a_study_of_an_older_release_goes_on(search_in, tmp_path):
@@ -115,7 +115,7 @@ def test_a_study_of_an_older_release_goes_on(search_in, tmp_path):
         ledger.execute("UPDATE study SET value=? WHERE key='identity'", [json.dumps(identity)])
     again = search_in(tmp_path/'old', n=3)
     assert [t.accuracy for t in again.trials] == [t.accuracy for t in whole.trials]
-    assert 'what a fresh net answers was' in refused(lambda: search_in(tmp_path/'old', make=tanh_one))
+    assert 'a fresh net of its model gives other answers' in refused(lambda: search_in(tmp_path/'old', make=tanh_one))
 
 
 def tanh_one():

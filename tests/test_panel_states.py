@@ -145,6 +145,31 @@ def test_what_a_run_does_not_ask_for_is_not_counted(finished, tmp_path):
     assert state.share == 1 and {len(m) for d in (state.trials, state.trainings) for m in d.values()} == {1}
 
 
+def test_the_share_never_falls_when_a_longer_search_finds_better_settings(tmp_path):
+    "Trainings of a shorter search's settings are none of the run that is asked for now."
+    folder = report_in(tmp_path/'runs'/'run', seeds=2)
+    write_json(folder/'panel.json', dict(state='running', settings=SMALL | dict(points=4, seeds=2)))
+    shares = []
+
+    def look(trial=None, result=None):
+        shares.append(RunState.read(folder, running=True).share)
+        better = trial is not None and result.best.index == trial.index
+        found.append(better and trial.index != result.start)
+
+    found = []
+    look()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('mnist_cmp.comparison.measure_costs', known_costs)
+        mc.compare(MODELS, mc.load_data('digits'), workers=1, store=folder, progress=False,
+                   box=dict(learning_rate=(.001, .1), batch_size=(16, 48)), points=4,
+                   search_epochs=1, epochs=1, seeds=2, on_trial=look,
+                   on_epoch=lambda history: look())
+    look()
+    assert any(found), 'no longer search found better settings: this test says nothing'
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+
+
 def test_a_number_typed_by_mistake_can_be_taken_back(finished, monkeypatch):
     panel = mc.ComparePanel(finished, workers=1)
     noted = panel.state.settings

@@ -57,7 +57,7 @@ def test_a_report_names_the_repository_of_the_models(repository, compare_in, tmp
     for contestant in report['contestants']:
         assert contestant['code'] == {
             'file': 'src/thesis_nets.py', 'sha256': digest, 'repository': 'thesis',
-            'commit': commit, 'changed': False}
+            'commit': commit, 'changed': False, 'also': []}
     assert report['commit'] != commit
     page = (tmp_path/'run'/'report.html').read_text()
     assert f'src/thesis_nets.py in thesis, commit {commit}; SHA-256 {digest}' in page

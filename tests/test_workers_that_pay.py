@@ -235,3 +235,22 @@ def test_processes_that_share_the_cores_by_their_threads(data, monkeypatch, thre
     monkeypatch.setattr(_Pace, '__init__', count)
     searched(data, n=1, epochs=1, threads=threads)
     assert cores == [processes]
+
+
+@pytest.mark.parametrize('threads, processes', [(1, 4), (2, 2), (3, 1), (8, 1)])
+def test_so_many_processes_are_started(data, monkeypatch, threads, processes):
+    "And not one for each core, whose threads would stand in each other's way."
+    started = []
+    run_jobs = studies.run_jobs
+
+    def count(plan, jobs, splits, workers=None, **told):
+        if workers is None:
+            return run_jobs(plan, jobs, splits, **told)
+        started.append(workers)
+        return iter(())
+
+    monkeypatch.setattr(studies, 'available_cores', lambda: 4)
+    monkeypatch.setattr(studies, 'run_jobs', count)
+    monkeypatch.setattr(_Pace, 'pays', lambda pace: True)
+    searched(data, n=2, epochs=1, threads=threads)
+    assert started == [processes]
