@@ -221,13 +221,15 @@ def _own_part(text, name, line=0):
         used = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
         for each in used:
             waiting += binding.get(each, ())
-    lines = text.split('\n')
-    parts = []
-    for statement in body:
-        if statement in found:
-            first, last = _lines_of(statement)
-            parts += lines[first - 1:last]
+    parts = [_as_understood(statement) for statement in body if statement in found]
     return '\n'.join(parts) if parts else text
+
+def _as_understood(statement):
+    "The text of a statement without layout, comments and docstrings."
+    for node in ast.walk(statement):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and ast.get_docstring(node):
+            node.body[:1] = [ast.Pass()]*(len(node.body) == 1)
+    return ast.unparse(statement)
 
 def _globals_read(code):
     "The global names that a code object reads, and those inside of it."
@@ -265,6 +267,9 @@ _sources = weakref.WeakKeyDictionary()   # definition → its source as it was i
 
 def _source_parts(definition):
     "The parts of a model's own source; none where there is no source."
+    if definition.__module__.partition('.')[0] == 'mnist_cmp':
+        # Our own models are the same in each release.
+        return [definition.__qualname__]
     file = _file_of(definition)
     if file is None:
         return _typed_parts(definition, [])
