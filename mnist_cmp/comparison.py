@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KS', 'PROTOCOLS', 'TestResult', 'measure_test', 'Run', 'Contestant', 'Comparison', 'Stopped', 'tested', 'hard_images',
-           'check_extends', 'extent_in', 'figure_files', 'compare']
+           'report_files', 'check_extends', 'extent_in', 'figure_files', 'compare']
 
 # %% ../nbs/11_comparison.ipynb #00255d65
 import base64, hashlib, json, math, os, platform, re, time
@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from . import __version__
 from .core import (DamagedError, Progress, _fsync, check_choice, check_fields, check_float,
                             check_folder, check_int, check_progress, json_text, machine,
-                            machine_calls, machine_kind, make_folder, plain_folder, plain_path,
+                            machine_calls, machine_kind, make_folder, new_path, plain_folder, plain_path,
                             printable, read_json, read_plain, shown, tell, warn_caller,
                             write_json)
 from .costs import Cost, check_cost, measure_costs
@@ -581,6 +581,77 @@ def _refuse(folder, lost, was_models, way_out='', renamed=()):
     raise LedgerError(f'{folder} holds another comparison: {"; ".join(lost)}. {way_out}'.strip())
 
 
+# %% ../nbs/11_comparison.ipynb #289923f8
+_FIGURES = ('runs', 'differences', 'kbest', 'curves', 'budget', 'costs', 'class_errors',
+            'confusions', 'calibration')
+
+def _figure_names(models):
+    "The names that files in `figures` can have in a report on some models."
+    names = [*_FIGURES, *(f'search_{name}' for name in models),
+             *(f'pictures_{why}' for why in ('all', *models))]
+    return [f'{name}.{kind}' for name in names for kind in ('svg', 'png')]
+
+def report_files(
+    models,   # their names
+)->list[str]:
+    "The files that a report on some models can have beside their weights, from its folder."
+    figures = [f'figures/{name}' for name in _figure_names(models)]
+    return ['report.json', 'report.html', 'runs.csv', *figures]
+
+def _weights_file(name, number): return f'weights/{name}/seed_{number}.safetensors'
+
+def _state_of_report(folder):
+    "What the `report.json` in a folder is: 'whole', 'damaged', 'newer', 'foreign', or 'missing'."
+    path = Path(folder)/'report.json'
+    if not os.path.lexists(path):
+        return 'missing'
+    try:
+        content = read_plain(path)
+    except ValueError:   # a link, or no file
+        return 'foreign'
+    try:
+        saved = json.loads(content)
+    except (ValueError, RecursionError):
+        # Of a report of ours that lost its end the beginning is left.
+        begun = b''.join(content[:1000].split())
+        ours = b'{"format":"mnist_cmpreport'
+        is_ours = begun.startswith(ours) or ours.startswith(begun)
+        return 'damaged' if is_ours else 'foreign'
+    word = saved.get('format') if isinstance(saved, dict) else None
+    if not isinstance(word, str) or not word.startswith('mnist_cmp report'):
+        return 'foreign'
+    if word not in _READABLE:
+        return 'newer'
+    try:
+        Comparison.load(folder)
+    except ValueError:
+        return 'damaged'
+    return 'whole'
+
+def _foreign(folder, names):
+    "Those of some files that stand in a folder, and that no report of ours there has written."
+    there = [name for name in names if os.path.lexists(Path(folder)/name)]
+    state = _state_of_report(folder) if there else 'missing'
+    if state == 'damaged':   # its files can't be told from others
+        return []
+    if state != 'whole':
+        return there
+    report = Comparison.load(folder)
+    weights = [_weights_file(c.name, run.number) for c in report.contestants for run in c.runs]
+    own = {*report_files(report.names), *weights}
+    return [name for name in there if name not in own]
+
+def _listed(names, most=10):
+    "Some names, and how many more there are."
+    more = len(names) - most
+    return ', '.join(map(shown, names[:most])) + (f' and {more:,} more' if more > 0 else '')
+
+def _refuse_foreign(folder, names, way_out):
+    "Raise `LedgerError` if files that are none of ours would be replaced."
+    if names:
+        raise LedgerError(f'{folder} holds files that are none of a report here, and would be '
+                          f'replaced: {_listed(names)}. Choose another folder{way_out}')
+
 # %% ../nbs/11_comparison.ipynb #d1bca683
 def check_extends(
     folder,              # of a run, or None
@@ -617,6 +688,11 @@ def check_extends(
     renamed = [name for name in renamed if f'{name} would be dropped' in lost]
     _refuse(folder, lost, list(dict.fromkeys([*(before.names if before else []), *names, *others])),
             renamed=renamed)
+    if not only_report:
+        without_study = [name for name in names if study_in(plain_path(folder, 'weights', name)) is None]
+        weights = [_weights_file(name, number) for name in without_study for number in range(seeds)]
+        _refuse_foreign(folder, _foreign(folder, [*report_files(names), *weights]),
+                        ', or move them away.')
 
 def _renamed(models, names):
     "The models' own names that none of them has since several share them."
@@ -739,20 +815,25 @@ def _all_first_weights(store):
     except (FileNotFoundError, ValueError):
         return []
 
-_FIGURES = ('runs', 'differences', 'kbest', 'curves', 'budget', 'costs', 'class_errors',
-            'confusions', 'calibration')
-
 def figure_files(
     store,   # a folder
 )->list[str]:
     "The names that files in `figures` of the report in a folder can have; none without a report."
     try:
-        models = Comparison.load(store).names
+        return _figure_names(Comparison.load(store).names)
     except (FileNotFoundError, ValueError):
         return []
-    names = [*_FIGURES, *(f'search_{name}' for name in models),
-             *(f'pictures_{why}' for why in ('all', *models))]
-    return [f'{name}.{kind}' for name in names for kind in ('svg', 'png')]
+
+def _put_files_aside(folder, names):
+    "Move files that are none of ours out of the way of a report, and say where they are."
+    if not names:
+        return
+    aside = new_path(plain_folder(folder, _ASIDE))
+    for name in names:
+        *folders, _ = Path(name).parts
+        plain_folder(aside, *folders)
+        _move(Path(folder)/name, aside/name)
+    tell(f'What stood in {folder} in the place of the report is kept in {aside}: {_listed(names)}.')
 
 
 # %% ../nbs/11_comparison.ipynb #d97d7143
@@ -938,8 +1019,9 @@ def to_dict(self:Comparison)->dict:
 def claim(self:Comparison,
     folder,                 # that the report is to be written to
     overwrite:bool=False,   # make room, whatever is there?
+    files=('report.json',), # that are to be written, from the folder, beside the weights
 ):
-    "Raise `LedgerError` if a report in `folder` would lose something by this one; or make room for it."
+    "Raise `LedgerError` if what is in `folder` would lose something by this report; or make room for it."
     before = _report_in(folder) if not overwrite else None
     lost = [] if before is None else [*_dropped(_outline(before), _outline(self)),
                                       *_other_results(before, self)]
@@ -956,6 +1038,32 @@ def claim(self:Comparison,
             'overwrite=True replaces the report.')
     if overwrite:
         self._make_room(folder, strange)
+    foreign = _foreign(folder, [*files, *self._other_weights(folder)])
+    if overwrite:
+        _put_files_aside(folder, foreign)
+    _refuse_foreign(folder, [] if overwrite else foreign,
+                    '; or overwrite=True puts them aside, into kept.')
+
+@patch
+def _other_weights(self:Comparison, folder):
+    "The files in the place of this comparison's weights that hold others, and are no study's."
+    for name, several in self.weights.items():
+        if study_in(plain_path(folder, 'weights', name)):
+            continue
+        for run, weights in zip(self[name].runs, several):
+            file = _weights_file(name, run.number)
+            if not _holds(Path(folder)/file, weights):
+                yield file
+
+def _holds(file, weights):
+    "Does a file hold these weights?"
+    if not file.is_file():
+        return False
+    try:
+        found = read_weights(file)[0]
+    except ValueError:   # of something else
+        return False
+    return weights_digest(found, {}) == weights_digest(weights, {})
 
 @patch
 def _is_strange(self:Comparison, folder, name):
@@ -981,7 +1089,9 @@ def _make_room(self:Comparison, folder, strange):
         before = Comparison.load(folder)
     except (FileNotFoundError, ValueError):
         before = None
-    if before and (_dropped(_outline(before), _outline(self)) or [*_other_results(before, self)]):
+    is_another = before and (_dropped(_outline(before), _outline(self))
+                             or [*_other_results(before, self)])
+    if is_another or _state_of_report(folder) == 'newer':
         _put_report_aside(folder)
     for name in strange:
         here = plain_path(folder, 'weights', name)

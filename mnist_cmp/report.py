@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 import pandas as pd
-from .comparison import PROTOCOLS, Comparison, figure_files
+from .comparison import PROTOCOLS, Comparison, figure_files, report_files
 from .core import (atomic_path, check_folder, format_seconds, machine_calls, plain_folder,
                             plain_path, printable, shortened, text_width)
 from .figures import comparison_figures
@@ -203,11 +203,14 @@ def _spared(lost, name):
 
 def _drawn(draw, kinds):
     "Kind → bytes of what a function draws; None if that is nothing."
+    import matplotlib.pyplot as plt
     made, files = draw(), {}
     if made is None: return None
     for kind in kinds:
-        page, metadata = io.BytesIO(), {'Date': None} if kind == 'svg' else None   # no date: equal runs, equal files
-        made.get_figure().savefig(page, format=kind, dpi=140, metadata=metadata)
+        # Without a date, and without chance in the names inside: equal runs, equal files.
+        page, metadata = io.BytesIO(), {'Date': None} if kind == 'svg' else None
+        with plt.rc_context({'svg.hashsalt': 'mnist_cmp'}):
+            made.get_figure().savefig(page, format=kind, dpi=140, metadata=metadata)
         files[kind] = page.getvalue()
     return files
 
@@ -430,12 +433,12 @@ def _drop_stale(folder, drawn):
 def write_report(
     comparison:Comparison,   # a finished comparison
     folder,                  # made if it is not there; the files of this comparison's report are replaced
-    overwrite:bool=False,    # put another comparison's report aside, into `kept`?
+    overwrite:bool=False,    # put another comparison's report, or other files of its names, aside, into `kept`?
 )->Path:
     "Write `report.html` and `.json`, `runs.csv`, `figures/`, `weights/`; gives the path of `report.html`; `ValueError`."
     folder = check_folder('folder', folder)
     with folder_lock(folder):
-        comparison.claim(folder, overwrite)
+        comparison.claim(folder, overwrite, report_files(comparison.names))
         drawn, figures = _draw(comparison, ('svg', 'png')), plain_folder(folder, 'figures')
         _drop_stale(folder, drawn)
         comparison.save(folder)
