@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KS', 'PROTOCOLS', 'TestResult', 'measure_test', 'Run', 'Contestant', 'Comparison', 'Stopped', 'tested', 'hard_images',
-           'report_files', 'check_extends', 'extent_in', 'figure_files', 'compare']
+           'same_start', 'report_files', 'check_extends', 'extent_in', 'figure_files', 'compare']
 
 # %% ../nbs/11_comparison.ipynb #00255d65
 import base64, hashlib, json, math, os, platform, re, time
@@ -27,7 +27,7 @@ from .evaluation import (best_guesses, count_topk_errors, load_model, predict,
                                   put_weights, read_weights, weights_digest, write_weights)
 from .health import Ground, states_of
 from .ledger import LedgerError, folder_lock
-from .models import (distinct_names, get_init, get_model, glorot_of_all, initialise,
+from .models import (begin, distinct_names, get_init, get_model, glorot_of_all, initialise,
                               model_name)
 from .params import flops, number_of_params, unequal_sizes
 from .points import Box, Point
@@ -112,6 +112,8 @@ class Contestant:
     cost:Cost = None       # None: not measured
     code:Code = None       # where it comes from; None: the report is older
     init:str = _OLD_INIT   # where the first weights come from, in words
+    trained:int = None     # parameters that are trained, the others are frozen; None: the report is older
+    same_start:int = None  # of these, how many begin with the same values from each seed; None: the report is older
 
     @property
     def wrong(self)->list[int]: return [run.test.errors[1] for run in self.runs]   # test images, for each run
@@ -174,6 +176,7 @@ class Comparison:
     versions:dict = field(default_factory=_versions)
     commit:str|None = None        # of this package in the call that finished it, if it runs from a clone; '+' stands for changes
     trained_on:list = field(default_factory=list) # training images of each class; empty: of an older release
+    remarks:list = field(default_factory=list)    # what is wrong with the data, in sentences; not in older reports
     weights:dict = field(default_factory=dict, compare=False)   # name → weights of each run, if at hand
 
     def __repr__(self):
@@ -418,13 +421,34 @@ def _check_extent(models, seeds, images, classes, labelled=True):
               'Take fewer seeds, or fewer test images.')
 
 # %% ../nbs/11_comparison.ipynb #e4d61e5c
-def _contestant(name, make, found, runs, cost, code, rule):
+def same_start(
+    make,        # makes the net, a callable
+    init=None,   # as for initialise
+)->int:
+    ("How many of the parameters that are trained begin with the same values from each seed, so are not drawn: "
+     "all, or those of the tensors that are not of one value throughout, as biases of 0 are.")
+    first, other = (begin(make, init, seed).net.parameters() for seed in (0, 1))
+    pairs = [(p, p.equal(q)) for p, q in zip(first, other) if p.requires_grad]
+    if all(is_same for _, is_same in pairs):
+        return sum(p.numel() for p, _ in pairs)
+    return sum(p.numel() for p, is_same in pairs if is_same and (p != p.flatten()[0]).any())
+
+def _trained(net):
+    "How many parameters of a net are trained."
+    return sum(p.numel() for p in net.parameters() if p.requires_grad)
+
+def _remarks(data, protocol, train):
+    "What is wrong with the images that a protocol makes use of, in sentences."
+    return data.remarks if protocol == 'holdout' else replace(data, train=train, valid=None).remarks
+
+def _contestant(name, make, found, runs, cost, code, rule, same):
     "The record of a model."
     net = initialise(get_model(make))
     (count, depth), work = number_of_params(net), flops(net)
     what = net.describe() if hasattr(net, 'describe') else f'{type(net).__name__}: {count:,} parameters'
     maker = make if isinstance(make, str) else model_name(make)
-    return Contestant(name, maker, what, count, depth, *work, found, runs, cost, code, rule)
+    return Contestant(name, maker, what, count, depth, *work, found, runs, cost, code, rule,
+                      _trained(net), same)
 
 class _Meeting:
     "A comparison on its way: what is compared, on what, and where it is kept."
@@ -433,9 +457,10 @@ class _Meeting:
         check_choice('protocol', protocol, PROTOCOLS)
         self.store,self.weights = None if store is None else check_folder('store', store),{}
         self.inits,self.rules = {},{}   # name → initialiser, and what is said of it
-
+        self.same = {}                  # name → parameters that begin alike from each seed
         self.data = self._as_begun(data)
         self.splits = _splits(self.data, protocol)
+        self.remarks = _remarks(self.data, protocol, self.splits[0])
         self.commit = package_commit()
         self.codes = {name: code_of(make) for name, make in models.items()}
         self.trained_on = torch.bincount(self.splits[0].y.cpu(), minlength=len(data.classes)).tolist()
@@ -444,13 +469,16 @@ class _Meeting:
 
     def rehearse(self, init, threads, engine, device, workers, client):
         "Try each model in all that is going to be done with it; raises `ValueError` that names it; warns of sizes."
-        sizes, inits = {}, self._as_before(_inits(init, list(self.models)))
+        sizes, trained = {}, {}
+        inits = self._as_before(_inits(init, list(self.models)))
         for name, make in self.models.items():
             recipe = Recipe(get_model(make), inits[name], 1, device, threads, self._begun(name), engine)
             recipe, begun = try_model(recipe, self.splits[0], name, number_of_workers(workers, device), client)
             self.inits[name],self.rules[name] = recipe.init,begun.rule
+            self.same[name] = same_start(recipe.make, recipe.init)
             sizes[name] = number_of_params(begun.net)[0]
-        if said := unequal_sizes(sizes): warn_caller(said)
+            trained[name] = _trained(begun.net)
+        if said := unequal_sizes(sizes, trained=trained): warn_caller(said)
 
     def _as_before(self, inits):
         "The initialisers; in a store of an earlier release that of then, also for models not yet begun."
@@ -801,19 +829,24 @@ def _put_report_aside(store):
     aside = plain_folder(store, _ASIDE, f'report_{word}')
     names = [(store, name) for name in ('report.html', 'runs.csv')]
     names += [(plain_path(store, 'figures'), name) for name in figure_files(store)]
-    names += [(first.parent, first.name) for first in _all_first_weights(store)]
+    names += [(file.parent, file.name) for file in _weights_of_report(store)]
     for folder, name in [*names, (store, 'report.json')]:   # the last, so that a kill loses none
         with machine_calls(folder):
             if (folder/name).is_file():
                 os.replace(folder/name, plain_folder(aside, *folder.relative_to(store).parts)/name)
     tell(f'The report that was in {store} is kept in {aside}.')
 
-def _all_first_weights(store):
-    "Where the first release put the nets of the report in a folder."
+def _weights_of_report(store):
+    "The files of the nets of the report in a folder, those of the first release too; a study keeps its own."
     try:
-        return [_first_weights(store, name) for name in Comparison.load(store).names]
+        report = Comparison.load(store)
     except (FileNotFoundError, ValueError):
-        return []
+        return
+    for c in report.contestants:
+        yield _first_weights(store, c.name)
+        here = plain_path(store, 'weights', c.name)
+        if study_in(here) is None:
+            yield from (plain_path(here, f'seed_{run.number}.safetensors') for run in c.runs)
 
 def figure_files(
     store,   # a folder
@@ -926,7 +959,7 @@ def __call__(self:_Meeting, box, start, tuning, training):
     runs = {name: self.runs(name, b.point, **training | as_tuned[name]) for name, b in best.items()}
     costs = self.costs(best, training)
     contestants = [_contestant(name, make, found[name], runs[name], costs[name], self.codes[name],
-                               self.rules[name])
+                               self.rules[name], self.same[name])
                    for name, make in self.models.items()]
     test, used = self.data.test, {s.name: s for s in (*self.splits, self.data.test)}
     times = 1 if self.protocol == 'holdout' else 1 + training['epochs']
@@ -934,7 +967,8 @@ def __call__(self:_Meeting, box, start, tuning, training):
     sizes, prints = ({name: f(s) for name, s in used.items()} for f in (len, lambda s: s.fingerprint))
     return Comparison(self.data.name, self.protocol, sizes, prints, list(self.data.classes), self.seed, contestants,
                       time.perf_counter() - self.began, test.y.tolist(), _pictures(contestants, test), reads,
-                      commit=self.commit, trained_on=self.trained_on, weights=self.weights)
+                      commit=self.commit, trained_on=self.trained_on, remarks=self.remarks,
+                      weights=self.weights)
 
 # %% ../nbs/11_comparison.ipynb #bcce0617
 def compare(
@@ -972,7 +1006,7 @@ def compare(
                   seeds=seeds, search_epochs=tuning['epochs'], epochs=training['epochs'],
                   only_report=True)
     meeting.rehearse(init, threads, engine, device, workers, client)
-    warn_of_splits(meeting.data, stacklevel=2)
+    warn_of_splits(meeting.data, stacklevel=2, remarks=meeting.remarks)
     with meeting.lock(), torch_threads(threads):
         return meeting(box, start, tuning | how | {'on_trial': on_trial}, training | how | {'on_run': on_run})
 
@@ -1036,13 +1070,12 @@ def claim(self:Comparison,
             lost.append(text)
     _refuse(folder, lost, list(dict.fromkeys([*names, *self.names, *others])),
             'overwrite=True replaces the report.')
-    if overwrite:
-        self._make_room(folder, strange)
     foreign = _foreign(folder, [*files, *self._other_weights(folder)])
     if overwrite:
         _put_files_aside(folder, foreign)
-    _refuse_foreign(folder, [] if overwrite else foreign,
-                    '; or overwrite=True puts them aside, into kept.')
+        self._make_room(folder, strange)
+    else:
+        _refuse_foreign(folder, foreign, '; or overwrite=True puts them aside, into kept.')
 
 @patch
 def _other_weights(self:Comparison, folder):
@@ -1084,14 +1117,12 @@ def _is_strange(self:Comparison, folder, name):
 
 @patch
 def _make_room(self:Comparison, folder, strange):
-    "Put aside another comparison's report, and its searches and trainings; nets without a study are removed."
+    "Put aside another comparison's report, and its searches and trainings."
     try:
         before = Comparison.load(folder)
     except (FileNotFoundError, ValueError):
         before = None
-    is_another = before and (_dropped(_outline(before), _outline(self))
-                             or [*_other_results(before, self)])
-    if is_another or _state_of_report(folder) == 'newer':
+    if before and (_dropped(_outline(before), _outline(self)) or [*_other_results(before, self)]):
         _put_report_aside(folder)
     for name in strange:
         here = plain_path(folder, 'weights', name)
@@ -1099,13 +1130,6 @@ def _make_room(self:Comparison, folder, strange):
     for name in _with_ledger(folder, 'search'):
         if name in strange or name not in self.names:
             _put_search_aside(folder, name)
-    for c in before.contestants if before else ():
-        kept = [run.number for run in self[c.name].runs] if c.name in self.names else []
-        for run in c.runs:
-            file = plain_path(folder, 'weights', c.name, f'seed_{run.number}.safetensors')
-            if run.number not in kept and not file.with_name('study.sqlite').exists():
-                with machine_calls(file):
-                    file.unlink(missing_ok=True)
 
 
 # %% ../nbs/11_comparison.ipynb #105c25f2
@@ -1176,6 +1200,8 @@ def _check_meeting(self):
         check_int('number of runs', len(c.runs), 1)
         check_int(f'runs of {c.name}', len(c.runs), len(several[0].runs), len(several[0].runs))
         check_int('parameters', c.parameters, 1)
+        for part in (c.trained, c.same_start):
+            if part is not None: check_int('part of the parameters', part, 0, c.parameters)
         c.search.best
     if self.labels: check_int('number of labels', len(self.labels), n, n)
     _check_extent(len(several), len(several[0].runs), n, len(self.classes), bool(self.labels))
@@ -1202,5 +1228,7 @@ def _check_pictures(self, n):
             check_int('size of a picture', len(base64.b64decode(text, validate=True)), 784, 784)
     for read in self.test_reads: check_int('times', read['times'], 0, 2**63)
     for size in self.sizes.values(): check_int('sizes', size, 0, 2**63)
-    texts = *self.classes, *self.versions.values(), *self.fingerprints.values()
-    if not all(isinstance(text, str) for text in texts): raise ValueError('classes, versions and fingerprints hold something else than texts')
+    check_int('number of remarks', len(self.remarks), 0, 100)
+    texts = *self.classes, *self.versions.values(), *self.fingerprints.values(), *self.remarks
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError('classes, versions, fingerprints and remarks hold something else than texts')
