@@ -305,15 +305,22 @@ def _models_table(comparison):
     for c in [c for c in table if 'accuracy' in c or c in ('test error', 'sd over seeds')]:
         table[c] = [_percent(x) if x == x else None for x in table[c]]
     table['learning rate'] = table['learning rate'].map('{:.4g}'.format)
-    return _table(table, _number)
+    return _table(table.dropna(axis=1, how='all'), _number)   # one training has no deviation
+
+def _difference_tables(comparison):
+    "The differences, with what decides where there is one training of each."
+    differences = comparison.differences().drop(columns='better again')   # its interval says it all
+    if len(comparison.best.runs) > 1: return [_table(differences, _number)]
+    differences = differences.drop(columns=['seeds and images', 'seeds alone', 'better again, 95 %'])
+    return ['<p>Here each model was trained once. So the interval over images alone decides, and the chance of another '
+            'seed is in none.</p>', _table(differences, _number)]
 
 def _turned(frame): return frame.T.rename_axis('').rename(columns=lambda k: f'k = {k}' if isinstance(k, int) else k)
 
 def _tables(comparison):
     "Section → its tables as HTML."
     percent = lambda x: _percent(x, 1)
-    differences = comparison.differences().drop(columns='better again')   # its interval says it all
-    found = {'models': [_models_table(comparison)], 'difference': [_table(differences, _number)],
+    found = {'models': [_models_table(comparison)], 'difference': _difference_tables(comparison),
              'kbest': [_table(_turned(comparison.kbest()), decimals)], 'training': _unwell_table(comparison), 'cost': [_table(_turned(comparison.costs()), _number)]}
     if comparison.labels:
         found['errors'] = [_table(comparison.class_errors().drop(columns='images'), percent)]
