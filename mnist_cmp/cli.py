@@ -237,7 +237,7 @@ def _trial_line(trial, result):
     "A line for a finished trial, for logs where no progress bar moves."
     rate, size, *_ = trial.point
     score = trial.error or trial.history.state if math.isnan(trial.accuracy) else f'{trial.accuracy:.2%}'
-    return (f'{result.model}: trial {len(result.trials)}/{result.n}, learning rate {rate:.5f}, '
+    return (f'{result.model}: trial {len(result.trials)}/{result.n}, learning rate {rate:.4g}, '
             f'batch size {size}: {score} ({trial.history.seconds:.1f} s)')
 
 def _run_line(name, run):
@@ -249,9 +249,11 @@ def _run_line(name, run):
 
 def _head(args, data, out):
     "What is going to happen."
-    trial, final = args.search_epochs or data.search_epochs, args.epochs or data.epochs
+    from mnist_cmp.findings import counted
+    trial = counted(args.search_epochs or data.search_epochs, 'epoch')
+    final = counted(args.epochs or data.epochs, 'epoch')
     return (f'{data!r}\nmodels: {", ".join(args.models)}; protocol {args.protocol}; '
-            f'{args.points} points x {trial} epochs, then {args.seeds} seeds x {final} epochs; '
+            f'{counted(args.points, "point")} x {trial}, then {counted(args.seeds, "seed")} x {final}; '
             f'run folder: {out}')
 
 # %% ../nbs/14_cli.ipynb #af6a07f9

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KS', 'PROTOCOLS', 'TestResult', 'measure_test', 'Run', 'Contestant', 'Comparison', 'Stopped', 'tested', 'hard_images',
-           'check_extends', 'extent_in', 'figure_files', 'compare']
+           'same_start', 'report_files', 'check_extends', 'extent_in', 'figure_files', 'compare']
 
 # %% ../nbs/11_comparison.ipynb #00255d65
 import base64, hashlib, json, math, os, platform, re, time, unicodedata
@@ -18,8 +18,8 @@ from fastcore.basics import patch
 from . import __version__
 from .core import (DamagedError, Progress, _fsync, check_choice, check_fields, check_float,
                             check_folder, check_int, check_progress, json_text, machine,
-                            machine_calls, machine_kind, make_folder, plain_folder, plain_path,
-                            printable, quietly, read_json, read_plain, shown, tell,
+                            machine_calls, machine_kind, make_folder, new_path, plain_folder,
+                            plain_path, printable, quietly, read_json, read_plain, shown, tell,
                             warn_caller, write_json)
 from .costs import Cost, check_cost, measure_costs
 from .data import Data, Split, as_given, load_data, warn_of_splits
@@ -27,7 +27,7 @@ from .evaluation import (best_guesses, count_topk_errors, load_model, predict,
                                   put_weights, read_weights, weights_digest, write_weights)
 from .health import Ground, states_of
 from .ledger import LedgerError, folder_lock
-from .models import (distinct_names, get_init, get_model, glorot_of_all, initialise,
+from .models import (begin, distinct_names, get_init, get_model, glorot_of_all, initialise,
                               model_name)
 from .params import flops, number_of_params, unequal_sizes
 from .points import Box, Point
@@ -112,6 +112,8 @@ class Contestant:
     cost:Cost = None       # None: not measured
     code:Code = None       # that made its results; None: not known, as in older reports and stores
     init:str = _OLD_INIT   # where the first weights come from, in words
+    trained:int = None     # parameters that are trained, the others are frozen; None: the report is older
+    same_start:int = None  # of these, how many begin with the same values from each seed; None: the report is older
 
     @property
     def wrong(self)->list[int]: return [run.test.errors[1] for run in self.runs]   # test images, for each run
@@ -174,6 +176,7 @@ class Comparison:
     versions:dict = field(default_factory=_versions)
     commit:str|None = None        # of this package in the call that finished it, if it runs from a clone; '+' stands for changes
     trained_on:list = field(default_factory=list) # training images of each class; empty: of an older release
+    remarks:list = field(default_factory=list)    # what is wrong with the data, in sentences; not in older reports
     weights:dict = field(default_factory=dict, compare=False)   # name → weights of each run, if at hand
 
     def __repr__(self):
@@ -464,13 +467,34 @@ def _check_extent(models, seeds, images, classes, labelled=True):
               'Take fewer seeds, or fewer test images.')
 
 # %% ../nbs/11_comparison.ipynb #e4d61e5c
-def _contestant(name, make, found, runs, cost, code, rule):
+def same_start(
+    make,        # makes the net, a callable
+    init=None,   # as for initialise
+)->int:
+    ("How many of the parameters that are trained begin with the same values from each seed, so are not drawn: "
+     "all, or those of the tensors that are not of one value throughout, as biases of 0 are.")
+    first, other = (begin(make, init, seed).net.parameters() for seed in (0, 1))
+    pairs = [(p, p.equal(q)) for p, q in zip(first, other) if p.requires_grad]
+    if all(is_same for _, is_same in pairs):
+        return sum(p.numel() for p, _ in pairs)
+    return sum(p.numel() for p, is_same in pairs if is_same and (p != p.flatten()[0]).any())
+
+def _trained(net):
+    "How many parameters of a net are trained."
+    return sum(p.numel() for p in net.parameters() if p.requires_grad)
+
+def _remarks(data, protocol, train):
+    "What is wrong with the images that a protocol makes use of, in sentences."
+    return data.remarks if protocol == 'holdout' else replace(data, train=train, valid=None).remarks
+
+def _contestant(name, make, found, runs, cost, code, rule, same):
     "The record of a model."
     net = initialise(get_model(make))
     (count, depth), work = number_of_params(net), flops(net)
     what = net.describe() if hasattr(net, 'describe') else f'{type(net).__name__}: {count:,} parameters'
     maker = make if isinstance(make, str) else model_name(make)
-    return Contestant(name, maker, what, count, depth, *work, found, runs, cost, code, rule)
+    return Contestant(name, maker, what, count, depth, *work, found, runs, cost, code, rule,
+                      _trained(net), same)
 
 class _Meeting:
     "A comparison on its way: what is compared, on what, and where it is kept."
@@ -480,9 +504,10 @@ class _Meeting:
         self.store,self.weights = None if store is None else check_folder('store', store),{}
         _check_apart(models, self.store)
         self.inits,self.rules = {},{}   # name → initialiser, and what is said of it
-
+        self.same = {}                  # name → parameters that begin alike from each seed
         self.data = self._as_begun(data)
         self.splits = _splits(self.data, protocol)
+        self.remarks = _remarks(self.data, protocol, self.splits[0])
         self.commit = package_commit()
         self.notes = {name: code_note(make) for name, make in models.items()}
         self.trained_on = torch.bincount(self.splits[0].y.cpu(), minlength=len(data.classes)).tolist()
@@ -491,13 +516,16 @@ class _Meeting:
 
     def rehearse(self, init, threads, engine, device, workers, client):
         "Try each model in all that is going to be done with it; raises `ValueError` that names it; warns of sizes."
-        sizes, inits = {}, self._as_before(_inits(init, list(self.models)))
+        sizes, trained = {}, {}
+        inits = self._as_before(_inits(init, list(self.models)))
         for name, make in self.models.items():
             recipe = Recipe(get_model(make), inits[name], 1, device, threads, self._begun(name), engine)
             recipe, begun = try_model(recipe, self.splits[0], name, number_of_workers(workers, device), client)
             self.inits[name],self.rules[name] = recipe.init,begun.rule
+            self.same[name] = same_start(recipe.make, recipe.init)
             sizes[name] = number_of_params(begun.net)[0]
-        if said := unequal_sizes(sizes): warn_caller(said)
+            trained[name] = _trained(begun.net)
+        if said := unequal_sizes(sizes, trained=trained): warn_caller(said)
         for name, note in self.notes.items():
             warn_of_change(name, note, self._studies(name), self.store)
 
@@ -641,6 +669,77 @@ def _refuse(folder, lost, was_models, way_out='', renamed=()):
     raise LedgerError(f'{folder} holds another comparison: {"; ".join(lost)}. {way_out}'.strip())
 
 
+# %% ../nbs/11_comparison.ipynb #289923f8
+_FIGURES = ('runs', 'differences', 'kbest', 'curves', 'budget', 'costs', 'class_errors',
+            'confusions', 'calibration')
+
+def _figure_names(models):
+    "The names that files in `figures` can have in a report on some models."
+    names = [*_FIGURES, *(f'search_{name}' for name in models),
+             *(f'pictures_{why}' for why in ('all', *models))]
+    return [f'{name}.{kind}' for name in names for kind in ('svg', 'png')]
+
+def report_files(
+    models,   # their names
+)->list[str]:
+    "The files that a report on some models can have beside their weights, from its folder."
+    figures = [f'figures/{name}' for name in _figure_names(models)]
+    return ['report.json', 'report.html', 'runs.csv', *figures]
+
+def _weights_file(name, number): return f'weights/{name}/seed_{number}.safetensors'
+
+def _state_of_report(folder):
+    "What the `report.json` in a folder is: 'whole', 'damaged', 'newer', 'foreign', or 'missing'."
+    path = Path(folder)/'report.json'
+    if not os.path.lexists(path):
+        return 'missing'
+    try:
+        content = read_plain(path)
+    except ValueError:   # a link, or no file
+        return 'foreign'
+    try:
+        saved = json.loads(content)
+    except (ValueError, RecursionError):
+        # Of a report of ours that lost its end the beginning is left.
+        begun = b''.join(content[:1000].split())
+        ours = b'{"format":"mnist_cmpreport'
+        is_ours = begun.startswith(ours) or ours.startswith(begun)
+        return 'damaged' if is_ours else 'foreign'
+    word = saved.get('format') if isinstance(saved, dict) else None
+    if not isinstance(word, str) or not word.startswith('mnist_cmp report'):
+        return 'foreign'
+    if word not in _READABLE:
+        return 'newer'
+    try:
+        Comparison.load(folder)
+    except ValueError:
+        return 'damaged'
+    return 'whole'
+
+def _foreign(folder, names):
+    "Those of some files that stand in a folder, and that no report of ours there has written."
+    there = [name for name in names if os.path.lexists(Path(folder)/name)]
+    state = _state_of_report(folder) if there else 'missing'
+    if state == 'damaged':   # its files can't be told from others
+        return []
+    if state != 'whole':
+        return there
+    report = Comparison.load(folder)
+    weights = [_weights_file(c.name, run.number) for c in report.contestants for run in c.runs]
+    own = {*report_files(report.names), *weights}
+    return [name for name in there if name not in own]
+
+def _listed(names, most=10):
+    "Some names, and how many more there are."
+    more = len(names) - most
+    return ', '.join(map(shown, names[:most])) + (f' and {more:,} more' if more > 0 else '')
+
+def _refuse_foreign(folder, names, way_out):
+    "Raise `LedgerError` if files that are none of ours would be replaced."
+    if names:
+        raise LedgerError(f'{folder} holds files that are none of a report here, and would be '
+                          f'replaced: {_listed(names)}. Choose another folder{way_out}')
+
 # %% ../nbs/11_comparison.ipynb #d1bca683
 def check_extends(
     folder,              # of a run, or None
@@ -677,6 +776,11 @@ def check_extends(
     renamed = [name for name in renamed if f'{name} would be dropped' in lost]
     _refuse(folder, lost, list(dict.fromkeys([*(before.names if before else []), *names, *others])),
             renamed=renamed)
+    if not only_report:
+        without_study = [name for name in names if study_in(plain_path(folder, 'weights', name)) is None]
+        weights = [_weights_file(name, number) for name in without_study for number in range(seeds)]
+        _refuse_foreign(folder, _foreign(folder, [*report_files(names), *weights]),
+                        ', or move them away.')
 
 def _renamed(models, names):
     "The models' own names that none of them has since several share them."
@@ -785,34 +889,44 @@ def _put_report_aside(store):
     aside = plain_folder(store, _ASIDE, f'report_{word}')
     names = [(store, name) for name in ('report.html', 'runs.csv')]
     names += [(plain_path(store, 'figures'), name) for name in figure_files(store)]
-    names += [(first.parent, first.name) for first in _all_first_weights(store)]
+    names += [(file.parent, file.name) for file in _weights_of_report(store)]
     for folder, name in [*names, (store, 'report.json')]:   # the last, so that a kill loses none
         with machine_calls(folder):
             if (folder/name).is_file():
                 os.replace(folder/name, plain_folder(aside, *folder.relative_to(store).parts)/name)
     tell(f'The report that was in {store} is kept in {aside}.')
 
-def _all_first_weights(store):
-    "Where the first release put the nets of the report in a folder."
+def _weights_of_report(store):
+    "The files of the nets of the report in a folder, those of the first release too; a study keeps its own."
     try:
-        return [_first_weights(store, name) for name in Comparison.load(store).names]
+        report = Comparison.load(store)
     except (FileNotFoundError, ValueError):
-        return []
-
-_FIGURES = ('runs', 'differences', 'kbest', 'curves', 'budget', 'costs', 'class_errors',
-            'confusions', 'calibration')
+        return
+    for c in report.contestants:
+        yield _first_weights(store, c.name)
+        here = plain_path(store, 'weights', c.name)
+        if study_in(here) is None:
+            yield from (plain_path(here, f'seed_{run.number}.safetensors') for run in c.runs)
 
 def figure_files(
     store,   # a folder
 )->list[str]:
     "The names that files in `figures` of the report in a folder can have; none without a report."
     try:
-        models = Comparison.load(store).names
+        return _figure_names(Comparison.load(store).names)
     except (FileNotFoundError, ValueError):
         return []
-    names = [*_FIGURES, *(f'search_{name}' for name in models),
-             *(f'pictures_{why}' for why in ('all', *models))]
-    return [f'{name}.{kind}' for name in names for kind in ('svg', 'png')]
+
+def _put_files_aside(folder, names):
+    "Move files that are none of ours out of the way of a report, and say where they are."
+    if not names:
+        return
+    aside = new_path(plain_folder(folder, _ASIDE))
+    for name in names:
+        *folders, _ = Path(name).parts
+        plain_folder(aside, *folders)
+        _move(Path(folder)/name, aside/name)
+    tell(f'What stood in {folder} in the place of the report is kept in {aside}: {_listed(names)}.')
 
 
 # %% ../nbs/11_comparison.ipynb #d97d7143
@@ -906,7 +1020,7 @@ def __call__(self:_Meeting, box, start, tuning, training):
     runs = {name: self.runs(name, b.point, **training | as_tuned[name]) for name, b in best.items()}
     costs = self.costs(best, training)
     contestants = [_contestant(name, make, found[name], runs[name], costs[name], self.code(name),
-                               self.rules[name])
+                               self.rules[name], self.same[name])
                    for name, make in self.models.items()]
     test, used = self.data.test, {s.name: s for s in (*self.splits, self.data.test)}
     times = 1 if self.protocol == 'holdout' else 1 + training['epochs']
@@ -914,7 +1028,8 @@ def __call__(self:_Meeting, box, start, tuning, training):
     sizes, prints = ({name: f(s) for name, s in used.items()} for f in (len, lambda s: s.fingerprint))
     return Comparison(self.data.name, self.protocol, sizes, prints, list(self.data.classes), self.seed, contestants,
                       time.perf_counter() - self.began, test.y.tolist(), _pictures(contestants, test), reads,
-                      commit=self.commit, trained_on=self.trained_on, weights=self.weights)
+                      commit=self.commit, trained_on=self.trained_on, remarks=self.remarks,
+                      weights=self.weights)
 
 # %% ../nbs/11_comparison.ipynb #bcce0617
 @quietly
@@ -955,7 +1070,7 @@ def compare(
                   seeds=seeds, search_epochs=tuning['epochs'], epochs=training['epochs'],
                   only_report=True)
     meeting.rehearse(init, threads, engine, device, workers, client)
-    warn_of_splits(meeting.data, stacklevel=3)   # 2 is `quietly`
+    warn_of_splits(meeting.data, stacklevel=3, remarks=meeting.remarks)   # 2 is `quietly`
     with meeting.lock(), torch_threads(threads), meeting.as_noted():
         return meeting(box, start, tuning | how | {'on_trial': on_trial}, training | how | {'on_run': on_run})
 
@@ -1002,8 +1117,9 @@ def to_dict(self:Comparison)->dict:
 def claim(self:Comparison,
     folder,                 # that the report is to be written to
     overwrite:bool=False,   # make room, whatever is there?
+    files=('report.json',), # that are to be written, from the folder, beside the weights
 ):
-    "Raise `LedgerError` if a report in `folder` would lose something by this one; or make room for it."
+    "Raise `LedgerError` if what is in `folder` would lose something by this report; or make room for it."
     before = _report_in(folder) if not overwrite else None
     lost = [] if before is None else [*_dropped(_outline(before), _outline(self)),
                                       *_other_results(before, self)]
@@ -1018,8 +1134,33 @@ def claim(self:Comparison,
             lost.append(text)
     _refuse(folder, lost, list(dict.fromkeys([*names, *self.names, *others])),
             'overwrite=True replaces the report.')
+    foreign = _foreign(folder, [*files, *self._other_weights(folder)])
     if overwrite:
+        _put_files_aside(folder, foreign)
         self._make_room(folder, strange)
+    else:
+        _refuse_foreign(folder, foreign, '; or overwrite=True puts them aside, into kept.')
+
+@patch
+def _other_weights(self:Comparison, folder):
+    "The files in the place of this comparison's weights that hold others, and are no study's."
+    for name, several in self.weights.items():
+        if study_in(plain_path(folder, 'weights', name)):
+            continue
+        for run, weights in zip(self[name].runs, several):
+            file = _weights_file(name, run.number)
+            if not _holds(Path(folder)/file, weights):
+                yield file
+
+def _holds(file, weights):
+    "Does a file hold these weights?"
+    if not file.is_file():
+        return False
+    try:
+        found = read_weights(file)[0]
+    except ValueError:   # of something else
+        return False
+    return weights_digest(found, {}) == weights_digest(weights, {})
 
 @patch
 def _is_strange(self:Comparison, folder, name):
@@ -1040,7 +1181,7 @@ def _is_strange(self:Comparison, folder, name):
 
 @patch
 def _make_room(self:Comparison, folder, strange):
-    "Put aside another comparison's report, and its searches and trainings; nets without a study are removed."
+    "Put aside another comparison's report, and its searches and trainings."
     try:
         before = Comparison.load(folder)
     except (FileNotFoundError, ValueError):
@@ -1053,13 +1194,6 @@ def _make_room(self:Comparison, folder, strange):
     for name in _with_ledger(folder, 'search'):
         if name in strange or name not in self.names:
             _put_search_aside(folder, name)
-    for c in before.contestants if before else ():
-        kept = [run.number for run in self[c.name].runs] if c.name in self.names else []
-        for run in c.runs:
-            file = plain_path(folder, 'weights', c.name, f'seed_{run.number}.safetensors')
-            if run.number not in kept and not file.with_name('study.sqlite').exists():
-                with machine_calls(file):
-                    file.unlink(missing_ok=True)
 
 
 # %% ../nbs/11_comparison.ipynb #105c25f2
@@ -1130,6 +1264,8 @@ def _check_meeting(self):
         check_int('number of runs', len(c.runs), 1)
         check_int(f'runs of {c.name}', len(c.runs), len(several[0].runs), len(several[0].runs))
         check_int('parameters', c.parameters, 1)
+        for part in (c.trained, c.same_start):
+            if part is not None: check_int('part of the parameters', part, 0, c.parameters)
         c.search.best
     if self.labels: check_int('number of labels', len(self.labels), n, n)
     _check_extent(len(several), len(several[0].runs), n, len(self.classes), bool(self.labels))
@@ -1156,5 +1292,7 @@ def _check_pictures(self, n):
             check_int('size of a picture', len(base64.b64decode(text, validate=True)), 784, 784)
     for read in self.test_reads: check_int('times', read['times'], 0, 2**63)
     for size in self.sizes.values(): check_int('sizes', size, 0, 2**63)
-    texts = *self.classes, *self.versions.values(), *self.fingerprints.values()
-    if not all(isinstance(text, str) for text in texts): raise ValueError('classes, versions and fingerprints hold something else than texts')
+    check_int('number of remarks', len(self.remarks), 0, 100)
+    texts = *self.classes, *self.versions.values(), *self.fingerprints.values(), *self.remarks
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError('classes, versions, fingerprints and remarks hold something else than texts')

@@ -344,7 +344,7 @@ def _row(state, name):
     best = max(scored, key=lambda h: (h.last.valid_accuracy, -h.last.valid_loss), default=None)
     final = [h.last.valid_accuracy for h in runs if h.state == 'finished' and h.epochs]
     over = lambda several: sum(h.state in DONE for h in several)
-    tuned = (f'{best.last.valid_accuracy:.2%}', f'{best.learning_rate:.4f}', f'{best.batch_size}') if best else ('–',)*3
+    tuned = (f'{best.last.valid_accuracy:.2%}', f'{best.learning_rate:.4g}', f'{best.batch_size}') if best else ('–',)*3
     mean = f'{np.mean(final):.2%}' + (f' ± {np.std(final, ddof=1):.2%}' if len(final) > 1 else '') if final else '–'
     s, seconds = state.settings, sum(h.seconds for h in (*trials, *runs))
     return (name, f'{over(trials)} of {s["points"]}', *tuned, f'{over(runs)} of {s["seeds"]}', mean, format_seconds(seconds))

@@ -65,6 +65,8 @@ def plot_runs(self:Comparison,
 # %% ../nbs/11b_figures.ipynb #368a022f
 _KINDS = (('seeds and images: the verdict', lambda d: (d.low, d.high), 3.2, 'black', '-'),   # no model's colour
           ('seeds alone', lambda d: d.seeds, 1.6, '#777777', '-'), ('images alone', lambda d: d.images, 1.6, '#777777', (0, (1, 1))))
+# One training of each says nothing of another seed.
+_KINDS_OF_ONE = (('images alone: the verdict', *_KINDS[0][1:]),)
 
 @patch
 def plot_differences(self:Comparison,
@@ -74,11 +76,11 @@ def plot_differences(self:Comparison,
     order = sorted(self.contestants, key=lambda c: -c.error)
     pairs = [self.difference(c.name, d.name) for i, c in enumerate(order) for d in order[i+1:]]
     short = drawn_names(self.names)
+    kinds = _KINDS if len(self.best.runs) > 1 else _KINDS_OF_ONE
     with plot_style():
         ax = _axes(ax, 6.8, 1.4 + .75*len(pairs))
         for row, d in enumerate(pairs):
-            for i, (label, ends, width, color, line) in enumerate(_KINDS):
-                if ends(d) is None: continue
+            for i, (label, ends, width, color, line) in enumerate(kinds):
                 y = row + .22*(i - 1)
                 ax.hlines(y, *(100*x for x in ends(d)), color=color, linewidth=width, linestyle=line, label=label if row == 0 else None)
                 ax.plot(100*d.estimate, y, 'o', color=color, markersize=4 if i else 6)

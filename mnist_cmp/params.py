@@ -153,10 +153,24 @@ def size_table(
 def unequal_sizes(
     counts:dict,           # name → number of parameters, ≥ 1
     tolerance:float=.1,    # how much larger than the smallest the largest may be, a fraction ≥ 0
+    trained:dict=None,     # name → how many of them are trained, where others are frozen; None: all
 )->str:
     "What has to be said of models whose sizes differ by more than `tolerance`; '' where they don't."
-    small, large = min(counts.values()), max(counts.values())
-    if large <= (1 + check_float('tolerance', tolerance, 0))*small: return ''
-    sizes = ', '.join(f'{name} {count:,}' for name, count in counts.items())
-    return (f'The models are not of one size: the largest has {large/small:.3g} times the parameters of the smallest ({sizes}). '
-            'match_params finds the width at which one has the size of another.')
+    most = 1 + check_float('tolerance', tolerance, 0)
+    trained = counts if trained is None else trained
+    sizes = ', '.join(_size(name, count, trained[name]) for name, count in counts.items())
+    if max(counts.values()) > most*min(counts.values()):
+        return (f'The models are not of one size: the largest has {_ratio(counts):.3g} times the parameters of the smallest ({sizes}). '
+                'match_params finds the width at which one has the size of another.')
+    if max(trained.values()) > most*min(trained.values()):
+        return ('The models do not train equally many parameters: the largest number is '
+                f'{_ratio(trained):.3g} times the smallest ({sizes}).')
+    return ''
+
+def _ratio(counts):
+    "The largest number over the smallest one."
+    return max(counts.values())/max(1, min(counts.values()))
+
+def _size(name, count, trained):
+    "Name and size of a model, and how many of its parameters are trained where others are frozen."
+    return f'{name} {count:,}' + ('' if trained == count else f' with {trained:,} trained')

@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 import pandas as pd
-from .comparison import PROTOCOLS, Comparison, figure_files
+from .comparison import PROTOCOLS, Comparison, figure_files, report_files
 from .core import (atomic_path, check_folder, format_seconds, machine_calls, plain_folder,
                             plain_path, printable, shortened, text_width)
 from .figures import comparison_figures
-from .findings import decimals
+from .findings import counted, decimals, n_trained
 from .health import STATES
 from .ledger import folder_lock
+from .models import OWN_RULE
 from .params import unequal_sizes
 
 # %% ../nbs/12_report.ipynb #12-report-007
@@ -47,17 +48,18 @@ def _against(comparison, other, best):
     d, runs = comparison.difference(other.name, best.name), len(best.runs)
     if d.identical: return _alike(comparison, other, best)
     rates = f'{_percent(best.error)} against {_percent(other.error)} of {comparison.sizes["test"]:,} test images wrong'
-    wins = f'in {d.losses} of {runs} seeds' if runs > 1 else 'in one training of each'
+    wins = f'in {d.losses} of {counted(runs, "seed")}' if runs > 1 else 'in one training of each'
     ends = f'{_points(d.low)} to {_points(d.high)} points'
     if d.better:
         went_well = not any(states for c in (best, other) for states in comparison.health(c.name))
-        what = (f'on such data {best.name}, so tuned, is the better one.' if went_well else
-                f'so trained, {best.name} makes fewer errors on such data, which does not make it the better model.')
+        such = 'data with the faults named above' if comparison.remarks else 'such data'
+        what = (f'on {such} {best.name}, so tuned, is the better one.' if went_well else
+                f'so trained, {best.name} makes fewer errors on {such}, which does not make it the better model.')
         return (f'{best.name} makes {_points(d.estimate)} points fewer errors than {other.name} ({rates}), {wins}. '
                 f'The {_covers(d)}, {ends}, does not hold 0: {what}')
     holds = 'holds 0'
     if d.low == -1 and d.high == 1:
-        few = f'{_count(runs, "training")} of each and {_count(comparison.sizes["test"], "test image")}'
+        few = f'{counted(runs, "training")} of each and {counted(comparison.sizes["test"], "test image")}'
         holds = f'holds every difference there can be: {few} are too few to tell'
     return f"Can't tell {best.name} from {other.name}: {rates}, {best.name} ahead {wins}, but the {_covers(d)}, {ends}, {holds}."
 
@@ -97,42 +99,68 @@ def _cautions(comparison):
     if runs == 1: yield 'One training of each model: another seed gives other nets, and that chance is not in the interval.'
     elif runs < 5: yield f'{runs} trainings of each model tell little about the chance of the seed: 10 are better.'
     if comparison.protocol == '2019': yield f'Protocol 2019: {PROTOCOLS["2019"]}.'
-    yield (f'It holds for the settings found with {_count(search.n, "trial")} of {_count(search.epochs, "epoch")} for each model, '
-           f'and for trainings of {_count(_epochs(comparison), "epoch")}.')
-    if said := unequal_sizes({c.name: c.parameters for c in comparison.contestants}): yield said
+    yield (f'It holds for the settings found with {counted(search.n, "trial")} of {counted(search.epochs, "epoch")} for each model, '
+           f'and for trainings of {counted(_epochs(comparison), "epoch")}.')
+    sizes = {c.name: c.parameters for c in comparison.contestants}
+    trained = {c.name: n_trained(c) for c in comparison.contestants}
+    if said := unequal_sizes(sizes, trained=trained): yield said
     for c in comparison.contestants:
+        yield from _brought_along(c)
         scored = sum(trial.accuracy == trial.accuracy for trial in c.search.trials)
         if scored < c.search.n/2:
-            yield f'Of {_count(c.search.n, "trial")} of {c.name} {scored} ended with a score: it was tuned with that much less.'
+            yield f'Of {counted(c.search.n, "trial")} of {c.name} {scored} ended with a score: it was tuned with that much less.'
         yield from c.search.edges()
 
-def _count(n, what): return f'{n:,} {what}{"" if n == 1 else "s"}'
+def _brought_along(c):
+    "Sentences on what a model does not learn here: frozen parameters, and first weights that no seed draws."
+    n, trained, same = c.parameters, n_trained(c), c.same_start
+    if trained < n:
+        yield (f'Of the {counted(n, "parameter")} of {c.name} {trained:,} are trained; the others are frozen, and stay as '
+               'the model brings them.')
+    if not same: return
+    who = f'Each training of {c.name} begins from the same weights'
+    if same < trained:
+        who = f'{same:,} of the {trained:,} trained parameters of {c.name} begin each training with the same values'
+    if c.init == OWN_RULE:
+        yield f'{who}, which the model brings along: what it took to find them is no part of this comparison.'
+    else:
+        yield f'{who}, whatever its seed.'
 
 def _epochs(comparison):
     "Epochs of a training; one that diverged has fewer."
     return max(len(run.history.epochs) for c in comparison.contestants for run in c.runs)
 
 def _parts(comparison):
-    "The verdict in three lists: what did not go well, the best model against each other one, what is not covered."
+    "The verdict in three lists: what is wrong with data or trainings, the best model against each other one, what is not covered."
     others = [c for c in comparison.contestants if c is not comparison.best]
-    said = _unwell(comparison), (_against(comparison, c, comparison.best) for c in others), _cautions(comparison)
+    wrong = [*comparison.remarks, *_unwell(comparison)]
+    said = wrong, (_against(comparison, c, comparison.best) for c in others), _cautions(comparison)
     return [[printable(line) for line in lines] for lines in said]
 
 def verdict(
     comparison:Comparison,   # a finished comparison
 )->str:
-    ("The result in plain words, a line each: which trainings did not go well, the best model against each other one, "
-     "what is not covered.")
+    ("The result in plain words, a line each: what is wrong with the data, which trainings did not go well, the best "
+     "model against each other one, what is not covered.")
     return '\n'.join(line for lines in _parts(comparison) for line in lines)
 
 
 # %% ../nbs/12_report.ipynb #12-report-015
+def _rate(x):
+    "A learning rate in 6 columns, with as many of four digits as find room, two at least."
+    for digits in (4, 3, 2):
+        for text in (f'{x:.{digits}g}', f'{x:.{digits - 1}e}'):
+            number, e, exponent = text.partition('e')
+            text = number + (e and f'e{int(exponent)}')
+            if len(text) <= 6: return text
+    return text
+
 def _summary_row(c, n_test):
     "What `summary` says of a contestant beside its name, as texts; `n_test`: number of test images."
     h, n, sd = c.runs[0].history, len(c.runs), pd.Series(c.wrong).std()/n_test
     held = sum(run.history.last.valid_accuracy for run in c.runs)/n
     seconds = sum(run.history.seconds for run in c.runs) + sum(t.history.seconds for t in c.search.trials)
-    return (f'{c.parameters:,}', f'{h.learning_rate:.4f}', h.batch_size, f'{100*held:.2f}', n,
+    return (f'{c.parameters:,}', _rate(h.learning_rate), h.batch_size, f'{100*held:.2f}', n,
             f'{100*c.error:.2f}' + (f' ± {100*sd:.2f}' if n > 1 else ''), f'{min(c.wrong):,}-{max(c.wrong):,}', f'{seconds:,.0f} s')
 
 def summary(
@@ -203,11 +231,14 @@ def _spared(lost, name):
 
 def _drawn(draw, kinds):
     "Kind → bytes of what a function draws; None if that is nothing."
+    import matplotlib.pyplot as plt
     made, files = draw(), {}
     if made is None: return None
     for kind in kinds:
-        page, metadata = io.BytesIO(), {'Date': None} if kind == 'svg' else None   # no date: equal runs, equal files
-        made.get_figure().savefig(page, format=kind, dpi=140, metadata=metadata)
+        # Without a date, and without chance in the names inside: equal runs, equal files.
+        page, metadata = io.BytesIO(), {'Date': None} if kind == 'svg' else None
+        with plt.rc_context({'svg.hashsalt': 'mnist_cmp'}):
+            made.get_figure().savefig(page, format=kind, dpi=140, metadata=metadata)
         files[kind] = page.getvalue()
     return files
 
@@ -264,6 +295,7 @@ def _number(x):
     "A number as a reader wants it: whole ones with commas, others with three or four digits."
     if abs(x) < 1e-12: return '0'
     if abs(x) < 1e15 and x == int(x): return f'{int(x):,}'
+    if abs(x) >= 1e15: return f'{x:.4g}'
     return f'{x:,.0f}' if abs(x) >= 1000 else f'{x:.2f}' if abs(x) >= .1 else f'{x:.2g}'
 
 # %% ../nbs/12_report.ipynb #dda877be
@@ -272,16 +304,23 @@ def _models_table(comparison):
     table = comparison.to_frame()
     for c in [c for c in table if 'accuracy' in c or c in ('test error', 'sd over seeds')]:
         table[c] = [_percent(x) if x == x else None for x in table[c]]
-    table['learning rate'] = table['learning rate'].map('{:.5f}'.format)
-    return _table(table, _number)
+    table['learning rate'] = table['learning rate'].map('{:.4g}'.format)
+    return _table(table.dropna(axis=1, how='all'), _number)   # one training has no deviation
+
+def _difference_tables(comparison):
+    "The differences, with what decides where there is one training of each."
+    differences = comparison.differences().drop(columns='better again')   # its interval says it all
+    if len(comparison.best.runs) > 1: return [_table(differences, _number)]
+    differences = differences.drop(columns=['seeds and images', 'seeds alone', 'better again, 95 %'])
+    return ['<p>Here each model was trained once. So the interval over images alone decides, and the chance of another '
+            'seed is in none.</p>', _table(differences, _number)]
 
 def _turned(frame): return frame.T.rename_axis('').rename(columns=lambda k: f'k = {k}' if isinstance(k, int) else k)
 
 def _tables(comparison):
     "Section → its tables as HTML."
     percent = lambda x: _percent(x, 1)
-    differences = comparison.differences().drop(columns='better again')   # its interval says it all
-    found = {'models': [_models_table(comparison)], 'difference': [_table(differences, _number)],
+    found = {'models': [_models_table(comparison)], 'difference': _difference_tables(comparison),
              'kbest': [_table(_turned(comparison.kbest()), decimals)], 'training': _unwell_table(comparison), 'cost': [_table(_turned(comparison.costs()), _number)]}
     if comparison.labels:
         found['errors'] = [_table(comparison.class_errors().drop(columns='images'), percent)]
@@ -344,27 +383,40 @@ def _methods(comparison):
     c, reads = comparison.contestants[0], sum(r['times'] for r in comparison.test_reads)
     sizes = ', '.join(f'{n:,} for {split}' for split, n in comparison.sizes.items())
     searches = '; '.join(_searched(x.search) for x in comparison.contestants)
-    looked = f'The test images were looked at {reads} times, for {len(comparison.test_reads)} nets. ' if reads else ''
+    looked = f'The test images were looked at {counted(reads, "time")}, for {counted(len(comparison.test_reads), "net")}. ' if reads else ''
     return (f'Data: {comparison.dataset}, {sizes}. Protocol {comparison.protocol}: {PROTOCOLS[comparison.protocol]}. '
-            f'Each model was tried at {c.search.n} points of a Sobol sequence (Sobol 1967; Joe & Kuo 2008) for '
-            f'{c.search.epochs} epochs ({searches}). With the best point {len(c.runs)} net(s) of each model were trained for '
-            f'{_epochs(comparison)} epochs by SGD on cross-entropy. First weights: {_first_weights(comparison)}. Run k of each '
+            f'Each model was tried at {counted(c.search.n, "point")} of a Sobol sequence (Sobol 1967; Joe & Kuo 2008) for '
+            f'{counted(c.search.epochs, "epoch")} ({searches}). With the best point {counted(len(c.runs), "net")} of each model '
+            f'{"was" if len(c.runs) == 1 else "were"} trained for '
+            f'{counted(_epochs(comparison), "epoch")} by SGD on cross-entropy. First weights: {_first_weights(comparison)}. Run k of each '
             f'model began from the same seed; the weights after the last epoch are what was tested. {looked}'
             f'Seed {comparison.seed}. Interval of a difference: crossed random effects of seeds and images, variance '
             "components by analysis of variance, Satterthwaite's (1946) degrees of freedom; with one training of each Bonett & "
             f'Price (2012), over images alone. {_family(comparison)}k-best intervals: Wilson (1927), below 30 errors Clopper & '
             'Pearson (1934). Single pairs: McNemar (1947), exact. Best of fewer trials: Dodge et al. (2019), unbiased as in Tang '
             'et al. (2020). Calibration: Naeini et al. (2015), 15 bins. '
-            'Trainings are named above the verdict that diverged, that gave one answer to all test images, whose right answers '
+            'Above the verdict stand classes that a part of the data lacks and images that stand in two parts, told by their '
+            'bytes. Trainings are named there that diverged, that gave one answer to all test images, whose right answers '
             'were not more than those of one constant answer (binomial test at 1 %), that never bettered their first epoch and '
             'are far from right, or that ended in a fall: odds of a right answer on validation images below a fifth of '
             "those after their best epoch, and Fisher's exact test at 0.1 %.")
 
 def _first_weights(comparison):
     "Where the first weights come from, in words; once if all models have them from there."
-    rules = {c.init: c.name for c in comparison.contestants}
-    if len(rules) == 1: return next(iter(rules))
-    return '; '.join(f'{c.name}: {c.init}' for c in comparison.contestants)
+    rules = {c.name: _beginning(c) for c in comparison.contestants}
+    if len(set(rules.values())) == 1: return next(iter(rules.values()))
+    return '; '.join(f'{name}: {rule}' for name, rule in rules.items())
+
+def _beginning(c):
+    "Where the first weights of a model come from, which of them no seed draws, and which are frozen."
+    n, trained, same = c.parameters, n_trained(c), c.same_start
+    said = [c.init]
+    if trained < n:
+        said.append(f'{trained:,} of {counted(n, "parameter")} trained and {n - trained:,} frozen')
+    if same:
+        of_these = '' if same == trained else f' in {same:,} of the {trained:,} trained parameters'
+        said.append(f'each training begins from the same values{of_these}')
+    return ', '.join(said)
 
 def _family(comparison):
     pairs = len(comparison.contestants)*(len(comparison.contestants) - 1)//2
@@ -375,7 +427,7 @@ def _provenance(comparison):
     "Name → value of what the numbers depend on."
     h = comparison.contestants[0].runs[0].history
     trained = sum(x.history.seconds for c in comparison.contestants for x in (*c.runs, *c.search.trials))
-    return ({'machine': comparison.machine, 'device': f'{h.device}, {h.threads} thread(s) each',
+    return ({'machine': comparison.machine, 'device': f'{h.device}, {counted(h.threads, "thread")} each',
              'step engine': ', '.join(f'{c.name}: {c.runs[0].history.engine}' for c in comparison.contestants),
              'versions': ', '.join(f'{k} {v}' for k, v in comparison.versions.items())}
             | ({'commit of mnist_cmp': comparison.commit} if comparison.commit else {})
@@ -386,6 +438,10 @@ def _provenance(comparison):
             | {f'SHA-256 of {s}': f for s, f in comparison.fingerprints.items()})
 
 # %% ../nbs/12_report.ipynb #e7469f4f
+def _described(c):
+    "What a model is, by its name, said once where that is its class's."
+    return c.description if c.description.startswith(f'{c.name}: ') else f'{c.name}: {c.description}'
+
 def _page(comparison, drawn):
     "The whole report as HTML."
     esc, title = _escaped, _escaped(f'{" against ".join(comparison.names)} on {comparison.dataset}')
@@ -397,7 +453,7 @@ def _page(comparison, drawn):
     sections = {key: _section(key, tables.get(key, []), drawn.get(key, [])) for key in _SECTIONS}
     links = ' '.join(f'<a href="#{key}">{_SECTIONS[key][0]}</a>' for key, text in sections.items() if text)
     facts = ''.join(f'<dt>{esc(k)}</dt><dd>{esc(v)}</dd>' for k, v in _provenance(comparison).items())
-    models = ''.join(f'<p class="soft">{esc(c.name)}: {esc(c.description)}</p>' for c in comparison.contestants)
+    models = ''.join(f'<p class="soft">{esc(_described(c))}</p>' for c in comparison.contestants)
     return ('<!doctype html><html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             '<meta http-equiv="Content-Security-Policy" '
@@ -430,12 +486,12 @@ def _drop_stale(folder, drawn):
 def write_report(
     comparison:Comparison,   # a finished comparison
     folder,                  # made if it is not there; the files of this comparison's report are replaced
-    overwrite:bool=False,    # put another comparison's report aside, into `kept`?
+    overwrite:bool=False,    # put another comparison's report, or other files of its names, aside, into `kept`?
 )->Path:
     "Write `report.html` and `.json`, `runs.csv`, `figures/`, `weights/`; gives the path of `report.html`; `ValueError`."
     folder = check_folder('folder', folder)
     with folder_lock(folder):
-        comparison.claim(folder, overwrite)
+        comparison.claim(folder, overwrite, report_files(comparison.names))
         drawn, figures = _draw(comparison, ('svg', 'png')), plain_folder(folder, 'figures')
         _drop_stale(folder, drawn)
         comparison.save(folder)

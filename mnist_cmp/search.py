@@ -87,7 +87,7 @@ def _note(result):
     "The best so far, for the progress bar."
     good = [t for t in result.trials if not math.isnan(t.accuracy)]
     if not good: return 'none good yet'
-    return f'best {result.best.accuracy:.2%} at {result.best.point.learning_rate:.4f}, {result.best.point.batch_size}'
+    return f'best {result.best.accuracy:.2%} at {result.best.point.learning_rate:.4g}, {result.best.point.batch_size}'
 
 def _run_trials(blank, plan, what, note, splits, workers, client, should_stop, on_trial, on_epoch,
                 progress):

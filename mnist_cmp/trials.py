@@ -77,7 +77,7 @@ def to_frame(self:SearchResult):
 
 @patch
 def _repr_html_(self:SearchResult):
-    words = {'accuracy': '{:.2%}', 'loss': '{:.4f}', 'learning_rate': '{:.4f}', 'seconds': '{:.1f}',
+    words = {'accuracy': '{:.2%}', 'loss': '{:.4g}', 'learning_rate': '{:.4g}', 'seconds': '{:.1f}',
              'momentum': '{:.3f}', 'weight_decay': '{:.2g}', 'error': printable}
     table = self.to_frame()
     shown = {name: form for name, form in words.items() if name in table}

@@ -109,6 +109,11 @@ def test_another_comparison_in_a_plain_folder(compare_in, tmp_path):
     write_report(less, tmp_path, overwrite=True)
     assert sorted(p.relative_to(tmp_path).as_posix() for p in (tmp_path/'weights').rglob('*.safetensors')) == [
         'weights/three/seed_0.safetensors', 'weights/two/seed_0.safetensors']
+    # and the reports that were there are whole, with their nets
+    for aside in (tmp_path/'kept').iterdir():
+        report = mc.Comparison.load(aside)
+        assert report.load_net('two', aside, 1, make=tiny.two) is not None
+    assert len(list((tmp_path/'kept').iterdir())) == 2
 
 
 class Scaled(torch.nn.Module):
