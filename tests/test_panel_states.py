@@ -26,7 +26,25 @@ def panel_on(runs, **settings):
     return panel
 
 
-def until(condition, seconds=60):
+@pytest.fixture(autouse=True)
+def panels(monkeypatch):
+    "The panels that a test makes, in order; what they began is ended, however the test ends."
+    made = []
+    begin = mc.ComparePanel.__init__
+
+    def noted(self, *args, **kwargs):
+        made.append(self)
+        begin(self, *args, **kwargs)
+
+    monkeypatch.setattr(mc.ComparePanel, '__init__', noted)
+    yield made
+    for panel in made:
+        if getattr(panel, '_child', None) and panel._child.runs():
+            panel.stop()
+            panel.wait(60)
+
+
+def until(condition, seconds=300):
     "Wait for a condition, which must come true."
     end = time.monotonic() + seconds
     while not condition():
