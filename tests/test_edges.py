@@ -10,9 +10,9 @@ from torch import nn
 
 import mnist_cmp as mc
 from mnist_cmp import comparison, core, costs, data as data_room, sources
-from mnist_cmp.chains import recognise
+from mnist_cmp.chains import recognise, why_no_chain
 from mnist_cmp.cli import _names, _pair
-from mnist_cmp.compiled import is_served
+from mnist_cmp.compiled import _who_else, is_served
 from mnist_cmp.evaluation import weights_digest
 from mnist_cmp.findings import Difference
 from mnist_cmp.ledger import Ledger, _transaction
@@ -117,6 +117,25 @@ def test_digest_tells_shapes():
     numbers = torch.arange(6.)
     digests = [weights_digest({'w': numbers.view(shape)}, {}) for shape in ((2, 3), (3, 2))]
     assert digests[0] != digests[1]
+
+
+def test_a_pooling_of_a_rare_kind_is_no_chain():
+    pool = nn.MaxPool2d(2, ceil_mode=True)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), pool, nn.Flatten(), nn.Linear(4*14*14, 3))
+    assert 'rare kind' in why_no_chain(net)
+
+
+@pytest.mark.skipif(os.name != 'posix', reason='owners of files')
+def test_whether_root_is_trusted(monkeypatch):
+    root = os.open('/', os.O_RDONLY)
+    if os.fstat(root).st_uid or os.fstat(root).st_mode & 0o022:
+        pytest.skip('/ is not root\'s alone')
+    monkeypatch.setattr(os, 'geteuid', lambda: 1234)
+    try:
+        assert _who_else(root) == ''
+        assert _who_else(root, roots=False) == 'belongs to another user'
+    finally:
+        os.close(root)
 
 
 def test_overlapping_poolings_are_not_served():
