@@ -7,6 +7,7 @@ __all__ = ['check_settings', 'RunState', 'ComparePanel']
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-002
 import html, io, math, os, queue, re, subprocess, sys, threading, time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -81,14 +82,22 @@ def _compare_in(folder, should_stop):
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-009
 def _serve(folder):
-    "The run's process: compare, until the pipe says otherwise; gives the exit code."
+    "The run's process: compare, until the pipe or the file says otherwise; gives the exit code."
     stop = threading.Event()
-    def listen():
-        os.read(0, 1)   # returns when the panel closes the pipe, or the kernel is gone
+    def end():
         stop.set()
         time.sleep(.5)
         os._exit(_STOPPED)   # in the midst of what asks nobody; what is finished is safe
-    threading.Thread(target=listen, daemon=True).start()
+    def listen():
+        os.read(0, 1)   # returns when the panel closes the pipe, or the kernel is gone
+        end()
+    def watch():
+        while not stop.wait(.2):   # the panel may be busy drawing when another one writes into the file
+            with suppress(OSError, ValueError):   # such as a folder that was moved away
+                if read_json(Path(folder)/_FILE)['state'] in ('paused', 'stopped'):
+                    end()
+    for each in listen, watch:
+        threading.Thread(target=each, daemon=True).start()
     try: _compare_in(folder, stop.is_set)
     except Stopped: return _stopped(folder)
     except Exception as e:
@@ -865,7 +874,7 @@ def _stop_other(self:ComparePanel, state):
     told, asked = read_json(self.folder/_FILE)['state'], _is_held(self.folder)
     if asked or told == 'paused': _note(self.folder, state=state)
     until = time.monotonic() + (10 if asked else 1)   # s; a run that lost its kernel ends within one
-    while _lives(self.folder):
+    while is_taken(self.folder):   # its panel may have more to draw
         if time.monotonic() > until:
             if asked: _note(self.folder, state=told)
             raise ValueError(f'{self.folder} is at work in another program, which does not stop: '

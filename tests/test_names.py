@@ -230,8 +230,10 @@ SMALL = '''--points 1 --search_epochs 1 --seeds 1 --epochs 1 --workers 2 --quiet
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, monkeypatch):
     "A folder with a model in it, another one below, each with a neighbour of the same name."
+    for name in 'nets', 'parts':   # which other tests may have imported
+        monkeypatch.delitem(sys.modules, name, raising=False)
     work = tmp_path/'work'
     for place, width in (work, 5), (work/'sub', 7):
         place.mkdir()

@@ -13,7 +13,7 @@ import pytest
 import mnist_cmp as mc
 from mnist_cmp.controls import RunState, _compare_in, _sentence, check_settings
 from mnist_cmp.core import write_json
-from mnist_cmp.ledger import LedgerError, folder_lock
+from mnist_cmp.ledger import LedgerError, folder_lock, is_taken
 from tiny import known_costs
 
 SMALL = dict(models=['mlp', 'deep_mlp'], points=1, search_epochs=1, epochs=1, seeds=1)
@@ -302,6 +302,20 @@ def test_panel_of_another_notebook_stops_a_run(tmp_path):
     other.buttons['stop'].click()
     other.wait()
     assert other.message.value.startswith('Stopped at')
+
+
+def test_a_run_hears_of_a_pause_while_its_panel_draws(tmp_path, monkeypatch):
+    panel = panel_on(tmp_path/'runs', **LONG)
+    panel.run()
+    until(lambda: is_taken(panel.folder))   # its process is at work
+    monkeypatch.setattr(mc.ComparePanel, '_glance', lambda *_: None)   # that has no end
+    other = mc.ComparePanel(panel.folder, workers=1)
+    other.buttons['pause'].click()
+    panel.wait(60)
+    other.wait(60)
+    assert panel._child.process.poll() is not None
+    for each in panel, other:
+        assert each.message.value.startswith('Paused at'), each.message.value
 
 
 def test_stop_that_nobody_answers(begun):
