@@ -35,7 +35,7 @@ MUTATIONS = [
     ('number_of_params', 'len(shape) > 1', 'len(shape) > 0'),
     ('relative_difference', 'abs(a - b) / a', 'abs(a - b) / b'),
     ('flops', 'forward.get_total_flops() // 2, backward', 'forward.get_total_flops(), backward'),
-    ('unequal_sizes', 'large <= (1 +', 'large < (1 +'),
+    ('unequal_sizes', 'max(counts.values()) > most', 'max(counts.values()) >= most'),
     # steps
     ('float_images', 'x.div(255)', 'x.div(256)'),
     ('AutogradStep._move', 'g.add(p,', 'g.sub(p,'),
