@@ -157,4 +157,6 @@ def test_the_command_refuses_before_any_work(tmp_path, monkeypatch, capsys):
 def test_weights_of_a_store_are_ours(compare_in, data, tmp_path):
     compare_in(tmp_path)   # without a report
     how = dict(protocol='holdout', seed=0, points=1, seeds=2, search_epochs=1, epochs=1)
-    check_extends(tmp_path, {'one': tiny.one, 'two': tiny.two}, data, **how)
+    error = tiny.error_of(
+        lambda: check_extends(tmp_path, {'one': tiny.one, 'two': tiny.two}, data, **how))
+    assert error is None, 'our own weights are called another\'s'
