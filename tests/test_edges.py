@@ -113,6 +113,16 @@ def test_sizes_that_differ_by_just_the_tolerance_are_equal():
     assert 'not of one size' in unequal_sizes({'a': 1000, 'b': 1251}, tolerance=.25)
 
 
+def test_scoring_leaves_each_layer_in_its_mode(data):
+    net = nn.Sequential(nn.Flatten(), nn.Dropout(.5), nn.Linear(784, len(data.classes)), nn.Dropout(.5))
+    net.train()
+    net[1].eval()   # such as a part that is frozen
+    before = [part.training for part in net.modules()]
+    assert len(set(before)) == 2
+    mc.measure(net, data.valid)
+    assert [part.training for part in net.modules()] == before
+
+
 def test_digest_tells_shapes():
     numbers = torch.arange(6.)
     digests = [weights_digest({'w': numbers.view(shape)}, {}) for shape in ((2, 3), (3, 2))]
