@@ -181,6 +181,15 @@ def test_layers_draw_from_the_seed(data, share, differ):
     assert ((weights[0] - weights[1]).abs().max() > 1e-4) == differ
 
 
+def test_a_net_in_evaluation_mode_is_trained_like_any_other(data):
+    weights = []
+    for mode in (True, False):
+        net = mc.initialise(lambda: Dropping(.5)).train(mode)
+        mc.train(net, data.train, learning_rate=.1, batch_size=20, epochs=1, engine='autograd')
+        weights.append(torch.cat([p.detach().flatten() for p in net.parameters()]))
+    assert torch.equal(*weights)
+
+
 def test_a_finished_training_is_read_and_not_refused(data, tmp_path):
     def go():
         net = mc.initialise(lambda: mc.MLP(8, 8, 3))
