@@ -406,7 +406,7 @@ def _try_description(net):
 
 def _warn_of_probabilities(name, logits):
     "Warn if a net's answers have been through a softmax, which the loss applies, too."
-    if logits.shape[1] > 1 and (logits >= 0).all() and ((logits.sum(1) - 1).abs() < 1e-5).all():
+    if logits.shape[1] > 1 and (logits > 0).all() and ((logits.sum(1) - 1).abs() < 1e-5).all():
         warn_caller(f'{name} gives probabilities, as after a softmax, but cross-entropy expects logits '
                     'and applies its own: with both, a net learns slowly. Leave the softmax out.')
 
@@ -428,10 +428,11 @@ def rehearse(
                          'Make a new net at each call: a class, or lambda: copy.deepcopy(net).')
     with sealed(0), torch.inference_mode(False):   # which allows gradients, too
         with _tried(name, ''):
-            _warn_of_probabilities(name, check_net(net, split))
+            logits = check_net(net, split)
         few = split[torch.arange(4) % len(split)].to(next(net.parameters()).device)
         with _tried(name, 'an answer to a single image:'): _try_one_image(net, few)
         with _tried(name, 'a training step:'): _try_step(net, few)
         with _tried(name, 'its weights, kept and put into a net made anew:'): _try_weights(net, other, few)
         with _tried(name, 'its size and its operations:'): _try_description(net)
+    _warn_of_probabilities(name, logits)
     return beginning

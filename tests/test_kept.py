@@ -209,7 +209,7 @@ def test_new_folders_are_on_the_disk(compare_in, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('letter', ['a', '模'])
 def test_a_name_too_long_for_a_file_is_refused_before_any_work(compare_in, tmp_path, letter):
-    with pytest.raises(ValueError, match='models has the name'):
+    with pytest.raises(ValueError, match='models has a name of 101 letters'):
         compare_in(tmp_path/'run', models={letter*101: tiny.one, 'b': tiny.two})
     assert not list((tmp_path/'run').glob('*/*'))
     compare_in(tmp_path/'run', models={letter*66: tiny.one, 'b': tiny.two}).save(tmp_path/'run')

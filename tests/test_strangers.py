@@ -93,14 +93,17 @@ def test_reports_write_nothing_outside(run_folder, tmp_path, compare_in, name):
 
 
 @posix
-def test_linked_files_are_replaced_and_not_written_through(run_folder, tmp_path, compare_in):
+def test_linked_files_are_put_aside_and_not_written_through(run_folder, tmp_path, compare_in):
     found = compare_in(tmp_path/'other')
     (tmp_path/'outside').write_text('mine')
     (run_folder/'figures').mkdir()
     for name in 'report.json', 'report.html', 'runs.csv', 'figures/runs.png':
         (run_folder/name).unlink(missing_ok=True)
         (run_folder/name).symlink_to(tmp_path/'outside')
-    mc.write_report(found, run_folder)
+    with pytest.raises(ValueError, match='files that are none of a report here'):
+        mc.write_report(found, run_folder)
+    assert (run_folder/'figures'/'runs.png').is_symlink()   # nothing was touched
+    mc.write_report(found, run_folder, overwrite=True)
     assert (tmp_path/'outside').read_text() == 'mine'
     assert not (run_folder/'figures'/'runs.png').is_symlink()
 
