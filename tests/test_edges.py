@@ -181,6 +181,26 @@ def test_layers_draw_from_the_seed(data, share, differ):
     assert ((weights[0] - weights[1]).abs().max() > 1e-4) == differ
 
 
+def test_a_net_stopped_within_an_epoch_has_the_weights_of_the_last_whole_one():
+    digits = mc.load_data('digits')
+    how = dict(learning_rate=.05, batch_size=1, seed=3, threads=1, engine='autograd')
+    whole = mc.initialise(partial(mc.MLP, 8, 8))
+    mc.train(whole, digits.train, epochs=1, **how)
+    done = []
+    asked = []
+
+    def should_stop():
+        asked.extend(done)
+        return len(asked) == 3   # well within the second epoch
+
+    stopped = mc.initialise(partial(mc.MLP, 8, 8))
+    history = mc.train(stopped, digits.train, epochs=2, on_epoch=done.append,
+                       should_stop=should_stop, **how)
+    assert (history.state, len(history.epochs), len(asked)) == ('stopped', 1, 3)
+    for before, after in zip(whole.parameters(), stopped.parameters()):
+        assert torch.equal(before, after)
+
+
 def test_a_net_in_evaluation_mode_is_trained_like_any_other(data):
     weights = []
     for mode in (True, False):
