@@ -181,6 +181,15 @@ def test_layers_draw_from_the_seed(data, share, differ):
     assert ((weights[0] - weights[1]).abs().max() > 1e-4) == differ
 
 
+@pytest.mark.parametrize('measured', [True, False])
+def test_a_training_that_diverges_is_said_to_also_where_nothing_is_validated(data, measured):
+    net = mc.initialise(partial(mc.MLP, 8, 8, 3))
+    history = mc.train(net, data.train, data.valid if measured else None, learning_rate=1e9,
+                       batch_size=8, epochs=3, engine='autograd')
+    assert not np.isfinite(history.last.train_loss)
+    assert history.state == 'diverged'
+
+
 def test_a_net_stopped_within_an_epoch_has_the_weights_of_the_last_whole_one():
     digits = mc.load_data('digits')
     how = dict(learning_rate=.05, batch_size=1, seed=3, threads=1, engine='autograd')
