@@ -11,46 +11,58 @@ from fastcore.basics import patch
 
 # %% ../nbs/04_autograd.ipynb #04-steps-005
 def float_images(
-    x:torch.Tensor,   # N×C×H×W, uint8 in 0…255 or float32 in [0, 1]
-)->torch.Tensor:
+    x: torch.Tensor,  # N×C×H×W, uint8 in 0…255 or float32 in [0, 1]
+) -> torch.Tensor:
     "`x` as float32 in [0, 1]."
-    if x.dtype == torch.uint8: x = x.div(255)
-    if x.device.type != 'cpu' or x.ndim != 4 or x.shape[1] != 1 or not x.is_contiguous(): return x
+    if x.dtype == torch.uint8:
+        x = x.div(255)
+    if x.device.type != 'cpu' or x.ndim != 4 or x.shape[1] != 1 or not x.is_contiguous():
+        return x
     return x.as_strided(x.shape, (x.stride(0), 1, x.shape[3], 1))
 
 # %% ../nbs/04_autograd.ipynb #04-steps-008
 class AutogradStep:
     "The general path: any `nn.Module`, gradients by autograd, the same bits as `torch.optim.SGD`."
+
     engine = 'autograd'
 
-    def __init__(self,
-        net:nn.Module,           # in training mode, on its device
-        learning_rate:float,     # step size of SGD, > 0
-        momentum:float=0.,       # share of the last step that is kept, in [0, 1)
-        weight_decay:float=0.,   # share of a weight that is added to its gradient, ≥ 0
+    def __init__(
+        self,
+        net: nn.Module,  # in training mode, on its device
+        learning_rate: float,  # step size of SGD, > 0
+        momentum: float = 0.0,  # share of the last step that is kept, in [0, 1)
+        weight_decay: float = 0.0,  # share of a weight that is added to its gradient, ≥ 0
     ):
-        self.net,self.params = net,dict(net.named_parameters())
-        self.learning_rate,self.momentum,self.weight_decay = learning_rate,momentum,weight_decay
-        self.velocity = {}   # name → what momentum remembers; a checkpoint keeps it
+        self.net, self.params = net, dict(net.named_parameters())
+        self.learning_rate = learning_rate
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.velocity = {}  # name → what momentum remembers; a checkpoint keeps it
 
     def __call__(self, x, y):
-        "One step on images `x` and labels `y`: the batch's mean loss and number of right answers, before the step."
+        """One step on images `x` and labels `y`: the batch's mean loss and number of right
+        answers, before the step."""
         logits = self.net(float_images(x))
         loss = F.cross_entropy(logits, y)
-        for p in self.params.values(): p.grad = None
+        for p in self.params.values():
+            p.grad = None
         loss.backward()
         with torch.no_grad():
             for name, p in self.params.items():
-                if p.grad is not None: self._move(name, p, p.grad)
+                if p.grad is not None:
+                    self._move(name, p, p.grad)
         return loss.detach(), (logits.detach().argmax(1) == y).sum()
 
-    def close(self): "Leave the net to others: called after the last step."
+    def close(self):
+        "Leave the net to others: called after the last step."
 
 # %% ../nbs/04_autograd.ipynb #04-steps-009
 @patch
-def _move(self:AutogradStep, name, p, g):
-    "Move a weight by its gradient, with decay and momentum (Sutskever et al. 2013, as PyTorch writes it)."
-    if self.weight_decay: g = g.add(p, alpha=self.weight_decay)
+def _move(self: AutogradStep, name, p, g):
+    """Move a weight by its gradient, with decay and momentum (Sutskever et al. 2013, as PyTorch
+    writes it)."""
+    if self.weight_decay:
+        g = g.add(p, alpha=self.weight_decay)
     if self.momentum:
         v = self.velocity.get(name)
         g = self.velocity[name] = g.clone() if v is None else v.mul_(self.momentum).add_(g)
@@ -58,14 +70,17 @@ def _move(self:AutogradStep, name, p, g):
 
 # %% ../nbs/04_autograd.ipynb #46b4c947
 @patch
-def sweep(self:AutogradStep,
-    x,                    # all images, on the net's device
-    y,                    # their labels
-    batches,              # places of the images of each batch, in the order of the steps
-    ask=lambda: None,     # called before each step; what it raises comes through
+def sweep(
+    self: AutogradStep,
+    x,  # all images, on the net's device
+    y,  # their labels
+    batches,  # places of the images of each batch, in the order of the steps
+    ask=lambda: None,  # called before each step; what it raises comes through
 ):
-    "A step for each batch: the sum of the images' losses and the number of right answers, on the device."
-    loss, correct = torch.zeros((), device=x.device), torch.zeros((), dtype=torch.int64, device=x.device)
+    """A step for each batch: the sum of the images' losses and the number of right answers, on
+    the device."""
+    loss = torch.zeros((), device=x.device)
+    correct = torch.zeros((), dtype=torch.int64, device=x.device)
     for batch in batches:
         ask()
         batch_loss, batch_correct = self(x[batch], y[batch])
@@ -75,18 +90,24 @@ def sweep(self:AutogradStep,
 
 # %% ../nbs/04_autograd.ipynb #913570db
 def rounding_errors(
-    make_step,       # makes a step from a net, such as partial(AutogradStep, learning_rate=.05)
-    make_net,        # makes the same untrained net at each call, float32
-    batches,         # pairs of images and labels, one for each step
-)->dict[str, float]:
-    "Name → ‖w − w₆₄‖ / ‖w₆₄ − w₀‖ after the steps, w₆₄ those of `AutogradStep` in float64 and w₀ the first weights."
-    net, exact, start = make_net(), make_net().double(), dict(make_net().named_parameters())
+    make_step,  # makes a step from a net, such as partial(AutogradStep, learning_rate=.05)
+    make_net,  # makes the same untrained net at each call, float32
+    batches,  # pairs of images and labels, one for each step
+) -> dict[str, float]:
+    """Name → ‖w − w₆₄‖ / ‖w₆₄ − w₀‖ after the steps, w₆₄ those of `AutogradStep` in float64 and
+    w₀ the first weights."""
+    net = make_net()
+    exact = make_net().double()
+    start = dict(make_net().named_parameters())
     step = make_step(net)
     referee = AutogradStep(exact, step.learning_rate, step.momentum, step.weight_decay)
     for x, y in batches:
         step(x, y)
         referee(float_images(x).double(), y)
+
     def error(name, w):
-        off, way = (net.get_parameter(name) - w).norm().item(), (w - start[name]).norm().item()
-        return off / way if off else 0.   # a weight that nothing reaches stays where it was
+        off = (net.get_parameter(name) - w).norm().item()
+        way = (w - start[name]).norm().item()
+        return off / way if off else 0.0  # a weight that nothing reaches stays where it was
+
     return {name: error(name, w.detach()) for name, w in exact.named_parameters()}

@@ -21,74 +21,125 @@ import torch.nn.functional as F
 @dataclass(frozen=True)
 class Stage:
     "A linear layer or a convolution and what follows it up to the next one."
-    weight:str             # the weight's name in `net.named_parameters()`
-    bias:str               # the bias's name; None: there is none
-    given:tuple            # shape of one input: (features,) or (channels, height, width)
-    made:tuple             # shape of what the product itself gives, before pooling
-    stride:tuple = None    # of a convolution; None: a linear layer
-    padding:tuple = None   # of a convolution
-    relu:bool = False      # is ReLU applied?
-    pool:tuple = None      # kernel, stride and padding of the max-pooling after it, each a pair; None: no pooling
+
+    weight: str  # the weight's name in `net.named_parameters()`
+    bias: str  # the bias's name; None: there is none
+    given: tuple  # shape of one input: (features,) or (channels, height, width)
+    made: tuple  # shape of what the product itself gives, before pooling
+    stride: tuple = None  # of a convolution; None: a linear layer
+    padding: tuple = None  # of a convolution
+    relu: bool = False  # is ReLU applied?
+    # kernel, stride and padding of the max-pooling after it, each a pair; None: no pooling
+    pool: tuple = None
 
     @property
-    def is_conv(self): return self.stride is not None
+    def is_conv(self):
+        return self.stride is not None
+
     @property
     def gives(self):
         "Shape of one output, as the next stage sees it before flattening."
         return (self.made[0], *_slide(self.made[1:], *self.pool)) if self.pool else self.made
 
+
 def _slide(size, kernel, stride, padding):
     "Places that a window finds in a picture of `size`, in both directions."
-    return tuple((n + 2*p - k) // s + 1 for n, k, s, p in zip(size, kernel, stride, padding))
+    return tuple((n + 2 * p - k) // s + 1 for n, k, s, p in zip(size, kernel, stride, padding))
 
 # %% ../nbs/04a_chains.ipynb #defde3a9
 class _Doubt(Exception):
     "Why a net is not what it seems."
 
+
 _HOOKS = ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')
 _CALL = ('forward', '__call__', '_call_impl', '_wrapped_call_impl')
 _module_call = nn.Module.__call__
 
+
 def _weights_are_plain(net):
-    "Are all weights float32 on the CPU, trained, used once and without hooks, and is there no other tensor?"
+    """Are all weights float32 on the CPU, trained, used once and without hooks, and is there no
+    other tensor?"""
     weights = list(net.named_parameters(remove_duplicate=False))
+
     def plain(p):
         hooks = p._backward_hooks, getattr(p, '_post_accumulate_grad_hooks', None)
-        return (type(p) is nn.Parameter and p.requires_grad and p.dtype == torch.float32 and p.device.type == 'cpu'
-                and p.layout == torch.strided and not any(hooks))
-    return (all(plain(p) for _, p in weights) and not any(True for _ in net.buffers())
-            and len({p.data_ptr() for _, p in weights}) == len(weights) > 0)
+        return (
+            type(p) is nn.Parameter
+            and p.requires_grad
+            and p.dtype == torch.float32
+            and p.device.type == 'cpu'
+            and p.layout == torch.strided
+            and not any(hooks)
+        )
+
+    return (
+        all(plain(p) for _, p in weights)
+        and not any(True for _ in net.buffers())
+        and len({p.data_ptr() for _, p in weights}) == len(weights) > 0
+    )
+
 
 def _listened_to(net):
-    "Does anybody listen to a part of `net`, or to all modules, or has a part been changed after it was made?"
+    """Does anybody listen to a part of `net`, or to all modules, or has a part been changed
+    after it was made?"""
     everywhere = vars(torch.nn.modules.module)
-    if any(everywhere.get('_global' + name) for name in _HOOKS): return True
-    return any(any(getattr(part, name) for name in _HOOKS) or vars(part).keys() & {*_CALL}
-               or type(part).__call__ is not _module_call for part in net.modules())
+    if any(everywhere.get('_global' + name) for name in _HOOKS):
+        return True
+    return any(
+        any(getattr(part, name) for name in _HOOKS)
+        or vars(part).keys() & {*_CALL}
+        or type(part).__call__ is not _module_call
+        for part in net.modules()
+    )
 
 # %% ../nbs/04a_chains.ipynb #af9eca5b
 _LEAVES = (nn.Linear, nn.Conv2d, nn.ReLU, nn.MaxPool2d, nn.Flatten, nn.Identity)
 _CONTAINERS = (nn.Module, nn.Sequential, nn.ModuleList)
 _RELUS = (F.relu, torch.relu, torch.relu_)
 _FUNCTIONS = (*_RELUS, F.max_pool2d, torch.max_pool2d, torch.flatten)
-_PLACES = ((F, ('relu', 'relu_', 'max_pool2d', 'linear', 'conv2d')),
-           (torch, ('relu', 'relu_', 'max_pool2d', 'flatten', 'conv2d')),
-           *((kind, ('forward',)) for kind in (*_LEAVES, nn.Sequential)))
+_PLACES = (
+    (F, ('relu', 'relu_', 'max_pool2d', 'linear', 'conv2d')),
+    (torch, ('relu', 'relu_', 'max_pool2d', 'flatten', 'conv2d')),
+    *((kind, ('forward',)) for kind in (*_LEAVES, nn.Sequential)),
+)
+
 
 def _standing():
     "What stands at the places of PyTorch that a chain uses."
     return [vars(place)[name] for place, names in _PLACES for name in names]
 
+
 _ORIGINALS = _standing()
-_CHAIN_NAMES = {'nn', 'functional', 'relu', 'relu_', 'max_pool2d', 'flatten', 'view', 'reshape', 'size', 'shape'}
+_CHAIN_NAMES = {
+    'nn',
+    'functional',
+    'relu',
+    'relu_',
+    'max_pool2d',
+    'flatten',
+    'view',
+    'reshape',
+    'size',
+    'shape',
+}
 _CHAIN_BUILTINS = (range, len, enumerate, zip, reversed)
 
 # %% ../nbs/04a_chains.ipynb #a3243c6b
-_STORES = ('STORE_ATTR', 'DELETE_ATTR', 'STORE_GLOBAL', 'DELETE_GLOBAL', 'STORE_NAME', 'DELETE_NAME')
+_STORES = (
+    'STORE_ATTR',
+    'DELETE_ATTR',
+    'STORE_GLOBAL',
+    'DELETE_GLOBAL',
+    'STORE_NAME',
+    'DELETE_NAME',
+)
 _JUMPS = {*dis.hasjrel, *dis.hasjabs}
 
+
 class _Reader:
-    "Reads the code of a net's parts, and raises `_Doubt` where a name in it may stand for what changes."
+    """Reads the code of a net's parts, and raises `_Doubt` where a name in it may stand for what
+    changes."""
+
     def __init__(self, net):
         self.parts = dict(net.named_modules())
         self.modules = {*self.parts.values()}
@@ -121,7 +172,9 @@ class _Reader:
         branches = any(i.opcode in _JUMPS for i in instructions)
         for i in instructions:
             if i.opname in _STORES or i.opname.startswith('IMPORT'):
-                raise _Doubt(f'{where} sets or imports {i.argval}, and may do so differently each time')
+                raise _Doubt(
+                    f'{where} sets or imports {i.argval}, and may do so differently each time'
+                )
             if i.opname == 'LOAD_GLOBAL':
                 value = names.get(i.argval, vars(builtins).get(i.argval))
                 self.check_value(i.argval, value, where)
@@ -152,8 +205,21 @@ class _Reader:
                     yield kind, vars(kind)[name]
 
 # %% ../nbs/04a_chains.ipynb #b30dc242
-_FIXED = (bool, int, float, complex, str, bytes, type(None), type(...), torch.dtype, torch.device, torch.layout,
-          torch.memory_format)
+_FIXED = (
+    bool,
+    int,
+    float,
+    complex,
+    str,
+    bytes,
+    type(None),
+    type(...),
+    torch.dtype,
+    torch.device,
+    torch.layout,
+    torch.memory_format,
+)
+
 
 def _is_constant(value):
     "Is this a value that nobody can change?"
@@ -161,12 +227,24 @@ def _is_constant(value):
         return all(map(_is_constant, value))
     return type(value) in _FIXED
 
+
 def _is_torchs(value):
     "Is this a class or a function of PyTorch's own, or a module of it?"
-    of = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, '__module__', None)
-    kinds = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.MethodDescriptorType,
-             types.BuiltinMethodType)
+    of = (
+        value.__name__
+        if isinstance(value, types.ModuleType)
+        else getattr(value, '__module__', None)
+    )
+    kinds = (
+        type,
+        types.ModuleType,
+        types.FunctionType,
+        types.BuiltinFunctionType,
+        types.MethodDescriptorType,
+        types.BuiltinMethodType,
+    )
     return isinstance(value, kinds) and str(of or 'torch').split('.')[0] in ('torch', '_VF')
+
 
 def _named(value):
     "A few words for what somebody put somewhere."
@@ -177,6 +255,7 @@ def _named(value):
     kind = type(value).__name__
     return f'{"an" if kind[0] in "aeiouAEIOU" else "a"} {kind}'
 
+
 def _bases(part):
     "The classes of a part that are PyTorch's, and those that are not."
     kinds = [kind for kind in type(part).__mro__ if kind is not object]
@@ -184,13 +263,36 @@ def _bases(part):
     return theirs, [kind for kind in kinds if kind not in theirs]
 
 # %% ../nbs/04a_chains.ipynb #7e6aab97
-_OWN = {'__init__', 'forward', '__repr__', '__str__', 'extra_repr', '__doc__', '__module__', '__dict__', '__weakref__',
-        '__annotations__', '__qualname__', '__static_attributes__', '__firstlineno__', '__orig_bases__', '__parameters__',
-        '__annotate__', '__annotate_func__', '__annotations_cache__', '__abstractmethods__', '_abc_impl', '__hash__',
-        '__slots__', '__jit_unused_properties__'}
+_OWN = {
+    '__init__',
+    'forward',
+    '__repr__',
+    '__str__',
+    'extra_repr',
+    '__doc__',
+    '__module__',
+    '__dict__',
+    '__weakref__',
+    '__annotations__',
+    '__qualname__',
+    '__static_attributes__',
+    '__firstlineno__',
+    '__orig_bases__',
+    '__parameters__',
+    '__annotate__',
+    '__annotate_func__',
+    '__annotations_cache__',
+    '__abstractmethods__',
+    '_abc_impl',
+    '__hash__',
+    '__slots__',
+    '__jit_unused_properties__',
+}
+
 
 class _ChainReader(_Reader):
     "Lets pass what can only be a chain of the layers that are known here."
+
     def check_part(self, name, part):
         kind = type(part)
         if kind in _LEAVES or kind in (nn.Sequential, nn.ModuleList):
@@ -225,7 +327,11 @@ class _ChainReader(_Reader):
     def check_meaning(self, name, owner, value, branches, where):
         if isinstance(value, nn.Module) and value in self.modules:
             return
-        if isinstance(value, types.FunctionType) and isinstance(owner, type) and not _is_torchs(owner):
+        if (
+            isinstance(value, types.FunctionType)
+            and isinstance(owner, type)
+            and not _is_torchs(owner)
+        ):
             return self.read(value)
         if any(value is one for one in _FUNCTIONS) and isinstance(owner, nn.Module):
             return
@@ -242,19 +348,80 @@ class _ChainReader(_Reader):
             raise _Doubt(f'{where} uses {name}, which has no place in a chain')
 
 # %% ../nbs/04a_chains.ipynb #323d45e6
-_PLAIN_BUILTINS = (abs, all, any, bool, dict, divmod, enumerate, float, int, isinstance, len, list, max, min, pow, range,
-                   reversed, round, slice, sorted, str, sum, super, tuple, type, zip)
-_NAMES = {name for place in (torch.Tensor, torch, nn, F, torch.fft, torch.jit, torch.linalg, torch.special, math,
-                             list, dict, tuple, str, torch.Size) for name in dir(place)}
-_CHANGES = {'train', 'eval', 'apply', 'zero_grad', 'requires_grad_', 'add_module', 'load_state_dict', 'reset_parameters',
-            'compile', 'share_memory', 'set_submodule'}
+_PLAIN_BUILTINS = (
+    abs,
+    all,
+    any,
+    bool,
+    dict,
+    divmod,
+    enumerate,
+    float,
+    int,
+    isinstance,
+    len,
+    list,
+    max,
+    min,
+    pow,
+    range,
+    reversed,
+    round,
+    slice,
+    sorted,
+    str,
+    sum,
+    super,
+    tuple,
+    type,
+    zip,
+)
+_NAMES = {
+    name
+    for place in (
+        torch.Tensor,
+        torch,
+        nn,
+        F,
+        torch.fft,
+        torch.jit,
+        torch.linalg,
+        torch.special,
+        math,
+        list,
+        dict,
+        tuple,
+        str,
+        torch.Size,
+    )
+    for name in dir(place)
+}
+_CHANGES = {
+    'train',
+    'eval',
+    'apply',
+    'zero_grad',
+    'requires_grad_',
+    'add_module',
+    'load_state_dict',
+    'reset_parameters',
+    'compile',
+    'share_memory',
+    'set_submodule',
+}
+
 
 class _FixedReader(_Reader):
     "Lets pass what does the same in Python at each call."
+
     def check_part(self, name, part):
         theirs, own = _bases(part)
-        changed = {attribute for base in own for attribute in vars(base)} & {*_CALL[1:], '__getattr__', '__getattribute__',
-                                                                             '__setattr__'}
+        changed = {attribute for base in own for attribute in vars(base)} & {
+            *_CALL[1:],
+            '__getattr__',
+            '__getattribute__',
+            '__setattr__',
+        }
         if changed:
             raise _Doubt(f'{type(part).__name__} has its own {min(changed)}')
         if not _is_torchs(type(part).forward):
@@ -295,10 +462,18 @@ class _FixedReader(_Reader):
     def check_meaning(self, name, owner, value, branches, where):
         if isinstance(owner, type):
             return self.check_of_class(name, owner, value, where)
-        if isinstance(value, torch.Tensor) or _is_constant(value) or _is_torchs(value) or isinstance(value, nn.Module) and value in self.modules:
+        if (
+            isinstance(value, torch.Tensor)
+            or _is_constant(value)
+            or _is_torchs(value)
+            or isinstance(value, nn.Module)
+            and value in self.modules
+        ):
             return
         if type(value) in (list, dict, set) or not isinstance(value, types.FunctionType):
-            raise _Doubt(f'{where} uses {name}, {_named(value)}, which may differ from step to step')
+            raise _Doubt(
+                f'{where} uses {name}, {_named(value)}, which may differ from step to step'
+            )
         self.read(value)
 
     def check_of_class(self, name, owner, value, where):
@@ -317,9 +492,10 @@ class _FixedReader(_Reader):
         if name not in _NAMES:
             raise _Doubt(f'{where} uses {name}, which is not known here')
 
+
 def why_not_fixed(
-    net:nn.Module,   # any net; nothing of it is called
-)->str:
+    net: nn.Module,  # any net; nothing of it is called
+) -> str:
     "Why `net` may do something else in Python at its next call; '' if it does the same each time."
     if _listened_to(net):
         return 'hooks listen to it'
@@ -330,7 +506,9 @@ def why_not_fixed(
     return ''
 
 # %% ../nbs/04a_chains.ipynb #4e593d35
-def _pair(value): return tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+def _pair(value):
+    return tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+
 
 def _pool(kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
     "Kernel, stride and padding of a max-pooling, each a pair."
@@ -347,6 +525,7 @@ def _grow_relu(stages, shape):
         raise _Doubt('a ReLU of it follows no layer')
     return [*stages[:-1], replace(last, relu=True)], shape
 
+
 def _grow_pool(stages, shape, pool):
     "The same with a max-pooling."
     last = stages[-1] if stages else None
@@ -357,25 +536,36 @@ def _grow_pool(stages, shape, pool):
         raise _Doubt('a max-pooling of it leaves nothing')
     return [*stages[:-1], last], last.gives
 
+
 def _grow_linear(stages, shape, weight, bias, names):
     "The same with a linear layer; `names` are those of the parameters."
     if shape != (weight.shape[1],):
-        raise _Doubt(f'a linear layer of it takes {weight.shape[1]} features and is given the shape {shape}')
+        raise _Doubt(
+            f'a linear layer of it takes {weight.shape[1]} features and is given the shape {shape}'
+        )
     stage = Stage(*_names_of(weight, bias, names), shape, (weight.shape[0],))
     return [*stages, stage], stage.made
+
 
 def _grow_conv(stages, shape, weight, bias, names, stride=1, padding=0, dilation=1, groups=1):
     "The same with a convolution."
     if groups != 1 or _pair(dilation) != (1, 1) or isinstance(padding, str):
         raise _Doubt('a convolution of it is of a rare kind')
     if len(shape) != 3 or shape[0] != weight.shape[1]:
-        raise _Doubt(f'a convolution of it takes {weight.shape[1]} feature maps and is given the shape {shape}')
-    stride, padding = _pair(stride), _pair(padding)
+        raise _Doubt(
+            f'a convolution of it takes {weight.shape[1]} feature maps and is given the shape '
+            f'{shape}'
+        )
+    stride = _pair(stride)
+    padding = _pair(padding)
     places = _slide(shape[1:], weight.shape[2:], stride, padding)
     if min(places) < 1:
         raise _Doubt('a convolution of it leaves nothing')
-    stage = Stage(*_names_of(weight, bias, names), shape, (weight.shape[0], *places), stride, padding)
+    stage = Stage(
+        *_names_of(weight, bias, names), shape, (weight.shape[0], *places), stride, padding
+    )
     return [*stages, stage], stage.made
+
 
 def _names_of(weight, bias, names):
     "The names of a layer's weight and bias among the parameters."
@@ -386,13 +576,17 @@ def _names_of(weight, bias, names):
 # %% ../nbs/04a_chains.ipynb #77cdc03f
 class _Images:
     "The number of images in a batch: it can be passed on, and not be looked at."
+
     def _look(self, *args):
         raise _Doubt('it decides by the number of images')
 
     __bool__ = __eq__ = __index__ = __int__ = __float__ = __hash__ = _look
 
+
 class _Batch:
-    "A batch of images on its way through a chain: what it has met, and the shape of what an image has become."
+    """A batch of images on its way through a chain: what it has met, and the shape of what an
+    image has become."""
+
     def __init__(self, names, stages, shape):
         self._names = names
         self._stages = stages
@@ -421,17 +615,22 @@ class _Batch:
         if function in (torch.flatten,):
             return self.flatten(*args, **kwargs)
         if function in (F.linear,) and not kwargs:
-            return self._then(_grow_linear, args[0], args[1] if len(args) > 1 else None, self._names)
+            return self._then(
+                _grow_linear, args[0], args[1] if len(args) > 1 else None, self._names
+            )
         if function in (F.conv2d,) and not kwargs and len(args) > 1:
             return self._then(_grow_conv, *args[:2], self._names, *args[2:])
         raise _Doubt(f'it calls {_named(function)}, which has no place in a chain')
 
     @property
-    def shape(self): return (_Images(), *self._shape)
+    def shape(self):
+        return (_Images(), *self._shape)
 
-    def size(self, dim=None): return self.shape if dim is None else self.shape[dim]
+    def size(self, dim=None):
+        return self.shape if dim is None else self.shape[dim]
 
-    def relu(self): return self._then(_grow_relu)
+    def relu(self):
+        return self._then(_grow_relu)
 
     relu_ = relu
 
@@ -443,33 +642,41 @@ class _Batch:
     def view(self, *sizes):
         sizes = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
         features = math.prod(self._shape)
-        apart = len(sizes) == 2 and (type(sizes[0]) is _Images or sizes[0] == -1 and sizes[1] == features)
+        apart = len(sizes) == 2 and (
+            type(sizes[0]) is _Images or sizes[0] == -1 and sizes[1] == features
+        )
         if not apart or sizes[1] not in (-1, features):
             raise _Doubt('it reshapes in a rare way')
         return self._then(lambda stages, shape: (stages, (features,)))
 
     reshape = view
 
-    def _look(self, *args): raise _Doubt('it decides by values')
+    def _look(self, *args):
+        raise _Doubt('it decides by values')
 
     __bool__ = __eq__ = __len__ = __iter__ = __hash__ = _look
 
-    def __getattr__(self, name): raise _Doubt(f'it uses {name}, which has no place in a chain')
+    def __getattr__(self, name):
+        raise _Doubt(f'it uses {name}, which has no place in a chain')
 
 # %% ../nbs/04a_chains.ipynb #efb63f09
 def chain_answers(
-    stages:list[Stage],    # of a chain
-    params:dict,           # name → parameter, as of `net.named_parameters()`
-    x:torch.Tensor,        # float images, N×channels×height×width
-    product=F.linear,      # of images, a weight and a bias
-)->torch.Tensor:
+    stages: list[Stage],  # of a chain
+    params: dict,  # name → parameter, as of `net.named_parameters()`
+    x: torch.Tensor,  # float images, N×channels×height×width
+    product=F.linear,  # of images, a weight and a bias
+) -> torch.Tensor:
     "What a chain gives for images, N×classes."
     for s in stages:
-        w, b = params[s.weight], params.get(s.bias)
+        w = params[s.weight]
+        b = params.get(s.bias)
         x = F.conv2d(x, w, b, s.stride, s.padding) if s.is_conv else product(x.flatten(1), w, b)
-        if s.pool: x = F.max_pool2d(x, *s.pool)
-        if s.relu: x = x.relu_()
+        if s.pool:
+            x = F.max_pool2d(x, *s.pool)
+        if s.relu:
+            x = x.relu_()
     return x
+
 
 @torch.no_grad()
 def _check_answers(net, stages, input_shape):
@@ -480,12 +687,16 @@ def _check_answers(net, stages, input_shape):
     modes = {part: part.training for part in net.modules()}
     try:
         for mode in (True, True, False, False):
-            for part in modes: part.training = mode
+            for part in modes:
+                part.training = mode
             given = net(x)
-            if given.shape != expected.shape or not torch.allclose(given, expected, 1e-4, 1e-4*finite, equal_nan=True):
+            if given.shape != expected.shape or not torch.allclose(
+                given, expected, 1e-4, 1e-4 * finite, equal_nan=True
+            ):
                 raise _Doubt('it does not answer as its layers do')
     finally:
-        for part, mode in modes.items(): part.training = mode
+        for part, mode in modes.items():
+            part.training = mode
 
 # %% ../nbs/04a_chains.ipynb #c0e2b4d3
 def _stages(net, input_shape):
@@ -496,7 +707,10 @@ def _stages(net, input_shape):
         raise _Doubt('somebody has changed the layers of PyTorch itself')
     _ChainReader(net).read_net()
     if not _weights_are_plain(net):
-        raise _Doubt('its weights are not all float32 on the CPU, trained, used once and without hooks, or it has buffers')
+        raise _Doubt(
+            'its weights are not all float32 on the CPU, trained, used once and without hooks, or '
+            'it has buffers'
+        )
     names = {id(p): name for name, p in net.named_parameters()}
     given = net(_Batch(names, [], tuple(input_shape)))
     stages = given._stages if type(given) is _Batch else []
@@ -508,25 +722,29 @@ def _stages(net, input_shape):
     _check_answers(net, stages, input_shape)
     return stages
 
+
 def _tried(net, input_shape):
     "The stages of a chain, or None; and why there are none."
     try:
         return _stages(net, input_shape), ''
     except _Doubt as e:
         return None, str(e)
-    except Exception as e:   # what a stranger's code raises for a batch without numbers
+    except Exception as e:  # what a stranger's code raises for a batch without numbers
         return None, f'it does more with a batch than a chain does ({type(e).__name__})'
 
+
 def recognise(
-    net:nn.Module,               # any net; it is left as it is
-    input_shape=(1, 28, 28),     # of one image
-)->list[Stage]|None:
-    "The stages of `net` if it is certainly a chain that ends in a linear layer, on the CPU; else None."
+    net: nn.Module,  # any net; it is left as it is
+    input_shape=(1, 28, 28),  # of one image
+) -> list[Stage] | None:
+    """The stages of `net` if it is certainly a chain that ends in a linear layer, on the CPU;
+    else None."""
     return _tried(net, input_shape)[0]
 
+
 def why_no_chain(
-    net:nn.Module,               # any net; it is left as it is
-    input_shape=(1, 28, 28),     # of one image
-)->str:
+    net: nn.Module,  # any net; it is left as it is
+    input_shape=(1, 28, 28),  # of one image
+) -> str:
     "Why `recognise` does not take `net` for a chain; '' if it does."
     return _tried(net, input_shape)[1]

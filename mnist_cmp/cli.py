@@ -11,87 +11,195 @@ from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from . import __version__
-from .core import (Progress, can_redraw, check_folder, fitted, new_path, terminal_width,
-                            text_width, wrap_words)
+from mnist_cmp.core import (
+    Progress,
+    can_redraw,
+    check_folder,
+    fitted,
+    new_path,
+    terminal_width,
+    text_width,
+    wrap_words,
+)
 
 # %% ../nbs/14_cli.ipynb #14-cli-005
 def _pair(number, zero=False):
     "A parser of 'low,high', two positive numbers, or 0 as the lower one if `zero`."
+
     def parse(text):
-        try: low, high = (number(part) for part in text.split(','))
-        except ValueError: raise argparse.ArgumentTypeError(f'{text!r} is not of the form LOW,HIGH') from None
-        if 0 < low < high < float('inf') or zero and 0 == low < high < float('inf'): return low, high
-        raise argparse.ArgumentTypeError(f'{text!r}: must be two positive numbers, the lower one first')
+        try:
+            low, high = (number(part) for part in text.split(','))
+        except ValueError:
+            raise argparse.ArgumentTypeError(f'{text!r} is not of the form LOW,HIGH') from None
+        if 0 < low < high < float('inf') or zero and 0 == low < high < float('inf'):
+            return low, high
+        raise argparse.ArgumentTypeError(
+            f'{text!r}: must be two positive numbers, the lower one first'
+        )
+
     return parse
+
 
 def _whole(low):
     "A parser of whole numbers from `low` on."
+
     def parse(text):
-        try: value = int(text)
-        except ValueError: value = None
-        if value is not None and value >= low: return value
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is not None and value >= low:
+            return value
         raise argparse.ArgumentTypeError(f'{text!r} is not a whole number of at least {low}')
+
     return parse
+
 
 def _rules(text):
     "A parser of 'rule' or 'name=rule,name=rule,…'."
-    if '=' not in text: return text
-    try: return dict(part.split('=') for part in text.replace(' ', '').split(','))
-    except ValueError: raise argparse.ArgumentTypeError(f'{text!r} is not of the form NAME=RULE,NAME=RULE') from None
+    if '=' not in text:
+        return text
+    try:
+        return dict(part.split('=') for part in text.replace(' ', '').split(','))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is not of the form NAME=RULE,NAME=RULE'
+        ) from None
+
 
 def _names(text):
     "A parser of 'name,name,…'."
     names = [n.strip() for n in text.split(',')]
-    if len(set(names)) >= 2 and all(names): return names
-    raise argparse.ArgumentTypeError(f'{text!r}: give two different models at least, separated by commas')
+    if len(set(names)) >= 2 and all(names):
+        return names
+    raise argparse.ArgumentTypeError(
+        f'{text!r}: give two different models at least, separated by commas'
+    )
 
 # %% ../nbs/14_cli.ipynb #14-cli-008
 def _add_task(add):
     "The options that say what is compared on what."
-    add('--dataset', default='digits', choices=['digits', 'mnist', 'fashion_mnist', 'kmnist'],
-        help='images to compare on (default: %(default)s, which needs no download)')
-    add('--data_dir', help='folder of the data files (default: $MNIST_CMP_DATA, else a cache folder of the user)')
-    add('--models', type=_names, default=['mlp', 'cnn'], metavar='NAME,NAME',
-        help='two or more of mlp, cnn, deep_mlp, pkg.module:Name, or file.py:Name (default: mlp,cnn)')
-    add('--protocol', default='holdout', choices=['holdout', '2019'],
-        help='holdout: choose on validation images; 2019: as that notebook did (default: %(default)s)')
-    add('--learning_rate', type=_pair(float), metavar='LOW,HIGH',
-        help='search box: step size of SGD, above 0 (default: 0.001,0.1; protocol 2019 takes 0.01,0.1 for cnn)')
-    add('--batch_size', type=_pair(int), metavar='LOW,HIGH',
-        help='search box: images a step, from 1 to the number of training images (default: 16,48)')
-    for name, what in (('momentum', 'share of the last step that is kept, from 0 to 0.9999'),
-                       ('weight_decay', 'share of a weight that is added to its gradient, at least 0')):
-        add(f'--{name}', type=_pair(float, zero=True), metavar='LOW,HIGH',
-            help=f'search box: {what} (default: 0, not searched)')
-    add('--log', action='store_true', help='search learning rate and weight decay on a logarithmic scale')
+    add(
+        '--dataset',
+        default='digits',
+        choices=['digits', 'mnist', 'fashion_mnist', 'kmnist'],
+        help='images to compare on (default: %(default)s, which needs no download)',
+    )
+    add(
+        '--data_dir',
+        help='folder of the data files (default: $MNIST_CMP_DATA, else a cache folder of the user)',
+    )
+    add(
+        '--models',
+        type=_names,
+        default=['mlp', 'cnn'],
+        metavar='NAME,NAME',
+        help='two or more of mlp, cnn, deep_mlp, pkg.module:Name, or file.py:Name (default: '
+        'mlp,cnn)',
+    )
+    add(
+        '--protocol',
+        default='holdout',
+        choices=['holdout', '2019'],
+        help='holdout: choose on validation images; 2019: as that notebook did (default: '
+        '%(default)s)',
+    )
+    add(
+        '--learning_rate',
+        type=_pair(float),
+        metavar='LOW,HIGH',
+        help='search box: step size of SGD, above 0 (default: 0.001,0.1; protocol 2019 takes '
+        '0.01,0.1 for cnn)',
+    )
+    add(
+        '--batch_size',
+        type=_pair(int),
+        metavar='LOW,HIGH',
+        help='search box: images a step, from 1 to the number of training images (default: 16,48)',
+    )
+    for name, what in (
+        ('momentum', 'share of the last step that is kept, from 0 to 0.9999'),
+        ('weight_decay', 'share of a weight that is added to its gradient, at least 0'),
+    ):
+        add(
+            f'--{name}',
+            type=_pair(float, zero=True),
+            metavar='LOW,HIGH',
+            help=f'search box: {what} (default: 0, not searched)',
+        )
+    add(
+        '--log',
+        action='store_true',
+        help='search learning rate and weight decay on a logarithmic scale',
+    )
 
 # %% ../nbs/14_cli.ipynb #14-cli-010
 def _add_numbers(add):
     "The options that are whole numbers."
     for name, low, default, text in (
-            ('points', 1, 20, 'trials for each model, at least 1 (default: %(default)s)'),
-            ('seeds', 1, 10, 'trainings of each model with its best settings, at least 1 (default: %(default)s); '
-             'below 5 little can be said'),
-            ('start', 0, None, 'place of the first trial in the Sobol sequence, at least 0 '
-             '(default: 1030; protocol 2019 takes 2030 for cnn)'),
-            ('search_epochs', 1, None, 'epochs of each trial, at least 1 (default: 10 for digits, else 3)'),
-            ('epochs', 1, None, 'epochs of each training, at least 1 (default: 20 for digits, else 10)'),
-            ('seed', 0, 0, 'seed of everything that is drawn, at least 0 (default: %(default)s)'),
-            ('workers', 1, None, 'trainings side by side, at least 1 (default: 1, and one for '
-             'each core once that is quicker); does not change the result'),
-            ('threads', 1, 1, "PyTorch's threads in each training, at least 1 (default: %(default)s); "
-             'another number gives other last digits')):
+        ('points', 1, 20, 'trials for each model, at least 1 (default: %(default)s)'),
+        (
+            'seeds',
+            1,
+            10,
+            'trainings of each model with its best settings, at least 1 (default: %(default)s); '
+            'below 5 little can be said',
+        ),
+        (
+            'start',
+            0,
+            None,
+            'place of the first trial in the Sobol sequence, at least 0 '
+            '(default: 1030; protocol 2019 takes 2030 for cnn)',
+        ),
+        (
+            'search_epochs',
+            1,
+            None,
+            'epochs of each trial, at least 1 (default: 10 for digits, else 3)',
+        ),
+        (
+            'epochs',
+            1,
+            None,
+            'epochs of each training, at least 1 (default: 20 for digits, else 10)',
+        ),
+        ('seed', 0, 0, 'seed of everything that is drawn, at least 0 (default: %(default)s)'),
+        (
+            'workers',
+            1,
+            None,
+            'trainings side by side, at least 1 (default: 1, and one for '
+            'each core once that is quicker); does not change the result',
+        ),
+        (
+            'threads',
+            1,
+            1,
+            "PyTorch's threads in each training, at least 1 (default: %(default)s); "
+            'another number gives other last digits',
+        ),
+    ):
         add(f'--{name}', type=_whole(low), default=default, metavar='N', help=text)
 
 # %% ../nbs/14_cli.ipynb #14-cli-012
-_WHAT = ('Which model is better on this data, at equal size and equal tuning effort? Searches learning rate and batch '
-         'size for each model, trains it at its best point from several seeds, tests each net once, and writes a report.')
-_THEN = ('Stopped runs go on: give the same options and the same --out. '
-         'Exit codes: 0 done, 1 failure, 2 wrong usage, 128 + n stopped by signal n (130: Ctrl-C).')
+_WHAT = (
+    'Which model is better on this data, at equal size and equal tuning effort? Searches learning '
+    'rate and batch '
+    'size for each model, trains it at its best point from several seeds, tests each net once, and '
+    'writes a report.'
+)
+_THEN = (
+    'Stopped runs go on: give the same options and the same --out. '
+    'Exit codes: 0 done, 1 failure, 2 wrong usage, 128 + n stopped by signal n (130: Ctrl-C).'
+)
+
 
 class _Help(argparse.HelpFormatter):
     "Breaks lines between words only."
-    def _split_lines(self, text, width): return wrap_words(' '.join(text.split()), width).split('\n')
+
+    def _split_lines(self, text, width):
+        return wrap_words(' '.join(text.split()), width).split('\n')
 
     def _fill_text(self, text, width, indent):
         return '\n'.join(indent + line for line in self._split_lines(text, width - len(indent)))
@@ -102,35 +210,60 @@ class _Help(argparse.HelpFormatter):
         return len(choices) > self._width - 30
 
     def _metavar_formatter(self, action, default_metavar):
-        if not self._is_long(action): return super()._metavar_formatter(action, default_metavar)
-        return lambda number: (action.dest.upper(),)*number
+        if not self._is_long(action):
+            return super()._metavar_formatter(action, default_metavar)
+        return lambda number: (action.dest.upper(),) * number
 
     def _expand_help(self, action):
         text = super()._expand_help(action)
         return f'{{{", ".join(action.choices)}}} {text}' if self._is_long(action) else text
 
+
 class _Parser(argparse.ArgumentParser):
     def _print_message(self, message, file=None):
         super()._print_message(fitted(message, file or sys.stderr), file)
 
+
 def _parser():
     "The command's options."
     is_narrow = shutil.get_terminal_size().columns < 60
-    p = _Parser('mnist_cmp', description=_WHAT, epilog=_THEN, formatter_class=_Help,
-                usage='%(prog)s [OPTIONS]' if is_narrow else None)
+    p = _Parser(
+        'mnist_cmp',
+        description=_WHAT,
+        epilog=_THEN,
+        formatter_class=_Help,
+        usage='%(prog)s [OPTIONS]' if is_narrow else None,
+    )
     add = p.add_argument
     _add_task(add)
     _add_numbers(add)
-    add('--init', type=_rules, metavar='RULE',
-        help='who draws the first weights: glorot, as_made or pkg.module:name, or NAME=RULE,NAME=RULE for some of the models '
-             "(default: each model's own rule, which is glorot for mlp, cnn and deep_mlp)")
-    add('--engine', default='auto', choices=['auto', 'cudagraph', 'compiled', 'onednn', 'autograd', 'population'],
-        help='the training step; population: all trainings of a model side by side as one; auto: the fastest that pays (default: %(default)s)')
-    add('--scheduler', metavar='ADDRESS',
+    add(
+        '--init',
+        type=_rules,
+        metavar='RULE',
+        help='who draws the first weights: glorot, as_made or pkg.module:name, or '
+        'NAME=RULE,NAME=RULE for some of the models '
+        "(default: each model's own rule, which is glorot for mlp, cnn and deep_mlp)",
+    )
+    add(
+        '--engine',
+        default='auto',
+        choices=['auto', 'cudagraph', 'compiled', 'onednn', 'autograd', 'population'],
+        help='the training step; population: all trainings of a model side by side as one; auto: '
+        'the fastest that pays (default: %(default)s)',
+    )
+    add(
+        '--scheduler',
+        metavar='ADDRESS',
         help='search on the workers of the Dask scheduler at this address, such as '
-             "tls://node1:8786 (extra: dask); certificates are those of Dask's configuration. "
-             'Whoever can reach a scheduler of tcp:// can run code on its workers and here')
-    add('--out', type=Path, help='run folder, made if missing; a stopped run in it goes on (default: runs/<time>)')
+        "tls://node1:8786 (extra: dask); certificates are those of Dask's configuration. "
+        'Whoever can reach a scheduler of tcp:// can run code on its workers and here',
+    )
+    add(
+        '--out',
+        type=Path,
+        help='run folder, made if missing; a stopped run in it goes on (default: runs/<time>)',
+    )
     add('--quiet', action='store_true', help='print the result only')
     add('--debug', action='store_true', help='show the traceback of a failure')
     add('--version', action='version', version=f'mnist_cmp {__version__}')
@@ -139,20 +272,28 @@ def _parser():
 # %% ../nbs/14_cli.ipynb #44975d9f
 _LIKE = {'−': '-', '–': '-', '±': '+-', '×': 'x', '…': '...', '’': "'"}
 
+
 def _look_alike(error):
     "For `codecs`: what stands for the signs that an encoding does not have."
-    missing = error.object[error.start:error.end]
-    return (''.join(_LIKE.get(c) or c.encode('ascii', 'backslashreplace').decode()
-                    for c in missing), error.end)
+    missing = error.object[error.start : error.end]
+    return (
+        ''.join(_LIKE.get(c) or c.encode('ascii', 'backslashreplace').decode() for c in missing),
+        error.end,
+    )
+
 
 codecs.register_error('mnist_cmp', _look_alike)
+
 
 def _encodable(text, stream):
     "The text, as far as the stream can print it."
     encoding = getattr(stream, 'encoding', None) or 'utf-8'
-    try: text.encode(encoding, getattr(stream, 'errors', None) or 'strict')
-    except UnicodeEncodeError: return text.encode(encoding, 'mnist_cmp').decode(encoding)
+    try:
+        text.encode(encoding, getattr(stream, 'errors', None) or 'strict')
+    except UnicodeEncodeError:
+        return text.encode(encoding, 'mnist_cmp').decode(encoding)
     return text
+
 
 def _silence(stream):
     "Let go of a stream that can't be written to: Python would try again at its end, and complain."
@@ -161,36 +302,43 @@ def _silence(stream):
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
 
+
 def _complain(text, end='\n'):
     "Print a text among the errors, if that can be."
-    try: print(fitted(text, sys.stderr), end=end, file=sys.stderr, flush=True)
-    except (OSError, ValueError): _silence(sys.stderr)
+    try:
+        print(fitted(text, sys.stderr), end=end, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        _silence(sys.stderr)
 
 # %% ../nbs/14_cli.ipynb #53714288
 class _Printer:
     "Prints what the command has to say, as long as that can be printed."
+
     def __init__(self):
-        self.error = None   # why nothing more can be
-        self.out = None     # the run's folder
+        self.error = None  # why nothing more can be
+        self.out = None  # the run's folder
 
     def __call__(self, text):
         "Print a text."
         if self.error is None:
-            with self._watched(): print(fitted(_encodable(text, sys.stdout), sys.stdout), flush=True)
+            with self._watched():
+                print(fitted(_encodable(text, sys.stdout), sys.stdout), flush=True)
 
     def end(self):
         "Print what waits, of errors too."
         if self.error is None and sys.stdout is not None:
-            with self._watched(): sys.stdout.flush()
+            with self._watched():
+                sys.stdout.flush()
         _complain('', end='')
 
     @contextmanager
     def _watched(self):
         "Inside the block a failure is told, and the last one."
-        try: yield
+        try:
+            yield
         except OSError as e:
             self.error = e
-            rest = f' The run goes on, for {self.out/"report.html"}.' if self.out else ''
+            rest = f' The run goes on, for {self.out / "report.html"}.' if self.out else ''
             _complain(f'mnist_cmp: Nothing more can be printed ({e.strerror}).{rest}')
             _silence(sys.stdout)
 
@@ -204,71 +352,111 @@ def _open_closed_files():
             handle = os.open(os.devnull, os.O_RDWR)
         os.close(handle)
 
+
 @contextmanager
 def _plain_warnings():
     "Inside the block this package's own warnings are sentences for people, with no place in code."
     before = warnings.formatwarning
+
     def told(message, category, filename, lineno, line=None):
         is_ours = os.path.dirname(filename) in sys.modules['mnist_cmp'].__path__
-        return (fitted(f'mnist_cmp: {message}', sys.stderr) + '\n' if is_ours
-                else before(message, category, filename, lineno, line))
+        return (
+            fitted(f'mnist_cmp: {message}', sys.stderr) + '\n'
+            if is_ours
+            else before(message, category, filename, lineno, line)
+        )
+
     warnings.formatwarning = told
-    try: yield
-    finally: warnings.formatwarning = before
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 # %% ../nbs/14_cli.ipynb #14-cli-018
 def _box(args):
     "The sides of the search box that were given; the protocol chooses the others."
-    return {k: v for k in ('learning_rate', 'batch_size', 'momentum', 'weight_decay', 'log') if (v := getattr(args, k))}
+    return {
+        k: v
+        for k in ('learning_rate', 'batch_size', 'momentum', 'weight_decay', 'log')
+        if (v := getattr(args, k))
+    }
+
 
 def _client(args, stack):
     "A client of the Dask scheduler that was named, closed with `stack`; None if none was."
-    if not args.scheduler: return None
+    if not args.scheduler:
+        return None
     from mnist_cmp.core import need_extra
-    try: return stack.enter_context(need_extra('distributed', 'dask').Client(args.scheduler, timeout='10s'))
-    except (OSError, ValueError) as e: raise ValueError(f'There is no Dask scheduler at {args.scheduler} ({e}).') from None
+
+    try:
+        return stack.enter_context(
+            need_extra('distributed', 'dask').Client(args.scheduler, timeout='10s')
+        )
+    except (OSError, ValueError) as e:
+        raise ValueError(f'There is no Dask scheduler at {args.scheduler} ({e}).') from None
     except TypeError as e:
-        if 'ssl_context' not in str(e): raise
-        raise ValueError(f'scheduler is {args.scheduler}, but must be an address without TLS as '
-                         "long as there are no certificates. Name them in Dask's configuration: "
-                         'distributed.comm.tls.') from None
+        if 'ssl_context' not in str(e):
+            raise
+        raise ValueError(
+            f'scheduler is {args.scheduler}, but must be an address without TLS as '
+            "long as there are no certificates. Name them in Dask's configuration: "
+            'distributed.comm.tls.'
+        ) from None
+
 
 def _trial_line(trial, result):
     "A line for a finished trial, for logs where no progress bar moves."
     rate, size, *_ = trial.point
-    score = trial.error or trial.history.state if math.isnan(trial.accuracy) else f'{trial.accuracy:.2%}'
-    return (f'{result.model}: trial {len(result.trials)}/{result.n}, learning rate {rate:.4g}, '
-            f'batch size {size}: {score} ({trial.history.seconds:.1f} s)')
+    score = (
+        trial.error or trial.history.state
+        if math.isnan(trial.accuracy)
+        else f'{trial.accuracy:.2%}'
+    )
+    return (
+        f'{result.model}: trial {len(result.trials)}/{result.n}, learning rate {rate:.4g}, '
+        f'batch size {size}: {score} ({trial.history.seconds:.1f} s)'
+    )
+
 
 def _run_line(name, run):
     "A line for a training and its test."
     from mnist_cmp.health import STATES
+
     ended = ''.join(f'; it {STATES[state]}' for state in run.health)
-    return (f'{name}: seed {run.number}, {run.test.errors[1]:,} test images wrong '
-            f'({run.history.seconds:.1f} s){ended}')
+    return (
+        f'{name}: seed {run.number}, {run.test.errors[1]:,} test images wrong '
+        f'({run.history.seconds:.1f} s){ended}'
+    )
+
 
 def _head(args, data, out):
     "What is going to happen."
     from mnist_cmp.findings import counted
+
     trial = counted(args.search_epochs or data.search_epochs, 'epoch')
     final = counted(args.epochs or data.epochs, 'epoch')
-    return (f'{data!r}\nmodels: {", ".join(args.models)}; protocol {args.protocol}; '
-            f'{counted(args.points, "point")} x {trial}, then {counted(args.seeds, "seed")} x {final}; '
-            f'run folder: {out}')
+    return (
+        f'{data!r}\nmodels: {", ".join(args.models)}; protocol {args.protocol}; '
+        f'{counted(args.points, "point")} x {trial}, then {counted(args.seeds, "seed")} x {final}; '
+        f'run folder: {out}'
+    )
 
 # %% ../nbs/14_cli.ipynb #af6a07f9
 def _is_installed(module):
     "Can Python find a module without the current folder?"
     try:
         return find_spec(module) is not None
-    except (ImportError, ValueError):   # of an empty name, or a module made by hand
+    except (ImportError, ValueError):  # of an empty name, or a module made by hand
         return module in sys.modules
+
 
 @contextmanager
 def _current_folder():
     "Inside the block modules are looked for in the current folder, last; they travel by value."
     import cloudpickle
-    folder, before = os.getcwd(), set(sys.modules)
+
+    folder = os.getcwd()
+    before = set(sys.modules)
     sys.path.append(folder)
     try:
         yield
@@ -280,46 +468,69 @@ def _current_folder():
             if any(os.path.dirname(place) == folder for place in places):
                 cloudpickle.register_pickle_by_value(module)
 
+
 def _import_models(names, rules=()):
-    "Import the module of each model and each initialiser; raises `ValueError` for a name that leads to none."
+    """Import the module of each model and each initialiser; raises `ValueError` for a name that
+    leads to none."""
     from mnist_cmp.models import get_init, get_model, is_file
+
     for name, find in (dict.fromkeys(names, get_model) | dict.fromkeys(rules, get_init)).items():
         module, colon, _ = name.rpartition(':')
         with ExitStack() as stack:
-            is_here = (colon and not is_file(module)
-                       and not _is_installed(module.partition('.')[0]))
-            if is_here: stack.enter_context(_current_folder())
+            is_here = colon and not is_file(module) and not _is_installed(module.partition('.')[0])
+            if is_here:
+                stack.enter_context(_current_folder())
             find(name)
 
 # %% ../nbs/14_cli.ipynb #14-cli-021
 def run(
-    args:argparse.Namespace,   # the options, as _parser gives them
-    out:Path,                  # the run folder, made if missing
-    say=print,                 # prints a text
+    args: argparse.Namespace,  # the options, as _parser gives them
+    out: Path,  # the run folder, made if missing
+    say=print,  # prints a text
 ):
     "The main job: compare, print the result, write the report; raises what the rooms raise."
     from mnist_cmp.comparison import check_extends, compare
     from mnist_cmp.data import load_data
     from mnist_cmp.report import narrow_summary, summary, verdict, write_report
-    _import_models(args.models, args.init.values() if isinstance(args.init, dict) else filter(None, [args.init]))
+
+    _import_models(
+        args.models,
+        args.init.values() if isinstance(args.init, dict) else filter(None, [args.init]),
+    )
     check_folder('out', out)
-    if args.quiet: os.environ['MNIST_CMP_QUIET'] = '1'
+    if args.quiet:
+        os.environ['MNIST_CMP_QUIET'] = '1'
     data = load_data(args.dataset, root=args.data_dir)
     how_much = 'points seeds search_epochs epochs seed protocol'.split()
     check_extends(out, args.models, data, **{k: getattr(args, k) for k in how_much})
-    if not args.quiet: say(_head(args, data, out))
-    told = 'points seeds start search_epochs epochs seed protocol init workers threads engine'.split()
-    lines = {'on_trial': lambda *trial: say(_trial_line(*trial)),
-             'on_run': lambda *run: say(_run_line(*run))}
+    if not args.quiet:
+        say(_head(args, data, out))
+    told = (
+        'points seeds start search_epochs epochs seed protocol init workers threads engine'.split()
+    )
+    lines = {
+        'on_trial': lambda *trial: say(_trial_line(*trial)),
+        'on_run': lambda *run: say(_run_line(*run)),
+    }
     has_bar = can_redraw(sys.stderr)
     said = {} if args.quiet or has_bar else lines
     with ExitStack() as stack:
-        found = compare(args.models, data, box=_box(args), store=out, **{k: getattr(args, k) for k in told},
-                        client=_client(args, stack), progress=not args.quiet, **said)
-    table, width = summary(found), terminal_width(sys.stdout) or math.inf
-    rows = table.splitlines()[:1 + len(found.names)]   # sentences below them can be broken
-    if max(map(text_width, rows)) > width: table = narrow_summary(found, width)
-    say(f'\n{table}\n\n{verdict(found)}')   # first: the report may fail
+        found = compare(
+            args.models,
+            data,
+            box=_box(args),
+            store=out,
+            **{k: getattr(args, k) for k in told},
+            client=_client(args, stack),
+            progress=not args.quiet,
+            **said,
+        )
+    table = summary(found)
+    width = terminal_width(sys.stdout) or math.inf
+    rows = table.splitlines()[: 1 + len(found.names)]  # sentences below them can be broken
+    if max(map(text_width, rows)) > width:
+        table = narrow_summary(found, width)
+    say(f'\n{table}\n\n{verdict(found)}')  # first: the report may fail
     with Progress(1, 'writing the report', progress=not args.quiet):
         page = write_report(found, out)
     say(f'\nReport: {page}')
@@ -330,13 +541,16 @@ def _resume_command(argv, out, width=None):
     has_out = out is None or any(a.split('=')[0] == '--out' for a in argv)
     words = ['mnist_cmp', *argv, *([] if has_out else ['--out', str(out)])]
     words = [shlex.quote(word) for word in words]
-    if width is None or len(' '.join(words)) <= width: return ' '.join(words)
+    if width is None or len(' '.join(words)) <= width:
+        return ' '.join(words)
     lines = ['']
     for word in words:
-        is_full = len(f'{lines[-1]} {word}') > width - 4   # room for what joins the lines
-        if lines[-1] and is_full: lines.append('')
+        is_full = len(f'{lines[-1]} {word}') > width - 4  # room for what joins the lines
+        if lines[-1] and is_full:
+            lines.append('')
         lines[-1] = f'{lines[-1]} {word}'.lstrip()
     return ' \\\n    '.join(lines)
+
 
 def _room():
     "Columns for an indented line among the errors; None: any number."
@@ -344,23 +558,29 @@ def _room():
     return width and width - 2
 
 # %% ../nbs/14_cli.ipynb #4361f046
-class _Signalled(KeyboardInterrupt): "A signal asks the command to end."
+class _Signalled(KeyboardInterrupt):
+    "A signal asks the command to end."
+
 
 @contextmanager
 def _signals_heard(heard, restore):
     "In the block the first signal to end goes to `heard` and raises `_Signalled`; the next kills."
     before = {}
+
     def hear(number, frame):
-        for each in before: signal.signal(each, signal.SIG_DFL)
+        for each in before:
+            signal.signal(each, signal.SIG_DFL)
         heard.append(number)
         raise _Signalled
+
     try:
         for name in ('SIGINT', 'SIGTERM', 'SIGHUP'):
-            number = getattr(signal, name, None)   # Windows has no SIGHUP
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
             if number is None or threading.current_thread() is not threading.main_thread():
-                continue   # others can't set it
+                continue  # others can't set it
             handler = signal.getsignal(number)
-            if handler not in (signal.SIG_DFL, signal.default_int_handler): continue
+            if handler not in (signal.SIG_DFL, signal.default_int_handler):
+                continue
             before[number] = handler
             signal.signal(number, hear)
         yield
@@ -371,26 +591,34 @@ def _signals_heard(heard, restore):
 # %% ../nbs/14_cli.ipynb #af0d347c
 def _sentence(error):
     "What went wrong, in one line."
-    plain = ValueError, TypeError, OSError, ImportError, RuntimeError   # whose texts are sentences
-    kind, text = '' if isinstance(error, plain) else f'{type(error).__name__}: ', str(error)
-    if isinstance(error, OSError) and error.strerror:   # without its number
+    plain = ValueError, TypeError, OSError, ImportError, RuntimeError  # whose texts are sentences
+    kind = '' if isinstance(error, plain) else f'{type(error).__name__}: '
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:  # without its number
         text = f'{error.strerror}: {error.filename}' if error.filename else error.strerror
     if isinstance(error, ModuleNotFoundError) and Path(f'{error.name}.py').is_file():
-        text += (', but it lies in the current folder, which is searched for a model\'s own module '
-                 'and what that imports at its beginning. If you trust the folder, '
-                 'set PYTHONPATH=.')
+        text += (
+            ", but it lies in the current folder, which is searched for a model's own module "
+            'and what that imports at its beginning. If you trust the folder, '
+            'set PYTHONPATH=.'
+        )
     if isinstance(error, MemoryError):
         kind = ''
         text = f'There is not enough memory. Give fewer workers, or smaller batches. {text}'
     return kind + ' '.join(text.split()) if text else type(error).__name__
 
+
 def _run_folder(args):
     "The folder asked for, or a new one: what is in an old one would go on; raises `ValueError`."
-    try: os.getcwd()
+    try:
+        os.getcwd()
     except OSError as e:
-        raise ValueError(f'The current folder is gone ({e.strerror}). Change to another one, '
-                         'and give the command again.') from None
+        raise ValueError(
+            f'The current folder is gone ({e.strerror}). Change to another one, '
+            'and give the command again.'
+        ) from None
     return args.out or new_path(check_folder('out', 'runs'))
+
 
 def _drop_empty(folder):
     "Remove a new run folder in which nothing came to be."
@@ -400,8 +628,8 @@ def _drop_empty(folder):
 
 # %% ../nbs/14_cli.ipynb #427c1944
 def main(
-    argv:list=None,   # the arguments; None: those of the command line
-)->int:
+    argv: list = None,  # the arguments; None: those of the command line
+) -> int:
     "Run the command; gives its exit code."
     is_command = argv is None
     argv = sys.argv[1:] if is_command else list(argv)
@@ -414,14 +642,18 @@ def main(
             with _signals_heard(heard, restore=not is_command):
                 args = _parser().parse_args(argv)
                 say.out = _run_folder(args)
-                if not args.out: last.callback(_drop_empty, say.out)
+                if not args.out:
+                    last.callback(_drop_empty, say.out)
                 run(args, say.out, say)
         except (KeyboardInterrupt, Exception) as e:
             if heard or isinstance(e, KeyboardInterrupt):
-                _complain('\nStopped; what was finished is kept. To go on:\n'
-                          f'  {_resume_command(argv, say.out, _room())}')
+                _complain(
+                    '\nStopped; what was finished is kept. To go on:\n'
+                    f'  {_resume_command(argv, say.out, _room())}'
+                )
                 return 128 + (heard[0] if heard else signal.SIGINT)
-            if '--debug' in argv: traceback.print_exc()
+            if '--debug' in argv:
+                traceback.print_exc()
             _complain(f'mnist_cmp: {_sentence(e)}')
             return 1
     return 0 if say.error is None or isinstance(say.error, BrokenPipeError) else 1

@@ -16,19 +16,56 @@ import numpy as np
 import torch, torch.nn as nn
 from fastcore.basics import patch
 from . import __version__
-from .core import (DamagedError, Progress, _fsync, check_choice, check_fields, check_float,
-                            check_folder, check_int, check_progress, json_text, machine,
-                            machine_calls, machine_kind, make_folder, new_path, plain_folder,
-                            plain_path, printable, quietly, read_json, read_plain, shown, tell,
-                            warn_caller, write_json)
+from mnist_cmp.core import (
+    DamagedError,
+    Progress,
+    _fsync,
+    check_choice,
+    check_fields,
+    check_float,
+    check_folder,
+    check_int,
+    check_progress,
+    json_text,
+    machine,
+    machine_calls,
+    machine_kind,
+    make_folder,
+    new_path,
+    plain_folder,
+    plain_path,
+    printable,
+    quietly,
+    read_json,
+    read_plain,
+    shown,
+    tell,
+    warn_caller,
+    write_json,
+)
 from .costs import Cost, check_cost, measure_costs
 from .data import Data, Split, as_given, load_data, warn_of_splits
-from .evaluation import (best_guesses, count_topk_errors, load_model, predict,
-                                  put_weights, read_weights, weights_digest, write_weights)
+from mnist_cmp.evaluation import (
+    best_guesses,
+    count_topk_errors,
+    load_model,
+    predict,
+    put_weights,
+    read_weights,
+    weights_digest,
+    write_weights,
+)
 from .health import Ground, states_of
 from .ledger import LedgerError, folder_lock
-from .models import (begin, distinct_names, get_init, get_model, glorot_of_all, initialise,
-                              model_name)
+from mnist_cmp.models import (
+    begin,
+    distinct_names,
+    get_init,
+    get_model,
+    glorot_of_all,
+    initialise,
+    model_name,
+)
 from .params import flops, number_of_params, unequal_sizes
 from .points import Box, Point
 from .provenance import Code, check_code, code_in, code_note, package_commit
@@ -36,120 +73,176 @@ from .retraining import Retraining, retrain
 from .search import search
 from .statistics import calibration
 from .steps import ENGINES
-from .studies import (STUDY_ENGINES, Recipe, begun_with, number_of_workers, splits_begun,
-                               codes_noted, study_in, try_model, warn_of_change)
+from mnist_cmp.studies import (
+    STUDY_ENGINES,
+    Recipe,
+    begun_with,
+    number_of_workers,
+    splits_begun,
+    codes_noted,
+    study_in,
+    try_model,
+    warn_of_change,
+)
 from .training import History, torch_threads
 from .trials import SearchResult
 
 # %% ../nbs/11_comparison.ipynb #b05c4f30
 KS = (1, 2, 3, 4, 5)
 
+
 @dataclass
 class TestResult:
     "What a net did on the test images, in one pass."
-    loss:float                 # mean cross-entropy, nats
-    accuracy:float             # a fraction
-    errors:dict[int, int]      # k → number of images whose label is not among the k best guesses
-    wrong:list[int]            # places of the images that the net gets wrong
-    predicted:list[int] = field(default_factory=list)      # its best guess for each of them
-    confidence:list[float] = field(default_factory=list)   # the probability that it gave to that guess; NaN: none
-    bins:list[list] = field(default_factory=list)          # of `calibration`: images, mean confidence, accuracy in each
-    __test__ = False           # no test class, whatever its name says
+
+    loss: float  # mean cross-entropy, nats
+    accuracy: float  # a fraction
+    errors: dict[int, int]  # k → number of images whose label is not among the k best guesses
+    wrong: list[int]  # places of the images that the net gets wrong
+    predicted: list[int] = field(default_factory=list)  # its best guess for each of them
+    # the probability that it gave to that guess; NaN: none
+    confidence: list[float] = field(default_factory=list)
+    # of `calibration`: images, mean confidence, accuracy in each
+    bins: list[list] = field(default_factory=list)
+    __test__ = False  # no test class, whatever its name says
 
 # %% ../nbs/11_comparison.ipynb #2aed5aba
 def _bins(sure, right):
-    "The rows of a reliability table, plain numbers; answers whose confidence is no number are in none of them."
+    """The rows of a reliability table, plain numbers; answers whose confidence is no number are
+    in none of them."""
     known = sure.isfinite()
-    if not known.any(): return [[0, None, None] for _ in range(15)]
+    if not known.any():
+        return [[0, None, None] for _ in range(15)]
     table = calibration(sure[known].numpy(), right[known].numpy(), bins=15)
     rows = zip(table.count.tolist(), table.confidence.tolist(), table.accuracy.tolist())
     return [[n, *(None if n == 0 else round(v, 9) for v in row)] for n, *row in rows]
+
 
 def _ks(n_classes):
     "The numbers of guesses that say something: with as many as there are classes all are right."
     return [k for k in KS if k < n_classes] or [1]
 
+
 def measure_test(
-    net:nn.Module,             # a trained net
-    test:Split,                # the test images, at least one
-)->TestResult:
+    net: nn.Module,  # a trained net
+    test: Split,  # the test images, at least one
+) -> TestResult:
     "Everything that is measured on the test images, from one pass over them."
-    logits, y = predict(net, test), test.y.cpu()
+    logits = predict(net, test)
+    y = test.y.cpu()
     ks = _ks(len(test.classes))
-    first = best_guesses(logits, max(ks))[:, 0]   # the ranking that the errors are counted in, also where logits tie
+    # the ranking that the errors are counted in, also where logits tie
+    first = best_guesses(logits, max(ks))[:, 0]
     sure = logits.double().softmax(1).gather(1, first[:, None])[:, 0]
     miss = first != y
     wrong = miss.nonzero().flatten()
     guesses = [round(p, 4) for p in sure[wrong].tolist()]
     loss = nn.functional.cross_entropy(logits, y).item()
-    return TestResult(loss, 1 - len(wrong)/len(test), count_topk_errors(logits, y, ks), wrong.tolist(),
-                      first[wrong].tolist(), guesses, _bins(sure, ~miss))
+    return TestResult(
+        loss,
+        1 - len(wrong) / len(test),
+        count_topk_errors(logits, y, ks),
+        wrong.tolist(),
+        first[wrong].tolist(),
+        guesses,
+        _bins(sure, ~miss),
+    )
 
 # %% ../nbs/11_comparison.ipynb #bd87a038
 @dataclass
 class Run:
     "One training of a model with its best settings, and the test of the net that came of it."
-    number:int         # runs of equal number have the same seed in each model
-    history:History
-    test:TestResult
-    # In which of `health.STATES` it ended: worked out of the rest, also when it is loaded.
-    health:list[str] = field(default_factory=list, compare=False)
 
-_OLD_INIT = 'Glorot & Bengio (2010) for Linear and Conv2d, other layers as the model makes them'   # until 0.1.0
+    number: int  # runs of equal number have the same seed in each model
+    history: History
+    test: TestResult
+    # In which of `health.STATES` it ended: worked out of the rest, also when it is loaded.
+    health: list[str] = field(default_factory=list, compare=False)
+
+
+# until 0.1.0
+_OLD_INIT = 'Glorot & Bengio (2010) for Linear and Conv2d, other layers as the model makes them'
+
 
 @dataclass
 class Contestant:
     "A model, how it was tuned and trained, and what it did."
-    name:str
-    maker:str              # a short or dotted name that `get_model` knows, or a description
-    description:str
-    parameters:int
-    depth:int
-    forward_flops:int      # per image
-    training_flops:int     # per image
-    search:SearchResult
-    runs:list[Run]         # in the order of their numbers
-    cost:Cost = None       # None: not measured
-    code:Code = None       # that made its results; None: not known, as in older reports and stores
-    init:str = _OLD_INIT   # where the first weights come from, in words
-    trained:int = None     # parameters that are trained, the others are frozen; None: the report is older
-    same_start:int = None  # of these, how many begin with the same values from each seed; None: the report is older
+
+    name: str
+    maker: str  # a short or dotted name that `get_model` knows, or a description
+    description: str
+    parameters: int
+    depth: int
+    forward_flops: int  # per image
+    training_flops: int  # per image
+    search: SearchResult
+    runs: list[Run]  # in the order of their numbers
+    cost: Cost = None  # None: not measured
+    code: Code = None  # that made its results; None: not known, as in older reports and stores
+    init: str = _OLD_INIT  # where the first weights come from, in words
+    # parameters that are trained, the others are frozen; None: the report is older
+    trained: int = None
+    # of these, how many begin with the same values from each seed; None: the report is older
+    same_start: int = None
 
     @property
-    def wrong(self)->list[int]: return [run.test.errors[1] for run in self.runs]   # test images, for each run
+    # test images, for each run
+    def wrong(self) -> list[int]:
+        return [run.test.errors[1] for run in self.runs]
 
     @property
-    def error(self)->float:
+    def error(self) -> float:
         "Mean test error of the runs, a fraction."
         return float(np.mean([1 - run.test.accuracy for run in self.runs]))
 
-    def to_dict(self)->dict:
+    def to_dict(self) -> dict:
         "Everything in plain types."
-        return asdict(self) | {'search': self.search.to_dict(),
-                               'runs': [asdict(run) | {'history': run.history.to_dict()} for run in self.runs]}
+        return asdict(self) | {
+            'search': self.search.to_dict(),
+            'runs': [asdict(run) | {'history': run.history.to_dict()} for run in self.runs],
+        }
 
 # %% ../nbs/11_comparison.ipynb #a1cfddf5
 @patch(cls_method=True)
-def from_dict(cls:Run, d:dict)->Run:
+def from_dict(cls: Run, d: dict) -> Run:
     "The run that `asdict` gave, also by way of JSON."
     test = d['test']
-    numbers = {'loss': _number(test['loss']), 'errors': {int(k): n for k, n in test['errors'].items()},
-               'confidence': [_number(share) for share in test.get('confidence', [])]}
-    return check_fields(cls(d['number'], History.from_dict(d['history']), check_fields(TestResult(**test | numbers))))
+    numbers = {
+        'loss': _number(test['loss']),
+        'errors': {int(k): n for k, n in test['errors'].items()},
+        'confidence': [_number(share) for share in test.get('confidence', [])],
+    }
+    return check_fields(
+        cls(
+            d['number'], History.from_dict(d['history']), check_fields(TestResult(**test | numbers))
+        )
+    )
+
 
 def _number(value):
     "`value`, or NaN where JSON had none for it."
     is_lost = value is None or isinstance(value, float) and not math.isfinite(value)
     return math.nan if is_lost else value
 
+
 @patch(cls_method=True)
-def from_dict(cls:Contestant, d:dict)->Contestant:
+def from_dict(cls: Contestant, d: dict) -> Contestant:
     "The contestant that `to_dict` gave, also by way of JSON, and also of the first release."
-    if 'history' in d: d = d | {'runs': [{'number': 0, 'history': d.pop('history'), 'test': d.pop('test')}]}
+    if 'history' in d:
+        d = d | {'runs': [{'number': 0, 'history': d.pop('history'), 'test': d.pop('test')}]}
     cost = d.get('cost') and check_fields(Cost(**d['cost']))
     code = d.get('code') and check_code(Code(**d['code']))
-    return check_fields(cls(**d | {'search': SearchResult.from_dict(d['search']), 'runs': [Run.from_dict(r) for r in d['runs']],
-                                   'cost': cost, 'code': code}))
+    return check_fields(
+        cls(
+            **d
+            | {
+                'search': SearchResult.from_dict(d['search']),
+                'runs': [Run.from_dict(r) for r in d['runs']],
+                'cost': cost,
+                'code': code,
+            }
+        )
+    )
 
 # %% ../nbs/11_comparison.ipynb #3e922774
 def _versions():
@@ -161,41 +254,51 @@ def _versions():
 @dataclass(repr=False)
 class Comparison:
     "Contestants that met on the same data with the same chances."
-    dataset:str
-    protocol:str                  # 'holdout' or '2019'
-    sizes:dict                    # split → number of images
-    fingerprints:dict             # split → SHA-256
-    classes:list
-    seed:int
-    contestants:list[Contestant]
-    seconds:float                 # wall time of the call that finished it
-    labels:list = field(default_factory=list)     # of the test images
-    pictures:dict = field(default_factory=dict)   # why → place → pixels, of test images that are hard
-    test_reads:list = field(default_factory=list) # each time that test images were looked at: model, number, images, times
-    machine:str = field(default_factory=machine)
-    versions:dict = field(default_factory=_versions)
-    commit:str|None = None        # of this package in the call that finished it, if it runs from a clone; '+' stands for changes
-    trained_on:list = field(default_factory=list) # training images of each class; empty: of an older release
-    remarks:list = field(default_factory=list)    # what is wrong with the data, in sentences; not in older reports
-    weights:dict = field(default_factory=dict, compare=False)   # name → weights of each run, if at hand
+
+    dataset: str
+    protocol: str  # 'holdout' or '2019'
+    sizes: dict  # split → number of images
+    fingerprints: dict  # split → SHA-256
+    classes: list
+    seed: int
+    contestants: list[Contestant]
+    seconds: float  # wall time of the call that finished it
+    labels: list = field(default_factory=list)  # of the test images
+    # why → place → pixels, of test images that are hard
+    pictures: dict = field(default_factory=dict)
+    # each time that test images were looked at: model, number, images, times
+    test_reads: list = field(default_factory=list)
+    machine: str = field(default_factory=machine)
+    versions: dict = field(default_factory=_versions)
+    # of this package in the call that finished it, if it runs from a clone; '+' stands for changes
+    commit: str | None = None
+    # training images of each class; empty: of an older release
+    trained_on: list = field(default_factory=list)
+    # what is wrong with the data, in sentences; not in older reports
+    remarks: list = field(default_factory=list)
+    # name → weights of each run, if at hand
+    weights: dict = field(default_factory=dict, compare=False)
 
     def __repr__(self):
-        return printable(f'{" against ".join(self.names)} on {self.dataset}, '
-                         f'protocol {self.protocol}')
-    def __getitem__(self, name)->Contestant:
+        return printable(
+            f'{" against ".join(self.names)} on {self.dataset}, protocol {self.protocol}'
+        )
+
+    def __getitem__(self, name) -> Contestant:
         return {c.name: c for c in self.contestants}[check_choice('model', name, self.names)]
 
     @property
-    def names(self)->list[str]: return [c.name for c in self.contestants]
+    def names(self) -> list[str]:
+        return [c.name for c in self.contestants]
 
     @property
-    def best(self)->Contestant:
+    def best(self) -> Contestant:
         "The contestant of fewest test errors, the first of equals."
         return min(self.contestants, key=lambda c: c.error)
 
 # %% ../nbs/11_comparison.ipynb #fe973f48
 @patch(as_prop=True)
-def ground(self:Comparison)->Ground:
+def ground(self: Comparison) -> Ground:
     "What the trainings are held against, to tell those that did not go well."
     curves_on = 'test' if self.protocol == '2019' else self.contestants[0].search.scored_on
     n_test = self.sizes['test']
@@ -204,20 +307,26 @@ def ground(self:Comparison)->Ground:
     usual = int(np.argmax(self.trained_on)) if self.trained_on else None
     return Ground(len(self.classes), n_test, n_valid, labels, usual)
 
+
 @patch
-def health(self:Comparison,
-    name:str,   # a model's name
-)->list[list[str]]:
+def health(
+    self: Comparison,
+    name: str,  # a model's name
+) -> list[list[str]]:
     "For each run of a model the states of `health.STATES` that it ended in; none: it went well."
     ground = self.ground
     return [states_of(run.history, run.test, ground) for run in self[name].runs]
 
-
 # %% ../nbs/11_comparison.ipynb #ae738735
-PROTOCOLS = {'holdout': 'settings chosen on validation images; the test images are used once for each net, after its '
-                        'last epoch',
-             '2019': 'as in the 2019 notebook: no images held out, search scored on the training images, each model '
-                     'with points and box of its own, test images in the curves'}
+PROTOCOLS = {
+    'holdout': 'settings chosen on validation images; the test images are used once for each net, '
+    'after its '
+    'last epoch',
+    '2019': 'as in the 2019 notebook: no images held out, search scored on the training images, '
+    'each model '
+    'with points and box of its own, test images in the curves',
+}
+
 
 def _joined(data):
     "Training and validation images together, in the order given where they were divided by chance."
@@ -225,14 +334,24 @@ def _joined(data):
     if whole is not None:
         return whole
     parts = [s for s in (data.train, data.valid) if s is not None]
-    return Split(torch.cat([s.x for s in parts]), torch.cat([s.y for s in parts]), 'train', data.train.classes)
+    return Split(
+        torch.cat([s.x for s in parts]),
+        torch.cat([s.y for s in parts]),
+        'train',
+        data.train.classes,
+    )
+
 
 def _splits(data, protocol):
     "The images to train on, to score the search on, and to draw the curves with."
-    if protocol == '2019': return (everything := _joined(data)), everything, data.test
-    if data.valid is not None: return data.train, data.valid, data.valid
-    raise ValueError("data has no validation images, but protocol 'holdout' needs them: "
-                     'load it with valid_size above 0.')
+    if protocol == '2019':
+        return (everything := _joined(data)), everything, data.test
+    if data.valid is not None:
+        return data.train, data.valid, data.valid
+    raise ValueError(
+        "data has no validation images, but protocol 'holdout' needs them: "
+        'load it with valid_size above 0.'
+    )
 
 # %% ../nbs/11_comparison.ipynb #fd0734fa
 def _points_of(name, protocol, box, start):
@@ -244,15 +363,18 @@ def _points_of(name, protocol, box, start):
     if isinstance(box, Box):
         return box, start
     _check_sides(box)
-    own = {'learning_rate': (.01 if as_cnn else .001, .1)}
+    own = {'learning_rate': (0.01 if as_cnn else 0.001, 0.1)}
     return Box(**own | (box or {})), start
+
 
 def _check_sides(box):
     "Raise `TypeError` or `ValueError` unless `box` is None or a dict of sides of a `Box`."
     names = [field.name for field in fields(Box)]
     listed = ', '.join(names)
     if not isinstance(box, (dict, type(None))):
-        raise TypeError(f'box is {shown(box)}, but must be a Box, or a dict of some of its sides: {listed}.')
+        raise TypeError(
+            f'box is {shown(box)}, but must be a Box, or a dict of some of its sides: {listed}.'
+        )
     for name, side in (box or {}).items():
         if name not in names:
             way_out = ' One box serves all models.' if isinstance(side, (Box, dict)) else ''
@@ -262,45 +384,66 @@ def _check_sides(box):
 def _check_places(name, values, n):
     "Raise `ValueError` unless a list holds whole numbers from 0 to n - 1; fast even for a million."
     for value in values:
-        if type(value) is not int: check_int(name, value, 0, n - 1)
-    if values: check_int(name, min(values), 0, n - 1)
-    if values: check_int(name, max(values), 0, n - 1)
+        if type(value) is not int:
+            check_int(name, value, 0, n - 1)
+    if values:
+        check_int(name, min(values), 0, n - 1)
+    if values:
+        check_int(name, max(values), 0, n - 1)
+
 
 def _check_run(run, n, n_classes, ks, labelled):
-    "Raise `ValueError` unless a run's test is one of `n` images; without labels it is of release 0.1.0."
-    t, last = run.test, run.history.last
-    if last.valid_accuracy is None: raise ValueError('a run has no validation accuracy')
+    """Raise `ValueError` unless a run's test is one of `n` images; without labels it is of
+    release 0.1.0."""
+    t = run.test
+    last = run.history.last
+    if last.valid_accuracy is None:
+        raise ValueError('a run has no validation accuracy')
     check_float('test accuracy', t.accuracy, 0, 1)
-    if list(t.errors) != ks or 1 not in t.errors: raise ValueError(f'errors has the ks {shown(list(t.errors))}')
+    if list(t.errors) != ks or 1 not in t.errors:
+        raise ValueError(f'errors has the ks {shown(list(t.errors))}')
     _check_places('k', ks, n_classes + 1)
     check_int('number of ks', len(ks), 1, 10)
-    for errors in t.errors.values(): check_int('errors', errors, 0, n)
+    for errors in t.errors.values():
+        check_int('errors', errors, 0, n)
     _check_places('place of a wrong image', t.wrong, n)
-    if len(set(t.wrong)) != len(t.wrong) or len(t.wrong) != t.errors[1]: raise ValueError('wrong does not hold as many images as errors')
+    if len(set(t.wrong)) != len(t.wrong) or len(t.wrong) != t.errors[1]:
+        raise ValueError('wrong does not hold as many images as errors')
     for several in (t.predicted, t.confidence):
-        if several or labelled: check_int('number of guesses', len(several), len(t.wrong), len(t.wrong))
+        if several or labelled:
+            check_int('number of guesses', len(several), len(t.wrong), len(t.wrong))
     _check_places('predicted', t.predicted, n_classes)
     for share in t.confidence:
-        if not math.isnan(share): check_float('confidence', share, 0, 1)
+        if not math.isnan(share):
+            check_float('confidence', share, 0, 1)
     for row in t.bins:
         count, *shares = row
-        if len(shares) != 2: raise ValueError(f'bins holds {shown(row)}')
-        for share in shares if check_int('bins', count, 0, n) else (): check_float('bins', share, 0, 1)
-    if t.bins: check_int('number of bins', len(t.bins), 15, 15)
+        if len(shares) != 2:
+            raise ValueError(f'bins holds {shown(row)}')
+        for share in shares if check_int('bins', count, 0, n) else ():
+            check_float('bins', share, 0, 1)
+    if t.bins:
+        check_int('number of bins', len(t.bins), 15, 15)
 
 # %% ../nbs/11_comparison.ipynb #670a7110
 class Stopped(Exception):
     "`should_stop` ended a comparison; called again with the same `store`, it goes on."
 
-def _by_json(obj): return json.loads(json_text(obj))   # as it is after it was written and read again
+
+# as it is after it was written and read again
+def _by_json(obj):
+    return json.loads(json_text(obj))
+
 
 def _digest_of(kept):
     return hashlib.sha256(json_text({k: kept[k] for k in ('of', 'found')}).encode()).hexdigest()
+
 
 def _beside(path, identity):
     "Where a file of results is kept while another one of other settings stands in its place."
     word = hashlib.sha256(json_text(identity).encode()).hexdigest()[:12]
     return path.with_name(f'{path.stem}.{word}{path.suffix}')
+
 
 def _swapped(path, identity):
     "Is the file of results of this identity in its place, now that it was looked for?"
@@ -309,135 +452,203 @@ def _swapped(path, identity):
             os.replace(_beside(path, identity), path)
     return path.exists()
 
+
 def _read_kept(path, identity, check, measure_again, is_new, own):
     "What a file of results holds; None if it is to be made again, which is said if it has a fault."
     try:
         kept = read_json(path)
-        if (not isinstance(kept, dict) or not isinstance(kept.get('of'), dict)
-                or 'found' not in kept):
+        if (
+            not isinstance(kept, dict)
+            or not isinstance(kept.get('of'), dict)
+            or 'found' not in kept
+        ):
             raise DamagedError('it is no file of results')
         if 'sha256' in kept and kept['sha256'] != _digest_of(kept):
             raise DamagedError('its content is not what was written')
-        same = all(kept['of'].get(k) == v for k, v in identity.items()
-                   if k in kept['of'] or 'sha256' in kept)
-        if same: check(kept['found'])
+        same = all(
+            kept['of'].get(k) == v
+            for k, v in identity.items()
+            if k in kept['of'] or 'sha256' in kept
+        )
+        if same:
+            check(kept['found'])
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as e:
         return tell(f'{path} is damaged ({e}). What it held is measured again.')
     if not same and all(kept['of'].get(k) == identity[k] for k in own):
         # Of the same training with other settings, or of other test images.
         with machine_calls(path):
             os.replace(path, _beside(path, kept['of']))
-        return _read_kept(path, identity, check, measure_again, is_new, own) if _swapped(path, identity) else None
+        return (
+            _read_kept(path, identity, check, measure_again, is_new, own)
+            if _swapped(path, identity)
+            else None
+        )
     if not same and is_new:
-        return None   # of the net that was lost, in whose place a new one was trained
+        return None  # of the net that was lost, in whose place a new one was trained
     if not same:
         raise LedgerError(f'{path} is of another net or other images. Choose another folder.')
-    if 'sha256' in kept: return kept['found']
-    if measure_again: return None   # of an older release: its words alone are not taken
+    if 'sha256' in kept:
+        return kept['found']
+    if measure_again:
+        return None  # of an older release: its words alone are not taken
     return _write_kept(path, identity, kept['found'])
+
 
 def _write_kept(path, identity, found):
     kept = {'of': identity, 'found': found}
     write_json(path, kept | {'sha256': _digest_of(kept)})
     return found
 
+
 def _kept(path, make, identity, check, measure_again=False, is_new=False, own=()):
-    """What `make` gives, in plain types: as it stands at `path`, else made and kept; None: not kept.
-    What stands there with the same `own` parts of the identity and other settings is put beside it."""
+    """What `make` gives, in plain types: as it stands at `path`, else made and kept; None: not
+    kept. What stands there with the same `own` parts of the identity and other settings is put
+    beside it."""
     identity = _by_json(identity)
     if path and _swapped(path, identity):
         found = _read_kept(path, identity, check, measure_again, is_new, own)
-        if found is not None: return found
+        if found is not None:
+            return found
     found = _by_json(make())
     return _write_kept(path, identity, found) if path else found
 
+
 def _as_run(retraining, found, ks):
     "The training and what was found of it; older releases kept more `ks`."
-    run = Run.from_dict({'number': retraining.number, 'history': retraining.history.to_dict(),
-                         'test': found})
+    run = Run.from_dict(
+        {'number': retraining.number, 'history': retraining.history.to_dict(), 'test': found}
+    )
     run.test.errors = {k: n for k, n in run.test.errors.items() if k in ks}
     return run
 
+
 def tested(
-    make,                    # what made the net
-    retraining:Retraining,
-    test:Split,              # the test images
-    path=None,               # a file that keeps what was measured; it is read if it is there
-)->Run:
-    "A retrained net, measured on the test images once; raises `LedgerError` if the file is another's."
+    make,  # what made the net
+    retraining: Retraining,
+    test: Split,  # the test images
+    path=None,  # a file that keeps what was measured; it is read if it is there
+) -> Run:
+    """A retrained net, measured on the test images once; raises `LedgerError` if the file is
+    another's."""
     return _tested(make, retraining, test, path)[0]
+
 
 def _tested(make, retraining, test, path):
     "The run, and whether anything of it was done now: the training or the test."
     is_new = retraining.is_new
     net = put_weights(initialise(get_model(make)), retraining.weights, 'memory')
-    identity = {'seed': retraining.history.seed, 'loss': retraining.history.last.train_loss,
-                'test': test.fingerprint, 'weights': weights_digest(retraining.weights, {})}
+    identity = {
+        'seed': retraining.history.seed,
+        'loss': retraining.history.last.train_loss,
+        'test': test.fingerprint,
+        'weights': weights_digest(retraining.weights, {}),
+    }
     ks = _ks(len(test.classes))
+
     def check(found):
         _check_run(_as_run(retraining, found, ks), len(test), len(test.classes), ks, True)
+
     def measured():
         nonlocal is_new
         is_new = True
         return asdict(measure_test(net, test))
-    found = _kept(path, measured, identity, check,
-                  measure_again=True, is_new=retraining.is_new, own=('seed',))
+
+    found = _kept(
+        path, measured, identity, check, measure_again=True, is_new=retraining.is_new, own=('seed',)
+    )
     return _as_run(retraining, found, ks), is_new
 
 # %% ../nbs/11_comparison.ipynb #15867d36
 def hard_images(
-    contestants:list[Contestant],   # at least one
-    n:int,                          # number of test images
-    most:int=12,                    # number of images of each kind, at most
-)->dict[str, list[int]]:
-    "Why → places of test images, the most often wrong first: 'all' or the name of the one model that fails on them."
-    share = {c.name: sum(np.isin(range(n), run.test.wrong) for run in c.runs)/len(c.runs) for c in contestants}
-    fails = {name: s > .5 for name, s in share.items()}
+    contestants: list[Contestant],  # at least one
+    n: int,  # number of test images
+    most: int = 12,  # number of images of each kind, at most
+) -> dict[str, list[int]]:
+    """Why → places of test images, the most often wrong first: 'all' or the name of the one
+    model that fails on them."""
+    share = {
+        c.name: sum(np.isin(range(n), run.test.wrong) for run in c.runs) / len(c.runs)
+        for c in contestants
+    }
+    fails = {name: s > 0.5 for name, s in share.items()}
     number = sum(f.astype(int) for f in fails.values())
-    kinds = {'all': number == len(contestants)} | {name: f & (number == 1) for name, f in fails.items()}
+    kinds = {'all': number == len(contestants)} | {
+        name: f & (number == 1) for name, f in fails.items()
+    }
     order = np.argsort(-sum(share.values()), kind='stable')
     return {kind: [int(i) for i in order if those[i]][:most] for kind, those in kinds.items()}
 
+
 def _pictures(contestants, test):
     "Why → place → pixels, 0 to 255, row by row, as base64."
-    x = test.x.cpu() if test.x.dtype == torch.uint8 else (test.x.cpu()*255).round().to(torch.uint8)
+    x = (
+        test.x.cpu()
+        if test.x.dtype == torch.uint8
+        else (test.x.cpu() * 255).round().to(torch.uint8)
+    )
     text = lambda i: base64.b64encode(x[i].numpy().tobytes()).decode()
-    return {why: {str(i): text(i) for i in places} for why, places in hard_images(contestants, len(test)).items()}
+    return {
+        why: {str(i): text(i) for i in places}
+        for why, places in hard_images(contestants, len(test)).items()
+    }
 
 # %% ../nbs/11_comparison.ipynb #62fa7cf7
 def _check_names(names):
     "Raise `ValueError` unless they can name the files of two models or more."
-    odd = [name for name in names if not isinstance(name, str) or not re.fullmatch(r'\w[\w.-]*', name)]
-    if odd: raise ValueError(f'models has the name {shown(odd[0])}, but names are made of letters, digits, _, - and .: they name files.')
-    if len(set(names)) != len(names) or len(names) < 2: raise ValueError(f'models is {shown(names)}, but must be two names at least, no two alike.')
+    odd = [
+        name for name in names if not isinstance(name, str) or not re.fullmatch(r'\w[\w.-]*', name)
+    ]
+    if odd:
+        raise ValueError(
+            f'models has the name {shown(odd[0])}, but names are made of letters, digits, _, - and '
+            '.: they name files.'
+        )
+    if len(set(names)) != len(names) or len(names) < 2:
+        raise ValueError(f'models is {shown(names)}, but must be two names at least, no two alike.')
     for name in names:
         if len(name) > 100:
-            raise ValueError(f'models has a name of {len(name):,} letters, {shown(name[:40])}…, but '
-                             'names have 100 at most: they name files. '
-                             'Give a dict: a shorter name → model.')
+            raise ValueError(
+                f'models has a name of {len(name):,} letters, {shown(name[:40])}…, but '
+                'names have 100 at most: they name files. '
+                'Give a dict: a shorter name → model.'
+            )
     # Bytes: file systems take 255, and ends are added.
     long = [name for name in names if len(os.fsencode(name)) > 200]
     if long:
-        raise ValueError(f'models has the name {shown(long[0])}, but names of files have 200 bytes '
-                         'at most, which are fewer letters of some scripts. '
-                         'Give a dict: a shorter name → model.')
-    if len(names) > 30: raise ValueError(f'models is {shown(names)}, but must be 30 names at most.')
-    if 'all' in names: raise ValueError("models has the name 'all', which is taken. Give a dict: another name → model.")
+        raise ValueError(
+            f'models has the name {shown(long[0])}, but names of files have 200 bytes '
+            'at most, which are fewer letters of some scripts. '
+            'Give a dict: a shorter name → model.'
+        )
+    if len(names) > 30:
+        raise ValueError(f'models is {shown(names)}, but must be 30 names at most.')
+    if 'all' in names:
+        raise ValueError(
+            "models has the name 'all', which is taken. Give a dict: another name → model."
+        )
+
 
 def _named(models):
     "Name → maker for a list of models or a dict of them; raises `ValueError` if two share a name."
-    if isinstance(models, str) or callable(models): models = [models]
-    if not isinstance(models, (dict, list, tuple, set)): raise TypeError(f'models is {shown(models)}, but must be a list of models, or a dict.')
-    for make in models.values() if isinstance(models, dict) else models: get_model(make)
+    if isinstance(models, str) or callable(models):
+        models = [models]
+    if not isinstance(models, (dict, list, tuple, set)):
+        raise TypeError(f'models is {shown(models)}, but must be a list of models, or a dict.')
+    for make in models.values() if isinstance(models, dict) else models:
+        get_model(make)
     named = dict(models) if isinstance(models, dict) else dict(zip(distinct_names(models), models))
-    if len(named) < 2: raise ValueError(f'models is {shown(models)}, but a comparison needs two at least.')
+    if len(named) < 2:
+        raise ValueError(f'models is {shown(models)}, but a comparison needs two at least.')
     _check_names(list(named))
     return named
 
+
 def _inits(init, names):
     "Name → initialiser that is asked for; raises `ValueError` or `TypeError`."
-    if not isinstance(init, dict): init = dict.fromkeys(names, init)
-    for name in init: check_choice('init', name, names)
+    if not isinstance(init, dict):
+        init = dict.fromkeys(names, init)
+    for name in init:
+        check_choice('init', name, names)
     return {name: get_init(init.get(name)) for name in names}
 
 # %% ../nbs/11_comparison.ipynb #b4bf322d
@@ -446,86 +657,125 @@ def _in_files(name):
     plain = unicodedata.normalize('NFC', name).casefold()
     return unicodedata.normalize('NFC', plain).rstrip('.')
 
+
 def _check_apart(names, store):
     "Raise `ValueError` if two models share their files on some system, unless the store has both."
-    begun = {name for kind in ('search', 'weights') for name in _with_ledger(store, kind)} if store else set()
+    begun = (
+        {name for kind in ('search', 'weights') for name in _with_ledger(store, kind)}
+        if store
+        else set()
+    )
     seen = {}
     for name in names:
         other = seen.setdefault(_in_files(name), name)
         if other != name and not {name, other} <= begun:
-            raise ValueError(f'models has the names {shown(other)} and {shown(name)}, which name the '
-                             'same files on macOS and Windows. '
-                             'Give a dict: another name → model.')
+            raise ValueError(
+                f'models has the names {shown(other)} and {shown(name)}, which name the '
+                'same files on macOS and Windows. '
+                'Give a dict: another name → model.'
+            )
 
 # %% ../nbs/11_comparison.ipynb #f1d7a61a
 def _check_extent(models, seeds, images, classes, labelled=True):
     "Raise `ValueError` unless what is worked out of a comparison fits into some hundred megabytes."
     check_int('number of test images', images, 1, 10**7 if labelled else 10**6)
     check_int('number of classes', classes, 1, 5000)
-    answers = models*seeds*images
-    check_int('models × seeds × test images', answers, 1, 10**8,
-              'Take fewer seeds, or fewer test images.')
+    answers = models * seeds * images
+    check_int(
+        'models × seeds × test images', answers, 1, 10**8, 'Take fewer seeds, or fewer test images.'
+    )
 
 # %% ../nbs/11_comparison.ipynb #e4d61e5c
 def same_start(
-    make,        # makes the net, a callable
-    init=None,   # as for initialise
-)->int:
-    ("How many of the parameters that are trained begin with the same values from each seed, so are not drawn: "
-     "all, or those of the tensors that are not of one value throughout, as biases of 0 are.")
+    make,  # makes the net, a callable
+    init=None,  # as for initialise
+) -> int:
+    """How many of the parameters that are trained begin with the same values from each seed, so
+    are not drawn: all, or those of the tensors that are not of one value throughout, as biases
+    of 0 are."""
     first, other = (begin(make, init, seed).net.parameters() for seed in (0, 1))
     pairs = [(p, p.equal(q)) for p, q in zip(first, other) if p.requires_grad]
     if all(is_same for _, is_same in pairs):
         return sum(p.numel() for p, _ in pairs)
     return sum(p.numel() for p, is_same in pairs if is_same and (p != p.flatten()[0]).any())
 
+
 def _trained(net):
     "How many parameters of a net are trained."
     return sum(p.numel() for p in net.parameters() if p.requires_grad)
+
 
 def _remarks(data, protocol, train):
     "What is wrong with the images that a protocol makes use of, in sentences."
     return data.remarks if protocol == 'holdout' else replace(data, train=train, valid=None).remarks
 
+
 def _contestant(name, make, found, runs, cost, code, rule, same):
     "The record of a model."
     net = initialise(get_model(make))
     (count, depth), work = number_of_params(net), flops(net)
-    what = net.describe() if hasattr(net, 'describe') else f'{type(net).__name__}: {count:,} parameters'
+    what = (
+        net.describe()
+        if hasattr(net, 'describe')
+        else f'{type(net).__name__}: {count:,} parameters'
+    )
     maker = make if isinstance(make, str) else model_name(make)
-    return Contestant(name, maker, what, count, depth, *work, found, runs, cost, code, rule,
-                      _trained(net), same)
+    return Contestant(
+        name, maker, what, count, depth, *work, found, runs, cost, code, rule, _trained(net), same
+    )
+
 
 class _Meeting:
     "A comparison on its way: what is compared, on what, and where it is kept."
+
     def __init__(self, models, data, protocol, seed, store):
-        self.began,self.models,self.protocol,self.seed = time.perf_counter(),models,protocol,seed
+        self.began = time.perf_counter()
+        self.models = models
+        self.protocol = protocol
+        self.seed = seed
         check_choice('protocol', protocol, PROTOCOLS)
-        self.store,self.weights = None if store is None else check_folder('store', store),{}
+        self.store = None if store is None else check_folder('store', store)
+        self.weights = {}
         _check_apart(models, self.store)
-        self.inits,self.rules = {},{}   # name → initialiser, and what is said of it
-        self.same = {}                  # name → parameters that begin alike from each seed
+        # name → initialiser, and what is said of it
+        self.inits = {}
+        self.rules = {}
+        self.same = {}  # name → parameters that begin alike from each seed
         self.data = self._as_begun(data)
         self.splits = _splits(self.data, protocol)
         self.remarks = _remarks(self.data, protocol, self.splits[0])
         self.commit = package_commit()
         self.notes = {name: code_note(make) for name, make in models.items()}
-        self.trained_on = torch.bincount(self.splits[0].y.cpu(), minlength=len(data.classes)).tolist()
-        self.ground = Ground(len(data.classes), len(data.test), len(self.splits[2]),
-                             data.test.y.cpu().numpy(), int(np.argmax(self.trained_on)))
+        self.trained_on = torch.bincount(
+            self.splits[0].y.cpu(), minlength=len(data.classes)
+        ).tolist()
+        self.ground = Ground(
+            len(data.classes),
+            len(data.test),
+            len(self.splits[2]),
+            data.test.y.cpu().numpy(),
+            int(np.argmax(self.trained_on)),
+        )
 
     def rehearse(self, init, threads, engine, device, workers, client):
-        "Try each model in all that is going to be done with it; raises `ValueError` that names it; warns of sizes."
-        sizes, trained = {}, {}
+        """Try each model in all that is going to be done with it; raises `ValueError` that names
+        it; warns of sizes."""
+        sizes = {}
+        trained = {}
         inits = self._as_before(_inits(init, list(self.models)))
         for name, make in self.models.items():
-            recipe = Recipe(get_model(make), inits[name], 1, device, threads, self._begun(name), engine)
-            recipe, begun = try_model(recipe, self.splits[0], name, number_of_workers(workers, device), client)
-            self.inits[name],self.rules[name] = recipe.init,begun.rule
+            recipe = Recipe(
+                get_model(make), inits[name], 1, device, threads, self._begun(name), engine
+            )
+            recipe, begun = try_model(
+                recipe, self.splits[0], name, number_of_workers(workers, device), client
+            )
+            self.inits[name], self.rules[name] = recipe.init, begun.rule
             self.same[name] = same_start(recipe.make, recipe.init)
             sizes[name] = number_of_params(begun.net)[0]
             trained[name] = _trained(begun.net)
-        if said := unequal_sizes(sizes, trained=trained): warn_caller(said)
+        if said := unequal_sizes(sizes, trained=trained):
+            warn_caller(said)
         for name, note in self.notes.items():
             warn_of_change(name, note, self._studies(name), self.store)
 
@@ -540,14 +790,18 @@ class _Meeting:
         return code_in([note for begun in self._studies(name) if begun for note in begun.codes])
 
     def _as_before(self, inits):
-        "The initialisers; in a store of an earlier release that of then, also for models not yet begun."
+        """The initialisers; in a store of an earlier release that of then, also for models not
+        yet begun."""
         words = {name: begun_with(self._begun(name)).get('init') for name in self.models}
         if 'glorot_init' not in words.values():
             return inits
         new = [name for name, word in words.items() if word is None and inits[name] is None]
         if new:
-            tell(f'{self.store} was begun with Glorot\'s values for all models, and goes on with them '
-                 f'for {", ".join(new)}. For their own choose another folder, or pass init.')
+            tell(
+                f"{self.store} was begun with Glorot's values for all models, and goes on with "
+                'them '
+                f'for {", ".join(new)}. For their own choose another folder, or pass init.'
+            )
         return inits | dict.fromkeys(new, glorot_of_all)
 
     def _begun(self, name):
@@ -555,9 +809,16 @@ class _Meeting:
         places = [self.place(what, name) for what in ('search', 'weights')] if self.store else []
         return next((place for place in places if begun_with(place)), None)
 
-    def place(self, *parts): return self.store and plain_path(self.store, *parts)
-    def lock(self): return folder_lock(self.store) if self.store else nullcontext()
-    def as_noted(self): return codes_noted([(get_model(make), self.notes[name]) for name, make in self.models.items()])
+    def place(self, *parts):
+        return self.store and plain_path(self.store, *parts)
+
+    def lock(self):
+        return folder_lock(self.store) if self.store else nullcontext()
+
+    def as_noted(self):
+        return codes_noted(
+            [(get_model(make), self.notes[name]) for name, make in self.models.items()]
+        )
 
     def _as_begun(self, data):
         "The data as the store's studies divide them, if it holds any of an earlier release."
@@ -570,14 +831,25 @@ class _Meeting:
         return data
 
     def tuned(self, name, box, start, **how):
-        "The search of a model; raises `Stopped`, or `ValueError` if none of its trials has a score."
+        """The search of a model; raises `Stopped`, or `ValueError` if none of its trials has a
+        score."""
         box, start = _points_of(name, self.protocol, box, start)
         self.find_search(name, box, start, how['epochs'])
-        found = search(self.models[name], *self.splits[:2], box, start=start, seed=self.seed, name=name,
-                       init=self.inits[name], store=self.place('search', name), **how)
-        if not found.done: raise Stopped(f'Stopped during the search of {name}.')
+        found = search(
+            self.models[name],
+            *self.splits[:2],
+            box,
+            start=start,
+            seed=self.seed,
+            name=name,
+            init=self.inits[name],
+            store=self.place('search', name),
+            **how,
+        )
+        if not found.done:
+            raise Stopped(f'Stopped during the search of {name}.')
         try:
-            found.best   # before the next search is begun
+            found.best  # before the next search is begun
         except ValueError as e:
             raise ValueError(f'{e} Or compare the others without {name}.') from None
         return found
@@ -587,16 +859,29 @@ def _outline(comparison):
     "What a report is on, and how much it holds of each model."
     models = {}
     for c in comparison.contestants:
-        models[c.name] = {'parameters': c.parameters, 'points': c.search.n,
-                          'search_epochs': c.search.epochs, 'seeds': len(c.runs),
-                          'epochs': max(len(run.history.epochs) for run in c.runs)}
-    return {'dataset': comparison.dataset, 'protocol': comparison.protocol, 'seed': comparison.seed,
-            'fingerprints': comparison.fingerprints, 'models': models}
+        models[c.name] = {
+            'parameters': c.parameters,
+            'points': c.search.n,
+            'search_epochs': c.search.epochs,
+            'seeds': len(c.runs),
+            'epochs': max(len(run.history.epochs) for run in c.runs),
+        }
+    return {
+        'dataset': comparison.dataset,
+        'protocol': comparison.protocol,
+        'seed': comparison.seed,
+        'fingerprints': comparison.fingerprints,
+        'models': models,
+    }
+
 
 def _dropped(was, now):
     "What is lost if a report that `was` there makes room for another one, in words."
-    lost = [f'{key} was {shown(was[key])} and is {shown(now[key])}'
-            for key in ('dataset', 'protocol', 'seed') if was[key] != now[key]]
+    lost = [
+        f'{key} was {shown(was[key])} and is {shown(now[key])}'
+        for key in ('dataset', 'protocol', 'seed')
+        if was[key] != now[key]
+    ]
     for split, before in was['fingerprints'].items():
         after = now['fingerprints'].get(split, before)
         if after != before:
@@ -606,6 +891,7 @@ def _dropped(was, now):
         lost += [f'{name} would be dropped'] if after is None else _less(name, before, after)
     return lost
 
+
 def _less(name, was, now):
     "What a model has less of, or otherwise, than before."
     for key, before in was.items():
@@ -614,17 +900,23 @@ def _less(name, was, now):
         if after < before or (is_fixed and after != before):
             yield f'{key} of {name} was {before} and is {after}'
 
+
 def _same_training(was, now):
     "Must two runs have one result, as far as their records tell? A GPU promises none."
     names = (*Point._fields, 'seed', 'engine', 'threads', 'device')
-    return (was.history.device == 'cpu' and all(getattr(was.history, name) == getattr(now.history, name) for name in names)
-            and len(was.history.epochs) == len(now.history.epochs)
-            and machine_kind(was.history.machine) == machine_kind(now.history.machine))
+    return (
+        was.history.device == 'cpu'
+        and all(getattr(was.history, name) == getattr(now.history, name) for name in names)
+        and len(was.history.epochs) == len(now.history.epochs)
+        and machine_kind(was.history.machine) == machine_kind(now.history.machine)
+    )
+
 
 def _differ(was, now):
     "Are two results of a test clearly not of one net?"
     is_close = np.isclose(was.loss, now.loss, rtol=1e-3, equal_nan=True)
     return was.errors != now.errors or not is_close
+
 
 def _other_results(was, now):
     "The models whose trainings have other results, though they were trained alike."
@@ -632,6 +924,7 @@ def _other_results(was, now):
         pairs = zip(was[name].runs, now[name].runs) if name in now.names else ()
         if any(_same_training(a, b) and _differ(a.test, b.test) for a, b in pairs):
             yield f'{name} has other results, trained alike: it is another model'
+
 
 def _report_in(folder):
     "The report in a folder; None without one, or for a damaged one; raises `LedgerError`."
@@ -645,6 +938,7 @@ def _report_in(folder):
     except (FileNotFoundError, ValueError):
         return None
 
+
 def _with_ledger(folder, kind):
     "The models of which a folder has trainings of a kind, with their ledger."
     place = plain_path(folder, kind)
@@ -652,50 +946,72 @@ def _with_ledger(folder, kind):
         return []
     with machine_calls(place):
         names = sorted(os.listdir(place))
-    return [name for name in names if (place/name/'study.sqlite').is_file()]
+    return [name for name in names if (place / name / 'study.sqlite').is_file()]
+
 
 def _refuse(folder, lost, was_models, way_out='', renamed=()):
-    "Raise `LedgerError` if something would be lost; `renamed`: the names that several models have now."
+    """Raise `LedgerError` if something would be lost; `renamed`: the names that several models
+    have now."""
     if not lost:
         return
     if renamed:
-        way_out = (f'Several models are called {", ".join(renamed)} now: name them in a dict, '
-                   f"compare({{'{renamed[0]}': …, …}}), in which the one that is there keeps its name, "
-                   f'or choose another folder. {way_out}')
+        way_out = (
+            f'Several models are called {", ".join(renamed)} now: name them in a dict, '
+            f"compare({{'{renamed[0]}': …, …}}), in which the one that is there keeps its name, "
+            f'or choose another folder. {way_out}'
+        )
     elif all(text.endswith('would be dropped') for text in lost):
-        way_out = f'Ask for all its models ({", ".join(was_models)}), or choose another folder. {way_out}'
+        way_out = (
+            f'Ask for all its models ({", ".join(was_models)}), or choose another folder. {way_out}'
+        )
     else:
         way_out = f'Choose another folder. {way_out}'
     raise LedgerError(f'{folder} holds another comparison: {"; ".join(lost)}. {way_out}'.strip())
 
-
 # %% ../nbs/11_comparison.ipynb #289923f8
-_FIGURES = ('runs', 'differences', 'kbest', 'curves', 'budget', 'costs', 'class_errors',
-            'confusions', 'calibration')
+_FIGURES = (
+    'runs',
+    'differences',
+    'kbest',
+    'curves',
+    'budget',
+    'costs',
+    'class_errors',
+    'confusions',
+    'calibration',
+)
+
 
 def _figure_names(models):
     "The names that files in `figures` can have in a report on some models."
-    names = [*_FIGURES, *(f'search_{name}' for name in models),
-             *(f'pictures_{why}' for why in ('all', *models))]
+    names = [
+        *_FIGURES,
+        *(f'search_{name}' for name in models),
+        *(f'pictures_{why}' for why in ('all', *models)),
+    ]
     return [f'{name}.{kind}' for name in names for kind in ('svg', 'png')]
 
+
 def report_files(
-    models,   # their names
-)->list[str]:
+    models,  # their names
+) -> list[str]:
     "The files that a report on some models can have beside their weights, from its folder."
     figures = [f'figures/{name}' for name in _figure_names(models)]
     return ['report.json', 'report.html', 'runs.csv', *figures]
 
-def _weights_file(name, number): return f'weights/{name}/seed_{number}.safetensors'
+
+def _weights_file(name, number):
+    return f'weights/{name}/seed_{number}.safetensors'
+
 
 def _state_of_report(folder):
     "What the `report.json` in a folder is: 'whole', 'damaged', 'newer', 'foreign', or 'missing'."
-    path = Path(folder)/'report.json'
+    path = Path(folder) / 'report.json'
     if not os.path.lexists(path):
         return 'missing'
     try:
         content = read_plain(path)
-    except ValueError:   # a link, or no file
+    except ValueError:  # a link, or no file
         return 'foreign'
     try:
         saved = json.loads(content)
@@ -716,11 +1032,12 @@ def _state_of_report(folder):
         return 'damaged'
     return 'whole'
 
+
 def _foreign(folder, names):
     "Those of some files that stand in a folder, and that no report of ours there has written."
-    there = [name for name in names if os.path.lexists(Path(folder)/name)]
+    there = [name for name in names if os.path.lexists(Path(folder) / name)]
     state = _state_of_report(folder) if there else 'missing'
-    if state == 'damaged':   # its files can't be told from others
+    if state == 'damaged':  # its files can't be told from others
         return []
     if state != 'whole':
         return there
@@ -729,40 +1046,54 @@ def _foreign(folder, names):
     own = {*report_files(report.names), *weights}
     return [name for name in there if name not in own]
 
+
 def _listed(names, most=10):
     "Some names, and how many more there are."
     more = len(names) - most
     return ', '.join(map(shown, names[:most])) + (f' and {more:,} more' if more > 0 else '')
 
+
 def _refuse_foreign(folder, names, way_out):
     "Raise `LedgerError` if files that are none of ours would be replaced."
     if names:
-        raise LedgerError(f'{folder} holds files that are none of a report here, and would be '
-                          f'replaced: {_listed(names)}. Choose another folder{way_out}')
+        raise LedgerError(
+            f'{folder} holds files that are none of a report here, and would be '
+            f'replaced: {_listed(names)}. Choose another folder{way_out}'
+        )
 
 # %% ../nbs/11_comparison.ipynb #d1bca683
 def check_extends(
-    folder,              # of a run, or None
-    models,              # as for compare
-    data:Data,
+    folder,  # of a run, or None
+    models,  # as for compare
+    data: Data,
     *,
-    protocol:str,
-    seed:int,
-    points:int,
-    seeds:int,
-    search_epochs:int,   # None: the data set's
-    epochs:int,          # None: the data set's
-    only_report:bool=False,   # may trainings of other models stay beside it that no report holds?
+    protocol: str,
+    seed: int,
+    points: int,
+    seeds: int,
+    search_epochs: int,  # None: the data set's
+    epochs: int,  # None: the data set's
+    only_report: bool = False,  # may trainings of other models stay beside it that no report holds?
 ):
-    "Raise `LedgerError` if a comparison in a folder would lose something by this one; before any work."
+    """Raise `LedgerError` if a comparison in a folder would lose something by this one; before
+    any work."""
     if folder is None or not Path(folder).is_dir():
         return
     names = list(_named(models))
-    each = {'points': points, 'seeds': seeds, 'epochs': epochs or data.epochs,
-            'search_epochs': search_epochs or data.search_epochs}
+    each = {
+        'points': points,
+        'seeds': seeds,
+        'epochs': epochs or data.epochs,
+        'search_epochs': search_epochs or data.search_epochs,
+    }
     prints = {data.test.name: data.test.fingerprint}
-    asked = {'dataset': data.name, 'protocol': protocol, 'seed': seed, 'fingerprints': prints,
-             'models': {name: each for name in names}}
+    asked = {
+        'dataset': data.name,
+        'protocol': protocol,
+        'seed': seed,
+        'fingerprints': prints,
+        'models': {name: each for name in names},
+    }
     before = _report_in(folder)
     lost = [] if before is None else _dropped(_outline(before), asked)
     kept = [*_with_ledger(folder, 'search'), *_with_ledger(folder, 'weights')]
@@ -774,55 +1105,74 @@ def check_extends(
             others.append(name)
     lost += [text for name in others if (text := f'{name} would be dropped') not in lost]
     renamed = [name for name in renamed if f'{name} would be dropped' in lost]
-    _refuse(folder, lost, list(dict.fromkeys([*(before.names if before else []), *names, *others])),
-            renamed=renamed)
+    _refuse(
+        folder,
+        lost,
+        list(dict.fromkeys([*(before.names if before else []), *names, *others])),
+        renamed=renamed,
+    )
     if not only_report:
-        without_study = [name for name in names if study_in(plain_path(folder, 'weights', name)) is None]
+        without_study = [
+            name for name in names if study_in(plain_path(folder, 'weights', name)) is None
+        ]
         weights = [_weights_file(name, number) for name in without_study for number in range(seeds)]
-        _refuse_foreign(folder, _foreign(folder, [*report_files(names), *weights]),
-                        ', or move them away.')
+        _refuse_foreign(
+            folder, _foreign(folder, [*report_files(names), *weights]), ', or move them away.'
+        )
+
 
 def _renamed(models, names):
     "The models' own names that none of them has since several share them."
     own_names = dict.fromkeys(model_name(model) for model in models)
     return [own for own in own_names if own not in names]
 
+
 def extent_in(
-    folder,   # of a run
-)->dict:
-    "How much a comparison in a folder must hold to lose nothing: points, seeds and epochs of its report, names of models."
+    folder,  # of a run
+) -> dict:
+    """How much a comparison in a folder must hold to lose nothing: points, seeds and epochs of
+    its report, names of models."""
     before = _report_in(folder)
     models = _outline(before)['models'] if before else {}
     kept = [*models, *_with_ledger(folder, 'search'), *_with_ledger(folder, 'weights')]
-    most = {key: max([0, *(each[key] for each in models.values())])
-            for key in ('points', 'seeds', 'epochs')}
+    most = {
+        key: max([0, *(each[key] for each in models.values())])
+        for key in ('points', 'seeds', 'epochs')
+    }
     return most | {'models': list(dict.fromkeys(kept))}
 
-
 # %% ../nbs/11_comparison.ipynb #14ca0140
-_ASIDE = 'kept'   # the folder of what was made with other settings
+_ASIDE = 'kept'  # the folder of what was made with other settings
+
 
 def _settings_of(identity):
     "Settings and epochs of the trainings of a study."
-    usual = {'momentum': 0., 'weight_decay': 0.}
+    usual = {'momentum': 0.0, 'weight_decay': 0.0}
     return {k: identity.get(k, usual.get(k)) for k in (*Point._fields, 'epochs')}
+
 
 def _word(settings):
     return hashlib.sha256(json_text(settings).encode()).hexdigest()[:12]
 
+
 def _move(source, target):
-    "Move a folder or a file in one step; raises `MachineError`, or `LedgerError` if the place is taken."
+    """Move a folder or a file in one step; raises `MachineError`, or `LedgerError` if the place
+    is taken."""
     make_folder(target.parent)
     if os.path.lexists(target):
-        raise LedgerError(f'{source} is to be put aside as {target}, which is there already. Move it away.')
+        raise LedgerError(
+            f'{source} is to be put aside as {target}, which is there already. Move it away.'
+        )
     with machine_calls(source):
         os.rename(source, target)
         for folder in {source.parent, target.parent}:
             _fsync(folder)
 
+
 @patch
-def put_in_place(self:_Meeting, name, point, epochs):
-    "Have the trainings of these settings in `weights/NAME`, if there are any, and others in `kept`."
+def put_in_place(self: _Meeting, name, point, epochs):
+    """Have the trainings of these settings in `weights/NAME`, if there are any, and others in
+    `kept`."""
     if not self.store:
         return
     here = self.place('weights', name)
@@ -836,6 +1186,7 @@ def put_in_place(self:_Meeting, name, point, epochs):
     if kept.is_dir() and not here.exists():
         _move(kept, here)
 
+
 def _put_aside(store, name, here, settings):
     "Move the trainings of a model out of the way, and say where they are."
     aside = plain_path(store, _ASIDE, f'{name}_{_word(settings)}')
@@ -843,18 +1194,31 @@ def _put_aside(store, name, here, settings):
     words = ', '.join(f'{k}={v}' for k, v in settings.items())
     tell(f'The trainings of {name} with {words} are kept in {aside}.')
 
+
 def _move_study(here, aside):
-    with folder_lock(here):   # nobody is at it
+    with folder_lock(here):  # nobody is at it
         pass
     _move(here, aside)
 
-_OF_SEARCH = ('learning_rate', 'batch_size', 'momentum', 'weight_decay', 'log', 'start', 'epochs',
-              'seed', 'train')
+
+_OF_SEARCH = (
+    'learning_rate',
+    'batch_size',
+    'momentum',
+    'weight_decay',
+    'log',
+    'start',
+    'epochs',
+    'seed',
+    'train',
+)
+
 
 def _search_aside(store, name, identity):
     "Where the search of a model is kept while it is none of the comparison's in the folder."
     word = _word({key: identity.get(key) for key in _OF_SEARCH})
     return plain_path(store, _ASIDE, f'search_{name}_{word}')
+
 
 def _put_search_aside(store, name):
     "Move the search of a model out of the way, and say where it is; nothing if there is none."
@@ -865,19 +1229,26 @@ def _put_search_aside(store, name):
         _move_study(here, aside)
         tell(f'The search of {name} is kept in {aside}.')
 
+
 @patch
-def find_search(self:_Meeting, name, box, start, epochs):
+def find_search(self: _Meeting, name, box, start, epochs):
     "Have a search that was put aside in its place again, if it is this one."
     if not self.store:
         return
     asked = {side: list(ends) for side, ends in box.sides.items()}
     if box.log:
         asked['log'] = True
-    asked |= {'start': start, 'epochs': epochs, 'seed': self.seed,
-              'train': self.splits[0].fingerprint}
-    here, kept = self.place('search', name), _search_aside(self.store, name, _by_json(asked))
+    asked |= {
+        'start': start,
+        'epochs': epochs,
+        'seed': self.seed,
+        'train': self.splits[0].fingerprint,
+    }
+    here = self.place('search', name)
+    kept = _search_aside(self.store, name, _by_json(asked))
     if kept.is_dir() and not here.exists():
         _move(kept, here)
+
 
 def _put_report_aside(store):
     "Move the report of a comparison out of the way and say where it is; nothing if there is none."
@@ -890,14 +1261,18 @@ def _put_report_aside(store):
     names = [(store, name) for name in ('report.html', 'runs.csv')]
     names += [(plain_path(store, 'figures'), name) for name in figure_files(store)]
     names += [(file.parent, file.name) for file in _weights_of_report(store)]
-    for folder, name in [*names, (store, 'report.json')]:   # the last, so that a kill loses none
+    for folder, name in [*names, (store, 'report.json')]:  # the last, so that a kill loses none
         with machine_calls(folder):
-            if (folder/name).is_file():
-                os.replace(folder/name, plain_folder(aside, *folder.relative_to(store).parts)/name)
+            if (folder / name).is_file():
+                os.replace(
+                    folder / name, plain_folder(aside, *folder.relative_to(store).parts) / name
+                )
     tell(f'The report that was in {store} is kept in {aside}.')
 
+
 def _weights_of_report(store):
-    "The files of the nets of the report in a folder, those of the first release too; a study keeps its own."
+    """The files of the nets of the report in a folder, those of the first release too; a study
+    keeps its own."""
     try:
         report = Comparison.load(store)
     except (FileNotFoundError, ValueError):
@@ -908,14 +1283,16 @@ def _weights_of_report(store):
         if study_in(here) is None:
             yield from (plain_path(here, f'seed_{run.number}.safetensors') for run in c.runs)
 
+
 def figure_files(
-    store,   # a folder
-)->list[str]:
+    store,  # a folder
+) -> list[str]:
     "The names that files in `figures` of the report in a folder can have; none without a report."
     try:
         return _figure_names(Comparison.load(store).names)
     except (FileNotFoundError, ValueError):
         return []
+
 
 def _put_files_aside(folder, names):
     "Move files that are none of ours out of the way of a report, and say where they are."
@@ -925,22 +1302,36 @@ def _put_files_aside(folder, names):
     for name in names:
         *folders, _ = Path(name).parts
         plain_folder(aside, *folders)
-        _move(Path(folder)/name, aside/name)
+        _move(Path(folder) / name, aside / name)
     tell(f'What stood in {folder} in the place of the report is kept in {aside}: {_listed(names)}.')
-
 
 # %% ../nbs/11_comparison.ipynb #d97d7143
 @patch
-def runs(self:_Meeting, name, point, seeds, on_run, **how):
+def runs(self: _Meeting, name, point, seeds, on_run, **how):
     "The trainings of a model with its best settings, each tested once; raises `Stopped`."
-    make, train, valid = self.models[name], self.splits[0], self.splits[2]
+    make = self.models[name]
+    train = self.splits[0]
+    valid = self.splits[2]
     self.put_in_place(name, point, how['epochs'])
-    nets = retrain(make, train, valid, point, seeds=seeds, seed=self.seed, name=name, init=self.inits[name],
-                   store=self.place('weights', name), **how)
-    if len(nets) < seeds: raise Stopped(f'Stopped during the trainings of {name}.')
+    nets = retrain(
+        make,
+        train,
+        valid,
+        point,
+        seeds=seeds,
+        seed=self.seed,
+        name=name,
+        init=self.inits[name],
+        store=self.place('weights', name),
+        **how,
+    )
+    if len(nets) < seeds:
+        raise Stopped(f'Stopped during the trainings of {name}.')
     with torch_threads(how['threads']):
-        found = [_tested(make, net, self.data.test, self.place('tests', f'{name}_{net.number}.json'))
-                 for net in nets]
+        found = [
+            _tested(make, net, self.data.test, self.place('tests', f'{name}_{net.number}.json'))
+            for net in nets
+        ]
     for run, is_new in found:
         run.health = states_of(run.history, run.test, self.ground)
         if on_run and is_new:
@@ -948,181 +1339,298 @@ def runs(self:_Meeting, name, point, seeds, on_run, **how):
     self.weights[name] = [net.weights for net in nets]
     return [run for run, _ in found]
 
+
 @patch
-def costs(self:_Meeting, best, how):
-    "Name → what a model costs at its best point, measured once, or None if that fails; raises `Stopped`."
+def costs(self: _Meeting, best, how):
+    """Name → what a model costs at its best point, measured once, or None if that fails; raises
+    `Stopped`."""
     files = {name: self.place('costs', f'{name}.json') for name in self.models}
-    new, counted = {}, set()
-    is_spoilt = False   # could one of several not be measured?
+    new = {}
+    counted = set()
+    is_spoilt = False  # could one of several not be measured?
     with Progress(len(files), 'measuring costs', progress=how['progress']) as bar:
+
         def count(name):
             "Move the bar on, once for each model."
             if name not in counted:
                 counted.add(name)
                 bar.update(note=name)
+
         def heard(name, cost):
             new[name] = cost
             count(name)
+
         def measure(name):
             "Of this model, and at the same time of the others that have no file."
             nonlocal is_spoilt
             if name not in new:
-                missing = [name] if is_spoilt else [
-                    n for n, file in files.items()
-                    if n == name or (n not in new and not (file and file.exists()))]
+                missing = (
+                    [name]
+                    if is_spoilt
+                    else [
+                        n
+                        for n, file in files.items()
+                        if n == name or (n not in new and not (file and file.exists()))
+                    ]
+                )
                 try:
                     new.update(self._measured(missing, best, how, bar, heard))
-                except RuntimeError:   # one of them can't be measured
+                except RuntimeError:  # one of them can't be measured
                     is_spoilt = True
                     if name not in new and missing == [name]:
                         raise
             if name not in new:
                 new.update(self._measured([name], best, how, bar, heard))
             return asdict(new[name])
-        def check(found): check_cost(Cost(**found))
+
+        def check(found):
+            check_cost(Cost(**found))
+
         costs = {}
         for name, file in files.items():
             try:
                 kept = _kept(file, lambda: measure(name), best[name].point._asdict(), check)
-            except RuntimeError as e:   # no reason to lose all the rest
+            except RuntimeError as e:  # no reason to lose all the rest
                 costs[name] = tell(f'{e} The comparison goes without it.')
             else:
                 costs[name] = Cost(**kept)
             count(name)
     return costs
 
+
 @patch
-def _measured(self:_Meeting, names, best, how, bar, heard):
+def _measured(self: _Meeting, names, best, how, bar, heard):
     "Name → cost of models; raises `Stopped`."
     # One net alone is no population.
-    engines = {name: one.history.engine for name, one in best.items() if one.history.engine in ENGINES}
+    engines = {
+        name: one.history.engine for name, one in best.items() if one.history.engine in ENGINES
+    }
     found = measure_costs(
-        {name: self.models[name] for name in names}, self.splits[0],
-        {name: best[name].point for name in names}, engines=engines, device=how['device'],
+        {name: self.models[name] for name in names},
+        self.splits[0],
+        {name: best[name].point for name in names},
+        engines=engines,
+        device=how['device'],
         threads={name: best[name].history.threads for name in names},
-        should_stop=bar.asking(how['should_stop']), on_cost=heard)
+        should_stop=bar.asking(how['should_stop']),
+        on_cost=heard,
+    )
     if len(found) < len(names):
         raise Stopped('Stopped while costs were measured.')
     return found
 
 # %% ../nbs/11_comparison.ipynb #e6ab2d6e
 @patch
-def __call__(self:_Meeting, box, start, tuning, training):
+def __call__(self: _Meeting, box, start, tuning, training):
     "Each model in turn: search, trainings, tests; then what each costs, when nothing else runs."
     found = {name: self.tuned(name, box, start, **tuning) for name in self.models}
-    best = {name: one.best for name, one in found.items()}   # a search's engine is that of its trainings, too
-    as_tuned = {name: {'engine': b.history.engine, 'threads': b.history.threads}
-                for name, b in best.items()}
+    # a search's engine is that of its trainings, too
+    best = {name: one.best for name, one in found.items()}
+    as_tuned = {
+        name: {'engine': b.history.engine, 'threads': b.history.threads} for name, b in best.items()
+    }
     others = [name for name, b in best.items() if b.history.threads != training['threads']]
     if others:
-        warn_caller(f'threads is {training["threads"]}, but the searches of {", ".join(others)} were made '
-                    'with another number, which their trainings keep.')
+        warn_caller(
+            f'threads is {training["threads"]}, but the searches of {", ".join(others)} were made '
+            'with another number, which their trainings keep.'
+        )
     runs = {name: self.runs(name, b.point, **training | as_tuned[name]) for name, b in best.items()}
     costs = self.costs(best, training)
-    contestants = [_contestant(name, make, found[name], runs[name], costs[name], self.code(name),
-                               self.rules[name], self.same[name])
-                   for name, make in self.models.items()]
-    test, used = self.data.test, {s.name: s for s in (*self.splits, self.data.test)}
+    contestants = [
+        _contestant(
+            name,
+            make,
+            found[name],
+            runs[name],
+            costs[name],
+            self.code(name),
+            self.rules[name],
+            self.same[name],
+        )
+        for name, make in self.models.items()
+    ]
+    test = self.data.test
+    used = {s.name: s for s in (*self.splits, self.data.test)}
     times = 1 if self.protocol == 'holdout' else 1 + training['epochs']
-    reads = [{'model': c.name, 'number': run.number, 'images': len(test), 'times': times} for c in contestants for run in c.runs]
-    sizes, prints = ({name: f(s) for name, s in used.items()} for f in (len, lambda s: s.fingerprint))
-    return Comparison(self.data.name, self.protocol, sizes, prints, list(self.data.classes), self.seed, contestants,
-                      time.perf_counter() - self.began, test.y.tolist(), _pictures(contestants, test), reads,
-                      commit=self.commit, trained_on=self.trained_on, remarks=self.remarks,
-                      weights=self.weights)
+    reads = [
+        {'model': c.name, 'number': run.number, 'images': len(test), 'times': times}
+        for c in contestants
+        for run in c.runs
+    ]
+    sizes, prints = (
+        {name: f(s) for name, s in used.items()} for f in (len, lambda s: s.fingerprint)
+    )
+    return Comparison(
+        self.data.name,
+        self.protocol,
+        sizes,
+        prints,
+        list(self.data.classes),
+        self.seed,
+        contestants,
+        time.perf_counter() - self.began,
+        test.y.tolist(),
+        _pictures(contestants, test),
+        reads,
+        commit=self.commit,
+        trained_on=self.trained_on,
+        remarks=self.remarks,
+        weights=self.weights,
+    )
 
 # %% ../nbs/11_comparison.ipynb #bcce0617
 @quietly
 def compare(
-    models=('mlp', 'cnn'),     # short or dotted names, files, callables, or a dict name → one of these; two at least
-    data='digits',             # a Data, or a name for load_data
-    box:Box=None,              # where to search, or a dict of some of its sides; what is missing is the protocol's
+    # short or dotted names, files, callables, or a dict name → one of these; two at least
+    models=('mlp', 'cnn'),
+    data='digits',  # a Data, or a name for load_data
+    # where to search, or a dict of some of its sides; what is missing is the protocol's
+    box: Box = None,
     *,
-    points:int=20,             # trials for each model, ≥ 1
-    seeds:int=10,              # trainings of each model with its best settings, ≥ 1; below 5 little can be said
-    start:int=None,            # place of the first point in the Sobol sequence; None: the protocol's (1030)
-    search_epochs:int=None,    # epochs of each trial, ≥ 1; None: the data set's
-    epochs:int=None,           # epochs of each training, ≥ 1; None: the data set's
-    seed:int=0,                # of everything that is drawn, ≥ 0
-    protocol:str='holdout',    # or '2019', which repeats that notebook, flaws and all
-    init=None,                 # who draws the first weights, as for initialise, or a dict name → that; None: each model's own rule
-    device=None,               # to train on; None: cuda or mps where there is one, else cpu
-    threads:int=1,             # PyTorch's threads in each process
-    engine:str='auto',         # the training step, or 'population', as for search; auto: the fastest that pays
-    workers:int=None,          # processes that train side by side, ≥ 1; None: as for search; same result
-    client=None,               # a distributed.Client: train on its workers (extra: dask)
-    store=None,                # a folder that makes the comparison resumable; what its report holds may grow, not shrink
-    on_trial=None,             # called with each Trial that this call finishes, none from the store, and the SearchResult so far
-    on_run=None,               # called with a model's name and each Run that this call trains or tests, none from the store
-    on_epoch=None,             # called with a running History after each epoch
-    should_stop=None,          # asked several times a second; True ends the comparison by Stopped
-    progress=True,             # a line in terminals and notebooks; False: none; or a function that takes a core.Status
-)->Comparison:
-    "Tune, train and test each model with the same chances; raises `ValueError` on bad arguments or another's store, before any work."
-    meeting = _Meeting(_named(models), _loaded(data), protocol, check_int('seed', seed, 0, 2**63 - 1), store)
+    points: int = 20,  # trials for each model, ≥ 1
+    # trainings of each model with its best settings, ≥ 1; below 5 little can be said
+    seeds: int = 10,
+    # place of the first point in the Sobol sequence; None: the protocol's (1030)
+    start: int = None,
+    search_epochs: int = None,  # epochs of each trial, ≥ 1; None: the data set's
+    epochs: int = None,  # epochs of each training, ≥ 1; None: the data set's
+    seed: int = 0,  # of everything that is drawn, ≥ 0
+    protocol: str = 'holdout',  # or '2019', which repeats that notebook, flaws and all
+    # who draws the first weights, as for initialise, or a dict name → that; None: each model's own
+    # rule
+    init=None,
+    device=None,  # to train on; None: cuda or mps where there is one, else cpu
+    threads: int = 1,  # PyTorch's threads in each process
+    # the training step, or 'population', as for search; auto: the fastest that pays
+    engine: str = 'auto',
+    # processes that train side by side, ≥ 1; None: as for search; same result
+    workers: int = None,
+    client=None,  # a distributed.Client: train on its workers (extra: dask)
+    # a folder that makes the comparison resumable; what its report holds may grow, not shrink
+    store=None,
+    # called with each Trial that this call finishes, none from the store, and the SearchResult so
+    # far
+    on_trial=None,
+    # called with a model's name and each Run that this call trains or tests, none from the store
+    on_run=None,
+    on_epoch=None,  # called with a running History after each epoch
+    should_stop=None,  # asked several times a second; True ends the comparison by Stopped
+    # a line in terminals and notebooks; False: none; or a function that takes a core.Status
+    progress=True,
+) -> Comparison:
+    """Tune, train and test each model with the same chances; raises `ValueError` on bad
+    arguments or another's store, before any work."""
+    meeting = _Meeting(
+        _named(models), _loaded(data), protocol, check_int('seed', seed, 0, 2**63 - 1), store
+    )
     how = _common(threads, engine, device, workers, client, on_epoch, should_stop, progress)
-    tuning = dict(n=check_int('points', points, 1), epochs=_epochs('search_epochs', search_epochs, meeting.data.search_epochs))
-    training = dict(seeds=_seeds(seeds, meeting),
-                    epochs=_epochs('epochs', epochs, meeting.data.epochs))
+    tuning = dict(
+        n=check_int('points', points, 1),
+        epochs=_epochs('search_epochs', search_epochs, meeting.data.search_epochs),
+    )
+    training = dict(
+        seeds=_seeds(seeds, meeting), epochs=_epochs('epochs', epochs, meeting.data.epochs)
+    )
     for name in meeting.models:
-        _points_of(name, protocol, box, start)   # raises before any work
-    check_extends(meeting.store, models, meeting.data, protocol=protocol, seed=seed, points=points,
-                  seeds=seeds, search_epochs=tuning['epochs'], epochs=training['epochs'],
-                  only_report=True)
+        _points_of(name, protocol, box, start)  # raises before any work
+    check_extends(
+        meeting.store,
+        models,
+        meeting.data,
+        protocol=protocol,
+        seed=seed,
+        points=points,
+        seeds=seeds,
+        search_epochs=tuning['epochs'],
+        epochs=training['epochs'],
+        only_report=True,
+    )
     meeting.rehearse(init, threads, engine, device, workers, client)
-    warn_of_splits(meeting.data, stacklevel=3, remarks=meeting.remarks)   # 2 is `quietly`
+    warn_of_splits(meeting.data, stacklevel=3, remarks=meeting.remarks)  # 2 is `quietly`
     with meeting.lock(), torch_threads(threads), meeting.as_noted():
-        return meeting(box, start, tuning | how | {'on_trial': on_trial}, training | how | {'on_run': on_run})
+        return meeting(
+            box, start, tuning | how | {'on_trial': on_trial}, training | how | {'on_run': on_run}
+        )
 
 # %% ../nbs/11_comparison.ipynb #ed885035
 def _epochs(name, given, default):
     "The number of epochs that was asked for, or the data set's."
     return check_int(name, default if given is None else given, 1)
 
+
 def _seeds(seeds, meeting):
     "The number of trainings of each model; raises `ValueError` if their results are too large."
     check_int('seeds', seeds, 1, 10**6)
-    check_int('number of test images', len(meeting.data.test), 2, None,
-              'From a single one nothing can be said of others.')
+    check_int(
+        'number of test images',
+        len(meeting.data.test),
+        2,
+        None,
+        'From a single one nothing can be said of others.',
+    )
     _check_extent(len(meeting.models), seeds, len(meeting.data.test), len(meeting.data.classes))
     return seeds
+
 
 def _loaded(data):
     "The data, by name or as they are; raises `TypeError`."
     data = load_data(data) if isinstance(data, str) else data
-    if isinstance(data, Data): return data
+    if isinstance(data, Data):
+        return data
     raise TypeError(f'data is {shown(data)}, but must be a Data, or a name for load_data.')
+
 
 def _common(threads, engine, device, workers, client, on_epoch, should_stop, progress):
     "What search and training both take."
-    if workers is not None: check_int('workers', workers, 1)
-    return dict(threads=check_int('threads', threads, 1), engine=check_choice('engine', engine, STUDY_ENGINES), device=device,
-                workers=workers, client=client, on_epoch=on_epoch, should_stop=should_stop,
-                progress=check_progress(progress))
+    if workers is not None:
+        check_int('workers', workers, 1)
+    return dict(
+        threads=check_int('threads', threads, 1),
+        engine=check_choice('engine', engine, STUDY_ENGINES),
+        device=device,
+        workers=workers,
+        client=client,
+        on_epoch=on_epoch,
+        should_stop=should_stop,
+        progress=check_progress(progress),
+    )
 
 # %% ../nbs/11_comparison.ipynb #2a7ca67b
-_FORMAT, _READABLE = 'mnist_cmp report 3', ('mnist_cmp report 1', 'mnist_cmp report 2', 'mnist_cmp report 3')
+_FORMAT = 'mnist_cmp report 3'
+_READABLE = ('mnist_cmp report 1', 'mnist_cmp report 2', 'mnist_cmp report 3')
+
 
 @patch
-def to_dict(self:Comparison)->dict:
+def to_dict(self: Comparison) -> dict:
     "All but the weights in plain types, as in `report.json`."
-    plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ('weights', 'contestants')}
+    plain = {
+        f.name: getattr(self, f.name)
+        for f in fields(self)
+        if f.name not in ('weights', 'contestants')
+    }
     contestants = [c.to_dict() for c in self.contestants]
     for c in contestants:
-        for run, states in zip(c['runs'], self.health(c['name'])): run['health'] = states
+        for run, states in zip(c['runs'], self.health(c['name'])):
+            run['health'] = states
     return {'format': _FORMAT} | plain | {'contestants': contestants}
 
 # %% ../nbs/11_comparison.ipynb #fcbfd005
 @patch
-def claim(self:Comparison,
-    folder,                 # that the report is to be written to
-    overwrite:bool=False,   # make room, whatever is there?
-    files=('report.json',), # that are to be written, from the folder, beside the weights
+def claim(
+    self: Comparison,
+    folder,  # that the report is to be written to
+    overwrite: bool = False,  # make room, whatever is there?
+    files=('report.json',),  # that are to be written, from the folder, beside the weights
 ):
-    "Raise `LedgerError` if what is in `folder` would lose something by this report; or make room for it."
+    """Raise `LedgerError` if what is in `folder` would lose something by this report; or make
+    room for it."""
     before = _report_in(folder) if not overwrite else None
-    lost = [] if before is None else [*_dropped(_outline(before), _outline(self)),
-                                      *_other_results(before, self)]
+    lost = (
+        []
+        if before is None
+        else [*_dropped(_outline(before), _outline(self)), *_other_results(before, self)]
+    )
     strange = [name for name in _with_ledger(folder, 'weights') if self._is_strange(folder, name)]
     searched = [name for name in _with_ledger(folder, 'search') if name not in self.names]
     names = before.names if before else []
@@ -1132,8 +1640,12 @@ def claim(self:Comparison,
         text = f'{name} would be dropped' if is_dropped else f'its trainings of {name} are others'
         if not overwrite and text not in lost:
             lost.append(text)
-    _refuse(folder, lost, list(dict.fromkeys([*names, *self.names, *others])),
-            'overwrite=True replaces the report.')
+    _refuse(
+        folder,
+        lost,
+        list(dict.fromkeys([*names, *self.names, *others])),
+        'overwrite=True replaces the report.',
+    )
     foreign = _foreign(folder, [*files, *self._other_weights(folder)])
     if overwrite:
         _put_files_aside(folder, foreign)
@@ -1141,16 +1653,18 @@ def claim(self:Comparison,
     else:
         _refuse_foreign(folder, foreign, '; or overwrite=True puts them aside, into kept.')
 
+
 @patch
-def _other_weights(self:Comparison, folder):
+def _other_weights(self: Comparison, folder):
     "The files in the place of this comparison's weights that hold others, and are no study's."
     for name, several in self.weights.items():
         if study_in(plain_path(folder, 'weights', name)):
             continue
         for run, weights in zip(self[name].runs, several):
             file = _weights_file(name, run.number)
-            if not _holds(Path(folder)/file, weights):
+            if not _holds(Path(folder) / file, weights):
                 yield file
+
 
 def _holds(file, weights):
     "Does a file hold these weights?"
@@ -1158,12 +1672,13 @@ def _holds(file, weights):
         return False
     try:
         found = read_weights(file)[0]
-    except ValueError:   # of something else
+    except ValueError:  # of something else
         return False
     return weights_digest(found, {}) == weights_digest(weights, {})
 
+
 @patch
-def _is_strange(self:Comparison, folder, name):
+def _is_strange(self: Comparison, folder, name):
     "Are the trainings that a folder has of a model none of this comparison?"
     if name not in self.names:
         return True
@@ -1173,14 +1688,15 @@ def _is_strange(self:Comparison, folder, name):
             continue
         try:
             found = read_weights(file)[0]
-        except ValueError:   # damaged: nothing to keep
+        except ValueError:  # damaged: nothing to keep
             continue
         if weights_digest(found, {}) != weights_digest(weights, {}):
             return True
     return False
 
+
 @patch
-def _make_room(self:Comparison, folder, strange):
+def _make_room(self: Comparison, folder, strange):
     "Put aside another comparison's report, and its searches and trainings."
     try:
         before = Comparison.load(folder)
@@ -1195,59 +1711,81 @@ def _make_room(self:Comparison, folder, strange):
         if name in strange or name not in self.names:
             _put_search_aside(folder, name)
 
-
 # %% ../nbs/11_comparison.ipynb #105c25f2
 @patch
-def save(self:Comparison,
-    folder,                 # made if it is not there
-    overwrite:bool=False,   # replace another comparison's report?
-)->Path:
-    "Write `report.json`, and `weights/NAME/seed_K.safetensors` for weights at hand, into `folder`; raises `ValueError`."
+def save(
+    self: Comparison,
+    folder,  # made if it is not there
+    overwrite: bool = False,  # replace another comparison's report?
+) -> Path:
+    """Write `report.json`, and `weights/NAME/seed_K.safetensors` for weights at hand, into
+    `folder`; raises `ValueError`."""
     folder = check_folder('folder', folder)
     self.claim(folder, overwrite)
     for name, several in self.weights.items():
         for run, weights in zip(self[name].runs, several):
-            path = plain_folder(folder, 'weights', name)/f'seed_{run.number}.safetensors'
+            path = plain_folder(folder, 'weights', name) / f'seed_{run.number}.safetensors'
             write_weights(path, weights, {'model': name, 'seed': str(run.history.seed)})
-    write_json(folder/'report.json', self.to_dict())
+    write_json(folder / 'report.json', self.to_dict())
     return folder
-
 
 # %% ../nbs/11_comparison.ipynb #f7c18a4f
 @patch(cls_method=True)
-def load(cls:Comparison,
-    folder,   # where save put it
-)->Comparison:
-    "The comparison in `folder`, without its weights; raises `FileNotFoundError` or `ValueError` that names the file."
-    path = Path(folder)/'report.json'
-    try: saved = read_json(path)
-    except FileNotFoundError:
-        raise FileNotFoundError(f'There is no {path}: {folder} holds no finished comparison.'
-                                ) from None
-    if not isinstance(saved, dict) or saved.pop('format', None) not in _READABLE:
-        raise ValueError(f'{path} is no {_FORMAT}. Open it with the release of mnist_cmp that wrote it.')
+def load(
+    cls: Comparison,
+    folder,  # where save put it
+) -> Comparison:
+    """The comparison in `folder`, without its weights; raises `FileNotFoundError` or
+    `ValueError` that names the file."""
+    path = Path(folder) / 'report.json'
     try:
-        self = check_fields(cls(**{'commit': None} | saved | {'contestants': [Contestant.from_dict(c) for c in saved['contestants']]}))
+        saved = read_json(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f'There is no {path}: {folder} holds no finished comparison.'
+        ) from None
+    if not isinstance(saved, dict) or saved.pop('format', None) not in _READABLE:
+        raise ValueError(
+            f'{path} is no {_FORMAT}. Open it with the release of mnist_cmp that wrote it.'
+        )
+    try:
+        self = check_fields(
+            cls(
+                **{'commit': None}
+                | saved
+                | {'contestants': [Contestant.from_dict(c) for c in saved['contestants']]}
+            )
+        )
         return _check_meeting(self)
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as e:
-        raise ValueError(f'{path} is damaged: {type(e).__name__} {shown(str(e))[1:-1].rstrip(".")}. Run the comparison again.') from None
+        raise ValueError(
+            f'{path} is damaged: {type(e).__name__} {shown(str(e))[1:-1].rstrip(".")}. Run the '
+            'comparison again.'
+        ) from None
+
 
 @patch
-def load_net(self:Comparison,
-    name:str,       # a model's name
-    folder,         # where save put it
-    number:int=0,   # of the run
-    make=None,      # makes the net; needed if the model has no short name
-)->nn.Module:
-    "A trained net of a model; raises `FileNotFoundError`, or `ValueError` if `make` makes another net."
-    if make is None and ':' in (make := self[name].maker): raise ValueError(
-        f'{name} was made by {make}, which a report cannot make Python import, since it may be a stranger\'s: pass make={make!r}.')
+def load_net(
+    self: Comparison,
+    name: str,  # a model's name
+    folder,  # where save put it
+    number: int = 0,  # of the run
+    make=None,  # makes the net; needed if the model has no short name
+) -> nn.Module:
+    """A trained net of a model; raises `FileNotFoundError`, or `ValueError` if `make` makes
+    another net."""
+    if make is None and ':' in (make := self[name].maker):
+        raise ValueError(
+            f'{name} was made by {make}, which a report cannot make Python import, since it may be '
+            f"a stranger's: pass make={make!r}."
+        )
     make = get_model(make)
     file = plain_path(folder, 'weights', name, f'seed_{check_int("number", number, 0)}.safetensors')
     first = _first_weights(folder, name)
     if number == 0 and first.exists() and not file.exists():
         file = first
     return load_model(initialise(make), file)
+
 
 def _first_weights(folder, name):
     "Where the first release put the only net of a model."
@@ -1256,7 +1794,8 @@ def _first_weights(folder, name):
 # %% ../nbs/11_comparison.ipynb #1ba85492
 def _check_meeting(self):
     "`self` if its parts fit together; raises `ValueError`."
-    several, n = self.contestants, check_int("sizes['test']", self.sizes.get('test'), 1, 10**7)
+    several = self.contestants
+    n = check_int("sizes['test']", self.sizes.get('test'), 1, 10**7)
     _check_names(self.names)
     check_choice('protocol', self.protocol, PROTOCOLS)
     check_float('seconds', self.seconds, 0)
@@ -1265,34 +1804,47 @@ def _check_meeting(self):
         check_int(f'runs of {c.name}', len(c.runs), len(several[0].runs), len(several[0].runs))
         check_int('parameters', c.parameters, 1)
         for part in (c.trained, c.same_start):
-            if part is not None: check_int('part of the parameters', part, 0, c.parameters)
+            if part is not None:
+                check_int('part of the parameters', part, 0, c.parameters)
         c.search.best
-    if self.labels: check_int('number of labels', len(self.labels), n, n)
+    if self.labels:
+        check_int('number of labels', len(self.labels), n, n)
     _check_extent(len(several), len(several[0].runs), n, len(self.classes), bool(self.labels))
     _check_places('label', self.labels, len(self.classes))
     for c in several:
-        for run in c.runs: _check_run(run, n, len(self.classes), list(several[0].runs[0].test.errors), bool(self.labels))
+        for run in c.runs:
+            _check_run(
+                run, n, len(self.classes), list(several[0].runs[0].test.errors), bool(self.labels)
+            )
     _check_pictures(self, n)
-    if self.trained_on: check_int('length of trained_on', len(self.trained_on), len(self.classes), len(self.classes))
-    for count in self.trained_on: check_int('trained_on', count, 0, 2**63)
+    if self.trained_on:
+        check_int(
+            'length of trained_on', len(self.trained_on), len(self.classes), len(self.classes)
+        )
+    for count in self.trained_on:
+        check_int('trained_on', count, 0, 2**63)
     for c in several:
-        for run, states in zip(c.runs, self.health(c.name)): run.health = states
+        for run, states in zip(c.runs, self.health(c.name)):
+            run.health = states
     return self
-
 
 # %% ../nbs/11_comparison.ipynb #c9260402
 def _check_pictures(self, n):
     "Raise `ValueError` unless the pictures are of test images, 28×28."
     for why, held in self.pictures.items():
         check_choice('why', why, ['all', *self.names])
-        check_int('number of pictures', len(held), 0, 12)   # as hard_images gives
+        check_int('number of pictures', len(held), 0, 12)  # as hard_images gives
         for place, text in held.items():
             check_int('place of a picture', int(place), 0, n - 1)
             check_choice('place of a picture', place, [str(int(place))])
             check_int('size of a picture', len(base64.b64decode(text, validate=True)), 784, 784)
-    for read in self.test_reads: check_int('times', read['times'], 0, 2**63)
-    for size in self.sizes.values(): check_int('sizes', size, 0, 2**63)
+    for read in self.test_reads:
+        check_int('times', read['times'], 0, 2**63)
+    for size in self.sizes.values():
+        check_int('sizes', size, 0, 2**63)
     check_int('number of remarks', len(self.remarks), 0, 100)
     texts = *self.classes, *self.versions.values(), *self.fingerprints.values(), *self.remarks
     if not all(isinstance(text, str) for text in texts):
-        raise ValueError('classes, versions, fingerprints and remarks hold something else than texts')
+        raise ValueError(
+            'classes, versions, fingerprints and remarks hold something else than texts'
+        )

@@ -18,18 +18,27 @@ from .chains import Stage, recognise, why_no_chain
 from .core import MachineError
 
 # %% ../nbs/04c_compiled.ipynb #e83343b3
-SOURCE = Path(__file__).with_name('kernel.cpp') if '__file__' in globals() else Path('../mnist_cmp/kernel.cpp')
-_LEVELS = {'AVX512': ['-march=x86-64-v4'], 'AVX2': ['-march=x86-64-v3']}   # levels that compilers know, by PyTorch's words
+SOURCE = (
+    Path(__file__).with_name('kernel.cpp')
+    if '__file__' in globals()
+    else Path('../mnist_cmp/kernel.cpp')
+)
+# levels that compilers know, by PyTorch's words
+_LEVELS = {'AVX512': ['-march=x86-64-v4'], 'AVX2': ['-march=x86-64-v3']}
 _ELSEWHERE = 'Name a folder of your own in MNIST_CMP_KERNELS.'
 _REMOVE = 'Remove it, or name a folder of your own in MNIST_CMP_KERNELS.'
 _GCC = 'It takes GCC, or a compiler like it that CXX names.'
 
-class _NoKernel(MachineError): "There is no kernel to be had; `strerror` says why, and the way out."
+
+class _NoKernel(MachineError):
+    "There is no kernel to be had; `strerror` says why, and the way out."
+
 
 def _flags():
     "The compiler's options for this processor."
     level = _LEVELS.get(torch.backends.cpu.get_cpu_capability(), [])
     return ['-O3', *level, '-ffp-contract=fast', '-fno-math-errno', '-fopenmp']
+
 
 def _refusal(why, way_out):
     "The error that says why there is no kernel here, and the way out."
@@ -37,14 +46,16 @@ def _refusal(why, way_out):
     text = f'The compiled step is not to be had on {where} ({why}). {way_out}'
     return _NoKernel(errno.ENOEXEC, text)
 
-def kernel_path()->Path:
+
+def kernel_path() -> Path:
     "Where the compiled kernel stands, or would stand; raises `OSError` for a user without a home."
     from platformdirs import user_cache_path
+
     what = f'{_flags()} {platform.system()} {platform.machine()} {platform.libc_ver()}'
     key = hashlib.sha256(SOURCE.read_bytes() + what.encode()).hexdigest()[:16]
     try:
-        folder = os.environ.get('MNIST_CMP_KERNELS') or user_cache_path('mnist_cmp')/'kernels'
-        return Path(folder).expanduser()/f'step_{key}.so'
+        folder = os.environ.get('MNIST_CMP_KERNELS') or user_cache_path('mnist_cmp') / 'kernels'
+        return Path(folder).expanduser() / f'step_{key}.so'
     except RuntimeError:
         raise _refusal('this user has no home folder to keep it in', _ELSEWHERE) from None
 
@@ -52,23 +63,30 @@ def kernel_path()->Path:
 def _is_private(fd, group):
     "Has a group no member but this user, and does no access list let others in behind it?"
     import grp, pwd
+
     try:
-        user, names = pwd.getpwuid(os.geteuid()), grp.getgrgid(group)
+        user = pwd.getpwuid(os.geteuid())
+        names = grp.getgrgid(group)
     except KeyError:
         return False
-    with suppress(AttributeError, OSError):   # not Linux, or no list
-        if os.getxattr(fd, 'system.posix_acl_access'): return False
+    with suppress(AttributeError, OSError):  # not Linux, or no list
+        if os.getxattr(fd, 'system.posix_acl_access'):
+            return False
     alone = set(names.gr_mem) <= {user.pw_name}
     return group == user.pw_gid and names.gr_name == user.pw_name and alone
+
 
 def _who_else(fd, roots=True):
     "Who besides this user, and root if `roots`, could change an open file or folder; else ''."
     status = os.fstat(fd)
     trusted = {os.geteuid(), 0} if roots else {os.geteuid()}
-    if status.st_uid not in trusted: return 'belongs to another user'
+    if status.st_uid not in trusted:
+        return 'belongs to another user'
     is_sticky = status.st_mode & stat.S_ISVTX and stat.S_ISDIR(status.st_mode)
-    if is_sticky: return ''   # our files stay ours in there
-    if status.st_mode & stat.S_IWOTH: return 'can be written to by everybody'
+    if is_sticky:
+        return ''  # our files stay ours in there
+    if status.st_mode & stat.S_IWOTH:
+        return 'can be written to by everybody'
     if status.st_mode & stat.S_IWGRP and not _is_private(fd, status.st_gid):
         return 'can be written to by its group'
     return ''
@@ -79,9 +97,10 @@ def _open_kernel(path):
     folder = file = None
     try:
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        if who := _who_else(folder): raise _refusal(f'{path.parent} {who}', _ELSEWHERE)
+        if who := _who_else(folder):
+            raise _refusal(f'{path.parent} {who}', _ELSEWHERE)
         shared = bool(os.fstat(folder).st_mode & stat.S_ISVTX)
-        how = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK   # or a pipe would wait for its writer
+        how = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # or a pipe would wait for its writer
         file = open(os.open(path.name, how, dir_fd=folder), 'rb')
     except FileNotFoundError:
         return None
@@ -90,28 +109,36 @@ def _open_kernel(path):
     except OSError as e:
         raise _refusal(f'{path} cannot be opened: {e.strerror}', _ELSEWHERE) from None
     finally:
-        if folder is not None: os.close(folder)
+        if folder is not None:
+            os.close(folder)
     who = _who_else(file.fileno(), roots=not shared)
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode): who = 'is no file'
-    if not who: return file
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        who = 'is no file'
+    if not who:
+        return file
     file.close()
     raise _refusal(f'{path} {who}', _REMOVE)
 
 # %% ../nbs/04c_compiled.ipynb #8917c2e4
-_DIGEST = 32       # bytes at the end of the file
-_LARGEST = 2**26   # bytes: a kernel has less than a hundredth of it
+_DIGEST = 32  # bytes at the end of the file
+_LARGEST = 2**26  # bytes: a kernel has less than a hundredth of it
+
 
 def _content(file):
     "The library in an open file of a kernel; None if it is not as `build_kernel` wrote it."
     content = file.read(_LARGEST)
-    library, digest = content[:-_DIGEST], content[-_DIGEST:]
+    library = content[:-_DIGEST]
+    digest = content[-_DIGEST:]
     return library if hashlib.sha256(library).digest() == digest else None
+
 
 def _has_whole(path):
     "Is a whole kernel there that can be trusted? Raises `OSError` if one is there that can't be."
     file = _open_kernel(path)
-    if file is None: return False
-    with file: return _content(file) is not None
+    if file is None:
+        return False
+    with file:
+        return _content(file) is not None
 
 # %% ../nbs/04c_compiled.ipynb #7cb3f3a2
 _LAUNCHER = """
@@ -135,17 +162,24 @@ with tempfile.TemporaryDirectory() as folder:
 sys.exit(code != 0)
 """
 
+
 def _launch(compiler, out):
     "A process that runs the compiler; it writes the library, or what went wrong, to `out`."
     command = [*compiler, '-shared', '-fPIC', '-std=c++20', *_flags(), str(SOURCE.resolve())]
-    return subprocess.Popen([sys.executable, '-I', '-S', '-c', _LAUNCHER, *command],
-                            stdin=subprocess.PIPE, stdout=out, stderr=out, start_new_session=True)
+    return subprocess.Popen(
+        [sys.executable, '-I', '-S', '-c', _LAUNCHER, *command],
+        stdin=subprocess.PIPE,
+        stdout=out,
+        stderr=out,
+        start_new_session=True,
+    )
 
 # %% ../nbs/04c_compiled.ipynb #835b8b7a
 def _why(text):
     "What went wrong, of all that a compiler said, in one line."
     lines = [line.strip() for line in text.splitlines() if line.strip()] or ['it says nothing']
     return next((line for line in lines if 'rror: ' in line or 'not found' in line), lines[0])[:200]
+
 
 def _compile(check):
     "The kernel's library, compiled; raises `OSError`, and what `check` raises."
@@ -162,15 +196,17 @@ def _compile(check):
             raise _refusal(f'the compiler cannot be started: {e.strerror}', _GCC) from None
         try:
             while launcher.poll() is None:
-                time.sleep(.05)
+                time.sleep(0.05)
                 check()
         finally:
             launcher.stdin.close()
             launcher.wait()
         out.seek(0)
         library = out.read()
-    if launcher.returncode: raise _refusal(_why(library.decode(errors='replace')), _GCC)
-    if b'train_steps' not in library: raise _refusal(f'{compiler[0]} made no library', _GCC)
+    if launcher.returncode:
+        raise _refusal(_why(library.decode(errors='replace')), _GCC)
+    if b'train_steps' not in library:
+        raise _refusal(f'{compiler[0]} made no library', _GCC)
     return library
 
 # %% ../nbs/04c_compiled.ipynb #b5f06663
@@ -178,25 +214,29 @@ def _prepare(folder):
     "Make the folder for kernels, if need be; raises `OSError` if nothing can be written there."
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder): pass
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as e:
         raise _refusal(f'{folder} cannot be written to: {e.strerror}', _ELSEWHERE) from None
+
 
 def _keep(library, path):
     "Put a library and its digest at `path`, which nobody else may ever write to."
     part = path.with_name(f'.{path.name}.{uuid4().hex}.part')
     try:
         fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-        with open(fd, 'wb') as file: file.write(library + hashlib.sha256(library).digest())
+        with open(fd, 'wb') as file:
+            file.write(library + hashlib.sha256(library).digest())
         os.replace(part, path)
     except OSError as e:
         raise _refusal(f'{path} cannot be written: {e.strerror}', _ELSEWHERE) from None
     finally:
         part.unlink(missing_ok=True)
 
+
 def build_kernel(
-    check=lambda: None,   # called 20 times a second; what it raises ends the compiler
-)->Path:
+    check=lambda: None,  # called 20 times a second; what it raises ends the compiler
+) -> Path:
     "Compile the kernel if that has not been done; raises `OSError` that says what is missing."
     path = kernel_path()
     if not _has_whole(path):
@@ -208,29 +248,40 @@ def build_kernel(
 # %% ../nbs/04c_compiled.ipynb #d0c1dbc7
 class _CStage(ctypes.Structure):
     "`Stage` of kernel.cpp."
-    _fields_ = ([(name, ctypes.c_int32) for name in (
-        'conv relu pool channels height width outputs kernel_h kernel_w pad_h pad_w').split()] +
-        [(name, ctypes.c_void_p) for name in 'weight bias weight_grad bias_grad'.split()])
+
+    _fields_ = [
+        (name, ctypes.c_int32)
+        for name in (
+            'conv relu pool channels height width outputs kernel_h kernel_w pad_h pad_w'
+        ).split()
+    ] + [(name, ctypes.c_void_p) for name in 'weight bias weight_grad bias_grad'.split()]
 
 # %% ../nbs/04c_compiled.ipynb #4a9e34df
-_loaded = []   # open files: the system tells libraries by name, and an open file's is no other's
+_loaded = []  # open files: the system tells libraries by name, and an open file's is no other's
+
 
 def _load(file):
     "The library in an open file of a kernel; raises `OSError` if the system does not take it."
     library = _content(file)
-    if library is None: raise OSError('it is damaged')
-    if os.path.exists(opened := f'/proc/self/fd/{file.fileno()}'): return ctypes.CDLL(opened)
+    if library is None:
+        raise OSError('it is damaged')
+    if os.path.exists(opened := f'/proc/self/fd/{file.fileno()}'):
+        return ctypes.CDLL(opened)
     with tempfile.NamedTemporaryFile(suffix='.so') as copy:
         copy.write(library)
         copy.flush()
         return ctypes.CDLL(copy.name)
 
+
 @functools.cache
 def _kernel(path):
     "The compiled kernel, loaded; raises `OSError` that says why it can't be."
     file = _open_kernel(path)
-    if file is None: raise _refusal(f'{path} is gone', 'Try again.')
-    p, i, n = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+    if file is None:
+        raise _refusal(f'{path} is gone', 'Try again.')
+    p = ctypes.c_void_p
+    i = ctypes.c_int64
+    n = ctypes.c_int
     try:
         lib = _load(file)
         _loaded.append(file)
@@ -245,104 +296,170 @@ def _kernel(path):
     return lib
 
 # %% ../nbs/04c_compiled.ipynb #0b975fd1
-_failed = set()   # where there is none, in this process, and what was said of it
+_failed = set()  # where there is none, in this process, and what was said of it
+
 
 def has_kernel(
-    check=lambda: None,   # as for build_kernel
-)->bool:
+    check=lambda: None,  # as for build_kernel
+) -> bool:
     "Can the kernel be had here? It is compiled if need be; a failure is said once, in one line."
-    if os.name != 'posix': return False
+    if os.name != 'posix':
+        return False
     path = None
     try:
         path = kernel_path()
-        if path in _failed: return False
+        if path in _failed:
+            return False
         _kernel(build_kernel(check))
         return True
     except _NoKernel as e:
-        if e.strerror not in _failed: print(f'{e.strerror} Going on without it.', file=sys.stderr)
+        if e.strerror not in _failed:
+            print(f'{e.strerror} Going on without it.', file=sys.stderr)
         _failed.update((path, e.strerror))
     return False
 
 # %% ../nbs/04c_compiled.ipynb #98a3a848
 def is_served(
-    stages:list[Stage]|None,   # of recognise
-)->bool:
+    stages: list[Stage] | None,  # of recognise
+) -> bool:
     "Can the kernel train this chain?"
+
     def served(s):
-        if not s.is_conv: return True
-        size = [given + 2*pad - made + 1 for given, pad, made in zip(s.given[1:], s.padding, s.made[1:])]
+        if not s.is_conv:
+            return True
+        size = [
+            given + 2 * pad - made + 1
+            for given, pad, made in zip(s.given[1:], s.padding, s.made[1:])
+        ]
         (kernel, stride, pad) = s.pool or ((1, 1), (1, 1), (0, 0))
-        return (s.stride == (1, 1) and all(p < k for p, k in zip(s.padding, size))
-                and kernel == stride and kernel[0] == kernel[1] <= 15 and pad == (0, 0))
+        return (
+            s.stride == (1, 1)
+            and all(p < k for p, k in zip(s.padding, size))
+            and kernel == stride
+            and kernel[0] == kernel[1] <= 15
+            and pad == (0, 0)
+        )
+
     return bool(stages) and all(map(served, stages))
 
 # %% ../nbs/04c_compiled.ipynb #2a19fdcd
 def _store(p, lanes):
     "Memory for a parameter as the kernel wants it, and a view on it in the parameter's shape."
-    outputs, order = len(p), (*range(2, p.ndim), *range(1, min(p.ndim, 2)), 0)   # kernel height, width, channel, output
+    # kernel height, width, channel, output
+    outputs = len(p)
+    order = (*range(2, p.ndim), *range(1, min(p.ndim, 2)), 0)
     rows = torch.zeros(*(p.shape[d] for d in order[:-1]), -(-outputs // lanes) * lanes)
     view = rows[..., :outputs].permute([order.index(d) for d in range(p.ndim)])
     return rows, view
 
 # %% ../nbs/04c_compiled.ipynb #9543bd6a
 class CompiledStep(AutogradStep):
-    "The step in C++, with the arguments of `AutogradStep`; raises `ValueError` for other nets, `OSError` without kernel."
+    """The step in C++, with the arguments of `AutogradStep`; raises `ValueError` for other nets,
+    `OSError` without kernel."""
+
     engine = 'compiled'
 
-    def __init__(self, net, learning_rate, momentum=0., weight_decay=0.):
+    def __init__(self, net, learning_rate, momentum=0.0, weight_decay=0.0):
         super().__init__(net, learning_rate, momentum, weight_decay)
-        self.stages,self.handle,self.places = recognise(net),None,[(p, None) for p in self.params.values()]
+        self.stages, self.handle, self.places = (
+            recognise(net),
+            None,
+            [(p, None) for p in self.params.values()],
+        )
         if not is_served(self.stages):
-            why = why_no_chain(net) or 'a convolution has another stride than 1, or poolings overlap'
-            raise ValueError(f'The compiled step does not serve {type(net).__name__}: it takes chains on the CPU whose '
-                             f"convolutions have stride 1 and whose poolings do not overlap, and {why}. Take engine='auto'.")
-        self.lib,self.size = _kernel(build_kernel()),math.prod(self.stages[0].given)
-        self.plain = not (momentum or weight_decay)   # then the kernel moves the weights itself
+            why = (
+                why_no_chain(net) or 'a convolution has another stride than 1, or poolings overlap'
+            )
+            raise ValueError(
+                f'The compiled step does not serve {type(net).__name__}: it takes chains on the '
+                'CPU whose '
+                f'convolutions have stride 1 and whose poolings do not overlap, and {why}. Take '
+                "engine='auto'."
+            )
+        self.lib, self.size = _kernel(build_kernel()), math.prod(self.stages[0].given)
+        self.plain = not (momentum or weight_decay)  # then the kernel moves the weights itself
         self.gradients = {name: _store(p, self.lib.lanes()) for name, p in self.params.items()}
 
     def __call__(self, x, y):
-        "One step on images `x` and labels `y`: the batch's mean loss and number of right answers, before the step."
+        """One step on images `x` and labels `y`: the batch's mean loss and number of right
+        answers, before the step."""
         loss, correct = self.sweep(x, y, [torch.arange(len(y))])
         return loss / len(y), correct
 
 # %% ../nbs/04c_compiled.ipynb #89c346b0
-_PIECE = .02   # seconds of a call of the kernel, about
+_PIECE = 0.02  # seconds of a call of the kernel, about
+
 
 @patch
-def sweep(self:CompiledStep, x, y, batches, ask=lambda: None):
+def sweep(self: CompiledStep, x, y, batches, ask=lambda: None):
     "As that of `AutogradStep`, but that `ask` is called before each piece of the steps."
-    x, y = (x if x.dtype == torch.uint8 else x.float()).contiguous(), y.long().contiguous()
+    x = (x if x.dtype == torch.uint8 else x.float()).contiguous()
+    y = y.long().contiguous()
     sizes = torch.tensor([len(batch) for batch in batches])
     if x.numel() != len(y) * self.size:
-        raise ValueError(f'{len(y)} images of {self.size} pixels are wanted, but they have the shape {tuple(x.shape)}.')
-    if not sizes.all(): raise ValueError('A batch has no images. Leave it out.')
-    order, loss, correct = torch.cat(list(batches)).long(), torch.zeros(()), torch.zeros((), dtype=torch.int64)
-    begun, steps = 0, 1
+        raise ValueError(
+            f'{len(y)} images of {self.size} pixels are wanted, but they have the shape '
+            f'{tuple(x.shape)}.'
+        )
+    if not sizes.all():
+        raise ValueError('A batch has no images. Leave it out.')
+    order = torch.cat(list(batches)).long()
+    loss = torch.zeros(())
+    correct = torch.zeros((), dtype=torch.int64)
+    begun = 0
+    steps = 1
     while begun < len(sizes):
         ask()
-        start, piece = time.perf_counter(), sizes[begun:begun + steps]
+        start = time.perf_counter()
+        piece = sizes[begun : begun + steps]
         self._run(x, y, order, piece, loss, correct)
-        order, begun = order[piece.sum():], begun + len(piece)
-        if self.plain: steps = max(1, int(min(2*steps, len(piece)*_PIECE/(time.perf_counter() - start))))
+        order = order[piece.sum() :]
+        begun = begun + len(piece)
+        if self.plain:
+            steps = max(1, int(min(2 * steps, len(piece) * _PIECE / (time.perf_counter() - start))))
     return loss, correct
 
 # %% ../nbs/04c_compiled.ipynb #2dccad4c
 @patch
-def _run(self:CompiledStep, x, y, order, sizes, loss, correct):
+def _run(self: CompiledStep, x, y, order, sizes, loss, correct):
     "Steps on the first places of `order`, one for each of `sizes`; adds to loss and right answers."
-    if any(p.data_ptr() != at for p, at in self.places): self._settle()   # somebody gave a parameter other memory
+    # somebody gave a parameter other memory
+    if any(p.data_ptr() != at for p, at in self.places):
+        self._settle()
     at = torch.Tensor.data_ptr
-    wrong = self.lib.train_steps(self.handle, at(x), x.dtype == torch.uint8, at(y), len(y), at(order), at(sizes), len(sizes),
-                                 self.learning_rate, self.plain, torch.get_num_threads(), at(loss), at(correct))
-    if wrong == 1: raise IndexError(f'Labels go from {y.min()} to {y.max()}, but the net has {self.stages[-1].made[0]} classes.')
-    if wrong: raise IndexError(f'Places go from {order.min()} to {order.max()}, but there are {len(y)} images.')
-    if self.plain: return
+    wrong = self.lib.train_steps(
+        self.handle,
+        at(x),
+        x.dtype == torch.uint8,
+        at(y),
+        len(y),
+        at(order),
+        at(sizes),
+        len(sizes),
+        self.learning_rate,
+        self.plain,
+        torch.get_num_threads(),
+        at(loss),
+        at(correct),
+    )
+    if wrong == 1:
+        raise IndexError(
+            f'Labels go from {y.min()} to {y.max()}, but the net has {self.stages[-1].made[0]} '
+            'classes.'
+        )
+    if wrong:
+        raise IndexError(
+            f'Places go from {order.min()} to {order.max()}, but there are {len(y)} images.'
+        )
+    if self.plain:
+        return
     with torch.no_grad():
-        for name, p in self.params.items(): self._move(name, p, self.gradients[name][1])
+        for name, p in self.params.items():
+            self._move(name, p, self.gradients[name][1])
 
 # %% ../nbs/04c_compiled.ipynb #12cfd494
 @patch
-def _settle(self:CompiledStep):
+def _settle(self: CompiledStep):
     "Give each parameter memory as the kernel wants it, and tell the kernel."
     self.close()
     for name, p in self.params.items():
@@ -352,32 +469,44 @@ def _settle(self:CompiledStep):
     array = (_CStage * len(self.stages))(*map(self._c_stage, self.stages))
     self.handle = self.lib.make_net(array, len(array))
 
+
 @patch
-def _c_stage(self:CompiledStep, s):
+def _c_stage(self: CompiledStep, s):
     "A stage in the kernel's terms."
     at = lambda memory, name: memory[name].data_ptr() if name else None
     grads = {name: rows for name, (rows, _) in self.gradients.items()}
     where = at(self.rows, s.weight), at(self.rows, s.bias), at(grads, s.weight), at(grads, s.bias)
-    if not s.is_conv: return _CStage(0, s.relu, 1, s.given[0], 1, 1, s.made[0], 1, 1, 0, 0, *where)
+    if not s.is_conv:
+        return _CStage(0, s.relu, 1, s.given[0], 1, 1, s.made[0], 1, 1, 0, 0, *where)
     kernel = self.params[s.weight].shape[2:]
-    return _CStage(1, s.relu, s.pool[0][0] if s.pool else 1, *s.given, s.made[0], *kernel, *s.padding, *where)
+    return _CStage(
+        1, s.relu, s.pool[0][0] if s.pool else 1, *s.given, s.made[0], *kernel, *s.padding, *where
+    )
 
 # %% ../nbs/04c_compiled.ipynb #164469b1
 @patch
-def close(self:CompiledStep):
-    "Give the parameters plain memory back, so that nobody else sees how the kernel wants them; a further step takes it again."
-    if self.handle: self.lib.free_net(self.handle)
+def close(self: CompiledStep):
+    """Give the parameters plain memory back, so that nobody else sees how the kernel wants them;
+    a further step takes it again."""
+    if self.handle:
+        self.lib.free_net(self.handle)
     for p, at in self.places if self.handle else ():
-        if p.data_ptr() == at: p.data = p.data.clone(memory_format=torch.contiguous_format)
-    self.handle,self.rows,self.places = None,{},[(p, None) for p in self.params.values()]
+        if p.data_ptr() == at:
+            p.data = p.data.clone(memory_format=torch.contiguous_format)
+    self.handle, self.rows, self.places = None, {}, [(p, None) for p in self.params.values()]
+
 
 @patch
-def __del__(self:CompiledStep):
-    if getattr(self, 'handle', None): self.lib.free_net(self.handle)
+def __del__(self: CompiledStep):
+    if getattr(self, 'handle', None):
+        self.lib.free_net(self.handle)
+
 
 @patch
-def _move(self:CompiledStep, name, p, g):
-    "Move a weight; the velocity lies in memory as the gradient does, also after a checkpoint: the same sums, the same bits."
+def _move(self: CompiledStep, name, p, g):
+    """Move a weight; the velocity lies in memory as the gradient does, also after a checkpoint:
+    the same sums, the same bits."""
     v = self.velocity.get(name)
-    if v is not None and v.stride() != g.stride(): self.velocity[name] = _store(p, self.lib.lanes())[1].copy_(v)
+    if v is not None and v.stride() != g.stride():
+        self.velocity[name] = _store(p, self.lib.lanes())[1].copy_(v)
     AutogradStep._move(self, name, p, g)

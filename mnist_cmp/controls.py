@@ -14,12 +14,27 @@ from pathlib import Path
 import anywidget, ipywidgets as widgets, numpy as np, traitlets
 from fastcore.basics import patch
 from matplotlib.figure import Figure
-from .comparison import (PROTOCOLS, Comparison, Stopped, check_extends, compare,
-                                  extent_in)
-from .core import (available_cores, check_choice, check_float, check_folder, check_int, drawn,
-                            drawn_names, format_seconds, model_color, new_path, plain_folder,
-                            plain_path, printable, read_json, read_plain, shown, without_math,
-                            write_json)
+from .comparison import PROTOCOLS, Comparison, Stopped, check_extends, compare, extent_in
+from mnist_cmp.core import (
+    available_cores,
+    check_choice,
+    check_float,
+    check_folder,
+    check_int,
+    drawn,
+    drawn_names,
+    format_seconds,
+    model_color,
+    new_path,
+    plain_folder,
+    plain_path,
+    printable,
+    read_json,
+    read_plain,
+    shown,
+    without_math,
+    write_json,
+)
 from .data import DATASETS, Data, load_data
 from .ledger import DONE, Ledger, LedgerError, folder_lock, is_taken
 from .models import distinct_names, model_names
@@ -31,142 +46,219 @@ from .trials import SearchResult, Trial
 from .workers import python_code
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-006
-_SETTINGS = dict(dataset='digits', models=['mlp', 'cnn'], protocol='holdout', learning_rate=[.001, .1], batch_size=[16, 48],
-                 points=20, search_epochs=10, epochs=20, seeds=10, seed=0)
+_SETTINGS = dict(
+    dataset='digits',
+    models=['mlp', 'cnn'],
+    protocol='holdout',
+    learning_rate=[0.001, 0.1],
+    batch_size=[16, 48],
+    points=20,
+    search_epochs=10,
+    epochs=20,
+    seeds=10,
+    seed=0,
+)
+
 
 def check_settings(
-    settings:dict,   # some of the panel's settings, by name
-)->dict:
+    settings: dict,  # some of the panel's settings, by name
+) -> dict:
     "All settings, what is missing at its default; raises `ValueError` for what can't be run."
-    if not isinstance(settings, dict): raise TypeError(f'settings is {shown(settings)}, but must be a dict.')
+    if not isinstance(settings, dict):
+        raise TypeError(f'settings is {shown(settings)}, but must be a dict.')
     unknown = set(settings) - set(_SETTINGS)
-    if unknown: raise ValueError(f'settings has {shown(min(unknown, key=str))}, but must have names among: {", ".join(_SETTINGS)}.')
+    if unknown:
+        raise ValueError(
+            f'settings has {shown(min(unknown, key=str))}, but must have names among: '
+            f'{", ".join(_SETTINGS)}.'
+        )
     s = _SETTINGS | settings
     check_choice('dataset', s['dataset'], DATASETS)
     check_choice('protocol', s['protocol'], PROTOCOLS)
-    several = isinstance(s['models'], (list, tuple)) and all(isinstance(m, str) for m in s['models'])
-    if not several or len(set(s['models'])) < 2: raise ValueError(f'models is {shown(s["models"])}, but a comparison needs two at least, by name.')
+    several = isinstance(s['models'], (list, tuple)) and all(
+        isinstance(m, str) for m in s['models']
+    )
+    if not several or len(set(s['models'])) < 2:
+        raise ValueError(
+            f'models is {shown(s["models"])}, but a comparison needs two at least, by name.'
+        )
     Box(learning_rate=s['learning_rate'], batch_size=s['batch_size'])
-    if len(s['models']) > 20: raise ValueError(f'models has {len(s["models"])} names, but a panel shows 20 at most.')
-    for name in ('points', 'search_epochs', 'epochs', 'seeds', 'seed'): check_int(name, s[name], 0 if name == 'seed' else 1, 10**9)
+    if len(s['models']) > 20:
+        raise ValueError(f'models has {len(s["models"])} names, but a panel shows 20 at most.')
+    for name in ('points', 'search_epochs', 'epochs', 'seeds', 'seed'):
+        check_int(name, s[name], 0 if name == 'seed' else 1, 10**9)
     return s
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-008
-_FILE, _STOPPED = 'panel.json', 3   # the panel's file in a run folder, and the exit code of a run that was stopped
+# the panel's file in a run folder, and the exit code of a run that was stopped
+_FILE = 'panel.json'
+_STOPPED = 3
+
 
 def _note(folder, **what):
     "Change what the run's file says."
-    path = Path(folder)/_FILE
+    path = Path(folder) / _FILE
     write_json(path, (read_json(path) if path.exists() else {}) | what)
 
-_HELD = '.panel'   # a panel locks this folder in the run's as long as its process lives
+
+_HELD = '.panel'  # a panel locks this folder in the run's as long as its process lives
+
 
 def _is_held(folder):
     "Does a panel, of this kernel or of another one, have a run going on in the folder?"
     return is_taken(plain_path(folder, _HELD))
 
+
 def _lives(folder):
     "Does a run go on in the folder, be it a panel's or the command's?"
     return _is_held(folder) or is_taken(folder)
 
+
 def _compare_in(folder, should_stop):
     "What the run's process does: compare as the file asks, and write the report."
-    asked = read_json(Path(folder)/_FILE)
-    s, how = asked['settings'], asked['how']
+    asked = read_json(Path(folder) / _FILE)
+    s = asked['settings']
+    how = asked['how']
     box = {side: tuple(s[side]) for side in ('learning_rate', 'batch_size')}
-    numbers = {name: s[name] for name in ('points', 'search_epochs', 'epochs', 'seeds', 'seed', 'protocol')}
+    numbers = {
+        name: s[name] for name in ('points', 'search_epochs', 'epochs', 'seeds', 'seed', 'protocol')
+    }
     data = load_data(s['dataset'], how['data_dir'], download=how['download'])
     check_extends(folder, s['models'], data, **numbers)
-    found = compare(s['models'], data, box=box, store=folder, workers=how['workers'], should_stop=should_stop, **numbers)
+    found = compare(
+        s['models'],
+        data,
+        box=box,
+        store=folder,
+        workers=how['workers'],
+        should_stop=should_stop,
+        **numbers,
+    )
     write_report(found, folder)
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-009
 def _serve(folder):
     "The run's process: compare, until the pipe or the file says otherwise; gives the exit code."
     stop = threading.Event()
+
     def end():
         stop.set()
-        time.sleep(.5)
-        os._exit(_STOPPED)   # in the midst of what asks nobody; what is finished is safe
+        time.sleep(0.5)
+        os._exit(_STOPPED)  # in the midst of what asks nobody; what is finished is safe
+
     def listen():
-        os.read(0, 1)   # returns when the panel closes the pipe, or the kernel is gone
+        os.read(0, 1)  # returns when the panel closes the pipe, or the kernel is gone
         end()
+
     def watch():
-        while not stop.wait(.2):   # the panel may be busy drawing when another one writes into the file
-            with suppress(OSError, ValueError):   # such as a folder that was moved away
-                if read_json(Path(folder)/_FILE)['state'] in ('paused', 'stopped'):
+        # the panel may be busy drawing when another one writes into the file
+        while not stop.wait(0.2):
+            with suppress(OSError, ValueError):  # such as a folder that was moved away
+                if read_json(Path(folder) / _FILE)['state'] in ('paused', 'stopped'):
                     end()
+
     for each in listen, watch:
         threading.Thread(target=each, daemon=True).start()
-    try: _compare_in(folder, stop.is_set)
-    except Stopped: return _stopped(folder)
+    try:
+        _compare_in(folder, stop.is_set)
+    except Stopped:
+        return _stopped(folder)
     except Exception as e:
-        if stop.is_set(): return _stopped(folder)
+        if stop.is_set():
+            return _stopped(folder)
         kind = '' if isinstance(e, (ValueError, FileNotFoundError)) else f'{type(e).__name__}: '
         _note(folder, state='failed', error=kind + ' '.join(str(e).split()))
         return 1
     _note(folder, state='finished')
     return 0
 
+
 def _stopped(folder):
     "Note that the run was stopped where its panel could not, since its kernel is gone."
-    if read_json(Path(folder)/_FILE)['state'] == 'running': _note(folder, state='stopped')
+    if read_json(Path(folder) / _FILE)['state'] == 'running':
+        _note(folder, state='stopped')
     return _STOPPED
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-010
 def _log(folder):
-    "The file for what a run's process says; raises `ValueError` for a link or a pipe, where it would be written elsewhere."
+    """The file for what a run's process says; raises `ValueError` for a link or a pipe, where it
+    would be written elsewhere."""
     path = plain_path(folder, 'panel.log')
-    if path.is_file() or not path.exists(): return path
+    if path.is_file() or not path.exists():
+        return path
     raise ValueError(f'{path} is no file, but must be a plain one. Move it away.')
+
 
 class _Child:
     "The run's process, seen from the panel."
-    patience = .1   # s that it has to stop by itself; what is finished is safe, so then it is killed
+
+    # s that it has to stop by itself; what is finished is safe, so then it is killed
+    patience = 0.1
 
     def __init__(self, folder):
-        code = python_code(f'from mnist_cmp.controls import _serve; sys.exit(_serve({str(folder)!r}))')
+        code = python_code(
+            f'from mnist_cmp.controls import _serve; sys.exit(_serve({str(folder)!r}))'
+        )
         quiet = os.environ | {'MNIST_CMP_QUIET': '1', 'OMP_NUM_THREADS': '1'}
         with open(_log(folder), 'ab') as log:
-            self.process = subprocess.Popen([sys.executable, '-c', code], stdin=subprocess.PIPE, stdout=log, stderr=log, env=quiet,
-                                            start_new_session=True,   # an interrupt of the kernel is none of the run
-                                            creationflags=getattr(subprocess, 'CREATE_NEW_PROCESS_GROUP', 0))
+            self.process = subprocess.Popen(
+                [sys.executable, '-c', code],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=quiet,
+                # an interrupt of the kernel is none of the run
+                start_new_session=True,
+                creationflags=getattr(subprocess, 'CREATE_NEW_PROCESS_GROUP', 0),
+            )
 
     def runs(self):
         running = self.process.poll() is None
-        if not running: self.let_go()
+        if not running:
+            self.let_go()
         return running
 
     def let_go(self):
         "Close the pipe to it."
-        try: self.process.stdin.close()
-        except OSError: pass   # it is dead
+        try:
+            self.process.stdin.close()
+        except OSError:
+            pass  # it is dead
 
     def stop(self):
         "End it, within about `patience` seconds."
         self.let_go()
-        try: self.process.wait(self.patience)
-        except subprocess.TimeoutExpired: self.process.kill()
+        try:
+            self.process.wait(self.patience)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
         return self.process.wait()
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-012
 def _histories(folder, *parts, **settings):
-    """Place → history of each training in the ledger of a sub-folder, finished or not; empty where there is none yet,
-    or where they are of other settings, so that new ones are going to replace them."""
+    """Place → history of each training in the ledger of a sub-folder, finished or not; empty
+    where there is none yet, or where they are of other settings, so that new ones are going to
+    replace them."""
     ledger = plain_path(folder, *parts, 'study.sqlite')
-    if ledger.exists() and not ledger.is_file(): return {}   # a pipe
+    if ledger.exists() and not ledger.is_file():
+        return {}  # a pipe
     try:
         with Ledger.read(ledger.parent) as ledger:
-            if any(ledger.identity.get(k, v) != v for k, v in settings.items()): return {}
+            if any(ledger.identity.get(k, v) != v for k, v in settings.items()):
+                return {}
             return {i: row[0] for i, row in ledger.histories().items()}
-    except (FileNotFoundError, LedgerError): return {}
+    except (FileNotFoundError, LedgerError):
+        return {}
+
 
 def _first(n, histories):
     "Those of the `n` lowest places: a folder may hold more than a run asks for."
     return {place: histories[place] for place in sorted(histories)[:n]}
 
+
 def _best_settings(trials, points):
-    "Those of the best trial of a whole search; None while a trial is missing, which may be better, and without a score."
+    """Those of the best trial of a whole search; None while a trial is missing, which may be
+    better, and without a score."""
     done = [Trial(place, history) for place, history in trials.items() if history.state in DONE]
     if len(done) < points:
         return None
@@ -175,53 +267,64 @@ def _best_settings(trials, points):
     except ValueError:
         return None
 
+
 @dataclass
 class RunState:
     "What a run folder tells."
-    folder:Path
-    settings:dict
-    state:str                # starting, running, stopping, paused, stopped, failed or finished
-    error:str = ''           # why it failed
-    trials:dict = field(default_factory=dict)      # model → place → `History` of its search
-    trainings:dict = field(default_factory=dict)   # model → number → `History` of its trainings with the best settings
-    verdict:str = ''         # in words, of a finished run
+
+    folder: Path
+    settings: dict
+    state: str  # starting, running, stopping, paused, stopped, failed or finished
+    error: str = ''  # why it failed
+    trials: dict = field(default_factory=dict)  # model → place → `History` of its search
+    # model → number → `History` of its trainings with the best settings
+    trainings: dict = field(default_factory=dict)
+    verdict: str = ''  # in words, of a finished run
 
     @property
-    def names(self)->list[str]: return distinct_names(self.settings['models'])   # of the models
+    def names(self) -> list[str]:
+        return distinct_names(self.settings['models'])  # of the models
 
     @property
-    def lives(self)->bool:
+    def lives(self) -> bool:
         "Is a process at it?"
         return self.state in ('starting', 'running', 'stopping')
 
     @property
-    def share(self)->float:
+    def share(self) -> float:
         "How much of all epochs is over, 0 to 1."
-        return sum(map(self.done, self.names))/(len(self.names)*self.each)
+        return sum(map(self.done, self.names)) / (len(self.names) * self.each)
 
     @property
-    def each(self)->int:
+    def each(self) -> int:
         "Epochs that each model has in all."
         s = self.settings
-        return s['points']*s['search_epochs'] + s['seeds']*s['epochs']
+        return s['points'] * s['search_epochs'] + s['seeds'] * s['epochs']
 
-    def done(self, name)->int:
+    def done(self, name) -> int:
         "Epochs of a model that are over; those that a diverged training is spared count as over."
-        over = lambda several, all: sum(all if h.state in DONE else len(h.epochs) for h in several.values())
-        return over(self.trials.get(name, {}), self.settings['search_epochs']) + over(self.trainings.get(name, {}), self.settings['epochs'])
+        over = lambda several, all: sum(
+            all if h.state in DONE else len(h.epochs) for h in several.values()
+        )
+        return over(self.trials.get(name, {}), self.settings['search_epochs']) + over(
+            self.trainings.get(name, {}), self.settings['epochs']
+        )
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-013
 @patch(cls_method=True)
-def read(cls:RunState,
-    folder,              # of a run
-    running:bool=None,   # does its process run? None: look whether somebody holds the folder
-)->RunState:
+def read(
+    cls: RunState,
+    folder,  # of a run
+    running: bool = None,  # does its process run? None: look whether somebody holds the folder
+) -> RunState:
     "The run in a folder, also while it runs; raises `FileNotFoundError`."
     folder = Path(folder)
-    if not (folder/_FILE).exists(): raise FileNotFoundError(f'There is no {folder/_FILE}: no panel has run there.')
-    told = _told(folder/_FILE)
-    finished = (folder/'report.html').exists() and told['state'] == 'finished'
-    if running is None: running = not finished and _lives(folder)
+    if not (folder / _FILE).exists():
+        raise FileNotFoundError(f'There is no {folder / _FILE}: no panel has run there.')
+    told = _told(folder / _FILE)
+    finished = (folder / 'report.html').exists() and told['state'] == 'finished'
+    if running is None:
+        running = not finished and _lives(folder)
     said = verdict(Comparison.load(folder)) if finished else ''
     self = cls(folder, told['settings'], 'finished', told.get('error') or '', verdict=said)
     s = self.settings
@@ -229,15 +332,21 @@ def read(cls:RunState,
         trials = _histories(folder, 'search', name, epochs=s['search_epochs'])
         self.trials[name] = _first(s['points'], trials)
         best = _best_settings(trials, s['points'])
-        trainings = {} if best is None else _histories(folder, 'weights', name, epochs=s['epochs'], **best)
+        trainings = (
+            {} if best is None else _histories(folder, 'weights', name, epochs=s['epochs'], **best)
+        )
         self.trainings[name] = _first(s['seeds'], trainings)
-    if running and not finished: self.state = _live_state(self, told['state'])
-    elif not finished: self.state = 'stopped' if told['state'] == 'running' else told['state']
+    if running and not finished:
+        self.state = _live_state(self, told['state'])
+    elif not finished:
+        self.state = 'stopped' if told['state'] == 'running' else told['state']
     return self
+
 
 def _live_state(state, told):
     "What a run with a process does."
-    if told in ('stopped', 'paused') and _is_held(state.folder): return 'stopping'
+    if told in ('stopped', 'paused') and _is_held(state.folder):
+        return 'stopping'
     return 'running' if is_taken(state.folder) or state.share == 1 else 'starting'
 
 # %% ../nbs/13a_controls.ipynb #5b9003e2
@@ -247,70 +356,109 @@ def _told(path):
     try:
         settings = check_settings(told['settings'])
         check_choice('state', told['state'], ('running', 'paused', 'stopped', 'failed', 'finished'))
-        odd = [m for m in settings['models']
-               if not re.fullmatch(r'[\w.:/\\~ -]{1,300}', m)
-               or not re.fullmatch(r'\w[\w.-]*', m.rpartition(':')[2])]
-        if odd: raise ValueError(f'models has {shown(odd[0])}, which is no name of a model')
+        odd = [
+            m
+            for m in settings['models']
+            if not re.fullmatch(r'[\w.:/\\~ -]{1,300}', m)
+            or not re.fullmatch(r'\w[\w.-]*', m.rpartition(':')[2])
+        ]
+        if odd:
+            raise ValueError(f'models has {shown(odd[0])}, which is no name of a model')
         distinct_names(settings['models'])
-        if not isinstance(told.get('error') or '', str): raise ValueError(f'error is {shown(told["error"])}')
+        if not isinstance(told.get('error') or '', str):
+            raise ValueError(f'error is {shown(told["error"])}')
         return told | {'settings': settings, 'error': printable((told.get('error') or '')[:2000])}
-    except (ValueError, TypeError, KeyError) as e: raise ValueError(f'{path} is damaged: {type(e).__name__} {e}') from None
+    except (ValueError, TypeError, KeyError) as e:
+        raise ValueError(f'{path} is damaged: {type(e).__name__} {e}') from None
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-014
 @patch
-def seconds_left(self:RunState,
-    workers:int,   # trainings side by side
-)->float:
-    "An estimate of the time that is left, s, from each model's mean epoch so far; None before the first epoch."
+def seconds_left(
+    self: RunState,
+    workers: int,  # trainings side by side
+) -> float:
+    """An estimate of the time that is left, s, from each model's mean epoch so far; None before
+    the first epoch."""
     known = {}
     for name in self.names:
         histories = [*self.trials.get(name, {}).values(), *self.trainings.get(name, {}).values()]
         epochs = [e.seconds for h in histories for e in h.epochs]
-        if epochs: known[name] = sum(epochs)/len(epochs)
-    if not known: return None
-    usual = sum(known.values())/len(known)
-    return sum((self.each - self.done(name)) * known.get(name, usual) for name in self.names)/workers
+        if epochs:
+            known[name] = sum(epochs) / len(epochs)
+    if not known:
+        return None
+    usual = sum(known.values()) / len(known)
+    return (
+        sum((self.each - self.done(name)) * known.get(name, usual) for name in self.names) / workers
+    )
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-016
-_INK = '#010203'   # stands for the page's own colour of text
+_INK = '#010203'  # stands for the page's own colour of text
+
 
 def _axes(ax, title, xlabel, ylabel):
     "Axes in the page's colour."
     ax.set(xlabel=xlabel, ylabel=ylabel, facecolor='none')
     ax.set_title(title, fontsize=10, color=_INK)
     ax.tick_params(colors=_INK, labelsize=8)
-    for part in (ax.xaxis.label, ax.yaxis.label): part.set(color=_INK, fontsize=9)
-    for side, spine in ax.spines.items(): spine.set(color=_INK, linewidth=.6, visible=side in ('left', 'bottom'))
-    ax.grid(color='#888888', alpha=.3, linewidth=.6)
+    for part in (ax.xaxis.label, ax.yaxis.label):
+        part.set(color=_INK, fontsize=9)
+    for side, spine in ax.spines.items():
+        spine.set(color=_INK, linewidth=0.6, visible=side in ('left', 'bottom'))
+    ax.grid(color='#888888', alpha=0.3, linewidth=0.6)
     ax.set_axisbelow(True)
+
 
 def _svg(fig, label):
     "The figure as SVG for a page, as wide as there is room."
     page = io.StringIO()
     fig.savefig(page, format='svg', transparent=True)
     text = page.getvalue()
-    text = text[text.index('<svg'):].replace(_INK, 'currentColor')
+    text = text[text.index('<svg') :].replace(_INK, 'currentColor')
     width = re.search(r'width="([\d.]+)pt"', text).group(1)
-    size = f'role="img" aria-label="{html.escape(label)}" style="width: {width}pt; max-width: 100%; height: auto"'
+    size = (
+        f'role="img" aria-label="{html.escape(label)}" style="width: {width}pt; max-width: '
+        '100%; height: auto"'
+    )
     text = re.sub(r'<metadata>.*?</metadata>', '', text, flags=re.S)
-    return re.sub(r' width="[\d.]+pt"', f' {size}', re.sub(r' height="[\d.]+pt"', '', text, count=1), count=1)
+    return re.sub(
+        r' width="[\d.]+pt"', f' {size}', re.sub(r' height="[\d.]+pt"', '', text, count=1), count=1
+    )
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-017
 def _scatter(ax, name, state):
     "A model's trials so far: where they lie, and how well they did."
-    s, last = state.settings, lambda h: h.epochs[-1].valid_accuracy if h.state == 'finished' else math.nan
-    trials = [(h.learning_rate, h.batch_size, 100*last(h), h.state) for h in state.trials.get(name, {}).values()]
+    s = state.settings
+    last = lambda h: h.epochs[-1].valid_accuracy if h.state == 'finished' else math.nan
+    trials = [
+        (h.learning_rate, h.batch_size, 100 * last(h), h.state)
+        for h in state.trials.get(name, {}).values()
+    ]
     good = [t for t in trials if not math.isnan(t[2])]
     waiting = [t for t in trials if t[3] == 'running']
     lost = [t for t in trials if t[3] in DONE and math.isnan(t[2])]
-    _axes(ax, f'{drawn(name)}: {len(good) + len(lost)} of {s["points"]} trials', 'learning rate', 'batch size')
-    margin = lambda low, high: (low - .06*(high - low), high + .06*(high - low))
+    _axes(
+        ax,
+        f'{drawn(name)}: {len(good) + len(lost)} of {s["points"]} trials',
+        'learning rate',
+        'batch size',
+    )
+    margin = lambda low, high: (low - 0.06 * (high - low), high + 0.06 * (high - low))
     ax.set(xlim=margin(*s['learning_rate']), ylim=margin(*s['batch_size']))
     places = lambda some: ([t[0] for t in some], [t[1] for t in some])
     ax.scatter(*places(waiting), s=26, facecolors='none', edgecolors='#888888', linewidths=1.2)
     ax.scatter(*places(lost), marker='x', color='#888888')
-    if not good: return
-    dots = ax.scatter(*places(good), s=46, c=[t[2] for t in good], cmap='viridis', edgecolors='#888888', linewidths=.5, zorder=3)
+    if not good:
+        return
+    dots = ax.scatter(
+        *places(good),
+        s=46,
+        c=[t[2] for t in good],
+        cmap='viridis',
+        edgecolors='#888888',
+        linewidths=0.5,
+        zorder=3,
+    )
     best = max(good, key=lambda t: t[2])
     ax.scatter(*best[:2], s=190, facecolors='none', edgecolors=_INK, linewidths=1.2, zorder=4)
     bar = ax.figure.colorbar(dots, ax=ax)
@@ -320,47 +468,92 @@ def _scatter(ax, name, state):
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-018
 def _curves(ax, state):
-    "Validation accuracy per epoch of each model's trainings: those with its best settings, or else those of the search."
+    """Validation accuracy per epoch of each model's trainings: those with its best settings, or
+    else those of the search."""
     final = any(state.trainings.values())
     short = drawn_names(state.names)
-    shown, longest = state.trainings if final else state.trials, state.settings['epochs' if final else 'search_epochs']
-    _axes(ax, 'trainings with the best settings' if final else 'trainings of the search', 'epoch', 'validation accuracy (%)')
+    shown = state.trainings if final else state.trials
+    longest = state.settings['epochs' if final else 'search_epochs']
+    _axes(
+        ax,
+        'trainings with the best settings' if final else 'trainings of the search',
+        'epoch',
+        'validation accuracy (%)',
+    )
     for name in state.names:
-        color, label = model_color(name, state.names), short[name]
-        for h in list(shown.get(name, {}).values())[:500]:   # more lines show nothing more
-            at = [(e.epoch, 100*e.valid_accuracy) for e in h.epochs if e.valid_accuracy is not None]
-            if not at: continue
-            ax.plot(*zip(*at), '-o', color=color, label=label, markersize=2.5, linewidth=1.2, alpha=.75)
+        color = model_color(name, state.names)
+        label = short[name]
+        for h in list(shown.get(name, {}).values())[:500]:  # more lines show nothing more
+            at = [
+                (e.epoch, 100 * e.valid_accuracy) for e in h.epochs if e.valid_accuracy is not None
+            ]
+            if not at:
+                continue
+            ax.plot(
+                *zip(*at), '-o', color=color, label=label, markersize=2.5, linewidth=1.2, alpha=0.75
+            )
             label = None
-    ax.set_xlim(.5, longest + .5)
+    ax.set_xlim(0.5, longest + 0.5)
     ax.xaxis.get_major_locator().set_params(integer=True)
-    if ax.lines: ax.legend(loc='lower right', frameon=False, labelcolor=_INK, fontsize=9)
+    if ax.lines:
+        ax.legend(loc='lower right', frameon=False, labelcolor=_INK, fontsize=9)
+
 
 def _pictures(state):
     "The search of each model, and the curves."
     n = len(state.names)
-    search = Figure(figsize=(3.9*n, 2.7), layout='constrained')
-    for ax, name in zip(search.subplots(1, n, squeeze=False)[0], state.names): _scatter(ax, name, state)
+    search = Figure(figsize=(3.9 * n, 2.7), layout='constrained')
+    for ax, name in zip(search.subplots(1, n, squeeze=False)[0], state.names):
+        _scatter(ax, name, state)
     curves = Figure(figsize=(7.8, 2.8), layout='constrained')
     _curves(curves.add_subplot(), state)
-    return _svg(search, 'search: accuracy over learning rate and batch size') + _svg(curves, 'accuracy per epoch')
+    return _svg(search, 'search: accuracy over learning rate and batch size') + _svg(
+        curves, 'accuracy per epoch'
+    )
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-019
 def _row(state, name):
     "What the table says of a model."
-    trials, runs = list(state.trials.get(name, {}).values()), list(state.trainings.get(name, {}).values())
+    trials = list(state.trials.get(name, {}).values())
+    runs = list(state.trainings.get(name, {}).values())
     scored = [h for h in trials if h.state == 'finished' and h.epochs]
     best = max(scored, key=lambda h: (h.last.valid_accuracy, -h.last.valid_loss), default=None)
     final = [h.last.valid_accuracy for h in runs if h.state == 'finished' and h.epochs]
     over = lambda several: sum(h.state in DONE for h in several)
-    tuned = (f'{best.last.valid_accuracy:.2%}', f'{best.learning_rate:.4g}', f'{best.batch_size}') if best else ('–',)*3
-    mean = f'{np.mean(final):.2%}' + (f' ± {np.std(final, ddof=1):.2%}' if len(final) > 1 else '') if final else '–'
-    s, seconds = state.settings, sum(h.seconds for h in (*trials, *runs))
-    return (name, f'{over(trials)} of {s["points"]}', *tuned, f'{over(runs)} of {s["seeds"]}', mean, format_seconds(seconds))
+    tuned = (
+        (f'{best.last.valid_accuracy:.2%}', f'{best.learning_rate:.4g}', f'{best.batch_size}')
+        if best
+        else ('–',) * 3
+    )
+    mean = (
+        f'{np.mean(final):.2%}' + (f' ± {np.std(final, ddof=1):.2%}' if len(final) > 1 else '')
+        if final
+        else '–'
+    )
+    s = state.settings
+    seconds = sum(h.seconds for h in (*trials, *runs))
+    return (
+        name,
+        f'{over(trials)} of {s["points"]}',
+        *tuned,
+        f'{over(runs)} of {s["seeds"]}',
+        mean,
+        format_seconds(seconds),
+    )
+
 
 def _table(state):
     "The models side by side, as HTML."
-    head = 'model', 'trials', 'best', 'learning rate', 'batch size', 'trainings', 'accuracy ± sd', 'time'
+    head = (
+        'model',
+        'trials',
+        'best',
+        'learning rate',
+        'batch size',
+        'trainings',
+        'accuracy ± sd',
+        'time',
+    )
     style = 'text-align: right; white-space: nowrap; padding: 2px .7em'
     cell = lambda tag, text: f'<{tag} style="{style}">{html.escape(text)}</{tag}>'
     row = lambda tag, texts: f'<tr>{"".join(cell(tag, t) for t in texts)}</tr>'
@@ -368,36 +561,51 @@ def _table(state):
     table = f'<table style="line-height: 18px">{row("th", head)}{rows}</table>'
     return f'<div style="overflow-x: auto">{table}</div>'
 
+
 def _sentence(state, workers):
     "How the run stands, in a line."
-    total, share = len(state.names)*state.each, state.share
-    if state.state == 'failed': return state.error
-    if state.state == 'finished': return 'Finished.'
+    total = len(state.names) * state.each
+    share = state.share
+    if state.state == 'failed':
+        return state.error
+    if state.state == 'finished':
+        return 'Finished.'
     if state.state == 'starting':
         return f'Starting: {share:.0%} of {total:,} epochs are done; the data are being loaded.'
-    if state.state == 'stopping': return 'Stopping; what is finished is kept.'
-    if state.state != 'running': return f'{state.state.capitalize()} at {share:.0%}; what is finished is kept. Resume goes on.'
+    if state.state == 'stopping':
+        return 'Stopping; what is finished is kept.'
+    if state.state != 'running':
+        return (
+            f'{state.state.capitalize()} at {share:.0%}; what is finished is kept. Resume goes on.'
+        )
     if share == 1:
-        return ('Running: all epochs are done; costs are being measured, '
-                'then the report is written.')
+        return 'Running: all epochs are done; costs are being measured, then the report is written.'
     left = state.seconds_left(workers)
-    return f'Running: {share:.0%} of {total:,} epochs' + ('' if left is None else f', about {format_seconds(left)} left') + '.'
+    return (
+        f'Running: {share:.0%} of {total:,} epochs'
+        + ('' if left is None else f', about {format_seconds(left)} left')
+        + '.'
+    )
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-024
-_JS = Path(find_spec('mnist_cmp').origin).parent/'js'   # what runs in the browser
+_JS = Path(find_spec('mnist_cmp').origin).parent / 'js'  # what runs in the browser
+
 
 class _ReportLink(anywidget.AnyWidget):
     "A button that opens a run's report in a tab of its own, drawn anew from what was measured."
-    _esm = _JS/'report.js'
-    name = traitlets.Unicode('').tag(sync=True)   # '': no report, no button
+
+    _esm = _JS / 'report.js'
+    name = traitlets.Unicode('').tag(sync=True)  # '': no report, no button
 
     def __init__(self):
         super().__init__()
-        self.folder, self._page = None, None
+        self.folder = None
+        self._page = None
         self.on_msg(lambda _, asked, __: self.send(self._answer()))
 
-    def show(self,
-        folder,   # of a finished comparison; None: offer nothing
+    def show(
+        self,
+        folder,  # of a finished comparison; None: offer nothing
     ):
         "Offer the report of the run in a folder."
         self.folder, self._page, self.name = folder, None, printable(folder or '')
@@ -405,53 +613,78 @@ class _ReportLink(anywidget.AnyWidget):
     def _answer(self):
         "What the browser gets: the page, or why there is none."
         try:
-            if self._page is None: self._page = report_page(Comparison.load(self.folder))
+            if self._page is None:
+                self._page = report_page(Comparison.load(self.folder))
             return {'page': self._page}
-        except Exception as e: return {'error': printable(f'{type(e).__name__}: {e}')}
+        except Exception as e:
+            return {'error': printable(f'{type(e).__name__}: {e}')}
 
 # %% ../nbs/13a_controls.ipynb #7b7e7424
 class _Status(anywidget.AnyWidget):
     "A line that says how a run stands; once the kernel is gone the page says that."
-    _esm, _css = _JS/'status.js', _JS/'status.css'
-    value = traitlets.Unicode('').tag(sync=True)
-    bad = traitlets.Bool(False).tag(sync=True)    # is it an error?
-    watched = traitlets.Unicode('').tag(sync=True)   # whose run goes on: 'own', 'other'; '': none
-    beat = traitlets.Int(0).tag(sync=True)        # goes up while a run is watched
 
-    def say(self,
-        text:str,        # plain
-        bad:bool=False,  # is it an error?
+    _esm = _JS / 'status.js'
+    _css = _JS / 'status.css'
+    value = traitlets.Unicode('').tag(sync=True)
+    bad = traitlets.Bool(False).tag(sync=True)  # is it an error?
+    watched = traitlets.Unicode('').tag(sync=True)  # whose run goes on: 'own', 'other'; '': none
+    beat = traitlets.Int(0).tag(sync=True)  # goes up while a run is watched
+
+    def say(
+        self,
+        text: str,  # plain
+        bad: bool = False,  # is it an error?
     ):
         "Show another line."
-        with self.hold_sync(): self.value, self.bad = printable(text), bad
+        with self.hold_sync():
+            self.value = printable(text)
+            self.bad = bad
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-025
 class ComparePanel:
-    "Widgets that run a comparison in a process of its own and show how it goes; shown as the last value of a cell."
-    def __init__(self,
-        folder=None,          # of a run to show and go on with; None: a button offers the newest of runs
-        runs='runs',          # each new run gets a folder in here
-        models=(),            # further models to choose from, such as 'my_module:MyNet' or './nets.py:Net'
-        data_dir=None,        # folder that holds MNIST/raw and so on; None: as load_data
-        download:bool=True,   # fetch files that are missing?
-        workers:int=None,     # trainings side by side, ≥ 1; None: as many as there are cores
-        on_finish=None,       # called with the RunState of each finished run that is shown
+    """Widgets that run a comparison in a process of its own and show how it goes; shown as the
+    last value of a cell."""
+
+    def __init__(
+        self,
+        # of a run to show and go on with; None: a button offers the newest of runs
+        folder=None,
+        runs='runs',  # each new run gets a folder in here
+        # further models to choose from, such as 'my_module:MyNet' or './nets.py:Net'
+        models=(),
+        data_dir=None,  # folder that holds MNIST/raw and so on; None: as load_data
+        download: bool = True,  # fetch files that are missing?
+        workers: int = None,  # trainings side by side, ≥ 1; None: as many as there are cores
+        on_finish=None,  # called with the RunState of each finished run that is shown
     ):
-        self.on_finish, self.state = on_finish, None
-        self.runs, self.workers = Path(runs), check_int('workers', available_cores() if workers is None else workers, 1)
-        self.data_dir, self.download, self.models = data_dir and str(data_dir), download, [*model_names(), *models]
+        self.on_finish = on_finish
+        self.state = None
+        self.runs, self.workers = (
+            Path(runs),
+            check_int('workers', available_cores() if workers is None else workers, 1),
+        )
+        self.data_dir, self.download, self.models = (
+            data_dir and str(data_dir),
+            download,
+            [*model_names(), *models],
+        )
         self.folder = None if folder is None else Path(folder)
-        self._child,self._thread,self._shown = None,None,None
+        self._child = None
+        self._thread = None
+        self._shown = None
         self._wake = threading.Event()
         self._writing = threading.RLock()
-        self._ending = set()   # folders of runs that were told to stop
+        self._ending = set()  # folders of runs that were told to stop
         self._make_fields()
         self._make_result()
         self._enable('new')
         self._offer()
-        if self.folder: self._open()
+        if self.folder:
+            self._open()
 
-    def __repr__(self): return 'ComparePanel: its widgets need a running notebook'
+    def __repr__(self):
+        return 'ComparePanel: its widgets need a running notebook'
+
 
 def _newest(runs):
     "The folder of the last run in `runs`; None if there is none."
@@ -459,43 +692,59 @@ def _newest(runs):
     return max(found, key=lambda p: p.lstat().st_mtime).parent if found else None
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-026
-_LABELS = dict(dataset='data set',
-               protocol='protocol',
-               models='models',
-               learning_rate='learning rate',
-               batch_size='batch size',
-               points='trials',
-               search_epochs='trial epochs',
-               epochs='epochs',
-               seeds='seeds',
-               seed='seed')
-_HELP = dict(dataset='images to compare on',
-             protocol='holdout: choose on validation images; 2019: as that notebook did',
-             models='two or more, with Ctrl or Shift',
-             learning_rate='search box: step size of SGD, lower end',
-             batch_size='search box: images a step, lower end',
-             points='trials for each model',
-             search_epochs='epochs of each trial',
-             epochs='epochs of each training with the best settings',
-             seeds='trainings of each model with its best settings; below 5 little can be said',
-             seed='of everything that is drawn')
+_LABELS = dict(
+    dataset='data set',
+    protocol='protocol',
+    models='models',
+    learning_rate='learning rate',
+    batch_size='batch size',
+    points='trials',
+    search_epochs='trial epochs',
+    epochs='epochs',
+    seeds='seeds',
+    seed='seed',
+)
+_HELP = dict(
+    dataset='images to compare on',
+    protocol='holdout: choose on validation images; 2019: as that notebook did',
+    models='two or more, with Ctrl or Shift',
+    learning_rate='search box: step size of SGD, lower end',
+    batch_size='search box: images a step, lower end',
+    points='trials for each model',
+    search_epochs='epochs of each trial',
+    epochs='epochs of each training with the best settings',
+    seeds='trainings of each model with its best settings; below 5 little can be said',
+    seed='of everything that is drawn',
+)
+
 
 @patch
-def _make_fields(self:ComparePanel):
-    "The widgets for the settings. Fields for numbers would change what they don't like, in silence."
+def _make_fields(self: ComparePanel):
+    """The widgets for the settings. Fields for numbers would change what they don't like, in
+    silence."""
+
     def field(kind, name, width='230px', **kwargs):
-        return kind(description=_LABELS[name], tooltip=_HELP[name], layout={'width': width},
-                    style={'description_width': '92px'}, **kwargs)
+        return kind(
+            description=_LABELS[name],
+            tooltip=_HELP[name],
+            layout={'width': width},
+            style={'description_width': '92px'},
+            **kwargs,
+        )
+
     def end(name):
         "The upper end of a side of the box."
         tooltip = _HELP[name].replace('lower', 'upper')
         return widgets.Text(tooltip=tooltip, continuous_update=False, layout={'width': '85px'})
+
     def number(name, **kwargs):
         return field(widgets.Text, name, continuous_update=False, **kwargs)
+
     self.fields = f = {
         'dataset': field(widgets.Dropdown, 'dataset', options=DATASETS),
         'protocol': field(widgets.Dropdown, 'protocol', options=list(PROTOCOLS)),
-        'models': field(widgets.SelectMultiple, 'models', options=self.models, rows=3)}
+        'models': field(widgets.SelectMultiple, 'models', options=self.models, rows=3),
+    }
     for name in ('learning_rate', 'batch_size'):
         f[name] = [number(name, width='180px'), end(name)]
     for name in ('points', 'search_epochs', 'epochs', 'seeds', 'seed'):
@@ -506,8 +755,9 @@ def _make_fields(self:ComparePanel):
     for w in self._parts():
         w.observe(lambda _: self._check(), 'value')
 
+
 @patch
-def _parts(self:ComparePanel, names=tuple(_SETTINGS)):
+def _parts(self: ComparePanel, names=tuple(_SETTINGS)):
     "The widgets of some fields."
     found = []
     for name in names:
@@ -515,78 +765,108 @@ def _parts(self:ComparePanel, names=tuple(_SETTINGS)):
         found += w if isinstance(w, list) else [w]
     return found
 
+
 @patch
-def _fill(self:ComparePanel, name, value):
+def _fill(self: ComparePanel, name, value):
     "Put a value into a field."
     w = self.fields[name]
     if isinstance(w, list):
-        for part, v in zip(w, value): part.value = str(v)
-    elif isinstance(w, widgets.SelectMultiple): w.value = tuple(value)
-    else: w.value = str(value)
+        for part, v in zip(w, value):
+            part.value = str(v)
+    elif isinstance(w, widgets.SelectMultiple):
+        w.value = tuple(value)
+    else:
+        w.value = str(value)
+
 
 @patch
-def _adapt(self:ComparePanel, change):
+def _adapt(self: ComparePanel, change):
     "With another data set, epochs that are the last one's usual ones become its own."
-    last, new = (load_data('digits') if name == 'digits' else Data
-                 for name in (change.old, change.new))
+    last, new = (
+        load_data('digits') if name == 'digits' else Data for name in (change.old, change.new)
+    )
     for name in ('search_epochs', 'epochs'):
         field = self.fields[name]
-        if field.value == str(getattr(last, name)): field.value = str(getattr(new, name))
+        if field.value == str(getattr(last, name)):
+            field.value = str(getattr(new, name))
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-027
 def _whole(label, text, low):
     "The whole number that was typed, of at least `low`; raises `ValueError`."
-    try: number = int(text)
-    except ValueError: number = text
+    try:
+        number = int(text)
+    except ValueError:
+        number = text
     return check_int(label, number, low, 10**9)
+
 
 def _decimal(label, text):
     "The positive number that was typed; raises `ValueError`."
-    try: number = float(text)
-    except ValueError: number = text
+    try:
+        number = float(text)
+    except ValueError:
+        number = text
     return check_float(label, number, 0, low_open=True)
 
+
 @patch
-def _value(self:ComparePanel, name):
+def _value(self: ComparePanel, name):
     "What a field says; raises `ValueError` that calls it as its label does."
-    w, label = self.fields[name], _LABELS[name]
-    if name == 'learning_rate': return [_decimal(label, part.value) for part in w]
-    if name == 'batch_size': return [_whole(label, part.value, 1) for part in w]
-    if isinstance(w, widgets.Text): return _whole(label, w.value, 0 if name == 'seed' else 1)
+    w = self.fields[name]
+    label = _LABELS[name]
+    if name == 'learning_rate':
+        return [_decimal(label, part.value) for part in w]
+    if name == 'batch_size':
+        return [_whole(label, part.value, 1) for part in w]
+    if isinstance(w, widgets.Text):
+        return _whole(label, w.value, 0 if name == 'seed' else 1)
     return list(w.value) if isinstance(w.value, tuple) else w.value
 
-@patch
-def _wrong(self:ComparePanel):
-    "Field → why what stands there can't be run."
-    found, good = {}, {}
-    for name in self.fields:
-        try: good[name] = self._value(name)
-        except ValueError as e: found[name] = str(e)
-    for name, value in good.items():
-        try: check_settings({name: value})
-        except ValueError as e: found[name] = str(e).replace(f'{name} ', f'{_LABELS[name]} ', 1)
-    return found
 
 @patch
-def _check(self:ComparePanel):
+def _wrong(self: ComparePanel):
+    "Field → why what stands there can't be run."
+    found = {}
+    good = {}
+    for name in self.fields:
+        try:
+            good[name] = self._value(name)
+        except ValueError as e:
+            found[name] = str(e)
+    for name, value in good.items():
+        try:
+            check_settings({name: value})
+        except ValueError as e:
+            found[name] = str(e).replace(f'{name} ', f'{_LABELS[name]} ', 1)
+    return found
+
+
+@patch
+def _check(self: ComparePanel):
     "Say at once what can't be run, and mark its field."
     wrong = self._wrong()
     for name in self.fields:
         for part in self._parts([name]):
-            if name in wrong: part.add_class('mnist-cmp-wrong')
-            else: part.remove_class('mnist-cmp-wrong')
+            if name in wrong:
+                part.add_class('mnist-cmp-wrong')
+            else:
+                part.remove_class('mnist-cmp-wrong')
     lines = ''.join(f'<div>{html.escape(printable(line))}</div>' for line in wrong.values())
     self.problem.value = lines and f'<div role="alert" class="mnist-cmp-problem">{lines}</div>'
 
+
 @patch(as_prop=True)
-def settings(self:ComparePanel)->dict:
+def settings(self: ComparePanel) -> dict:
     "What the fields say, by name; raises `ValueError` for what can't be run."
-    for problem in self._wrong().values(): raise ValueError(problem)
+    for problem in self._wrong().values():
+        raise ValueError(problem)
     return {name: self._value(name) for name in self.fields}
 
+
 @patch
-def set(self:ComparePanel,
-    **settings,   # by name, as in settings
+def set(
+    self: ComparePanel,
+    **settings,  # by name, as in settings
 ):
     "Fill in fields, as the mouse does; raises `ValueError` for what can't be run."
     wrong = self._wrong()
@@ -594,14 +874,17 @@ def set(self:ComparePanel,
     checked = check_settings(others | settings)
     new = {*checked['models']} - {*self.models}
     if 'models' in settings and new:
-        raise ValueError(f'models has {shown(min(new))}, which this panel does not offer. '
-                         f'If you trust it: ComparePanel(models={sorted(new)}).')
-    for name in checked:   # the data set first, which sets others
-        if name in settings: self._fill(name, checked[name])
+        raise ValueError(
+            f'models has {shown(min(new))}, which this panel does not offer. '
+            f'If you trust it: ComparePanel(models={sorted(new)}).'
+        )
+    for name in checked:  # the data set first, which sets others
+        if name in settings:
+            self._fill(name, checked[name])
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-028
 @patch
-def _make_result(self:ComparePanel):
+def _make_result(self: ComparePanel):
     "The buttons, and the widgets that show how the run goes."
     self.buttons = {}
     for name, icon in dict(run='play', pause='pause', stop='stop', resume='forward').items():
@@ -609,117 +892,170 @@ def _make_result(self:ComparePanel):
         b.button_style = 'primary' if name == 'run' else ''
         b.on_click(lambda _, name=name: self._press(name))
         self.buttons[name] = b
-    self.last = widgets.Button(description='Show the last run', icon='history', layout={'width': '160px'})
+    self.last = widgets.Button(
+        description='Show the last run', icon='history', layout={'width': '160px'}
+    )
     self.last.on_click(lambda _: self._press('show_last'))
-    self.progress = widgets.FloatProgress(max=1., tooltip='')
+    self.progress = widgets.FloatProgress(max=1.0, tooltip='')
     self.progress.layout = {'width': '100%', 'max_width': '780px', 'height': '18px'}
     self.message, self.link = _Status(), _ReportLink()
-    self.problem, self.table, self.words, self.pictures = (widgets.HTML(tooltip='') for _ in range(4))
+    self.problem, self.table, self.words, self.pictures = (
+        widgets.HTML(tooltip='') for _ in range(4)
+    )
     self.progress.layout.display = 'none'
-    for part in (self.pictures, self.words): part.layout.max_width = '100%'
-    row = lambda *parts, align='center': widgets.HBox(parts, layout={'flex_flow': 'row wrap', 'align_items': align})
+    for part in (self.pictures, self.words):
+        part.layout.max_width = '100%'
+    row = lambda *parts, align='center': widgets.HBox(
+        parts, layout={'flex_flow': 'row wrap', 'align_items': align}
+    )
     f = self.fields
     column = lambda *parts: widgets.VBox(parts, layout={'margin': '0 12px 0 0'})
-    self.ui = widgets.VBox([
-        row(column(f['dataset'], f['protocol'], f['seed']), column(f['models']),
-            column(f['points'], row(*f['learning_rate']), row(*f['batch_size'])),
-            column(f['search_epochs'], f['seeds'], f['epochs']), align='flex-start'), self.problem,
-        row(*self.buttons.values(), self.last), self.progress, self.message, self.words, self.link, self.table, self.pictures])
+    self.ui = widgets.VBox(
+        [
+            row(
+                column(f['dataset'], f['protocol'], f['seed']),
+                column(f['models']),
+                column(f['points'], row(*f['learning_rate']), row(*f['batch_size'])),
+                column(f['search_epochs'], f['seeds'], f['epochs']),
+                align='flex-start',
+            ),
+            self.problem,
+            row(*self.buttons.values(), self.last),
+            self.progress,
+            self.message,
+            self.words,
+            self.link,
+            self.table,
+            self.pictures,
+        ]
+    )
     self.ui.add_class('mnist-cmp-panel')
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-029
 @patch
-def _say(self:ComparePanel, text, bad=False):
+def _say(self: ComparePanel, text, bad=False):
     "Put a line of plain text into the panel; a `bad` one is red."
     self.message.say(text, bad)
 
+
 @patch
-def _enable(self:ComparePanel, state):
+def _enable(self: ComparePanel, state):
     "Let the user do what makes sense in a state ('new': no run yet; 'ended': it is not known how)."
     at_work = state in ('starting', 'running')
     ready = not at_work and state not in ('stopping', 'paused', 'ended')
-    for part in self._parts(): part.disabled = not ready
-    allowed = {'run': ready, 'pause': at_work, 'stop': at_work or state == 'paused',
-               'resume': state in ('paused', 'stopped', 'failed', 'finished')}
-    for name, button in self.buttons.items(): button.disabled = not allowed[name]
+    for part in self._parts():
+        part.disabled = not ready
+    allowed = {
+        'run': ready,
+        'pause': at_work,
+        'stop': at_work or state == 'paused',
+        'resume': state in ('paused', 'stopped', 'failed', 'finished'),
+    }
+    for name, button in self.buttons.items():
+        button.disabled = not allowed[name]
+
 
 @patch
-def _tell(self:ComparePanel, state):
+def _tell(self: ComparePanel, state):
     "Show how a run stands, in a line and by the buttons."
     with self._writing:
-        if state.lives and state.folder in self._ending: return   # it was read before Stop was pressed
+        # it was read before Stop was pressed
+        if state.lives and state.folder in self._ending:
+            return
         self.state = state
         self.progress.layout.display = None
         self.progress.value = state.share
-        self.message.watched = '' if not state.lives else 'own' if self._child and self._child.runs() else 'other'
+        self.message.watched = (
+            '' if not state.lives else 'own' if self._child and self._child.runs() else 'other'
+        )
         self._say(_sentence(state, self.workers), bad=state.state == 'failed')
         self._enable(state.state)
 
+
 @patch
-def _tell_end(self:ComparePanel, folder):
+def _tell_end(self: ComparePanel, folder):
     "Say that a run's process has ended, as long as it is not known how, unless it was told to."
     with self._writing:
-        if folder in self._ending: return
+        if folder in self._ending:
+            return
         self.message.watched = ''
         self._say('The run has ended; its result is being drawn.')
         self._enable('ended')
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-029b
 @patch
-def _show(self:ComparePanel, state):
+def _show(self: ComparePanel, state):
     "Show all of a run, what is new in it drawn anew; that it has ended is said with its result."
     kinds = state.trials, state.trainings
-    seen = state.folder, state.state, [(i, len(h.epochs), h.state)
-                                       for d in kinds for m in d.values() for i, h in m.items()]
-    if seen == self._shown: return self._tell(state)
-    if state.lives: self._tell(state)
-    table, pictures = _table(state), _pictures(state)
+    seen = (
+        state.folder,
+        state.state,
+        [(i, len(h.epochs), h.state) for d in kinds for m in d.values() for i, h in m.items()],
+    )
+    if seen == self._shown:
+        return self._tell(state)
+    if state.lives:
+        self._tell(state)
+    table = _table(state)
+    pictures = _pictures(state)
     self._shown = seen
     self.table.value = table
     self.pictures.value = pictures
-    self.words.value = ''.join(f'<p style="margin: 4px 0">{html.escape(line)}</p>'
-                               for line in state.verdict.splitlines())
+    self.words.value = ''.join(
+        f'<p style="margin: 4px 0">{html.escape(line)}</p>' for line in state.verdict.splitlines()
+    )
     self.link.show(state.folder if state.state == 'finished' else None)
-    if state.lives: return
+    if state.lives:
+        return
     self._tell(state)
-    if state.state != 'finished' or not self.on_finish: return
-    try: self.on_finish(state)
+    if state.state != 'finished' or not self.on_finish:
+        return
+    try:
+        self.on_finish(state)
     except Exception as e:
         self._say(f'Finished, but what on_finish calls has failed: {_line(e)}', bad=True)
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-030
 @patch
-def _offer(self:ComparePanel):
-    "Offer the newest run as long as none is shown: a folder may be a stranger's, so it is opened when its user says so."
+def _offer(self: ComparePanel):
+    """Offer the newest run as long as none is shown: a folder may be a stranger's, so it is
+    opened when its user says so."""
     newest = None if self.folder else _newest(self.runs)
     self.last.layout.display = None if newest else 'none'
     self.last.tooltip = printable(newest or '')
 
+
 @patch
-def _open(self:ComparePanel):
+def _open(self: ComparePanel):
     "Show the run in the folder; watch it if another process is at it."
     state = RunState.read(self.folder)
     self.set(**state.settings)
     self._show(state)
-    if not state.lives: return
+    if not state.lives:
+        return
     self._thread = threading.Thread(target=self._look_on, args=[self.folder], daemon=True)
     self._thread.start()
 
+
 @patch
-def _look_on(self:ComparePanel, folder):
+def _look_on(self: ComparePanel, folder):
     "Show a run that is not this panel's until it has ended; a thread does that."
     self._follow(folder, lambda: _lives(folder))
     self._tell_end(folder)
     self._hear_out(folder)
     self._show_end(folder)
 
+
 @patch
-def _work(self:ComparePanel, folder, told, begun):
-    "Start the run's process, and show the run to its end, in a thread; `begun` is told how it began."
-    start, child = time.monotonic(), None
+def _work(self: ComparePanel, folder, told, begun):
+    """Start the run's process, and show the run to its end, in a thread; `begun` is told how it
+    began."""
+    start = time.monotonic()
+    child = None
     try:
         with folder_lock(plain_folder(folder, _HELD)):
-            if is_taken(folder): raise LedgerError
+            if is_taken(folder):
+                raise LedgerError
             _note(folder, state='running', error=None, **told)
             child = self._child = _Child(folder.resolve())
             self._ending.discard(folder)
@@ -731,72 +1067,95 @@ def _work(self:ComparePanel, folder, told, begun):
     except Exception as e:
         taken = isinstance(e, LedgerError)
         used = ValueError(f'{folder} is in use: another process is at it. Wait for it.')
-        if not child: return begun.put(used if taken else e)
+        if not child:
+            return begun.put(used if taken else e)
     self._show_end(folder)
     if self._is_current() and self.state.state in ('finished', 'failed'):
         chime(time.monotonic() - start, self.state.state == 'failed')
 
+
 @patch
-def _follow(self:ComparePanel, folder, lives, child=None):
+def _follow(self: ComparePanel, folder, lives, child=None):
     "Show a run as long as it lives."
     self._wake.clear()
     while lives():
         self._glance(folder, child)
         self.message.beat += 1
-        self._wake.wait(.4) and time.sleep(.05)
+        self._wake.wait(0.4) and time.sleep(0.05)
+
 
 @patch
-def _glance(self:ComparePanel, folder, child):
+def _glance(self: ComparePanel, folder, child):
     "Show how a run goes; stop the `child` where a panel in another kernel asks for that."
     try:
         state = RunState.read(folder, running=True)
-        if state.state == 'stopping' and child: child.stop()
-        elif state.lives: self._show(state)
+        if state.state == 'stopping' and child:
+            child.stop()
+        elif state.lives:
+            self._show(state)
     except Exception as e:
         self._say(f'The run goes on, but cannot be shown: {_line(e)}', bad=True)
 
-@patch
-def _is_current(self:ComparePanel): return self._thread is threading.current_thread()
 
 @patch
-def _show_end(self:ComparePanel, folder):
+def _is_current(self: ComparePanel):
+    return self._thread is threading.current_thread()
+
+
+@patch
+def _show_end(self: ComparePanel, folder):
     "Show how a run has ended, unless another one is shown by now."
     try:
         state = RunState.read(folder, running=False)
-        if self._is_current(): self._show(state)
+        if self._is_current():
+            self._show(state)
     except Exception as e:
         self._enable('failed')
         self._say(_line(e), bad=True)
 
-def _line(error): return ' '.join(str(error).split()) or type(error).__name__
+
+def _line(error):
+    return ' '.join(str(error).split()) or type(error).__name__
 
 # %% ../nbs/13a_controls.ipynb #d3b8c517
 @patch
-def _hear_out(self:ComparePanel, folder):
+def _hear_out(self: ComparePanel, folder):
     "Give the panel that began the run a moment to note how it ended."
     until = time.monotonic() + 4
-    while time.monotonic() < until and read_json(folder/_FILE)['state'] == 'running': time.sleep(.1)
+    while time.monotonic() < until and read_json(folder / _FILE)['state'] == 'running':
+        time.sleep(0.1)
+
 
 @patch
-def _mourn(self:ComparePanel, folder, child):
-    "Note that the run's process died, unless by Stop or by the end of this kernel, which kills its children first."
+def _mourn(self: ComparePanel, folder, child):
+    """Note that the run's process died, unless by Stop or by the end of this kernel, which kills
+    its children first."""
     child.let_go()
     code = child.process.returncode
-    open_end = lambda: code != _STOPPED and read_json(folder/_FILE)['state'] == 'running'
-    if open_end() and code < 0: time.sleep(2)
-    if open_end(): _note(folder, state='failed', error=f"The run's process ended with exit code {code}. "
-                         f'What is finished is kept: Resume goes on. {_last_words(folder)}')
+    open_end = lambda: code != _STOPPED and read_json(folder / _FILE)['state'] == 'running'
+    if open_end() and code < 0:
+        time.sleep(2)
+    if open_end():
+        _note(
+            folder,
+            state='failed',
+            error=f"The run's process ended with exit code {code}. "
+            f'What is finished is kept: Resume goes on. {_last_words(folder)}',
+        )
+
 
 def _last_words(folder):
     "What a run's process printed last, and where the rest is."
-    try: lines = read_plain(_log(folder)).decode('utf-8', 'replace').split('\n')
-    except (OSError, ValueError): return ''
+    try:
+        lines = read_plain(_log(folder)).decode('utf-8', 'replace').split('\n')
+    except (OSError, ValueError):
+        return ''
     last = next((line for line in reversed(lines) if line.strip()), '')
     return f'Its last words, in {folder}/panel.log: {printable(last[:300])}' if last else ''
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-031
 @patch
-def run(self:ComparePanel):
+def run(self: ComparePanel):
     "Begin a new run with the settings shown, as the Run button does; raises `ValueError`."
     settings = check_settings(self.settings)
     self.folder = new_path(check_folder('runs', self.runs))
@@ -804,32 +1163,45 @@ def run(self:ComparePanel):
     self._offer()
     self.resume()
 
+
 @patch
-def _grown(self:ComparePanel, was):
-    "The settings to go on with: a run's own, or no less than its folder holds; raises `ValueError`."
-    now, held = self.settings, extent_in(self.folder)
-    grows = 'points', 'seeds', 'epochs'   # what is there already stays a part of it
+def _grown(self: ComparePanel, was):
+    """The settings to go on with: a run's own, or no less than its folder holds; raises
+    `ValueError`."""
+    now = self.settings
+    held = extent_in(self.folder)
+    grows = 'points', 'seeds', 'epochs'  # what is there already stays a part of it
     was = was | {name: min(was[name], held[name]) for name in grows if now[name] < was[name]}
     less = [name for name in grows if now[name] < was[name]]
     names = dict(zip(was['models'], distinct_names(was['models'])))
-    is_missing = [make not in now['models'] and name in held['models'] for make, name in names.items()]
+    is_missing = [
+        make not in now['models'] and name in held['models'] for make, name in names.items()
+    ]
     if any(is_missing):
         less.append('models')
     other = [name for name in now if name not in (*grows, 'models') and now[name] != was[name]]
     said = [f'{name} was {shown(was[name])} and is {shown(now[name])}' for name in (*less, *other)]
     if said:
-        raise ValueError(f'{"; ".join(said)}: Resume goes on with the same run, or with more trials, '
-                         'seeds, epochs or models. Run begins another one.')
+        raise ValueError(
+            f'{"; ".join(said)}: Resume goes on with the same run, or with more trials, '
+            'seeds, epochs or models. Run begins another one.'
+        )
     added = [name for name in now['models'] if name not in was['models']]
     return now | {'models': [*(m for m in was['models'] if m in now['models']), *added]}
 
+
 @patch
-def resume(self:ComparePanel):
-    "Go on with the run in the folder, as the Resume button does, or extend it; raises `ValueError`."
-    if is_taken(self.folder): raise ValueError(f'{self.folder} is in use: another process is at it. Wait for it.')
-    told = dict(settings=check_settings(self._grown(_told(self.folder/_FILE)['settings'])),
-                how=dict(data_dir=self.data_dir, download=self.download, workers=self.workers))
-    begun, last = queue.SimpleQueue(), self._thread
+def resume(self: ComparePanel):
+    """Go on with the run in the folder, as the Resume button does, or extend it; raises
+    `ValueError`."""
+    if is_taken(self.folder):
+        raise ValueError(f'{self.folder} is in use: another process is at it. Wait for it.')
+    told = dict(
+        settings=check_settings(self._grown(_told(self.folder / _FILE)['settings'])),
+        how=dict(data_dir=self.data_dir, download=self.download, workers=self.workers),
+    )
+    begun = queue.SimpleQueue()
+    last = self._thread
     self._thread = threading.Thread(target=self._work, args=[self.folder, told, begun], daemon=True)
     self._thread.start()
     if error := begun.get():
@@ -838,14 +1210,19 @@ def resume(self:ComparePanel):
 
 # %% ../nbs/13a_controls.ipynb #6f9c2e74
 @patch
-def show_last(self:ComparePanel):
-    "Show the newest run of `runs`, as the Show the last run button does; raises `ValueError` if there is none."
+def show_last(self: ComparePanel):
+    """Show the newest run of `runs`, as the Show the last run button does; raises `ValueError`
+    if there is none."""
     newest = _newest(self.runs)
-    if newest is None: raise ValueError(f'There is no run in {self.runs}. Begin one by Run.')
-    if self._thread and self._thread.is_alive(): raise ValueError(f'{self.folder} is running. Stop it first, or wait for it.')
-    before, self.folder = self.folder, newest
+    if newest is None:
+        raise ValueError(f'There is no run in {self.runs}. Begin one by Run.')
+    if self._thread and self._thread.is_alive():
+        raise ValueError(f'{self.folder} is running. Stop it first, or wait for it.')
+    before = self.folder
+    self.folder = newest
     self._say(f'{newest} is being read.')
-    try: self._open()
+    try:
+        self._open()
     except Exception:
         self.folder = before
         raise
@@ -853,59 +1230,81 @@ def show_last(self:ComparePanel):
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-031b
 @patch
-def stop(self:ComparePanel,
-    state:str='stopped',   # what the run's file says then; 'paused' keeps the fields locked
+def stop(
+    self: ComparePanel,
+    state: str = 'stopped',  # what the run's file says then; 'paused' keeps the fields locked
 ):
     "End the run's process, within a second, as the Stop button does; what is finished is kept."
     check_choice('state', state, ('stopped', 'paused'))
-    if self._child is None or not self._child.runs(): return self._stop_other(state)
+    if self._child is None or not self._child.runs():
+        return self._stop_other(state)
     with self._writing:
         self._ending.add(self.folder)
         self._say(f'{"Stopping" if state == "stopped" else "Pausing"}; what is finished is kept.')
         self._enable('stopping')
     _note(self.folder, state=state)
     self._child.stop()
-    self._tell(RunState.read(self.folder, running=False))   # word first; the thread draws the pictures
+    # word first; the thread draws the pictures
+    self._tell(RunState.read(self.folder, running=False))
     self._wake.set()
 
+
 @patch
-def _stop_other(self:ComparePanel, state):
+def _stop_other(self: ComparePanel, state):
     "Stop a run that has ended or is another kernel's, whose panel is asked; raises `ValueError`."
-    told, asked = read_json(self.folder/_FILE)['state'], _is_held(self.folder)
-    if asked or told == 'paused': _note(self.folder, state=state)
-    until = time.monotonic() + (10 if asked else 1)   # s; a run that lost its kernel ends within one
-    while is_taken(self.folder):   # its panel may have more to draw
+    told = read_json(self.folder / _FILE)['state']
+    asked = _is_held(self.folder)
+    if asked or told == 'paused':
+        _note(self.folder, state=state)
+    # s; a run that lost its kernel ends within one
+    until = time.monotonic() + (10 if asked else 1)
+    while is_taken(self.folder):  # its panel may have more to draw
         if time.monotonic() > until:
-            if asked: _note(self.folder, state=told)
-            raise ValueError(f'{self.folder} is at work in another program, which does not stop: '
-                             'end it there.')
-        time.sleep(.05)
+            if asked:
+                _note(self.folder, state=told)
+            raise ValueError(
+                f'{self.folder} is at work in another program, which does not stop: end it there.'
+            )
+        time.sleep(0.05)
     self._open()
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-032
 @patch
-def _press(self:ComparePanel, name):
+def _press(self: ComparePanel, name):
     "What a button does; an error becomes a line in the panel."
     try:
-        if name == 'run': self.run()
-        elif name == 'resume': self.resume()
-        elif name == 'show_last': self.show_last()
-        else: self.stop({'pause': 'paused', 'stop': 'stopped'}[name])
-    except Exception as e: self._say(_line(e), bad=True)
+        if name == 'run':
+            self.run()
+        elif name == 'resume':
+            self.resume()
+        elif name == 'show_last':
+            self.show_last()
+        else:
+            self.stop({'pause': 'paused', 'stop': 'stopped'}[name])
+    except Exception as e:
+        self._say(_line(e), bad=True)
+
 
 @patch
-def wait(self:ComparePanel,
-    timeout:float=None,   # s; None: until the run has ended
-)->RunState:
+def wait(
+    self: ComparePanel,
+    timeout: float = None,  # s; None: until the run has ended
+) -> RunState:
     "Wait for the run to end; gives how it stands."
-    if self._thread: self._thread.join(timeout)
+    if self._thread:
+        self._thread.join(timeout)
     return self.state
 
+
 @patch
-def _repr_mimebundle_(self:ComparePanel, **kwargs):
+def _repr_mimebundle_(self: ComparePanel, **kwargs):
     "The widgets, and for pages without a kernel how the run stands."
     still = _still(self.state, self.workers) + self.words.value if self._shown else ''
-    return self.ui._repr_mimebundle_(**kwargs) | {'text/plain': repr(self), 'text/html': without_math(still or html.escape(repr(self)))}
+    return self.ui._repr_mimebundle_(**kwargs) | {
+        'text/plain': repr(self),
+        'text/html': without_math(still or html.escape(repr(self))),
+    }
+
 
 def _still(state, workers):
     "A run for pages without a kernel, where nothing moves."

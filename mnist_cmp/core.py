@@ -23,31 +23,41 @@ from fastcore.basics import patch
 
 # %% ../nbs/00_core.ipynb #00-core-005
 def _complain(name, value, valid, hint=''):
-    raise ValueError(f'{name} is {shown(value)}, but must be {valid}.' + (f' {hint}' if hint else ''))
+    raise ValueError(
+        f'{name} is {shown(value)}, but must be {valid}.' + (f' {hint}' if hint else '')
+    )
+
 
 def shown(
-    value,   # anything
-)->str:
+    value,  # anything
+) -> str:
     "Its `repr` for a message, cut short where it is long."
-    try: text = repr(value)
-    except Exception: text = f'{type(value).__name__} that cannot be shown'   # such as a number of 5,000 digits
+    try:
+        text = repr(value)
+    # such as a number of 5,000 digits
+    except Exception:
+        text = f'{type(value).__name__} that cannot be shown'
     return text if len(text) <= 300 else f'{text[:200]}… ({len(text):,} characters)'
+
 
 def _range(low, high, low_open=False):
     "The words for an interval of numbers."
-    if low is None and high is None: return ''
-    if high is None: return f' {"above" if low_open else "of at least"} {low}'
-    if low is None: return f' of at most {high}'
+    if low is None and high is None:
+        return ''
+    if high is None:
+        return f' {"above" if low_open else "of at least"} {low}'
+    if low is None:
+        return f' of at most {high}'
     return f' above {low} and at most {high}' if low_open else f' from {low} to {high}'
 
 # %% ../nbs/00_core.ipynb #00-core-007
 def check_int(
-    name:str,        # the argument's name, for the message
-    value,           # what the caller gave
-    low:int=None,    # smallest valid value; None: no limit
-    high:int=None,   # largest valid value; None: no limit
-    hint:str='',     # the way out, a sentence
-)->int:
+    name: str,  # the argument's name, for the message
+    value,  # what the caller gave
+    low: int = None,  # smallest valid value; None: no limit
+    high: int = None,  # largest valid value; None: no limit
+    hint: str = '',  # the way out, a sentence
+) -> int:
     "`value` as an int in [`low`, `high`]; raises `ValueError` for anything else."
     good = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not good or (low is not None and value < low) or (high is not None and value > high):
@@ -56,42 +66,54 @@ def check_int(
 
 # %% ../nbs/00_core.ipynb #00-core-011
 def check_float(
-    name:str,              # the argument's name, for the message
-    value,                 # what the caller gave
-    low:float=None,        # lower bound; None: no limit
-    high:float=None,       # upper bound, included; None: no limit
-    low_open:bool=False,   # is the lower bound itself refused?
-    hint:str='',           # the way out, a sentence
-)->float:
+    name: str,  # the argument's name, for the message
+    value,  # what the caller gave
+    low: float = None,  # lower bound; None: no limit
+    high: float = None,  # upper bound, included; None: no limit
+    low_open: bool = False,  # is the lower bound itself refused?
+    hint: str = '',  # the way out, a sentence
+) -> float:
     "`value` as a finite float in the interval; raises `ValueError` for anything else."
     good = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    try: good = good and math.isfinite(value)
-    except OverflowError: good = False   # a whole number beyond all floats
-    if good and low is not None: good = value > low if low_open else value >= low
-    if good and high is not None: good = value <= high
-    if not good: _complain(name, value, f'a finite number{_range(low, high, low_open)}', hint)
+    try:
+        good = good and math.isfinite(value)
+    except OverflowError:
+        good = False  # a whole number beyond all floats
+    if good and low is not None:
+        good = value > low if low_open else value >= low
+    if good and high is not None:
+        good = value <= high
+    if not good:
+        _complain(name, value, f'a finite number{_range(low, high, low_open)}', hint)
     return float(value)
 
 # %% ../nbs/00_core.ipynb #00-core-015
 def check_choice(
-    name:str,      # the argument's name, for the message
-    value,         # what the caller gave
-    choices,       # the valid values, any iterable
-    hint:str='',   # the way out, a sentence
+    name: str,  # the argument's name, for the message
+    value,  # what the caller gave
+    choices,  # the valid values, any iterable
+    hint: str = '',  # the way out, a sentence
 ):
     "`value` if it is one of `choices`; raises `ValueError` that lists them."
     choices = list(choices)
-    if not isinstance(value, (str, int, type(None))) or value not in choices: _complain(name, value, 'one of ' + ', '.join(map(repr, choices)), hint)
+    if not isinstance(value, (str, int, type(None))) or value not in choices:
+        _complain(name, value, 'one of ' + ', '.join(map(repr, choices)), hint)
     return value
 
 # %% ../nbs/00_core.ipynb #96fc133b
 def typed(
-    func,   # a function with annotated arguments
+    func,  # a function with annotated arguments
 ):
-    "`func`, raising `TypeError` for an argument that is not of the class that its annotation names; numbers are let through."
+    """`func`, raising `TypeError` for an argument that is not of the class that its annotation
+    names; numbers are let through."""
     arguments = inspect.signature(func).parameters
     free = inspect.Parameter.empty, int, float, bool
-    kinds = {name: p.annotation for name, p in arguments.items() if isinstance(p.annotation, type) and p.annotation not in free}
+    kinds = {
+        name: p.annotation
+        for name, p in arguments.items()
+        if isinstance(p.annotation, type) and p.annotation not in free
+    }
+
     @functools.wraps(func)
     def checked(*args, **kwargs):
         for name, value in (*zip(arguments, args), *kwargs.items()):
@@ -99,53 +121,67 @@ def typed(
             if kind and not isinstance(value, kind) and value is not arguments[name].default:
                 raise TypeError(f'{name} is {shown(value)}, but must be a {kind.__name__}.')
         return func(*args, **kwargs)
+
     return checked
 
+
 def as_path(
-    name:str,   # the argument's name, for the message
-    value,      # a path, or its text
-)->Path:
+    name: str,  # the argument's name, for the message
+    value,  # a path, or its text
+) -> Path:
     "`value` as a `Path`; raises `TypeError`, or `ValueError` for one that no file can have."
-    if not isinstance(value, (str, os.PathLike)) or not str(value): raise TypeError(f'{name} is {shown(value)}, but must be a path.')
-    try: os.fsencode(value)
-    except ValueError: _complain(name, value, 'a path')
+    if not isinstance(value, (str, os.PathLike)) or not str(value):
+        raise TypeError(f'{name} is {shown(value)}, but must be a path.')
+    try:
+        os.fsencode(value)
+    except ValueError:
+        _complain(name, value, 'a path')
     return Path(value) if b'\0' not in os.fsencode(value) else _complain(name, value, 'a path')
 
 # %% ../nbs/00_core.ipynb #65ed6eaf
 def printable(
-    text,   # anything; of what is no text its str
-)->str:
+    text,  # anything; of what is no text its str
+) -> str:
     "The text, with what can't be shown, or changes how the rest is shown, as escapes."
     text = str(text)
-    if text.isprintable(): return text
+    if text.isprintable():
+        return text
+
     def plain(c):
-        if c.isprintable() or c in '\u200c\u200d': return True   # the two join letters and emoji
+        if c.isprintable() or c in '\u200c\u200d':
+            return True  # the two join letters and emoji
         return unicodedata.category(c) == 'Zs'
+
     return ''.join(c if plain(c) else repr(c)[1:-1] for c in text)
 
 # %% ../nbs/00_core.ipynb #b2ff9cbc
 def without_math(
-    page:str,   # HTML
-)->str:
+    page: str,  # HTML
+) -> str:
     "The HTML, in which a notebook shall find no mathematics."
     return f'<div class="mathjax_ignore tex2jax_ignore">{page}</div>'
 
 # %% ../nbs/00_core.ipynb #00-core-018
 class MachineError(OSError):
     "A call of this package to the system failed, as a write to a full disk; no model is to blame."
+
     def __str__(self):
-        if not self.strerror: return super().__str__()
+        if not self.strerror:
+            return super().__str__()
         return f'{self.strerror}: {self.filename}' if self.filename else self.strerror
+
 
 class FolderError(MachineError, ValueError):
     "A folder that was asked for can't be made, or can't be written to."
 
+
 class DamagedError(ValueError):
     "A file does not hold what was written to it."
 
+
 @contextmanager
 def machine_calls(
-    path=None,   # what the calls are about, for errors that name no file
+    path=None,  # what the calls are about, for errors that name no file
 ):
     "Inside the block an `OSError` becomes a `MachineError` of the same words, which names a file."
     try:
@@ -161,6 +197,7 @@ def machine_calls(
 # Said by what can't flush a folder.
 _UNKNOWN = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF}
 
+
 def _fsync(path):
     "Make the system put a file, or a folder's list of names, on the disk."
     is_folder = os.path.isdir(path)
@@ -175,9 +212,10 @@ def _fsync(path):
     finally:
         os.close(fd)
 
+
 def make_folder(
-    path,   # a folder; it and those above it are made if they are missing
-)->Path:
+    path,  # a folder; it and those above it are made if they are missing
+) -> Path:
     "`path` as a folder that exists, it and those above it on the disk; raises `MachineError`."
     path = Path(path)
     with machine_calls(path):
@@ -190,6 +228,7 @@ def make_folder(
 # %% ../nbs/00_core.ipynb #b710e64f
 _UNFINISHED = re.compile(r'\.mnist_cmp-[0-9a-f]{16}\.part')
 
+
 def _flock(fd, shared=False):
     "Lock an open file; raises `BlockingIOError` if it is taken, `OSError` if that can't be told."
     try:
@@ -198,26 +237,28 @@ def _flock(fd, shared=False):
         raise OSError(errno.ENOSYS, 'this system has no flock') from None
     fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
 
+
 @contextmanager
 def _unfinished(folder):
     "A new file in `folder`, with any new file's rights, to write and rename; else removed."
-    path = Path(folder)/f'.mnist_cmp-{secrets.token_hex(8)}.part'
+    path = Path(folder) / f'.mnist_cmp-{secrets.token_hex(8)}.part'
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         if os.name == 'posix':
             with suppress(OSError):
                 _flock(fd)
         else:
-            fd = os.close(fd)   # an open file can't be renamed there
+            fd = os.close(fd)  # an open file can't be renamed there
         yield path
     finally:
         if fd is not None:
             os.close(fd)
         path.unlink(missing_ok=True)
 
+
 @contextmanager
 def atomic_path(
-    path,   # where the file shall stand; missing folders are made
+    path,  # where the file shall stand; missing folders are made
 ):
     "A path to write to: becomes `path` if the block ends well, else goes; raises `MachineError`."
     path = Path(path)
@@ -233,14 +274,18 @@ def atomic_path(
 
 # %% ../nbs/00_core.ipynb #6a1eda92
 def remove_unfinished(
-    folder,   # where; not below it
+    folder,  # where; not below it
 ):
     "Remove the files that killed writers of this package left in a folder, and nothing else."
     for entry in os.scandir(folder):
-        if (_UNFINISHED.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
-                and _is_left(entry.path)):
+        if (
+            _UNFINISHED.fullmatch(entry.name)
+            and entry.is_file(follow_symlinks=False)
+            and _is_left(entry.path)
+        ):
             with suppress(OSError):
                 os.unlink(entry.path)
+
 
 def _is_left(path):
     "Does nobody write to an unfinished file any more? If no lock tells, that is so after an hour."
@@ -260,32 +305,41 @@ def _is_left(path):
 
 # %% ../nbs/00_core.ipynb #00-core-024
 def write_json(
-    path,   # where; missing folders are made
-    obj,    # as for json_text
+    path,  # where; missing folders are made
+    obj,  # as for json_text
 ):
     "Write `obj` as JSON, atomically; raises `OSError` if that can't be done."
-    with atomic_path(path) as p: p.write_text(json_text(obj, indent=1) + '\n', encoding='utf-8')
+    with atomic_path(path) as p:
+        p.write_text(json_text(obj, indent=1) + '\n', encoding='utf-8')
+
 
 def json_text(
-    obj,               # dicts, lists, strings, numbers, None; of anything else its str
-    indent:int=None,   # spaces for each level; None: all on one line
-)->str:
+    obj,  # dicts, lists, strings, numbers, None; of anything else its str
+    indent: int = None,  # spaces for each level; None: all on one line
+) -> str:
     "`obj` as JSON; NaN and infinities become null."
     return json.dumps(_plain(obj), indent=indent, allow_nan=False)
 
+
 def _plain(obj):
     "`obj` in JSON's own types; a float that is not finite becomes None."
-    if isinstance(obj, dict): return {str(k): _plain(v) for k, v in obj.items()}
-    if isinstance(obj, (list, tuple)): return [_plain(v) for v in obj]
-    if isinstance(obj, (bool, str)) or obj is None: return obj
-    if isinstance(obj, numbers.Integral): return int(obj)
-    if isinstance(obj, numbers.Real): return float(obj) if math.isfinite(obj) else None
+    if isinstance(obj, dict):
+        return {str(k): _plain(v) for k, v in obj.items()}
+    if isinstance(obj, (list, tuple)):
+        return [_plain(v) for v in obj]
+    if isinstance(obj, (bool, str)) or obj is None:
+        return obj
+    if isinstance(obj, numbers.Integral):
+        return int(obj)
+    if isinstance(obj, numbers.Real):
+        return float(obj) if math.isfinite(obj) else None
     return str(obj)
 
 # %% ../nbs/00_core.ipynb #12620476
 def _is_link(path):
     "Is it a symbolic link, or what Windows has beside them?"
     return path.is_symlink() or (hasattr(path, 'is_junction') and path.is_junction())
+
 
 def _open_plain(path):
     "A handle of a regular file, opened without waiting; raises as `read_plain` does."
@@ -295,101 +349,138 @@ def _open_plain(path):
     # Where the system has them.
     for name in ('O_NOFOLLOW', 'O_NONBLOCK', 'O_NOCTTY', 'O_CLOEXEC', 'O_BINARY'):
         flags |= getattr(os, name, 0)
-    try: handle = os.open(path, flags)
-    except OSError:   # a socket can't be opened, nor a folder on Windows
-        if not path.exists() or path.is_file(): raise
+    try:
+        handle = os.open(path, flags)
+    except OSError:  # a socket can't be opened, nor a folder on Windows
+        if not path.exists() or path.is_file():
+            raise
         handle = None
-    if handle is not None and stat.S_ISREG(os.fstat(handle).st_mode): return handle
-    if handle is not None: os.close(handle)
+    if handle is not None and stat.S_ISREG(os.fstat(handle).st_mode):
+        return handle
+    if handle is not None:
+        os.close(handle)
     raise ValueError(f'{path} is no file, but must be a plain one. Move it away.')
 
 # %% ../nbs/00_core.ipynb #af4b0ec9
 def read_plain(
-    path,            # the file
-    most:int=None,   # bytes that it may hold; None: any number
-)->bytes:
+    path,  # the file
+    most: int = None,  # bytes that it may hold; None: any number
+) -> bytes:
     "The bytes of a regular file, no link; raises `OSError`, or `ValueError` naming what it is."
     path = as_path('path', path)
     with os.fdopen(_open_plain(path), 'rb') as file:
         size = os.fstat(file.fileno()).st_size
-        if most is None: return file.read()
+        if most is None:
+            return file.read()
         content = file.read(size + 1) if size <= most else b''
-        if len(content) > size: content += file.read(most + 1 - len(content))   # it grows meanwhile
+        if len(content) > size:
+            content += file.read(most + 1 - len(content))  # it grows meanwhile
     size = max(size, len(content))
-    if size <= most: return content
+    if size <= most:
+        return content
     raise ValueError(f'{path} holds {size:,} bytes, but must hold at most {most:,}. Move it away.')
 
 # %% ../nbs/00_core.ipynb #00-core-026
-_MOST_JSON = 2**26   # bytes; the report of a million test images has a half of it
+_MOST_JSON = 2**26  # bytes; the report of a million test images has a half of it
+
 
 def read_json(
-    path,   # the file
+    path,  # the file
 ):
-    "What the JSON file holds; raises `FileNotFoundError`, or `ValueError` naming the file if it is damaged."
+    """What the JSON file holds; raises `FileNotFoundError`, or `ValueError` naming the file if
+    it is damaged."""
     content = read_plain(path, _MOST_JSON)
-    try: return json.loads(content.decode('utf-8'))
-    except (ValueError, RecursionError) as e:   # also of a number with too many digits, or of lists in lists in lists
-        raise DamagedError(f'{path} is not readable as JSON ({e}): the file is damaged. '
-                           'Delete it to start anew.') from None
+    try:
+        return json.loads(content.decode('utf-8'))
+    # also of a number with too many digits, or of lists in lists in lists
+    except (ValueError, RecursionError) as e:
+        raise DamagedError(
+            f'{path} is not readable as JSON ({e}): the file is damaged. Delete it to start anew.'
+        ) from None
 
 # %% ../nbs/00_core.ipynb #add76874
 def _fits(value, kind):
-    "Is a value of the type that an annotation names? Whole numbers pass as floats; beyond 64 bits nothing does."
-    origin, parts = typing.get_origin(kind) or kind, typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType): return any(_fits(value, part) for part in parts)
-    if origin in (int, float) and isinstance(value, bool): return False
-    if origin is int: return isinstance(value, int) and abs(value) < 2**63
-    if origin is float: return isinstance(value, float) and not math.isinf(value) or _fits(value, int)   # JSON's null may stand for NaN
-    if not isinstance(value, origin): return False
-    if origin is dict and parts: return all(_fits(k, parts[0]) and _fits(v, parts[1]) for k, v in value.items())
+    """Is a value of the type that an annotation names? Whole numbers pass as floats; beyond 64
+    bits nothing does."""
+    origin = typing.get_origin(kind) or kind
+    parts = typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, part) for part in parts)
+    if origin in (int, float) and isinstance(value, bool):
+        return False
+    if origin is int:
+        return isinstance(value, int) and abs(value) < 2**63
+    # JSON's null may stand for NaN
+    if origin is float:
+        return isinstance(value, float) and not math.isinf(value) or _fits(value, int)
+    if not isinstance(value, origin):
+        return False
+    if origin is dict and parts:
+        return all(_fits(k, parts[0]) and _fits(v, parts[1]) for k, v in value.items())
     return origin is not list or not parts or all(_fits(v, parts[0]) for v in value)
 
+
 @functools.lru_cache
-def _kinds(cls): return typing.get_type_hints(cls)
+def _kinds(cls):
+    return typing.get_type_hints(cls)
+
 
 def check_fields(
-    obj,   # of a dataclass
+    obj,  # of a dataclass
 ):
-    "`obj` if each of its fields is of the type that the class names, or at its default; raises `ValueError` that names one."
+    """`obj` if each of its fields is of the type that the class names, or at its default; raises
+    `ValueError` that names one."""
     for f in fields(obj):
-        value, kind = getattr(obj, f.name), _kinds(type(obj))[f.name]
-        if value is not f.default and not _fits(value, kind): _complain(f'{f.name} of {type(obj).__name__}', value, f'of type {getattr(kind, "__name__", kind)}')
+        value = getattr(obj, f.name)
+        kind = _kinds(type(obj))[f.name]
+        if value is not f.default and not _fits(value, kind):
+            _complain(
+                f'{f.name} of {type(obj).__name__}',
+                value,
+                f'of type {getattr(kind, "__name__", kind)}',
+            )
     return obj
 
 # %% ../nbs/00_core.ipynb #00-core-030
 def check_folder(
-    name:str,   # the argument's name, for the message
-    path,       # a folder; it is made if it does not exist yet
-)->Path:
+    name: str,  # the argument's name, for the message
+    path,  # a folder; it is made if it does not exist yet
+) -> Path:
     "`path` as a folder to write to, made if missing; raises `FolderError`, a `ValueError`."
     path = as_path(name, path)
     try:
         with tempfile.TemporaryFile(dir=make_folder(path)):
             return path
     except OSError as e:
-        raise FolderError(f'{name} is {shown(str(path))}, but must be a folder that can be '
-                          f'written to ({e.strerror}). Choose another one.') from e
+        raise FolderError(
+            f'{name} is {shown(str(path))}, but must be a folder that can be '
+            f'written to ({e.strerror}). Choose another one.'
+        ) from e
 
 # %% ../nbs/00_core.ipynb #6ec117af
 def plain_path(
-    root,     # a folder, which may itself be a link: the user named it
-    *parts,   # names, one for each step down from it
-)->Path:
+    root,  # a folder, which may itself be a link: the user named it
+    *parts,  # names, one for each step down from it
+) -> Path:
     "The path below `root`; raises `ValueError` that names a part of it which is a link."
     path = as_path('root', root)
     for part in parts:
         named = isinstance(part, str) and part not in ('', '.', '..') and Path(part).name == part
-        if not named: _complain('part', part, 'the name of a file or folder')
-        path = as_path('part', path/part)
-        if not _is_link(path): continue
-        raise ValueError(f'{path} is a link, which may lead out of {root}. '
-                         'Put a copy in its place.')
+        if not named:
+            _complain('part', part, 'the name of a file or folder')
+        path = as_path('part', path / part)
+        if not _is_link(path):
+            continue
+        raise ValueError(
+            f'{path} is a link, which may lead out of {root}. Put a copy in its place.'
+        )
     return path
 
+
 def plain_folder(
-    root,     # a folder; it is made if it does not exist yet
-    *parts,   # names, one for each step down from it
-)->Path:
+    root,  # a folder; it is made if it does not exist yet
+    *parts,  # names, one for each step down from it
+) -> Path:
     "A sub-folder, made if missing; raises `ValueError` for a link or no folder, or `MachineError`."
     path = make_folder(as_path('root', root))
     for part in parts:
@@ -401,10 +492,11 @@ def plain_folder(
 
 # %% ../nbs/00_core.ipynb #00-core-033
 def derive_seed(
-    seed:int,   # the user's seed, ≥ 0
-    *path,      # strings and whole numbers that name the use
-)->int:
-    "A seed in [0, 2⁶³) that depends on `seed` and `path` alone: the head of their SHA-256; raises `ValueError`."
+    seed: int,  # the user's seed, ≥ 0
+    *path,  # strings and whole numbers that name the use
+) -> int:
+    """A seed in [0, 2⁶³) that depends on `seed` and `path` alone: the head of their SHA-256;
+    raises `ValueError`."""
     seed = check_int('seed', seed, 0, 2**63 - 1)
     text = json.dumps([seed, *path])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], 'big') >> 1
@@ -412,47 +504,56 @@ def derive_seed(
 # %% ../nbs/00_core.ipynb #00-core-037
 def _processor():
     "The processor's model name, as the system tells it."
-    try: lines = Path('/proc/cpuinfo').read_text().splitlines()
-    except OSError: lines = []
+    try:
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+    except OSError:
+        lines = []
     names = [l.split(':', 1)[1].strip() for l in lines if l.startswith('model name')]
     return names[0] if names else platform.processor() or 'unknown processor'
 
-def available_cores()->int:
+
+def available_cores() -> int:
     "Number of processor cores that this process may use."
-    if hasattr(os, 'sched_getaffinity'): return len(os.sched_getaffinity(0))
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
-def machine()->str:
+
+def machine() -> str:
     "System, processor, number of cores and PyTorch version, in one line."
     from importlib.metadata import version
+
     system = f'{platform.system()} {platform.machine()}'
     return f'{system}, {_processor()}, {os.cpu_count()} cores, torch {version("torch")}'
 
+
 def machine_kind(
-    text:str,   # as `machine` gives it, or several of them, joined by ' + '
-)->str:
+    text: str,  # as `machine` gives it, or several of them, joined by ' + '
+) -> str:
     "What the bits of a training depend on: the machine without its number of cores."
     each = [re.sub(r', [0-9]+ cores', '', part) for part in text.split(' + ')]
     return ' + '.join(sorted(set(each)))
 
-
 # %% ../nbs/00_core.ipynb #00-core-041
-def timestamp()->str:
+def timestamp() -> str:
     "The local time as a name for files: year-month-day_hour-minute-second."
     return time.strftime('%Y-%m-%d_%H-%M-%S')
 
+
 def new_path(
-    folder,          # where; made if missing
-    suffix:str='',   # of the name of a file; '': a folder
-)->Path:
+    folder,  # where; made if missing
+    suffix: str = '',  # of the name of a file; '': a folder
+) -> Path:
     "A new, empty folder or file named by local time, numbered if taken; raises `MachineError`."
-    folder, name, number = make_folder(folder), timestamp(), 0
+    folder = make_folder(folder)
+    name = timestamp()
+    number = 0
     with machine_calls(folder):
         while True:
-            path = folder/(f'{name}_{number}{suffix}' if number else f'{name}{suffix}')
+            path = folder / (f'{name}_{number}{suffix}' if number else f'{name}{suffix}')
             try:
                 path.touch(exist_ok=False) if suffix else path.mkdir()
-            except FileExistsError:   # another process may have made it just now
+            except FileExistsError:  # another process may have made it just now
                 number += 1
             else:
                 _fsync(folder)
@@ -460,26 +561,32 @@ def new_path(
 
 # %% ../nbs/00_core.ipynb #14ba66ef
 def format_seconds(
-    seconds:float,   # a duration, s, ≥ 0
-)->str:
-    "A duration as people say it: '0.42 s', '38 s', '3 min 12 s', '2 h 05 min'; raises `ValueError`."
+    seconds: float,  # a duration, s, ≥ 0
+) -> str:
+    """A duration as people say it: '0.42 s', '38 s', '3 min 12 s', '2 h 05 min'; raises
+    `ValueError`."""
     seconds = check_float('seconds', seconds, 0)
-    if seconds < 9.95: return f'{seconds:.2g} s'
+    if seconds < 9.95:
+        return f'{seconds:.2g} s'
     seconds = round(seconds)
-    if seconds < 60: return f'{seconds} s'
-    if seconds < 3600: return f'{seconds // 60} min {seconds % 60:02d} s'
+    if seconds < 60:
+        return f'{seconds} s'
+    if seconds < 3600:
+        return f'{seconds // 60} min {seconds % 60:02d} s'
     return f'{seconds // 3600} h {seconds % 3600 // 60:02d} min'
 
 # %% ../nbs/00_core.ipynb #00-core-045
 PALETTE = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#999999')
 _fixed = {'mlp': 0, 'cnn': 1, 'deep_mlp': 2}
 
+
 def model_color(
-    name:str,    # a model's name
-    names=(),    # all names in the plot, in order, name among them; (): it is alone
-)->str:
+    name: str,  # a model's name
+    names=(),  # all names in the plot, in order, name among them; (): it is alone
+) -> str:
     "The colour of a model as '#rrggbb': fixed for the built-in ones, by place among the others."
-    if name in _fixed: return PALETTE[_fixed[name]]
+    if name in _fixed:
+        return PALETTE[_fixed[name]]
     others = [n for n in names if n not in _fixed] or [name]
     free = [c for i, c in enumerate(PALETTE) if i not in {_fixed[n] for n in names if n in _fixed}]
     return free[others.index(name) % len(free)]
@@ -489,61 +596,78 @@ def model_color(
 def plot_style():
     "Matplotlib settings shared by all plots, inside a `with` block."
     import matplotlib as mpl
-    style = {'figure.dpi': 90, 'figure.constrained_layout.use': True, 'figure.facecolor': 'white', 'font.size': 10,
-             'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True, 'axes.axisbelow': True,
-             'axes.titlesize': 11, 'axes.prop_cycle': mpl.cycler(color=PALETTE), 'grid.color': '#dddddd',
-             'grid.linewidth': .6, 'legend.frameon': False, 'savefig.facecolor': 'white',
-             'svg.hashsalt': 'mnist_cmp',
-             'text.usetex': False}   # our texts are none of TeX's, and TeX may be missing
+
+    style = {
+        'figure.dpi': 90,
+        'figure.constrained_layout.use': True,
+        'figure.facecolor': 'white',
+        'font.size': 10,
+        'axes.spines.top': False,
+        'axes.spines.right': False,
+        'axes.grid': True,
+        'axes.axisbelow': True,
+        'axes.titlesize': 11,
+        'axes.prop_cycle': mpl.cycler(color=PALETTE),
+        'grid.color': '#dddddd',
+        'grid.linewidth': 0.6,
+        'legend.frameon': False,
+        'savefig.facecolor': 'white',
+        'svg.hashsalt': 'mnist_cmp',
+        'text.usetex': False,
+    }  # our texts are none of TeX's, and TeX may be missing
     with mpl.rc_context(style):
         yield
-        interactive = mpl.is_interactive()   # a notebook's first plot switches this on, and it must stay so:
-    mpl.interactive(interactive)             # otherwise no later figure is shown
+        # a notebook's first plot switches this on, and it must stay so:
+        interactive = mpl.is_interactive()
+    mpl.interactive(interactive)  # otherwise no later figure is shown
 
 # %% ../nbs/00_core.ipynb #db648a96
 def shortened(
-    names,      # texts
-    most:int,   # characters of each, at least 8
-)->dict[str, str]:
+    names,  # texts
+    most: int,  # characters of each, at least 8
+) -> dict[str, str]:
     "Name → the same; a long one cut, at its end or in its middle, so that no two become alike."
     names = dict.fromkeys(names)
-    usual = (most - 1)//2
+    usual = (most - 1) // 2
     for tail in [0, *sorted(range(1, most - 1), key=lambda tail: abs(tail - usual))]:
         found = {name: _without_middle(name, most, tail) for name in names}
         if len(set(found.values())) == len(names):
             return found
     numbered = {}
-    for number, name in enumerate(names, 1):   # they differ in their middles alone
+    for number, name in enumerate(names, 1):  # they differ in their middles alone
         end = f'…{number}'
-        numbered[name] = name if len(name) <= most else name[:most - len(end)] + end
+        numbered[name] = name if len(name) <= most else name[: most - len(end)] + end
     return numbered
+
 
 def _without_middle(text, most, tail):
     if len(text) <= most:
         return text
-    return f'{text[:most - 1 - tail]}…{text[len(text) - tail:]}'
-
+    return f'{text[: most - 1 - tail]}…{text[len(text) - tail :]}'
 
 # %% ../nbs/00_core.ipynb #e7f0952e
 def drawn_names(
-    names,          # texts that are drawn side by side
-    most:int=40,    # characters of each
-)->dict[str, str]:
+    names,  # texts that are drawn side by side
+    most: int = 40,  # characters of each
+) -> dict[str, str]:
     "Name → how Matplotlib shall draw it: printable, no mathematics, no two alike, in legends too."
     plain = {name: _printable_part(name) for name in names}
     short = shortened(plain.values(), most)
     return {name: _literal(short[text]) for name, text in plain.items()}
 
+
 def drawn(
-    text,           # anything; of what is no text its str
-    most:int=40,    # characters
-)->str:
+    text,  # anything; of what is no text its str
+    most: int = 40,  # characters
+) -> str:
     "How Matplotlib shall draw a text: as `drawn_names` says."
     text = str(text)
     return drawn_names([text], most)[text]
 
+
 def _printable_part(text):
     return printable(text if len(text) <= 2000 else f'{text[:1000]}…{text[-1000:]}')
+
 
 def _literal(text):
     "The text without mathematics, and shown in a legend whatever it begins with."
@@ -551,24 +675,28 @@ def _literal(text):
 
 # %% ../nbs/00_core.ipynb #3da2d069
 def is_terminal(
-    stream,   # sys.stdout, sys.stderr or None
-)->bool:
+    stream,  # sys.stdout, sys.stderr or None
+) -> bool:
     "Does somebody read the stream in a terminal?"
     return stream is not None and not getattr(stream, 'closed', False) and stream.isatty()
 
+
 def can_redraw(
-    stream,   # sys.stdout, sys.stderr or None
-)->bool:
+    stream,  # sys.stdout, sys.stderr or None
+) -> bool:
     "Is it a terminal that can write over its last line?"
     return is_terminal(stream) and os.environ.get('TERM') != 'dumb'
 
+
 def terminal_width(
-    stream,   # as for is_terminal
-)->int|None:
+    stream,  # as for is_terminal
+) -> int | None:
     "Columns of the terminal, as it is at this moment; None if it is none."
-    if not is_terminal(stream): return None
+    if not is_terminal(stream):
+        return None
     with suppress(OSError, ValueError):
-        if columns := os.get_terminal_size(stream.fileno()).columns: return columns
+        if columns := os.get_terminal_size(stream.fileno()).columns:
+            return columns
     return shutil.get_terminal_size().columns
 
 # %% ../nbs/00_core.ipynb #16c10d90
@@ -576,19 +704,24 @@ def terminal_width(
 _UNIT = r'(?:%|ms|s|min|h|[kMGT]i?B|(?:epoch|point|seed|trial|image)s?)(?!\w)'
 _TIED = re.compile(rf'(?<=\d) (?={_UNIT})|(?<=±) (?=\d)| (?=± \d)')
 
+
 def text_width(
-    text:str,   # a line
-)->int:
+    text: str,  # a line
+) -> int:
     "Columns that a text takes in a terminal: letters of the Far East take two."
+
     def columns(c):
-        if unicodedata.combining(c): return 0
+        if unicodedata.combining(c):
+            return 0
         return 2 if unicodedata.east_asian_width(c) in 'WF' else 1
+
     return sum(map(columns, text))
 
+
 def wrap_words(
-    text:str,    # some lines
-    width:int,   # columns, ≥ 1
-)->str:
+    text: str,  # some lines
+    width: int,  # columns, ≥ 1
+) -> str:
     "The text in lines of at most `width` columns, broken at spaces; indented lines are left alone."
     lines = []
     for line in text.split('\n'):
@@ -596,19 +729,23 @@ def wrap_words(
         lines += [line] if is_left else _wrapped(line, width)
     return '\n'.join(lines)
 
+
 def _wrapped(line, width):
     words = _TIED.sub('\0', line).split(' ')
     lines = [words[0]]
     for word in words[1:]:
         longer = f'{lines[-1]} {word}'
-        if text_width(longer) <= width: lines[-1] = longer
-        else: lines.append(word)
+        if text_width(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
     return [line.replace('\0', ' ') for line in lines]
 
+
 def fitted(
-    text:str,   # some lines
-    stream,     # where they are printed
-)->str:
+    text: str,  # some lines
+    stream,  # where they are printed
+) -> str:
     "The text as it fits into the terminal that the stream writes to; as it is where that is none."
     width = terminal_width(stream)
     return text if width is None else wrap_words(text, width)
@@ -616,10 +753,12 @@ def fitted(
 # %% ../nbs/00_core.ipynb #4d0387b8
 _is_quiet = ContextVar('mnist_cmp: was nothing to be printed?', default=False)
 
+
 def quietly(
-    func,   # a function with a keyword argument progress
+    func,  # a function with a keyword argument progress
 ):
     "`func`, during which `tell` prints nothing if it is called with progress=False."
+
     @functools.wraps(func)
     def called(*args, **kwargs):
         if kwargs.get('progress', True) is not False:
@@ -629,44 +768,56 @@ def quietly(
             return func(*args, **kwargs)
         finally:
             _is_quiet.reset(before)
+
     return called
 
+
 def tell(
-    text:str,   # a sentence
+    text: str,  # a sentence
 ):
-    "Print a line for the user, where there is somewhere to print it, unless nothing is to be printed."
+    """Print a line for the user, where there is somewhere to print it, unless nothing is to be
+    printed."""
     if _is_quiet.get():
         return
-    with suppress(OSError, ValueError):   # closed, or a pipe that nobody reads any more
+    with suppress(OSError, ValueError):  # closed, or a pipe that nobody reads any more
         if sys.stderr is not None:
             print(fitted(text, sys.stderr), file=sys.stderr, flush=True)
 
 # %% ../nbs/00_core.ipynb #1d325d6e
 def warn_caller(
-    text:str,   # a sentence
+    text: str,  # a sentence
 ):
     "Warn at the line that called into this package."
-    level, frame = 1, inspect.currentframe()
+    level = 1
+    frame = inspect.currentframe()
     while frame is not None and _is_ours(frame):
-        level, frame = level + 1, frame.f_back
+        level = level + 1
+        frame = frame.f_back
     warnings.warn(text, stacklevel=level)
+
 
 def _is_ours(frame):
     "Is the code of a frame this package's, and not the command's?"
     name = frame.f_globals.get('__name__', '')
-    return name.partition('.')[0] == __name__.partition('.')[0] and name != f'{__name__.partition(".")[0]}.cli'
-
+    return (
+        name.partition('.')[0] == __name__.partition('.')[0]
+        and name != f'{__name__.partition(".")[0]}.cli'
+    )
 
 # %% ../nbs/00_core.ipynb #00-core-051
 def need_extra(
-    module:str,   # its name for import
-    extra:str,    # of this package, that brings it
+    module: str,  # its name for import
+    extra: str,  # of this package, that brings it
 ):
     "The module, imported; raises `ImportError` that says what to install."
-    try: return importlib.import_module(module)
+    try:
+        return importlib.import_module(module)
     except ModuleNotFoundError as e:
-        if not module.startswith(e.name): raise
-        raise ImportError(f"This needs {module}, which is not installed: pip install 'mnist_cmp[{extra}]'") from None
+        if not module.startswith(e.name):
+            raise
+        raise ImportError(
+            f"This needs {module}, which is not installed: pip install 'mnist_cmp[{extra}]'"
+        ) from None
 
 # %% ../nbs/00_core.ipynb #00-core-054
 def _in_notebook():
@@ -674,79 +825,109 @@ def _in_notebook():
     ip = sys.modules.get('IPython')
     return ip is not None and 'IPKernelApp' in getattr(ip.get_ipython(), 'config', {})
 
+
 def _asked_for_quiet():
     "Does the environment ask for no words on progress?"
     return bool(os.environ.get('MNIST_CMP_QUIET') or os.environ.get('IN_TEST'))
 
+
 def _watched():
     "Where progress should be shown: 'notebook', 'terminal' or nowhere."
-    if _asked_for_quiet(): return None
-    if _in_notebook(): return 'notebook'
+    if _asked_for_quiet():
+        return None
+    if _in_notebook():
+        return 'notebook'
     return 'terminal' if can_redraw(sys.stderr) else None
 
 # %% ../nbs/00_core.ipynb #97aee72a
 @dataclass(frozen=True)
 class Status:
     "Where a long piece of work stands."
-    what:str        # such as 'mlp: search'
-    done:int        # steps
-    total:int       # steps in all
-    seconds:float   # since this piece of work began
-    note:str=''     # such as the best so far
+
+    what: str  # such as 'mlp: search'
+    done: int  # steps
+    total: int  # steps in all
+    seconds: float  # since this piece of work began
+    note: str = ''  # such as the best so far
 
     def __str__(self):
         note = f', {self.note}' if self.note else ''
         return f'{self.what}, {self.done} of {self.total}{note}, {format_seconds(self.seconds)}'
 
+
 def check_progress(
-    progress,   # what the caller gave
+    progress,  # what the caller gave
 ):
     "`progress` if it is True, False or a function; raises `ValueError`."
     if isinstance(progress, bool) or callable(progress):
         return progress
     _complain('progress', progress, 'True, False, or a function that takes a Status')
 
-
 # %% ../nbs/00_core.ipynb #bc874a48
-_BAR = 10   # columns that a bar has at least, where they are there at all
+_BAR = 10  # columns that a bar has at least, where they are there at all
+
 
 def bar_line(
-    what:str,           # what the work is called
-    done:int,           # steps
-    total:int,          # steps in all
-    times:list,         # texts such as '40 s left'
-    note:str,           # such as the best so far, parts with commas between them
-    width:int,          # columns
-    draw,               # called with a share and columns: the bar
-    dots:str='…',       # for what is left out
-)->str:
-    "Name, bar, count, times, note; parts of the note give way first, then the times, then the name."
-    count, rest = f'{done}/{total}', [*times, *filter(None, note.split(', '))]
+    what: str,  # what the work is called
+    done: int,  # steps
+    total: int,  # steps in all
+    times: list,  # texts such as '40 s left'
+    note: str,  # such as the best so far, parts with commas between them
+    width: int,  # columns
+    draw,  # called with a share and columns: the bar
+    dots: str = '…',  # for what is left out
+) -> str:
+    """Name, bar, count, times, note; parts of the note give way first, then the times, then the
+    name."""
+    count = f'{done}/{total}'
+    rest = [*times, *filter(None, note.split(', '))]
     room = width - text_width(f' {count}')
-    def needed(name, parts): return text_width(', '.join([name, *parts])) + 1 + _BAR
-    while rest and needed(what, rest) > room: rest.pop()
+
+    def needed(name, parts):
+        return text_width(', '.join([name, *parts])) + 1 + _BAR
+
+    while rest and needed(what, rest) > room:
+        rest.pop()
     name = what
-    while name and needed(name + dots * (name != what), rest) > room: name = name[:-1]
-    if name != what: name = name.rstrip() + dots if len(name) > 3 else ''
+    while name and needed(name + dots * (name != what), rest) > room:
+        name = name[:-1]
+    if name != what:
+        name = name.rstrip() + dots if len(name) > 3 else ''
     tail = ', '.join([count, *rest])
     columns = width - text_width(f'{name} {tail}' if name else tail) - 1
-    bar = draw(done/total if total else 1., columns) if columns > 0 else ''
+    bar = draw(done / total if total else 1.0, columns) if columns > 0 else ''
     return ' '.join(filter(None, [name, bar, tail]))
+
 
 def _terminal_bar(**kwargs):
     "A bar of tqdm's with our line."
     from tqdm.std import Bar, tqdm
+
     class Line(tqdm):
         @staticmethod
-        def format_meter(n, total, elapsed, ncols=None, prefix='', ascii=False, postfix=None,
-                         initial=0, **_):
+        def format_meter(
+            n, total, elapsed, ncols=None, prefix='', ascii=False, postfix=None, initial=0, **_
+        ):
             "The line, for the width that the terminal has now."
             charset = Bar.ASCII if ascii is True else Bar.UTF
             times = [format_seconds(elapsed)]
-            if n > initial: times.append(f'{format_seconds(elapsed/(n - initial)*(total - n))} left')
-            def draw(share, columns): return format(Bar(min(share, 1), columns, charset))
-            return bar_line(prefix.removesuffix(': '), n, total, times, postfix or '',
-                            (ncols or 80) - 1, draw, '...' if ascii is True else '…')
+            if n > initial:
+                times.append(f'{format_seconds(elapsed / (n - initial) * (total - n))} left')
+
+            def draw(share, columns):
+                return format(Bar(min(share, 1), columns, charset))
+
+            return bar_line(
+                prefix.removesuffix(': '),
+                n,
+                total,
+                times,
+                postfix or '',
+                (ncols or 80) - 1,
+                draw,
+                '...' if ascii is True else '…',
+            )
+
     return Line(**kwargs)
 
 # %% ../nbs/00_core.ipynb #00-core-056
@@ -754,22 +935,33 @@ def _bundle(text):
     "A text as HTML; no word is left where no HTML is shown."
     return {'text/html': without_math(text) if text else '', 'text/plain': ''}
 
+
 def _sayable(text, stream):
     "The text, with escapes for what the stream's encoding does not have."
     encoding = getattr(stream, 'encoding', None) or 'utf-8'
     return text.encode(encoding, 'backslashreplace').decode(encoding)
 
+
 class Progress:
     "A bar over the steps of a long work; use it in a `with` block."
-    def __init__(self,
-        total:int,       # number of steps, ≥ 0
-        desc:str='',     # what the work is called; None: no bar
-        done:int=0,      # steps done before, whose time is not known
-        progress=True,   # False: no bar; a function: it is told each Status, in the bar's place
-        taken:str='',    # what was not done, since it had been before; the line stays when the bar goes
+
+    def __init__(
+        self,
+        total: int,  # number of steps, ≥ 0
+        desc: str = '',  # what the work is called; None: no bar
+        done: int = 0,  # steps done before, whose time is not known
+        progress=True,  # False: no bar; a function: it is told each Status, in the bar's place
+        # what was not done, since it had been before; the line stays when the bar goes
+        taken: str = '',
     ):
-        self.total,self.desc,self.done,self.before = total,desc,done,done
-        self.bar,self.where,self.note,self.ticked = None,None,taken,0.
+        self.total = total
+        self.desc = desc
+        self.done = done
+        self.before = done
+        self.bar = None
+        self.where = None
+        self.note = taken
+        self.ticked = 0.0
         self.taken = f'{desc}, {taken}' if taken and progress is True and desc is not None else ''
         self.tell = progress if callable(progress) and desc is not None else None
         if progress is True and desc is not None:
@@ -781,44 +973,55 @@ class Progress:
             tell(_sayable(self.taken, sys.stderr))
         if self.where == 'terminal':
             with self._courtesy():
-                self.bar = _terminal_bar(total=self.total, initial=self.done,
-                                         desc=_sayable(self.desc, sys.stderr), leave=False,
-                                         dynamic_ncols=True)
+                self.bar = _terminal_bar(
+                    total=self.total,
+                    initial=self.done,
+                    desc=_sayable(self.desc, sys.stderr),
+                    leave=False,
+                    dynamic_ncols=True,
+                )
         elif self.where == 'notebook':
             from IPython.display import display
+
             self.bar = display(_bundle(self._html(self.note)), raw=True, display_id=True)
         self._told()
         return self
 
-    def update(self,
-        n:int=1,       # steps done since the last call, ≥ 0
-        note:str='',   # shown beside the bar
+    def update(
+        self,
+        n: int = 1,  # steps done since the last call, ≥ 0
+        note: str = '',  # shown beside the bar
     ):
         "Move the bar on."
         self.done += n
         self.note = note
         now = time.perf_counter()
-        is_due = now - self.ticked > .1   # more often nobody can read it
+        is_due = now - self.ticked > 0.1  # more often nobody can read it
         if self.where == 'terminal':
             with self._courtesy():
                 self.bar.set_postfix_str(_sayable(note, sys.stderr), refresh=False)
                 self.bar.update(n)
-                if is_due and not n: self.bar.refresh()
-        elif self.where == 'notebook' and (n or is_due): self._show(self._html(note))
-        if n or is_due: self.ticked = now
+                if is_due and not n:
+                    self.bar.refresh()
+        elif self.where == 'notebook' and (n or is_due):
+            self._show(self._html(note))
+        if n or is_due:
+            self.ticked = now
         self._told()
 
     @property
-    def status(self)->Status:
+    def status(self) -> Status:
         "Where the work stands."
         return Status(self.desc, self.done, self.total, time.perf_counter() - self.start, self.note)
 
     def _told(self):
-        if self.tell: self.tell(self.status)
+        if self.tell:
+            self.tell(self.status)
 
     @contextmanager
     def _courtesy(self):
-        "Inside the block a stream that can't be written to any more ends the bar, and nothing else."
+        """Inside the block a stream that can't be written to any more ends the bar, and nothing
+        else."""
         try:
             yield
         except (OSError, ValueError):
@@ -826,28 +1029,34 @@ class Progress:
 
 # %% ../nbs/00_core.ipynb #00-core-058
 @patch
-def __exit__(self:Progress, *exc):
+def __exit__(self: Progress, *exc):
     if self.where == 'terminal':
-        with self._courtesy(): self.bar.close()
-    elif self.where == 'notebook': self._show(html.escape(self.taken))
+        with self._courtesy():
+            self.bar.close()
+    elif self.where == 'notebook':
+        self._show(html.escape(self.taken))
+
 
 @patch
-def _show(self:Progress, text):
+def _show(self: Progress, text):
     "Put `text`, as HTML, in the place of the bar."
     self.bar.update(_bundle(text), raw=True)
 
+
 @patch
-def _html(self:Progress, note):
+def _html(self: Progress, note):
     "One line: name, bar, count, time since the beginning and time left, note."
     spent = time.perf_counter() - self.start
     now = self.done - self.before
     left = f', {format_seconds(spent / now * (self.total - self.done))} left' if now else ''
-    return (f'{html.escape(self.desc)} <progress value="{self.done}" max="{self.total}"></progress> '
-            f'{self.done}/{self.total}, {format_seconds(spent)}{left} {html.escape(note)}')
+    return (
+        f'{html.escape(self.desc)} <progress value="{self.done}" max="{self.total}"></progress> '
+        f'{self.done}/{self.total}, {format_seconds(spent)}{left} {html.escape(note)}'
+    )
 
 # %% ../nbs/00_core.ipynb #2d69fe48
 @patch
-def tick(self:Progress):
+def tick(self: Progress):
     "Show the time that has passed, if it was not shown in the last second."
     now = time.perf_counter()
     if self.where is None or now - self.ticked < 1:
@@ -858,15 +1067,18 @@ def tick(self:Progress):
     with self._courtesy():
         self.bar.refresh()
 
+
 @patch
-def asking(self:Progress,
-    should_stop=None,   # the caller's
+def asking(
+    self: Progress,
+    should_stop=None,  # the caller's
 ):
     "`should_stop`, in a form that ticks each time it is asked; as it is where no bar is shown."
     if self.where is None:
         return should_stop
+
     def ask():
         self.tick()
         return bool(should_stop and should_stop())
-    return ask
 
+    return ask

@@ -23,13 +23,14 @@ from .workers import run_jobs, why_not_sent
 def _is_precise(taken):
     "Is the median of times known to a hundredth?"
     n = len(taken)
-    if n < 16 or n & (n - 1):   # looked at 16, 32, 64, … times: sorting takes time, too
+    if n < 16 or n & (n - 1):  # looked at 16, 32, 64, … times: sorting takes time, too
         return False
     ordered = sorted(taken)
-    half = .98*math.sqrt(n)
-    low = ordered[math.floor(n/2 - half)]
-    high = ordered[math.ceil(n/2 + half)]
-    return high - low <= .02*statistics.median(ordered)
+    half = 0.98 * math.sqrt(n)
+    low = ordered[math.floor(n / 2 - half)]
+    high = ordered[math.ceil(n / 2 + half)]
+    return high - low <= 0.02 * statistics.median(ordered)
+
 
 def _repeated(call, seconds, clock):
     "Times of calls, s: one at least, then as many as precision needs and `seconds` allow."
@@ -43,21 +44,23 @@ def _repeated(call, seconds, clock):
         spent = end - begun
         if spent + taken[-1] > seconds:
             return taken
-        if spent > seconds/4 and _is_precise(taken):   # a moment says nothing of the next one
+        if spent > seconds / 4 and _is_precise(taken):  # a moment says nothing of the next one
             return taken
-
 
 # %% ../nbs/10a_costs.ipynb #60bc1089
 @typed
 def latency(
-    net:nn.Module,         # on any device; it is left as it is
-    split:Split,           # images to classify
-    n:int=1,               # images at a time, from 1 to len(split)
-    seconds:float=.3,      # how long to measure at most, s; one call is measured in any case
-    clock=time.perf_counter,   # tells the time, s
-)->float:
+    net: nn.Module,  # on any device; it is left as it is
+    split: Split,  # images to classify
+    n: int = 1,  # images at a time, from 1 to len(split)
+    seconds: float = 0.3,  # how long to measure at most, s; one call is measured in any case
+    clock=time.perf_counter,  # tells the time, s
+) -> float:
     "Median time of a call of `net` on `n` images in memory, s; raises `ValueError`."
-    return statistics.median(_call_times(net, split, n, check_float('seconds', seconds, 0, 3600), clock))
+    return statistics.median(
+        _call_times(net, split, n, check_float('seconds', seconds, 0, 3600), clock)
+    )
+
 
 def _call_times(net, split, n, seconds, clock):
     "The times of calls of a net, s, without gradients and in evaluation mode."
@@ -66,125 +69,166 @@ def _call_times(net, split, n, seconds, clock):
     net.eval()
     try:
         with sealed(), torch.no_grad():
-            x = float_images(split.x[:check_int('n', n, 1, len(split))].to(device))
-            return _repeated(lambda: net(x)[0, 0].item(), seconds, clock)   # waits for a GPU
+            x = float_images(split.x[: check_int('n', n, 1, len(split))].to(device))
+            return _repeated(lambda: net(x)[0, 0].item(), seconds, clock)  # waits for a GPU
     finally:
-        for part, mode in modes.items(): part.training = mode
+        for part, mode in modes.items():
+            part.training = mode
 
 # %% ../nbs/10a_costs.ipynb #a415c92e
 def _status(key):
     "A size of this process that Linux tells, bytes; raises `OSError` elsewhere."
     with open('/proc/self/status') as f:
         for line in f:
-            if line.startswith(key): return 1024*int(line.split()[1])
+            if line.startswith(key):
+                return 1024 * int(line.split()[1])
     raise OSError(f'/proc/self/status does not tell {key}')
 
+
 class _Memory:
-    "Counts from here on: the most memory that is taken beyond what is taken now, bytes; None where the system can't tell."
+    """Counts from here on: the most memory that is taken beyond what is taken now, bytes; None
+    where the system can't tell."""
+
     def __init__(self, device):
-        self.device,self.before = device if device.type == 'cuda' else None,None
+        self.device = device if device.type == 'cuda' else None
+        self.before = None
         try:
-            if self.device: torch.cuda.reset_peak_memory_stats(device)
-            else: Path('/proc/self/clear_refs').write_text('5')   # Linux: the peak falls to what is taken now
+            if self.device:
+                torch.cuda.reset_peak_memory_stats(device)
+            # Linux: the peak falls to what is taken now
+            else:
+                Path('/proc/self/clear_refs').write_text('5')
             self.before = torch.cuda.memory_allocated(device) if self.device else _status('VmRSS')
-        except OSError: pass
+        except OSError:
+            pass
 
     def peak(self):
-        if self.before is None: return None
-        if self.device: return torch.cuda.max_memory_allocated(self.device) - self.before
-        try: return _status('VmHWM') - self.before
-        except OSError: return None
+        if self.before is None:
+            return None
+        if self.device:
+            return torch.cuda.max_memory_allocated(self.device) - self.before
+        try:
+            return _status('VmHWM') - self.before
+        except OSError:
+            return None
+
 
 @dataclass(frozen=True)
 class Cost:
     "What a model costs on one machine."
-    latency_1:float        # time for one image, s
-    latency_1000:float     # time for 1,000 images at once, s
-    training_memory:int|None   # what a training takes beyond its data and the loaded libraries, bytes; None: unknown
-    calls_1:int|None=None      # calls whose median latency_1 is; None: not recorded
-    calls_1000:int|None=None   # the same for latency_1000
+
+    latency_1: float  # time for one image, s
+    latency_1000: float  # time for 1,000 images at once, s
+    # what a training takes beyond its data and the loaded libraries, bytes; None: unknown
+    training_memory: int | None
+    calls_1: int | None = None  # calls whose median latency_1 is; None: not recorded
+    calls_1000: int | None = None  # the same for latency_1000
+
 
 def check_cost(
-    cost:Cost,   # as it was read from a file
-)->Cost:
+    cost: Cost,  # as it was read from a file
+) -> Cost:
     "`cost` if it is one that can have been measured; raises `ValueError`."
     check_fields(cost)
-    for name in 'latency_1', 'latency_1000': check_float(name, getattr(cost, name), 0, 10**6)
+    for name in 'latency_1', 'latency_1000':
+        check_float(name, getattr(cost, name), 0, 10**6)
     if cost.training_memory is not None:
-        check_int('training_memory', cost.training_memory, -2**50, 2**50)
+        check_int('training_memory', cost.training_memory, -(2**50), 2**50)
     for name in 'calls_1', 'calls_1000':
         if getattr(cost, name) is not None:
             check_int(name, getattr(cost, name), 1, 2**50)
     return cost
 
 # %% ../nbs/10a_costs.ipynb #a415c92eb
-MEASURING = 2.   # s for measuring a model, beyond starting its process
-_STEPS = 20      # of the training whose memory is measured, where there is time for them
+MEASURING = 2.0  # s for measuring a model, beyond starting its process
+_STEPS = 20  # of the training whose memory is measured, where there is time for them
+
 
 @dataclass(frozen=True)
 class _Measured:
     "What is measured of a model."
-    make:object
-    point:Point
-    engine:str
+
+    make: object
+    point: Point
+    engine: str
+
 
 def _train_for_a_moment(model, net, train, device, seconds, clock):
     "One step, then as many as there is time for: 20 in all at most."
     size = model.point.batch_size
-    places = torch.arange(_STEPS*size) % len(train)
+    places = torch.arange(_STEPS * size) % len(train)
+
     def steps(number):
-        train_net(net, train[places[:number*size]], **model.point._asdict(), epochs=1,
-                  device=device, engine=model.engine, progress=None)
+        train_net(
+            net,
+            train[places[: number * size]],
+            **model.point._asdict(),
+            epochs=1,
+            device=device,
+            engine=model.engine,
+            progress=None,
+        )
+
     begun = clock()
     steps(1)
     taken = clock() - begun
-    more = min(_STEPS - 1, int((seconds - taken)/max(taken, 1e-9)))
+    more = min(_STEPS - 1, int((seconds - taken) / max(taken, 1e-9)))
     if more > 0:
         steps(more)
 
+
 def _measure(model, train, device, clock=time.perf_counter):
     "A model's cost, measured in this process in about `MEASURING` seconds."
-    device, net = device_of(device)[0], initialise(model.make)
+    device = device_of(device)[0]
+    net = initialise(model.make)
     many = train[torch.arange(1000) % len(train)]
     memory = _Memory(device)
     begun = clock()
-    _train_for_a_moment(model, net, train, device, .4*MEASURING, clock)
-    def left(): return max(0., MEASURING - (clock() - begun))
-    of_1000 = _call_times(net, many, 1000, left()/2, clock)   # part of the memory, as in a training
+    _train_for_a_moment(model, net, train, device, 0.4 * MEASURING, clock)
+
+    def left():
+        return max(0.0, MEASURING - (clock() - begun))
+
+    of_1000 = _call_times(
+        net, many, 1000, left() / 2, clock
+    )  # part of the memory, as in a training
     taken = memory.peak()
-    of_1 = _call_times(net, many, 1, min(left(), .4*MEASURING), clock)
+    of_1 = _call_times(net, many, 1, min(left(), 0.4 * MEASURING), clock)
     return Cost(statistics.median(of_1), statistics.median(of_1000), taken, len(of_1), len(of_1000))
+
 
 @dataclass(frozen=True)
 class _Measuring:
     "The work of the processes in which costs are measured."
-    models:dict     # name → what is measured
-    device:object
-    threads:dict    # name → PyTorch's threads
+
+    models: dict  # name → what is measured
+    device: object
+    threads: dict  # name → PyTorch's threads
 
     def __call__(self, train, name, note, should_stop):
         with torch_threads(self.threads[name]):
             return _measure(self.models[name], train, self.device)
 
-
 # %% ../nbs/10a_costs.ipynb #3e35ad62
 def measure_costs(
-    models:dict,           # name → what makes the net, as for `measure_cost`
-    train:Split,           # images
-    points:dict,           # name → settings of its training: the batch size matters
+    models: dict,  # name → what makes the net, as for `measure_cost`
+    train: Split,  # images
+    points: dict,  # name → settings of its training: the batch size matters
     *,
-    device=None,           # None: cuda or mps where there is one, else cpu
-    threads=1,             # PyTorch's threads, or name → their number
-    engines:dict={},       # name → the training step, as for train; those that are missing: 'auto'
-    on_cost=None,          # called with the name of a model and its Cost
-    should_stop=None,      # asked several times a second; True ends the work
-)->dict[str, Cost]:
-    """Name → `Cost`, measured one after another, each in a process of its own, or here if it can't be sent to one.
-    Stopped, those that are done; raises `RuntimeError` if one fails."""
-    several = {name: _Measured(get_model(make), points[name], engines.get(name, 'auto'))
-               for name, make in models.items()}
+    device=None,  # None: cuda or mps where there is one, else cpu
+    threads=1,  # PyTorch's threads, or name → their number
+    engines: dict = {},  # name → the training step, as for train; those that are missing: 'auto'
+    on_cost=None,  # called with the name of a model and its Cost
+    should_stop=None,  # asked several times a second; True ends the work
+) -> dict[str, Cost]:
+    """Name → `Cost`, measured one after another, each in a process of its own, or here if it
+    can't be sent to one. Stopped, those that are done; raises `RuntimeError` if one fails."""
+    several = {
+        name: _Measured(get_model(make), points[name], engines.get(name, 'auto'))
+        for name, make in models.items()
+    }
     most = max((point.batch_size for point in points.values()), default=1)
-    few = train[:max(1000, _STEPS*most)]   # what is used of them
+    few = train[: max(1000, _STEPS * most)]  # what is used of them
     each = threads if isinstance(threads, dict) else dict.fromkeys(models, threads)
     for number in each.values():
         check_int('threads', number, 1)
@@ -195,28 +239,34 @@ def measure_costs(
         if not group:
             continue
         work = _Measuring(group, device, each)
-        for outcome in run_jobs(work, group, few, workers=workers, alone=group is sent,
-                                should_stop=should_stop):
+        for outcome in run_jobs(
+            work, group, few, workers=workers, alone=group is sent, should_stop=should_stop
+        ):
             if outcome.state != 'done':
-                raise RuntimeError(f'The cost of {outcome.job} could not be measured: '
-                                   f'{outcome.error}.')
+                raise RuntimeError(
+                    f'The cost of {outcome.job} could not be measured: {outcome.error}.'
+                )
             cost = outcome.value
-            if group is staying:   # what this process once took may serve the training
+            if group is staying:  # what this process once took may serve the training
                 cost = replace(cost, training_memory=None)
             found[outcome.job] = cost
             if on_cost:
                 on_cost(outcome.job, cost)
     return found
 
+
 def measure_cost(
-    make,             # makes the net: a callable, a short name or 'pkg.module:Name'
-    train:Split,      # images
-    point:Point,      # settings of its training: the batch size matters
+    make,  # makes the net: a callable, a short name or 'pkg.module:Name'
+    train: Split,  # images
+    point: Point,  # settings of its training: the batch size matters
     *,
-    device=None,      # None: cuda or mps where there is one, else cpu
-    threads:int=1,    # PyTorch's threads
-    engine:str='auto',   # the training step, as for train
-)->Cost:
-    "Train a net for 20 steps in a process of its own, and measure; raises `RuntimeError` if that process fails."
+    device=None,  # None: cuda or mps where there is one, else cpu
+    threads: int = 1,  # PyTorch's threads
+    engine: str = 'auto',  # the training step, as for train
+) -> Cost:
+    """Train a net for 20 steps in a process of its own, and measure; raises `RuntimeError` if
+    that process fails."""
     name = model_name(make)
-    return measure_costs({name: make}, train, {name: point}, device=device, threads=threads, engines={name: engine})[name]
+    return measure_costs(
+        {name: make}, train, {name: point}, device=device, threads=threads, engines={name: engine}
+    )[name]

@@ -17,19 +17,30 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 
-from .core import check_choice, check_int, derive_seed, drawn_names, plot_style, printable, shown, typed, without_math
+from mnist_cmp.core import (
+    check_choice,
+    check_int,
+    derive_seed,
+    drawn_names,
+    plot_style,
+    printable,
+    shown,
+    typed,
+    without_math,
+)
 from .sources import FAMILY, get_source, read_files
 
 # %% ../nbs/01_data.ipynb #01-data-005
 @dataclass(frozen=True, eq=False, repr=False)
 class Split:
     "Images and their labels as tensors in memory; raises `ValueError` if they do not fit together."
-    x: torch.Tensor   # images, N×1×28×28, uint8 (0 to 255) or float32 (in [0, 1])
-    y: torch.Tensor   # labels, N, int64, 0 to len(classes) - 1
-    name: str         # 'train', 'valid' or 'test'
-    classes: tuple    # the classes' names, by label
+
+    x: torch.Tensor  # images, N×1×28×28, uint8 (0 to 255) or float32 (in [0, 1])
+    y: torch.Tensor  # labels, N, int64, 0 to len(classes) - 1
+    name: str  # 'train', 'valid' or 'test'
+    classes: tuple  # the classes' names, by label
     # of its images among those that `Data.from_arrays` divided, N, int64; None: it did not
-    places: torch.Tensor|None = None
+    places: torch.Tensor | None = None
 
     def __post_init__(self):
         _check_names(self.name, self.classes)
@@ -37,14 +48,22 @@ class Split:
         _check_labels(self.name, self.y, len(self.x), len(self.classes))
         _check_places(self.name, self.places, len(self.x))
 
-    def __len__(self): return len(self.x)
-    def __repr__(self): return f'{self.name}: {len(self):,} images, {self.x.dtype}, {len(self.classes)} classes'
+    def __len__(self):
+        return len(self.x)
+
+    def __repr__(self):
+        return f'{self.name}: {len(self):,} images, {self.x.dtype}, {len(self.classes)} classes'
 
     def __getitem__(self, which):
         "The part that a slice or a tensor of indices picks; raises `ValueError`."
-        try: x, y = self.x[which], self.y[which]
+        try:
+            x = self.x[which]
+            y = self.y[which]
         except (IndexError, TypeError, ValueError, RuntimeError) as e:
-            raise ValueError(f'which is {shown(which)}, but must be a slice, or places of the {len(self)} images ({e}).') from None
+            raise ValueError(
+                f'which is {shown(which)}, but must be a slice, or places of the {len(self)} '
+                f'images ({e}).'
+            ) from None
         if self.places is None:
             return replace(self, x=x, y=y)
         places = self.places[which.cpu() if torch.is_tensor(which) else which]
@@ -52,7 +71,8 @@ class Split:
 
     def to(self, device):
         "The same split with its tensors on `device`; itself if they are there."
-        x, y = self.x.to(device), self.y.to(device)
+        x = self.x.to(device)
+        y = self.y.to(device)
         return self if x is self.x and y is self.y else replace(self, x=x, y=y)
 
     @cached_property
@@ -62,75 +82,118 @@ class Split:
 
 # %% ../nbs/01_data.ipynb #01-data-006
 def _check_images(name, x):
-    "Raise `ValueError` unless `x` holds images as a `Split` wants them; `TypeError` unless it is a tensor."
+    """Raise `ValueError` unless `x` holds images as a `Split` wants them; `TypeError` unless it
+    is a tensor."""
     _check_tensor(name, 'images', x)
     if x.ndim != 4 or x.shape[1:] != (1, 28, 28) or len(x) == 0:
-        raise ValueError(f'{name}: the images have shape {tuple(x.shape)}, but must have (N, 1, 28, 28), N above 0.')
-    if x.dtype == torch.uint8: return
+        raise ValueError(
+            f'{name}: the images have shape {tuple(x.shape)}, but must have (N, 1, 28, 28), N '
+            'above 0.'
+        )
+    if x.dtype == torch.uint8:
+        return
     if x.dtype != torch.float32:
-        raise ValueError(f'{name}: the images are {x.dtype}, but must be uint8 (0 to 255) or float32 (0 to 1).')
-    low, high = x.min().item(), x.max().item()
-    if not (low >= 0 and high <= 1):   # written so that NaN, which compares false, is caught too
+        raise ValueError(
+            f'{name}: the images are {x.dtype}, but must be uint8 (0 to 255) or float32 (0 to 1).'
+        )
+    low = x.min().item()
+    high = x.max().item()
+    if not (low >= 0 and high <= 1):  # written so that NaN, which compares false, is caught too
         bad = (~x.isfinite()).flatten(1).any(1)
-        raise ValueError(f'{name}: {bad.sum():,} images hold NaN or infinity, the first at index {bad.int().argmax()}. Mend or drop them.'
-                         if bad.any() else f'{name}: the images go from {low:g} to {high:g}, but must lie in [0, 1]. '
-                         'Divide by the largest possible value, or give uint8.')
+        raise ValueError(
+            f'{name}: {bad.sum():,} images hold NaN or infinity, the first at index '
+            f'{bad.int().argmax()}. Mend or drop them.'
+            if bad.any()
+            else f'{name}: the images go from {low:g} to {high:g}, but must lie in [0, 1]. '
+            'Divide by the largest possible value, or give uint8.'
+        )
+
 
 def _check_labels(name, y, n, n_classes):
-    "Raise `ValueError` unless `y` holds `n` labels below `n_classes`; `TypeError` unless it is a tensor."
+    """Raise `ValueError` unless `y` holds `n` labels below `n_classes`; `TypeError` unless it is
+    a tensor."""
     _check_tensor(name, 'labels', y)
     if y.dtype != torch.int64 or y.ndim != 1:
-        raise ValueError(f'{name}: the labels are {y.dtype} of shape {tuple(y.shape)}, but must be int64 of shape (N).')
-    if len(y) != n: raise ValueError(f'{name}: {n:,} images, but {len(y):,} labels. Each image needs one label.')
-    low, high = y.min().item(), y.max().item()
-    if low < 0 or high >= n_classes: raise ValueError(
-        f'{name}: the labels go from {low} to {high}, but must lie from 0 to {n_classes - 1} (classes: {n_classes}).')
+        raise ValueError(
+            f'{name}: the labels are {y.dtype} of shape {tuple(y.shape)}, but must be int64 of '
+            'shape (N).'
+        )
+    if len(y) != n:
+        raise ValueError(
+            f'{name}: {n:,} images, but {len(y):,} labels. Each image needs one label.'
+        )
+    low = y.min().item()
+    high = y.max().item()
+    if low < 0 or high >= n_classes:
+        raise ValueError(
+            f'{name}: the labels go from {low} to {high}, but must lie from 0 to {n_classes - 1} '
+            f'(classes: {n_classes}).'
+        )
 
 # %% ../nbs/01_data.ipynb #3d47ff7a
 def _check_tensor(name, what, t):
-    if torch.is_tensor(t) and t.layout is torch.strided and not t.is_meta: return
-    raise TypeError(f'{name}: the {what} are {shown(t)}, but must be a dense torch.Tensor. Data.from_arrays takes arrays and lists.')
+    if torch.is_tensor(t) and t.layout is torch.strided and not t.is_meta:
+        return
+    raise TypeError(
+        f'{name}: the {what} are {shown(t)}, but must be a dense torch.Tensor. Data.from_arrays '
+        'takes arrays and lists.'
+    )
+
 
 def _check_places(name, places, n):
     "Raise `ValueError` unless `places` is None or holds a place of each image."
     if places is None:
         return
     if not torch.is_tensor(places) or places.dtype != torch.int64 or places.shape != (n,):
-        raise ValueError(f'{name}: places is {shown(places)}, but must be None, or int64 of '
-                         f'shape ({n}). dataclasses.replace keeps the places of the split that it '
-                         'is given: for other images pass places=None, too.')
+        raise ValueError(
+            f'{name}: places is {shown(places)}, but must be None, or int64 of '
+            f'shape ({n}). dataclasses.replace keeps the places of the split that it '
+            'is given: for other images pass places=None, too.'
+        )
+
 
 def _check_names(name, classes):
-    if not isinstance(name, str) or len(name) > 200: raise TypeError(f'name is {shown(name)}, but must be a str of at most 200 characters.')
-    if not isinstance(classes, (tuple, list)) or not classes or not all(isinstance(c, str) for c in classes):
+    if not isinstance(name, str) or len(name) > 200:
+        raise TypeError(f'name is {shown(name)}, but must be a str of at most 200 characters.')
+    if (
+        not isinstance(classes, (tuple, list))
+        or not classes
+        or not all(isinstance(c, str) for c in classes)
+    ):
         raise TypeError(f'classes is {shown(classes)}, but must be a tuple of names, one at least.')
     if len(set(classes)) < len(classes):
         twice = next(c for i, c in enumerate(classes) if c in classes[:i])
-        raise ValueError(f'classes has {shown(twice)} twice, but each class must have a name of its own.')
+        raise ValueError(
+            f'classes has {shown(twice)} twice, but each class must have a name of its own.'
+        )
+
 
 def _sha256(*tensors):
     "SHA-256 of the shapes, types and bytes of some tensors."
     h = hashlib.sha256()
-    for t in tensors: h.update(f'{tuple(t.shape)} {t.dtype}'.encode() + t.cpu().contiguous().numpy().tobytes())
+    for t in tensors:
+        h.update(f'{tuple(t.shape)} {t.dtype}'.encode() + t.cpu().contiguous().numpy().tobytes())
     return h.hexdigest()
 
 # %% ../nbs/01_data.ipynb #01-data-015
 @dataclass(frozen=True, eq=False, repr=False)
 class Data:
     "Three splits of one data set, and its default numbers of epochs; `valid` may be None."
-    train: Split              # for the gradient
-    valid: Split|None         # for choosing
-    test: Split               # for the last word
-    name: str                 # the data set's name
-    classes: tuple            # the classes' names, by label
-    search_epochs: int = 3    # epochs for each trial of a search, ≥ 1
-    epochs: int = 10          # epochs for the final training, ≥ 1
+
+    train: Split  # for the gradient
+    valid: Split | None  # for choosing
+    test: Split  # for the last word
+    name: str  # the data set's name
+    classes: tuple  # the classes' names, by label
+    search_epochs: int = 3  # epochs for each trial of a search, ≥ 1
+    epochs: int = 10  # epochs for the final training, ≥ 1
 
     def __post_init__(self):
         _check_names(self.name, self.classes)
         for which in ('train', 'valid', 'test'):
             s = getattr(self, which)
-            if not isinstance(s, Split) and (s is not None or which != 'valid'): raise TypeError(f'{which} is {shown(s)}, but must be a Split.')
+            if not isinstance(s, Split) and (s is not None or which != 'valid'):
+                raise TypeError(f'{which} is {shown(s)}, but must be a Split.')
         check_int('search_epochs', self.search_epochs, 1)
         check_int('epochs', self.epochs, 1)
         for s in self.splits:
@@ -138,14 +201,16 @@ class Data:
                 raise ValueError(f'{s.name}: its classes are not those of the data.')
 
     @property
-    def splits(self): return [s for s in (self.train, self.valid, self.test) if s is not None]
+    def splits(self):
+        return [s for s in (self.train, self.valid, self.test) if s is not None]
 
     @cached_property
-    def remarks(self)->list[str]:
+    def remarks(self) -> list[str]:
         "Sentences: classes that a split lacks, images that show nothing or stand in two splits."
         return [*_lacking(self), *_dark(self), *_shared(self)]
 
-    def __repr__(self): return f'{self.name}: ' + ', '.join(f'{len(s):,} {s.name}' for s in self.splits)
+    def __repr__(self):
+        return f'{self.name}: ' + ', '.join(f'{len(s):,} {s.name}' for s in self.splits)
 
     def _repr_html_(self):
         table = self.to_frame()
@@ -155,20 +220,28 @@ class Data:
     def to_frame(self):
         "How many images each split has, in all and of each class."
         import pandas as pd
+
         count = lambda s: [len(s), *torch.bincount(s.y.cpu(), minlength=len(s.classes)).tolist()]
         columns = pd.Index(['images', *self.classes], name=self.name)
         return pd.DataFrame([count(s) for s in self.splits], [s.name for s in self.splits], columns)
 
 # %% ../nbs/01_data.ipynb #01-data-016
 def _hold_out(split, valid_size):
-    "`split` without its last `valid_size` images, and those as the validation split (None if there are none)."
+    """`split` without its last `valid_size` images, and those as the validation split (None if
+    there are none)."""
     n = len(split) - check_int('valid_size', valid_size, 0, len(split) - 1)
-    return replace(split[:n], name='train'), replace(split[n:], name='valid') if valid_size else None
+    return replace(split[:n], name='train'), replace(
+        split[n:], name='valid'
+    ) if valid_size else None
 
 # %% ../nbs/01_data.ipynb #ed2da62e
 _WORDS = {'train': 'training', 'valid': 'validation', 'test': 'test'}
-_SO = {'train': 'no model can learn them', 'valid': 'settings are chosen without them',
-       'test': 'the result says nothing about them'}
+_SO = {
+    'train': 'no model can learn them',
+    'valid': 'settings are chosen without them',
+    'test': 'the result says nothing about them',
+}
+
 
 def _listed(items, most=6):
     "Some texts with commas, the rest of them as a number."
@@ -176,9 +249,11 @@ def _listed(items, most=6):
     rest = len(items) - most
     return ', '.join(shown_here) + (f' and {rest:,} more' if rest > 0 else '')
 
+
 def _of_each(split):
     "How many images of each class a split has, by label."
     return torch.bincount(split.y.cpu(), minlength=len(split.classes)).tolist()
+
 
 def _lacking(data):
     "A sentence for each split that has no image of some classes."
@@ -188,9 +263,11 @@ def _lacking(data):
             continue
         missing = [name for name, n in zip(data.classes, _of_each(split)) if n == 0]
         if missing:
-            yield (f'{printable(data.name)}: the {_WORDS[which]} split has no image of '
-                   f'{len(missing):,} of the {len(data.classes):,} classes ({_listed(missing)}), '
-                   f'so {_SO[which]}.')
+            yield (
+                f'{printable(data.name)}: the {_WORDS[which]} split has no image of '
+                f'{len(missing):,} of the {len(data.classes):,} classes ({_listed(missing)}), '
+                f'so {_SO[which]}.'
+            )
 
 # %% ../nbs/01_data.ipynb #83b9299f
 def _digests(split, as_float):
@@ -200,6 +277,7 @@ def _digests(split, as_float):
         x = x.float() / 255
     rows = x.flatten(1).contiguous().numpy()
     return [hashlib.blake2b(row, digest_size=16).digest() for row in rows]
+
 
 def _shared(data):
     "A sentence for each pair of splits in which the same images stand, whatever their labels."
@@ -214,8 +292,11 @@ def _shared(data):
             known = set(digests[earlier])
             again = [i for i, digest in enumerate(digests[which]) if digest in known]
             if again:
-                yield (_shared_sentence(data.name, split, again, _WORDS[which], _WORDS[earlier])
-                       + _way_out(data, which))
+                yield (
+                    _shared_sentence(data.name, split, again, _WORDS[which], _WORDS[earlier])
+                    + _way_out(data, which)
+                )
+
 
 def _way_out(data, which):
     "How to be rid of images that stand in two splits."
@@ -223,12 +304,15 @@ def _way_out(data, which):
         return 'The validation split was drawn from the training images: drop what they hold twice.'
     return 'Take them out of one of the two.'
 
+
 def _shared_sentence(name, split, again, word, earlier):
     counts = enumerate(_of_each(split[again]))
     most_first = sorted(((n, -label) for label, n in counts if n), reverse=True)
     classes = _listed([f'{split.classes[-label][:40]} {n:,}' for n, label in most_first])
-    return (f'{printable(name)}: {len(again):,} of the {len(split):,} {word} images also stand in '
-            f'the {earlier} split ({classes}), so a score on them is none on fresh images. ')
+    return (
+        f'{printable(name)}: {len(again):,} of the {len(split):,} {word} images also stand in '
+        f'the {earlier} split ({classes}), so a score on them is none on fresh images. '
+    )
 
 # %% ../nbs/01_data.ipynb #125e211f
 def _brightest(split):
@@ -236,48 +320,54 @@ def _brightest(split):
     top = split.x.max().item()
     return top / 255 if split.x.dtype == torch.uint8 else top
 
+
 def _dark(data):
     "Sentences on splits whose images show little or nothing, and on data of a single class."
     for which in _WORDS:
         split = getattr(data, which)
         if split is None:
             continue
-        word, top = f'{printable(data.name)}: the {_WORDS[which]} images', _brightest(split)
+        word = f'{printable(data.name)}: the {_WORDS[which]} images'
+        top = _brightest(split)
         if top == 0:
             yield f'{word} are all black: each value is 0.'
-        elif top < 1/8:
+        elif top < 1 / 8:
             largest = split.x.max().item()
             whole = 255 if split.x.dtype == torch.uint8 else 1
-            yield (f'{word} are nearly black: their largest value is {largest:g} of {whole}. '
-                   f'If {largest:g} is to be white, divide them by it and give floats.')
-        elif len(split) > 1 and (split.x[-1] == split.x[0]).all() and (split.x == split.x[:1]).all():
+            yield (
+                f'{word} are nearly black: their largest value is {largest:g} of {whole}. '
+                f'If {largest:g} is to be white, divide them by it and give floats.'
+            )
+        elif (
+            len(split) > 1 and (split.x[-1] == split.x[0]).all() and (split.x == split.x[:1]).all()
+        ):
             yield f'{word} are all the same, so nothing can be told apart by them.'
     if len(data.classes) == 1:
         yield f'{printable(data.name)}: there is a single class, so nothing is to be told apart.'
 
 # %% ../nbs/01_data.ipynb #5767fb71
 def warn_of_splits(
-    data:Data,           # its remarks are told once
-    stacklevel:int=1,    # whose line is named: 1 is the caller
-    remarks:list=None,   # what to tell; None: all remarks
+    data: Data,  # its remarks are told once
+    stacklevel: int = 1,  # whose line is named: 1 is the caller
+    remarks: list = None,  # what to tell; None: all remarks
 ):
     "Warn of what is wrong with the splits of `data`, unless that was done before."
     if getattr(data, '_is_told', False):
         return
     for sentence in data.remarks if remarks is None else remarks:
         warnings.warn(sentence, stacklevel=stacklevel + 1)
-    object.__setattr__(data, '_is_told', True)   # a frozen dataclass has no other way
+    object.__setattr__(data, '_is_told', True)  # a frozen dataclass has no other way
 
 # %% ../nbs/01_data.ipynb #4b37580c
 def _share_out(
-    counts,      # images of each class
-    size:int,    # of the validation split
+    counts,  # images of each class
+    size: int,  # of the validation split
 ):
     "How many images of each class validate: in proportion, one at least, and never its last."
     least = np.where(counts >= 2, 1, 0)
     most = np.maximum(counts - 1, 0)
     size = min(max(size, least.sum()), most.sum())
-    ideal = counts*size / counts.sum()
+    ideal = counts * size / counts.sum()
     share = np.clip(ideal.astype(int), least, most)
     while share.sum() < size:
         share[np.where(share < most, ideal - share, -np.inf).argmax()] += 1
@@ -287,25 +377,30 @@ def _share_out(
 
 # %% ../nbs/01_data.ipynb #deb0244d
 def _divide(
-    split:Split,   # all training images
-    seed:int,      # ≥ 0
+    split: Split,  # all training images
+    seed: int,  # ≥ 0
 ):
     "The images in random order, a sixth of each class for validation; raises `ValueError`."
     labels = split.y.numpy()
     counts = np.bincount(labels, minlength=len(split.classes))
     if counts.max() < 2:
-        raise ValueError(f'train: no class has more than one image (of {len(split):,}), so none can '
-                         'be spared for validation. Give x_valid and y_valid, or valid_size=0.')
-    share = _share_out(counts, max(1, len(split)//6))
+        raise ValueError(
+            f'train: no class has more than one image (of {len(split):,}), so none can '
+            'be spared for validation. Give x_valid and y_valid, or valid_size=0.'
+        )
+    share = _share_out(counts, max(1, len(split) // 6))
     chance = np.random.RandomState(derive_seed(seed, 'split') % 2**32)
     order = chance.permutation(len(split))
     by_class = order[labels[order].argsort(kind='stable')]
-    begin = counts.cumsum() - counts   # of each class in it
+    begin = counts.cumsum() - counts  # of each class in it
     rank = np.arange(len(split)) - begin[labels[by_class]]
     is_valid = np.zeros(len(split), bool)
     is_valid[by_class] = rank < share[labels[by_class]]
-    return [_part(split, order[which], name)
-            for name, which in (('train', ~is_valid[order]), ('valid', is_valid[order]))]
+    return [
+        _part(split, order[which], name)
+        for name, which in (('train', ~is_valid[order]), ('valid', is_valid[order]))
+    ]
+
 
 def _part(split, places, name):
     places = torch.from_numpy(places.astype(np.int64))
@@ -313,10 +408,11 @@ def _part(split, places, name):
 
 # %% ../nbs/01_data.ipynb #13b27d00
 def as_given(
-    train:Split,        # the two splits that were made of the training images
-    valid:Split|None,
-)->Split:
-    "All images that `Data.from_arrays` divided, in the order given; None if these are not its parts."
+    train: Split,  # the two splits that were made of the training images
+    valid: Split | None,
+) -> Split:
+    """All images that `Data.from_arrays` divided, in the order given; None if these are not its
+    parts."""
     if valid is None or train.places is None or valid.places is None:
         return None
     if (train.name, valid.name) != ('train', 'valid'):
@@ -330,37 +426,57 @@ def as_given(
     order = order.to(x.device)
     return Split(x[order], y[order], 'train', train.classes)
 
+
 def divided_as_before(
-    train:Split,        # as for as_given
-    valid:Split|None,
+    train: Split,  # as for as_given
+    valid: Split | None,
 ):
     "Training and validation split as earlier releases divided the same images; None if unknown."
     whole = as_given(train, valid)
-    return None if whole is None else _hold_out(whole, max(1, len(whole)//6))
+    return None if whole is None else _hold_out(whole, max(1, len(whole) // 6))
 
 # %% ../nbs/01_data.ipynb #01-data-020
 def _array(name, a):
     "`a`, an array, a tensor or nested lists, as a NumPy array; raises `ValueError`."
-    try: return a.detach().cpu().numpy() if torch.is_tensor(a) else np.asarray(a)
-    except Exception as e: raise ValueError(f'{name} cannot be read as an array: {str(e)[:200]}') from None   # libraries fail in a dozen ways
+    try:
+        return a.detach().cpu().numpy() if torch.is_tensor(a) else np.asarray(a)
+    # libraries fail in a dozen ways
+    except Exception as e:
+        raise ValueError(f'{name} cannot be read as an array: {str(e)[:200]}') from None
+
 
 def _images(name, a):
     "A copy of `a` as a tensor of images with a channel, uint8 or float32; raises `ValueError`."
     a = _array(f'{name}: the images', a)
     if a.dtype != np.uint8 and a.dtype.kind != 'f':
-        raise ValueError(f'{name}: the images are {a.dtype}, but must be uint8 (0 to 255) or floats (0 to 1).')
-    x = torch.from_numpy(np.array(a, dtype=np.uint8 if a.dtype == np.uint8 else np.float32, order='C'))
+        raise ValueError(
+            f'{name}: the images are {a.dtype}, but must be uint8 (0 to 255) or floats (0 to 1).'
+        )
+    x = torch.from_numpy(
+        np.array(a, dtype=np.uint8 if a.dtype == np.uint8 else np.float32, order='C')
+    )
     return x[:, None] if x.ndim == 3 else x
 
+
 def _numbered(pairs):
-    "The classes 0, 1, … up to the largest label; raises `ValueError` if that is no number of a class."
+    """The classes 0, 1, … up to the largest label; raises `ValueError` if that is no number of a
+    class."""
     top = max([0, *(y.max().item() for _, y in pairs.values() if y.numel())])
-    if top > 9999: raise ValueError(f'The labels go up to {top}, but must be numbers of classes: 0, 1, … Give classes if there are so many.')
+    if top > 9999:
+        raise ValueError(
+            f'The labels go up to {top}, but must be numbers of classes: 0, 1, … Give classes if '
+            'there are so many.'
+        )
     seen = set(pairs['train'][1].unique().tolist())
-    if min(seen, default=-1) >= 0 and (lacks := [k for k in range(1 + top) if k not in seen]): raise ValueError(
-        f'The labels go up to {top}, but no training image has label {", ".join(map(str, lacks[:5]))}{"…"*(len(lacks) > 5)}. '
-        'Number the classes 0, 1, … without gaps, or name them all in classes, those without images too.')
+    if min(seen, default=-1) >= 0 and (lacks := [k for k in range(1 + top) if k not in seen]):
+        raise ValueError(
+            f'The labels go up to {top}, but no training image has label '
+            f'{", ".join(map(str, lacks[:5]))}{"…" * (len(lacks) > 5)}. '
+            'Number the classes 0, 1, … without gaps, or name them all in classes, those without '
+            'images too.'
+        )
     return range(1 + top)
+
 
 def _labels(name, a):
     "A copy of `a` as a tensor of int64; raises `ValueError`."
@@ -372,54 +488,78 @@ def _labels(name, a):
 # %% ../nbs/01_data.ipynb #01-data-021
 @patch(cls_method=True)
 def from_arrays(
-    cls:Data,
-    x_train, y_train,       # images, N×28×28 or N×1×28×28, uint8 or floats in [0, 1]; labels, N whole numbers from 0
-    x_test, y_test,         # the same for the test split
-    x_valid=None,           # the same for the validation split, if you have one
-    y_valid=None,           # its labels
-    valid_size:int=None,    # the last so many training images validate; 0: none; None: a random sixth of each class
-    classes=None,           # the classes' names by label; default '0', '1' and so on up to the largest label
-    name:str='own data',    # the data set's name
-    search_epochs:int=3,    # epochs for each trial of a search, ≥ 1
-    epochs:int=10,          # epochs for the final training, ≥ 1
-    seed:int=0,             # of the random sixth, ≥ 0
-)->Data:
-    "`Data` from arrays, tensors or lists, which are copied; warns of odd splits; raises `ValueError`."
-    if (x_valid is None) != (y_valid is None): raise ValueError('x_valid and y_valid come together, or neither does.')
+    cls: Data,
+    # images, N×28×28 or N×1×28×28, uint8 or floats in [0, 1]; labels, N whole numbers from 0
+    x_train,
+    y_train,
+    x_test,
+    y_test,  # the same for the test split
+    x_valid=None,  # the same for the validation split, if you have one
+    y_valid=None,  # its labels
+    # the last so many training images validate; 0: none; None: a random sixth of each class
+    valid_size: int = None,
+    # the classes' names by label; default '0', '1' and so on up to the largest label
+    classes=None,
+    name: str = 'own data',  # the data set's name
+    search_epochs: int = 3,  # epochs for each trial of a search, ≥ 1
+    epochs: int = 10,  # epochs for the final training, ≥ 1
+    seed: int = 0,  # of the random sixth, ≥ 0
+) -> Data:
+    """`Data` from arrays, tensors or lists, which are copied; warns of odd splits; raises
+    `ValueError`."""
+    if (x_valid is None) != (y_valid is None):
+        raise ValueError('x_valid and y_valid come together, or neither does.')
     given = {'train': (x_train, y_train), 'valid': (x_valid, y_valid), 'test': (x_test, y_test)}
-    pairs = {k: (_images(k, x), _labels(k, y)) for k, (x, y) in given.items() if k != 'valid' or x is not None}
-    if classes is None: classes = _numbered(pairs)
-    if not isinstance(classes, (tuple, list, range, np.ndarray)): raise TypeError(f'classes is {shown(classes)}, but must be a list of names.')
+    pairs = {
+        k: (_images(k, x), _labels(k, y))
+        for k, (x, y) in given.items()
+        if k != 'valid' or x is not None
+    }
+    if classes is None:
+        classes = _numbered(pairs)
+    if not isinstance(classes, (tuple, list, range, np.ndarray)):
+        raise TypeError(f'classes is {shown(classes)}, but must be a list of names.')
     splits = {k: Split(x, y, k, tuple(map(str, classes))) for k, (x, y) in pairs.items()}
     check_int('seed', seed, 0, 2**63 - 1)
     if x_valid is not None:
-        if valid_size is not None: raise ValueError(f'valid_size is {valid_size!r}, but x_valid is given: leave one out.')
+        if valid_size is not None:
+            raise ValueError(f'valid_size is {valid_size!r}, but x_valid is given: leave one out.')
     elif valid_size is None:
         splits['train'], splits['valid'] = _divide(splits['train'], seed)
     else:
         splits['train'], splits['valid'] = _hold_out(splits['train'], valid_size)
-    made = cls(**splits, name=name, classes=splits['test'].classes, search_epochs=search_epochs, epochs=epochs)
+    made = cls(
+        **splits,
+        name=name,
+        classes=splits['test'].classes,
+        search_epochs=search_epochs,
+        epochs=epochs,
+    )
     warn_of_splits(made, stacklevel=2)
     return made
 
 # %% ../nbs/01_data.ipynb #01-data-029
 @typed
 def show_samples(
-    split:Split,   # where the images are taken from
-    n:int=8,       # how many, from 1 to len(split)
-    seed:int=0,    # which ones
+    split: Split,  # where the images are taken from
+    n: int = 8,  # how many, from 1 to len(split)
+    seed: int = 0,  # which ones
 ):
     "Draw `n` images, taken at random, side by side with their labels below; returns the axes."
     import matplotlib.pyplot as plt
+
     check_int('n', n, 1, len(split))
     chance = torch.Generator().manual_seed(derive_seed(seed, 'samples'))
     i = torch.randperm(len(split), generator=chance)[:n].to(split.x.device)
     classes = [split.classes[label] for label in split.y[i].tolist()]
     short = drawn_names(classes, 20)
-    strip = F.pad(split.x[i, 0], (1, 1)).permute(1, 0, 2).flatten(1)   # a margin, then one beside the other
+    # a margin, then one beside the other
+    strip = F.pad(split.x[i, 0], (1, 1)).permute(1, 0, 2).flatten(1)
     with plot_style():
-        _, ax = plt.subplots(figsize=(.8 * n + .2, 1.2))
-        ax.imshow(strip.cpu(), cmap='gray_r', vmin=0, vmax=255 if split.x.dtype == torch.uint8 else 1)
+        _, ax = plt.subplots(figsize=(0.8 * n + 0.2, 1.2))
+        ax.imshow(
+            strip.cpu(), cmap='gray_r', vmin=0, vmax=255 if split.x.dtype == torch.uint8 else 1
+        )
         ax.set_xticks([30 * k + 14.5 for k in range(n)], [short[name] for name in classes])
         ax.set_yticks([])
         ax.tick_params(length=0)
@@ -433,20 +573,31 @@ def _named(data):
     warn_of_splits(data, stacklevel=4, remarks=list(_lacking(data)))
     return data
 
+
 def _digits_tensors():
     "scikit-learn's digits as images of 1×28×28, float32 in [0, 1], and their labels."
     from sklearn.datasets import load_digits
+
     digits = load_digits()
     x = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16
     x = F.interpolate(x, size=(24, 24), mode='bilinear', align_corners=False)
-    x = (x * 144).round() / 144   # exact ninths of sixteenths, so the same bits on every machine
+    x = (x * 144).round() / 144  # exact ninths of sixteenths, so the same bits on every machine
     return F.pad(x, (2, 2, 2, 2)), torch.tensor(digits.target, dtype=torch.int64)
 
+
 def _load_digits(valid_size):
-    "The digits in their fixed split: the first 1,197 to train, the next 300 to validate, the last 300 to test."
-    check_choice('valid_size', valid_size, (None, 0), 'The digits have one split; 0 joins validation to training.')
+    """The digits in their fixed split: the first 1,197 to train, the next 300 to validate, the
+    last 300 to test."""
+    check_choice(
+        'valid_size',
+        valid_size,
+        (None, 0),
+        'The digits have one split; 0 joins validation to training.',
+    )
     (x, y), classes = _digits_tensors(), tuple('0123456789')
-    train, valid = _hold_out(Split(x[:1497], y[:1497], 'train', classes), 300 if valid_size is None else 0)
+    train, valid = _hold_out(
+        Split(x[:1497], y[:1497], 'train', classes), 300 if valid_size is None else 0
+    )
     test = Split(x[1497:], y[1497:], 'test', classes)
     return _named(Data(train, valid, test, 'digits', classes, search_epochs=10, epochs=20))
 
@@ -455,6 +606,7 @@ def _values(content, file):
     "The values in the bytes of a checked IDX file, in the same memory; labels as int64."
     values = torch.frombuffer(content, dtype=torch.uint8, offset=len(file.header)).view(file.shape)
     return values if len(file.shape) == 3 else values.long()
+
 
 def _load_source(source, root, valid_size, download):
     "A data set of the MNIST family, made of the bytes that were checked."
@@ -467,20 +619,26 @@ def _load_source(source, root, valid_size, download):
 # %% ../nbs/01_data.ipynb #01-data-050
 DATASETS = ('digits', *FAMILY)
 
+
 def load_data(
-    name:str='mnist',      # 'digits', 'mnist', 'fashion_mnist' or 'kmnist'
-    root=None,             # folder that holds MNIST/raw and so on; default $MNIST_CMP_DATA, else in the user's cache
-    valid_size:int=None,   # last training images kept for validation; default 10,000 (digits: 300, fixed); 0: none
-    download:bool=True,    # fetch files that are missing or damaged?
-)->Data:
-    "A named data set, checked, in memory; raises `ValueError`, and `FileNotFoundError` for files that cannot be had."
+    name: str = 'mnist',  # 'digits', 'mnist', 'fashion_mnist' or 'kmnist'
+    # folder that holds MNIST/raw and so on; default $MNIST_CMP_DATA, else in the user's cache
+    root=None,
+    # last training images kept for validation; default 10,000 (digits: 300, fixed); 0: none
+    valid_size: int = None,
+    download: bool = True,  # fetch files that are missing or damaged?
+) -> Data:
+    """A named data set, checked, in memory; raises `ValueError`, and `FileNotFoundError` for
+    files that cannot be had."""
     check_choice('name', name, DATASETS, 'For other data take Data.from_arrays.')
-    if name == 'digits': return _load_digits(valid_size)
+    if name == 'digits':
+        return _load_digits(valid_size)
     valid_size = check_int('valid_size', 10_000 if valid_size is None else valid_size, 0, 59_999)
     return _load_source(get_source(name), root, valid_size, download)
 
 # %% ../nbs/01_data.ipynb #01-data-053
-def default_device()->torch.device:
+def default_device() -> torch.device:
     "The fastest device here: cuda, else mps, else cpu."
-    if torch.cuda.is_available(): return torch.device('cuda')
+    if torch.cuda.is_available():
+        return torch.device('cuda')
     return torch.device('mps' if torch.backends.mps.is_available() else 'cpu')

@@ -17,8 +17,17 @@ import torch, torch.nn as nn, torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import load, save
 from .chains import recognise
-from .core import (DamagedError, MachineError, as_path, atomic_path, check_int,
-                            machine_calls, shown, typed, warn_caller)
+from mnist_cmp.core import (
+    DamagedError,
+    MachineError,
+    as_path,
+    atomic_path,
+    check_int,
+    machine_calls,
+    shown,
+    typed,
+    warn_caller,
+)
 from .data import Split
 from .models import Beginning, begin, model_name, net_to_try
 from .onednn import run_chain
@@ -29,201 +38,273 @@ from .steps import AutogradStep, float_images
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-007
 @contextmanager
 def _evaluating(net):
-    "Inside the block `net` is in evaluation mode; afterwards each of its parts is in the mode that it had."
+    """Inside the block `net` is in evaluation mode; afterwards each of its parts is in the mode
+    that it had."""
     modes = {part: part.training for part in net.modules()}
     net.eval()
-    try: yield
+    try:
+        yield
     finally:
-        for part, mode in modes.items(): part.training = mode
+        for part, mode in modes.items():
+            part.training = mode
+
 
 def _images_at_a_time(net, device):
-    "So many that the feature maps of convolutions fit the threads' caches, and enough to fill a GPU."
-    if device.type != 'cpu': return 5000
-    return 100*min(5, torch.get_num_threads()) if any(isinstance(part, nn.Conv2d) for part in net.modules()) else 500
+    """So many that the feature maps of convolutions fit the threads' caches, and enough to fill
+    a GPU."""
+    if device.type != 'cpu':
+        return 5000
+    return (
+        100 * min(5, torch.get_num_threads())
+        if any(isinstance(part, nn.Conv2d) for part in net.modules())
+        else 500
+    )
 
 # %% ../nbs/05_evaluation.ipynb #2a6038fe
 def _answers(net, images):
     "What gives the logits: `net`, or, for many images and a chain, the same sooner."
     chain = recognise(net) if images >= 1000 else None
-    if not chain: return net
-    plain = {name: p.detach().contiguous() if p.ndim == 2 else p for name, p in net.named_parameters()}   # a step may leave other strides
+    if not chain:
+        return net
+    # a step may leave other strides
+    plain = {
+        name: p.detach().contiguous() if p.ndim == 2 else p for name, p in net.named_parameters()
+    }
     return partial(run_chain, chain, plain)
+
 
 @torch.no_grad()
 def _logits(net, split, batch_size=None, check=lambda: None):
     "Logits of `net` batch by batch, with their labels; the net's mode is put back afterwards."
     device = next(net.parameters(), torch.empty(0)).device
-    size = _images_at_a_time(net, device) if batch_size is None else check_int('batch_size', batch_size, 1)
+    size = (
+        _images_at_a_time(net, device)
+        if batch_size is None
+        else check_int('batch_size', batch_size, 1)
+    )
     with _evaluating(net):
         answers = _answers(net, len(split))
         for i in range(0, len(split), size):
             check()
-            out, y = answers(float_images(split.x[i:i+size].to(device))), split.y[i:i+size].to(device)
+            out = answers(float_images(split.x[i : i + size].to(device)))
+            y = split.y[i : i + size].to(device)
             _check_logits(out, (len(y), len(split.classes)))
-            yield out.detach(), y   # what TorchScript compiled heeds no no_grad
+            yield out.detach(), y  # what TorchScript compiled heeds no no_grad
+
 
 def _check_logits(out, shape):
     "Raise `ValueError` unless a net's answer is logits of this shape."
     if not torch.is_tensor(out) or out.shape != shape or not out.is_floating_point():
-        what = f'{out.dtype} of shape {tuple(out.shape)}' if torch.is_tensor(out) else f'a {type(out).__name__}'
-        raise ValueError(f'The net gives {what} for {shape[0]} images, but must give {shape}: a logit for each class. '
-                         f'The models of this package take classes, as in partial(MLP, classes={shape[1]}).')
+        what = (
+            f'{out.dtype} of shape {tuple(out.shape)}'
+            if torch.is_tensor(out)
+            else f'a {type(out).__name__}'
+        )
+        raise ValueError(
+            f'The net gives {what} for {shape[0]} images, but must give {shape}: a logit for each '
+            'class. '
+            f'The models of this package take classes, as in partial(MLP, classes={shape[1]}).'
+        )
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-010
 class Score(NamedTuple):
     "Mean cross-entropy (nats) and accuracy (a fraction) over a split."
-    loss:float
-    accuracy:float
+
+    loss: float
+    accuracy: float
+
 
 @typed
 def measure(
-    net:nn.Module,            # on any device
-    split:Split,              # images and labels
-    batch_size:int=None,      # images at a time, ≥ 1; None: by device
-    check=lambda: None,       # called before each batch; what it raises ends the measuring and comes through
-)->Score:
+    net: nn.Module,  # on any device
+    split: Split,  # images and labels
+    batch_size: int = None,  # images at a time, ≥ 1; None: by device
+    # called before each batch; what it raises ends the measuring and comes through
+    check=lambda: None,
+) -> Score:
     "Loss and accuracy of `net` on `split`."
     with sealed():
-        sums = [torch.stack([F.cross_entropy(out, y, reduction='sum'), (out.argmax(1) == y).sum()])
-                for out, y in _logits(net, split, batch_size, check)]
+        sums = [
+            torch.stack([F.cross_entropy(out, y, reduction='sum'), (out.argmax(1) == y).sum()])
+            for out, y in _logits(net, split, batch_size, check)
+        ]
         loss, correct = torch.stack(sums).cpu().double().sum(0).tolist()
     return Score(loss / len(split), correct / len(split))
 
+
 @typed
 def measure_accuracy(
-    net:nn.Module,            # on any device
-    split:Split,              # images and labels
-    batch_size:int=None,      # images at a time, ≥ 1; None: by device
-)->float:
+    net: nn.Module,  # on any device
+    split: Split,  # images and labels
+    batch_size: int = None,  # images at a time, ≥ 1; None: by device
+) -> float:
     "The share of `split` that `net` gets right, a fraction."
     return measure(net, split, batch_size).accuracy
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-014
 @typed
 def predict(
-    net:nn.Module,            # on any device
-    split:Split,              # images; their labels are not looked at
-    batch_size:int=None,      # images at a time, ≥ 1; None: by device
-)->torch.Tensor:
+    net: nn.Module,  # on any device
+    split: Split,  # images; their labels are not looked at
+    batch_size: int = None,  # images at a time, ≥ 1; None: by device
+) -> torch.Tensor:
     "Logits of `net` for `split`, N×classes, on the CPU."
     with sealed():
         return torch.cat([out.cpu() for out, _ in _logits(net, split, batch_size)])
 
 # %% ../nbs/05_evaluation.ipynb #86c7ca2c
 def best_guesses(
-    logits:torch.Tensor,      # N×classes
-    k:int,                    # number of guesses, from 1 to the number of classes
-)->torch.Tensor:
-    "The classes of the k highest logits of each row, N×k; what is no number counts as the highest, as for argmax."
+    logits: torch.Tensor,  # N×classes
+    k: int,  # number of guesses, from 1 to the number of classes
+) -> torch.Tensor:
+    """The classes of the k highest logits of each row, N×k; what is no number counts as the
+    highest, as for argmax."""
     guesses = logits.topk(k).indices
     odd = ~logits.isfinite().all(1)
     # Among several that are no numbers `topk` takes any, and `argmax` the first.
     guesses[odd] = logits[odd].argsort(dim=1, descending=True, stable=True)[:, :k]
     return guesses
 
-
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-018
 @typed
 def count_topk_errors(
-    logits:torch.Tensor,      # N×classes
-    y:torch.Tensor,           # labels, N
-    ks=(1, 2, 3, 4, 5),       # numbers of guesses, each from 1 to the number of classes
-)->dict[int, int]:
-    "For each k the number of rows whose label is not among the k highest logits; raises `ValueError` on a bad k."
-    if logits.ndim != 2 or not logits.is_floating_point(): raise ValueError(
-        f'logits are {logits.dtype} of shape {tuple(logits.shape)}, but must be floats, N×classes.')
-    if y.shape != logits.shape[:1]: raise ValueError(f'y has shape {tuple(y.shape)}, but must have a label for each of {len(logits)} rows.')
-    if not isinstance(ks, (tuple, list, range, set)) or not ks: raise ValueError(f'ks is {shown(ks)}, but must be one number k at least.')
+    logits: torch.Tensor,  # N×classes
+    y: torch.Tensor,  # labels, N
+    ks=(1, 2, 3, 4, 5),  # numbers of guesses, each from 1 to the number of classes
+) -> dict[int, int]:
+    """For each k the number of rows whose label is not among the k highest logits; raises
+    `ValueError` on a bad k."""
+    if logits.ndim != 2 or not logits.is_floating_point():
+        raise ValueError(
+            f'logits are {logits.dtype} of shape {tuple(logits.shape)}, but must be floats, '
+            'N×classes.'
+        )
+    if y.shape != logits.shape[:1]:
+        raise ValueError(
+            f'y has shape {tuple(y.shape)}, but must have a label for each of {len(logits)} rows.'
+        )
+    if not isinstance(ks, (tuple, list, range, set)) or not ks:
+        raise ValueError(f'ks is {shown(ks)}, but must be one number k at least.')
     ks = [check_int('k', k, 1, logits.shape[1]) for k in ks]
-    hit = (best_guesses(logits, max(ks)) == y[:, None]).cumsum(1)   # 1 from the place of the right guess on
+    # 1 from the place of the right guess on
+    hit = (best_guesses(logits, max(ks)) == y[:, None]).cumsum(1)
     errors = (hit == 0).sum(0).tolist()
-    return {k: errors[k-1] for k in ks}
+    return {k: errors[k - 1] for k in ks}
+
 
 @typed
 def topk_errors(
-    net:nn.Module,            # on any device
-    split:Split,              # images and labels
-    ks=(1, 2, 3, 4, 5),       # numbers of guesses, each from 1 to the number of classes
-)->dict[int, int]:
-    "For each k the number of images whose label is not among the net's k best guesses; raises `ValueError` on a bad k."
+    net: nn.Module,  # on any device
+    split: Split,  # images and labels
+    ks=(1, 2, 3, 4, 5),  # numbers of guesses, each from 1 to the number of classes
+) -> dict[int, int]:
+    """For each k the number of images whose label is not among the net's k best guesses; raises
+    `ValueError` on a bad k."""
     return count_topk_errors(predict(net, split), split.y.cpu(), ks)
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-022
 class SmokeTest(NamedTuple):
-    "What `smoke_test` saw: shape of the logits, loss beside ln(classes), accuracy beside 1/classes."
-    shape:tuple
-    loss:float
-    expected_loss:float
-    accuracy:float
-    expected_accuracy:float
+    """What `smoke_test` saw: shape of the logits, loss beside ln(classes), accuracy beside
+    1/classes."""
+
+    shape: tuple
+    loss: float
+    expected_loss: float
+    accuracy: float
+    expected_accuracy: float
 
     def __str__(self):
         classes = round(math.exp(self.expected_loss))
-        return (f'logits {tuple(self.shape)}, loss {self.loss:.3f} (ln {classes} = {self.expected_loss:.3f}), '
-                f'accuracy {self.accuracy:.1%} (chance {self.expected_accuracy:.1%})')
+        return (
+            f'logits {tuple(self.shape)}, loss {self.loss:.3f} (ln {classes} = '
+            f'{self.expected_loss:.3f}), '
+            f'accuracy {self.accuracy:.1%} (chance {self.expected_accuracy:.1%})'
+        )
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-025
 @typed
 def check_net(
-    net:nn.Module,   # on any device
-    split:Split,     # what it is to be trained on
-)->torch.Tensor:
-    "The logits of `net` for two images of `split`; raises `ValueError` if it does not fit the split."
-    if not any(p.requires_grad for p in net.parameters()): raise ValueError('The net has no parameters to train.')
+    net: nn.Module,  # on any device
+    split: Split,  # what it is to be trained on
+) -> torch.Tensor:
+    """The logits of `net` for two images of `split`; raises `ValueError` if it does not fit the
+    split."""
+    if not any(p.requires_grad for p in net.parameters()):
+        raise ValueError('The net has no parameters to train.')
     classes = len(split.classes)
-    with sealed(): x = float_images(split.x[[0, -1]].to(next(net.parameters()).device))
+    with sealed():
+        x = float_images(split.x[[0, -1]].to(next(net.parameters()).device))
     try:
-        with sealed(), _evaluating(net): logits = net(x)   # so that batch normalisation and dropout are left as they are
-    except (RuntimeError, TypeError) as e: raise ValueError(f'The net does not take images of shape {tuple(x.shape)}: {e}') from e
+        # so that batch normalisation and dropout are left as they are
+        with sealed(), _evaluating(net):
+            logits = net(x)
+    except (RuntimeError, TypeError) as e:
+        raise ValueError(f'The net does not take images of shape {tuple(x.shape)}: {e}') from e
     _check_logits(logits, (2, classes))
-    if torch.is_grad_enabled() and not logits.requires_grad: raise ValueError("The net's logits do not depend on its parameters.")
-    if not logits.isfinite().all(): raise ValueError('The net gives logits that are not finite. Check its initialiser.')
+    if torch.is_grad_enabled() and not logits.requires_grad:
+        raise ValueError("The net's logits do not depend on its parameters.")
+    if not logits.isfinite().all():
+        raise ValueError('The net gives logits that are not finite. Check its initialiser.')
     return logits
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-027
 @typed
 def smoke_test(
-    net:nn.Module,   # an untrained net; it is left as it is
-    split:Split,     # images to try it on; the first 1,000 are used
-)->SmokeTest:
-    "Try an untrained net; raises `ValueError` if it does not fit, or has parameters that can't learn."
-    few, classes = split[:1000], len(split.classes)
+    net: nn.Module,  # an untrained net; it is left as it is
+    split: Split,  # images to try it on; the first 1,000 are used
+) -> SmokeTest:
+    """Try an untrained net; raises `ValueError` if it does not fit, or has parameters that can't
+    learn."""
+    few = split[:1000]
+    classes = len(split.classes)
     # Within torch.inference_mode(False) gradients are allowed, whatever is around it.
     with sealed(), torch.inference_mode(False), net_to_try(net) as tried:
         logits = check_net(tried, few)
-        for p in tried.parameters(): p.grad = None
+        for p in tried.parameters():
+            p.grad = None
         logits.logsumexp(1).sum().backward()
         dead = [name for name, p in tried.named_parameters() if p.requires_grad and p.grad is None]
     if dead:
-        raise ValueError(f'No gradient reaches {", ".join(dead)}: the net makes no use of them. Use or remove them.')
+        raise ValueError(
+            f'No gradient reaches {", ".join(dead)}: the net makes no use of them. Use or remove '
+            'them.'
+        )
     score = measure(net, few)
-    return SmokeTest(tuple(logits.shape), score.loss, math.log(classes), score.accuracy, 1/classes)
+    return SmokeTest(
+        tuple(logits.shape), score.loss, math.log(classes), score.accuracy, 1 / classes
+    )
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-031
 @typed
 def cpu_weights(
-    net:nn.Module,   # on any device
-)->dict[str, torch.Tensor]:
+    net: nn.Module,  # on any device
+) -> dict[str, torch.Tensor]:
     "A copy of the weights on the CPU that shares nothing with the net."
-    return {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in net.state_dict().items()}
+    return {
+        k: v.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for k, v in net.state_dict().items()
+    }
+
 
 def write_tensors(
-    path,            # where; missing folders are made
-    tensors:dict,    # name → tensor on the CPU
-    metadata:dict,   # name → text, kept in the same file
+    path,  # where; missing folders are made
+    tensors: dict,  # name → tensor on the CPU
+    metadata: dict,  # name → text, kept in the same file
 ):
     "Write tensors as safetensors, atomically, equal ones as equal files; raises `MachineError`."
-    words = {'mnist_cmp': json.dumps(metadata, sort_keys=True)}   # one entry, since safetensors shuffles several
+    # one entry, since safetensors shuffles several
+    words = {'mnist_cmp': json.dumps(metadata, sort_keys=True)}
     with atomic_path(as_path('path', path)) as p:
-        p.write_bytes(save(tensors, words))   # by Python, whose errors say what is wrong
+        p.write_bytes(save(tensors, words))  # by Python, whose errors say what is wrong
 
 # %% ../nbs/05_evaluation.ipynb #5af08214
-_DIGEST = 'sha256'   # its name among the metadata
+_DIGEST = 'sha256'  # its name among the metadata
+
 
 def weights_digest(
-    weights:dict,    # name → tensor
-    metadata:dict,   # name → text
-)->str:
+    weights: dict,  # name → tensor
+    metadata: dict,  # name → text
+) -> str:
     "SHA-256 of tensors' names, types, shapes and numbers and of their metadata, as 64 hex digits."
     h = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name, t in sorted(weights.items()):
@@ -233,17 +314,18 @@ def weights_digest(
 
 # %% ../nbs/05_evaluation.ipynb #a8f11985
 def write_weights(
-    path,            # where; missing folders are made
-    weights:dict,    # name → tensor on the CPU
-    metadata:dict,   # name → text, kept in the same file
+    path,  # where; missing folders are made
+    weights: dict,  # name → tensor on the CPU
+    metadata: dict,  # name → text, kept in the same file
 ):
     "`write_tensors`, with a digest of it all: whoever reads the file knows whether it is whole."
     write_tensors(path, weights, metadata | {_DIGEST: weights_digest(weights, metadata)})
 
+
 @typed
 def save_model(
-    net:nn.Module,   # any net
-    path,            # where, usually ending in .safetensors; missing folders are made
+    net: nn.Module,  # any net
+    path,  # where, usually ending in .safetensors; missing folders are made
 ):
     "Write the weights of `net` to `path` as safetensors, atomically; raises `MachineError`."
     write_weights(path, cpu_weights(net), {'model': type(net).__name__})
@@ -252,132 +334,179 @@ def save_model(
 @contextmanager
 def _weights_explained(path):
     "Turn the dozen ways in which a weights file can be wrong into a `DamagedError` that names it."
-    with machine_calls(path): is_file = as_path('path', path).is_file()
-    if not is_file: raise FileNotFoundError(f'There is no weights file {path}.')
-    try: yield
+    with machine_calls(path):
+        is_file = as_path('path', path).is_file()
+    if not is_file:
+        raise FileNotFoundError(f'There is no weights file {path}.')
+    try:
+        yield
     except Exception as e:
-        if isinstance(e, OSError) and e.filename: raise
-        raise DamagedError(f'{path} is damaged, or holds something else than weights '
-                           f'({_why(e)}). Fetch or train it again.') from None
+        if isinstance(e, OSError) and e.filename:
+            raise
+        raise DamagedError(
+            f'{path} is damaged, or holds something else than weights '
+            f'({_why(e)}). Fetch or train it again.'
+        ) from None
+
 
 def _why(error):
     "A line on an error of safetensors or of PyTorch."
     text = str(error) or type(error).__name__
     code = re.search(r'GLOBAL (\S+) was not', text)
-    if text.startswith('Weights only'): return f'opening it would run {code[1]}' if code else 'a pickle of something else'
+    if text.startswith('Weights only'):
+        return f'opening it would run {code[1]}' if code else 'a pickle of something else'
     return text.splitlines()[0][:300]
 
+
 def _unpickled(path):
-    "Name → tensor of a pickle, mapped where it can be, so that no more is taken than the file is large."
+    """Name → tensor of a pickle, mapped where it can be, so that no more is taken than the file
+    is large."""
     whole = zipfile.is_zipfile(path)
-    if whole and sum(f.file_size for f in zipfile.ZipFile(path).infolist()) > Path(path).stat().st_size:
+    if (
+        whole
+        and sum(f.file_size for f in zipfile.ZipFile(path).infolist()) > Path(path).stat().st_size
+    ):
         raise ValueError('it unpacks to more than it is')
     weights = torch.load(path, map_location='cpu', weights_only=True, mmap=whole)
-    if not isinstance(weights, dict) or not all(map(torch.is_tensor, weights.values())): raise ValueError('not a dict of tensors')
+    if not isinstance(weights, dict) or not all(map(torch.is_tensor, weights.values())):
+        raise ValueError('not a dict of tensors')
     return weights
-
 
 # %% ../nbs/05_evaluation.ipynb #330251f0
 def read_weights(
-    path,   # a file of save_model, or a .pth or .pt of named tensors
-)->tuple[dict, dict]:
+    path,  # a file of save_model, or a .pth or .pt of named tensors
+) -> tuple[dict, dict]:
     "Name → tensor, and metadata; raises `FileNotFoundError`, `MachineError` or `DamagedError`."
     with _weights_explained(path):
-        if _is_pickle(path): return _unpickled(path), {}
-        with machine_calls(path): content = Path(path).read_bytes()
+        if _is_pickle(path):
+            return _unpickled(path), {}
+        with machine_calls(path):
+            content = Path(path).read_bytes()
         return _checked(load(content), _words(content))
+
 
 def _words(content):
     "The metadata of a safetensors file."
-    head = json.loads(content[8:8 + int.from_bytes(content[:8], 'little')])
+    head = json.loads(content[8 : 8 + int.from_bytes(content[:8], 'little')])
     words = head.get('__metadata__', {})
     # Until 0.1.0 the metadata were the words themselves.
     words = json.loads(words['mnist_cmp']) if 'mnist_cmp' in words else words
-    if isinstance(words, dict): return words
+    if isinstance(words, dict):
+        return words
     raise ValueError('metadata that are no dict')
+
 
 def _checked(weights, words):
     "Both, if they are as they were written; files of older releases have no digest to tell by."
     digest = words.pop(_DIGEST, None)
-    if digest in (None, weights_digest(weights, words)): return weights, words
+    if digest in (None, weights_digest(weights, words)):
+        return weights, words
     raise ValueError('its numbers are not those that were written')
 
+
 def has_digest(
-    path,   # of a safetensors file
-)->bool:
+    path,  # of a safetensors file
+) -> bool:
     "Does a weights file tell whether it is whole? Those of older releases don't."
     with _weights_explained(path), safe_open(path, 'pt') as f:
         return _DIGEST in json.loads((f.metadata() or {}).get('mnist_cmp', '{}'))
 
 # %% ../nbs/05_evaluation.ipynb #c542d453
-def _is_pickle(path): return Path(path).suffix in ('.pth', '.pt')
+def _is_pickle(path):
+    return Path(path).suffix in ('.pth', '.pt')
+
 
 def kinds_in(
-    path,   # of a weights file
-)->dict:
+    path,  # of a weights file
+) -> dict:
     "Name → shape and kind of each tensor, before any is read; raises as `read_weights`."
     with _weights_explained(path):
-        if _is_pickle(path): return {k: _kind(v.shape, v.is_floating_point()) for k, v in _unpickled(path).items()}
-        with safe_open(path, 'pt') as f: slices = {k: f.get_slice(k) for k in f.keys()}
-        return {k: _kind(s.get_shape(), s.get_dtype()[0] in 'FB' and s.get_dtype() != 'BOOL') for k, s in slices.items()}
+        if _is_pickle(path):
+            return {k: _kind(v.shape, v.is_floating_point()) for k, v in _unpickled(path).items()}
+        with safe_open(path, 'pt') as f:
+            slices = {k: f.get_slice(k) for k in f.keys()}
+        return {
+            k: _kind(s.get_shape(), s.get_dtype()[0] in 'FB' and s.get_dtype() != 'BOOL')
+            for k, s in slices.items()
+        }
 
-def _kind(shape, is_float): return f'{tuple(shape)}{"" if is_float else " of no floats"}'
+
+def _kind(shape, is_float):
+    return f'{tuple(shape)}{"" if is_float else " of no floats"}'
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-038
 def put_weights(
-    net:nn.Module,   # its weights are replaced
-    weights:dict,    # name → tensor
-    path,            # where they came from, for the message
-)->nn.Module:
-    "`net` with `weights` in it; raises `ValueError` that names what differs if they are another architecture's."
+    net: nn.Module,  # its weights are replaced
+    weights: dict,  # name → tensor
+    path,  # where they came from, for the message
+) -> nn.Module:
+    """`net` with `weights` in it; raises `ValueError` that names what differs if they are
+    another architecture's."""
     _check_fit(net, kinds_of(weights), path)
     net.load_state_dict(weights)
     return net
+
 
 def kinds_of(weights):
     "Name → shape and kind of each tensor."
     return {k: _kind(v.shape, v.is_floating_point()) for k, v in weights.items()}
 
+
 def _check_fit(net, have, path):
     "Raise `ValueError` unless the weights of these kinds are the net's."
     want = kinds_of(net.state_dict())
-    wrong = [f'{shown(k)[1:-1]}: {have.get(k, "missing")} in the file, {want.get(k, "missing")} in the net'
-             for k in want | have if want.get(k) != have.get(k)]
+    wrong = [
+        f'{shown(k)[1:-1]}: {have.get(k, "missing")} in the file, {want.get(k, "missing")} in the '
+        'net'
+        for k in want | have
+        if want.get(k) != have.get(k)
+    ]
     if wrong:
         more = f' and {len(wrong) - 3} more' if len(wrong) > 3 else ''
-        raise ValueError(f'The weights in {path} are not those of a {type(net).__name__} of this size '
-                         f'({"; ".join(wrong[:3])}{more}). Make the net that they were saved from.')
+        raise ValueError(
+            f'The weights in {path} are not those of a {type(net).__name__} of this size '
+            f'({"; ".join(wrong[:3])}{more}). Make the net that they were saved from.'
+        )
+
 
 @typed
 def load_model(
-    net:nn.Module,   # a net of the same architecture; its weights are replaced
-    path,            # a file of save_model, or a .pth of tensors
-)->nn.Module:
-    "`net` with the weights in `path`; raises `FileNotFoundError`, or `ValueError` if they don't fit or are damaged."
-    _check_fit(net, kinds_in(path), path)   # before a byte of them is read
+    net: nn.Module,  # a net of the same architecture; its weights are replaced
+    path,  # a file of save_model, or a .pth of tensors
+) -> nn.Module:
+    """`net` with the weights in `path`; raises `FileNotFoundError`, or `ValueError` if they
+    don't fit or are damaged."""
+    _check_fit(net, kinds_in(path), path)  # before a byte of them is read
     return put_weights(net, read_weights(path)[0], path)
 
 # %% ../nbs/05_evaluation.ipynb #d9f0799d
 @contextmanager
 def _tried(name, what):
     "Inside the block an error is told as a `ValueError` that names the model and what was tried."
-    try: yield
-    except (MachineError, MemoryError): raise   # no fault of the model
-    except Exception as e:   # whatever a stranger's net raises
+    try:
+        yield
+    except (MachineError, MemoryError):
+        raise  # no fault of the model
+    except Exception as e:  # whatever a stranger's net raises
         own = isinstance(e, ValueError) and e.__class__ is ValueError
         said = f'{e}' if own else f'{type(e).__name__}: {e}'
         raise ValueError(f'{name}: {what} {said}' if what else f'{name}: {said}') from e
+
 
 def _answers_of(net, x):
     "The logits of a net in evaluation mode, each time with the same chance."
     with sealed(0), torch.no_grad(), _evaluating(net):
         return net(x)
 
-def _agree(a, b): return (a - b).norm() <= 1e-3*a.norm() + 1e-6
+
+def _agree(a, b):
+    return (a - b).norm() <= 1e-3 * a.norm() + 1e-6
+
 
 def _try_one_image(net, split):
     "Raise `ValueError` unless a net answers a single image."
     _check_logits(_answers_of(net, float_images(split.x[:1])), (1, len(split.classes)))
+
 
 def _try_step(net, split):
     "Raise whatever a training step raises."
@@ -386,16 +515,22 @@ def _try_step(net, split):
     if not loss.isfinite():
         raise ValueError('its loss is not finite. Check its initialiser.')
 
+
 def _try_weights(net, other, split):
-    "Raise `ValueError` unless the weights of a net, written and read, make another net of its maker the same."
+    """Raise `ValueError` unless the weights of a net, written and read, make another net of its
+    maker the same."""
     weights = cpu_weights(net)
     weights_digest(weights, {})
     put_weights(other, load(save(weights)), 'memory')
     x = float_images(split.x)
     answers = _answers_of(net, x)
     if _agree(answers, _answers_of(net, x)) and not _agree(answers, _answers_of(other, x)):
-        raise ValueError('the net that is made anew, with these weights in it, gives other answers: they depend on '
-                         'something that is neither parameter nor buffer. Register it by register_buffer.')
+        raise ValueError(
+            'the net that is made anew, with these weights in it, gives other answers: they depend '
+            'on '
+            'something that is neither parameter nor buffer. Register it by register_buffer.'
+        )
+
 
 def _try_description(net):
     "Raise whatever counting and describing a net raises."
@@ -404,35 +539,46 @@ def _try_description(net):
     if hasattr(net, 'describe') and not isinstance(net.describe(), str):
         raise ValueError('describe() must give a str.')
 
+
 def _warn_of_probabilities(name, logits):
     "Warn if a net's answers have been through a softmax, which the loss applies, too."
     if logits.shape[1] > 1 and (logits > 0).all() and ((logits.sum(1) - 1).abs() < 1e-5).all():
-        warn_caller(f'{name} gives probabilities, as after a softmax, but cross-entropy expects logits '
-                    'and applies its own: with both, a net learns slowly. Leave the softmax out.')
+        warn_caller(
+            f'{name} gives probabilities, as after a softmax, but cross-entropy expects logits '
+            'and applies its own: with both, a net learns slowly. Leave the softmax out.'
+        )
 
 # %% ../nbs/05_evaluation.ipynb #3f72ab9f
 def rehearse(
-    make,            # makes the net, a callable
-    split:Split,     # what it is to be trained on
-    init=None,       # as for initialise
-    name:str=None,   # the model's name in messages; None: its own
-)->Beginning:
-    "Try a model in all that a study does with it; raises `ValueError` that names the model and what fails."
+    make,  # makes the net, a callable
+    split: Split,  # what it is to be trained on
+    init=None,  # as for initialise
+    name: str = None,  # the model's name in messages; None: its own
+) -> Beginning:
+    """Try a model in all that a study does with it; raises `ValueError` that names the model and
+    what fails."""
     name = name or model_name(make)
     with _tried(name, 'the net cannot be made.'):
-        beginning, other = begin(make, init), begin(make, init, seed=1).net
+        beginning = begin(make, init)
+        other = begin(make, init, seed=1).net
     net = beginning.net
     shared = {p.data_ptr() for p in net.parameters()} & {p.data_ptr() for p in other.parameters()}
     if shared - {0}:
-        raise ValueError(f'{name} gives nets that share weights, so one training would change the next. '
-                         'Make a new net at each call: a class, or lambda: copy.deepcopy(net).')
-    with sealed(0), torch.inference_mode(False):   # which allows gradients, too
+        raise ValueError(
+            f'{name} gives nets that share weights, so one training would change the next. '
+            'Make a new net at each call: a class, or lambda: copy.deepcopy(net).'
+        )
+    with sealed(0), torch.inference_mode(False):  # which allows gradients, too
         with _tried(name, ''):
             logits = check_net(net, split)
         few = split[torch.arange(4) % len(split)].to(next(net.parameters()).device)
-        with _tried(name, 'an answer to a single image:'): _try_one_image(net, few)
-        with _tried(name, 'a training step:'): _try_step(net, few)
-        with _tried(name, 'its weights, kept and put into a net made anew:'): _try_weights(net, other, few)
-        with _tried(name, 'its size and its operations:'): _try_description(net)
+        with _tried(name, 'an answer to a single image:'):
+            _try_one_image(net, few)
+        with _tried(name, 'a training step:'):
+            _try_step(net, few)
+        with _tried(name, 'its weights, kept and put into a net made anew:'):
+            _try_weights(net, other, few)
+        with _tried(name, 'its size and its operations:'):
+            _try_description(net)
     _warn_of_probabilities(name, logits)
     return beginning

@@ -9,111 +9,200 @@ __all__ = ['comparison_figures']
 from functools import partial
 import numpy as np
 from fastcore.basics import patch
-import mnist_cmp.findings   # what is drawn here, as methods of a Comparison
+import mnist_cmp.findings  # what is drawn here, as methods of a Comparison
 from .comparison import Comparison
-from .comparison import compare   # unused here; from here, what it gives can be drawn
+from .comparison import compare  # unused here; from here, what it gives can be drawn
 from .core import drawn, drawn_names, model_color, plot_style
 
 # %% ../nbs/11b_figures.ipynb #ff4783c1
 def _axes(ax, width, height):
     "`ax`, or new axes of that size in inches."
     import matplotlib.pyplot as plt
+
     return plt.subplots(figsize=(width, height))[1] if ax is None else ax
 
+
 def _shares(axis, low=0, high=100):
-    "Let an axis of percentages go no further than there are any, but for a margin, and mark none beyond."
+    """Let an axis of percentages go no further than there are any, but for a margin, and mark
+    none beyond."""
     ends = axis.get_view_interval()
-    least, most = max(min(ends), low), min(max(ends), high)
-    if most - least < 1: least, most = max(low, most - 1), min(high, least + 1)   # all alike: at least a point of room
-    margin = .02*(most - least)
-    axis.set_view_interval(least - margin*(least == low), most + margin*(most == high), ignore=True)
+    least = max(min(ends), low)
+    most = min(max(ends), high)
+    # all alike: at least a point of room
+    if most - least < 1:
+        least, most = max(low, most - 1), min(high, least + 1)
+    margin = 0.02 * (most - least)
+    axis.set_view_interval(
+        least - margin * (least == low), most + margin * (most == high), ignore=True
+    )
     axis.set_ticks([tick for tick in axis.get_ticklocs() if least - 1e-9 <= tick <= most + 1e-9])
 
-def _jitter(n): return (np.arange(n)*.618034 % 1 - .5)*.3   # spread evenly, the same each time
+
+def _jitter(n):
+    return (np.arange(n) * 0.618034 % 1 - 0.5) * 0.3  # spread evenly, the same each time
+
 
 _CROSSED = 'did not go well'
 
+
 def _cross(ax, places):
     "Cross out the runs at some places; the first cross of the axes has a label."
-    if not places: return
+    if not places:
+        return
     is_first = all(line.get_label() != _CROSSED for line in ax.lines)
-    ax.plot(*zip(*places), 'x', color='black', markersize=9, markeredgewidth=1.6, zorder=4, clip_on=False,
-            label=_CROSSED if is_first else None)
+    ax.plot(
+        *zip(*places),
+        'x',
+        color='black',
+        markersize=9,
+        markeredgewidth=1.6,
+        zorder=4,
+        clip_on=False,
+        label=_CROSSED if is_first else None,
+    )
+
 
 @patch
-def plot_runs(self:Comparison,
-    ax=None,   # matplotlib axes; None: new ones
+def plot_runs(
+    self: Comparison,
+    ax=None,  # matplotlib axes; None: new ones
 ):
-    "Test error of each run and the mean of each model; a run that did not go well is crossed out; the axes."
+    """Test error of each run and the mean of each model; a run that did not go well is crossed
+    out; the axes."""
     with plot_style():
         ax = _axes(ax, 6.4, 3.4)
         for i, c in enumerate(self.contestants):
-            errors, color = [100*(1 - run.test.accuracy) for run in c.runs], model_color(c.name, self.names)
+            errors = [100 * (1 - run.test.accuracy) for run in c.runs]
+            color = model_color(c.name, self.names)
             at = i + _jitter(len(errors))
             _cross(ax, [(x, y) for x, y, states in zip(at, errors, self.health(c.name)) if states])
-            ax.plot(at, errors, 'o', color=color, alpha=.7, markersize=6, clip_on=False)
-            ax.hlines(np.mean(errors), i - .3, i + .3, color=color, linewidth=2)
-            ax.annotate(f'{np.mean(errors):.2f} %', (i + .32, np.mean(errors)), va='center', fontsize=9)
-        ax.set(xticks=range(len(self.names)), xticklabels=drawn_names(self.names).values(),
-               xlim=(-.6, len(self.names) - .3), ylabel='test error (%)')
-        ax.set_title(f'{drawn(self.dataset)}: test error of {len(c.runs)} training{"s"*(len(c.runs) > 1)} of each model')
+            ax.plot(at, errors, 'o', color=color, alpha=0.7, markersize=6, clip_on=False)
+            ax.hlines(np.mean(errors), i - 0.3, i + 0.3, color=color, linewidth=2)
+            ax.annotate(
+                f'{np.mean(errors):.2f} %', (i + 0.32, np.mean(errors)), va='center', fontsize=9
+            )
+        ax.set(
+            xticks=range(len(self.names)),
+            xticklabels=drawn_names(self.names).values(),
+            xlim=(-0.6, len(self.names) - 0.3),
+            ylabel='test error (%)',
+        )
+        ax.set_title(
+            f'{drawn(self.dataset)}: test error of {len(c.runs)} training{"s" * (len(c.runs) > 1)} '
+            'of each model'
+        )
         ax.grid(axis='x', visible=False)
         _shares(ax.yaxis)
-        if any(line.get_label() == _CROSSED for line in ax.lines): ax.legend(loc='best', fontsize=9)
+        if any(line.get_label() == _CROSSED for line in ax.lines):
+            ax.legend(loc='best', fontsize=9)
     return ax
 
 # %% ../nbs/11b_figures.ipynb #368a022f
-_KINDS = (('seeds and images: the verdict', lambda d: (d.low, d.high), 3.2, 'black', '-'),   # no model's colour
-          ('seeds alone', lambda d: d.seeds, 1.6, '#777777', '-'), ('images alone', lambda d: d.images, 1.6, '#777777', (0, (1, 1))))
+# no model's colour
+_KINDS = (
+    ('seeds and images: the verdict', lambda d: (d.low, d.high), 3.2, 'black', '-'),
+    ('seeds alone', lambda d: d.seeds, 1.6, '#777777', '-'),
+    ('images alone', lambda d: d.images, 1.6, '#777777', (0, (1, 1))),
+)
 # One training of each says nothing of another seed.
 _KINDS_OF_ONE = (('images alone: the verdict', *_KINDS[0][1:]),)
 
+
 @patch
-def plot_differences(self:Comparison,
-    ax=None,   # matplotlib axes; None: new ones
+def plot_differences(
+    self: Comparison,
+    ax=None,  # matplotlib axes; None: new ones
 ):
-    "For each pair of models the difference of their test errors with its three intervals; the axes."
+    """For each pair of models the difference of their test errors with its three intervals; the
+    axes."""
     order = sorted(self.contestants, key=lambda c: -c.error)
-    pairs = [self.difference(c.name, d.name) for i, c in enumerate(order) for d in order[i+1:]]
+    pairs = [self.difference(c.name, d.name) for i, c in enumerate(order) for d in order[i + 1 :]]
     short = drawn_names(self.names)
     kinds = _KINDS if len(self.best.runs) > 1 else _KINDS_OF_ONE
     with plot_style():
-        ax = _axes(ax, 6.8, 1.4 + .75*len(pairs))
+        ax = _axes(ax, 6.8, 1.4 + 0.75 * len(pairs))
         for row, d in enumerate(pairs):
             for i, (label, ends, width, color, line) in enumerate(kinds):
-                y = row + .22*(i - 1)
-                ax.hlines(y, *(100*x for x in ends(d)), color=color, linewidth=width, linestyle=line, label=label if row == 0 else None)
-                ax.plot(100*d.estimate, y, 'o', color=color, markersize=4 if i else 6)
+                y = row + 0.22 * (i - 1)
+                ax.hlines(
+                    y,
+                    *(100 * x for x in ends(d)),
+                    color=color,
+                    linewidth=width,
+                    linestyle=line,
+                    label=label if row == 0 else None,
+                )
+                ax.plot(100 * d.estimate, y, 'o', color=color, markersize=4 if i else 6)
         ax.axvline(0, color='#666666', linewidth=1)
-        ax.set(yticks=range(len(pairs)), yticklabels=[f'{short[d.a]} − {short[d.b]}' for d in pairs], ylim=(len(pairs) - .5, -.5))
-        ax.set_xlabel(f'difference of test errors (points), {100*self.level:.3g} % intervals')
+        ax.set(
+            yticks=range(len(pairs)),
+            yticklabels=[f'{short[d.a]} − {short[d.b]}' for d in pairs],
+            ylim=(len(pairs) - 0.5, -0.5),
+        )
+        ax.set_xlabel(f'difference of test errors (points), {100 * self.level:.3g} % intervals')
         ax.grid(axis='y', visible=False)
         _shares(ax.xaxis, -100)
-        ax.legend(loc='upper center', bbox_to_anchor=(.45, -.32 if len(pairs) < 3 else -.22), ncols=3, fontsize=9)
+        ax.legend(
+            loc='upper center',
+            bbox_to_anchor=(0.45, -0.32 if len(pairs) < 3 else -0.22),
+            ncols=3,
+            fontsize=9,
+        )
     return ax
 
 # %% ../nbs/11b_figures.ipynb #b8aa6a36
 @patch
-def plot(self:Comparison,
-    ax=None,   # matplotlib axes; None: new ones
+def plot(
+    self: Comparison,
+    ax=None,  # matplotlib axes; None: new ones
 ):
-    "Accuracy per epoch, mean and range of the runs, on training images and on those held out; the axes."
+    """Accuracy per epoch, mean and range of the runs, on training images and on those held out;
+    the axes."""
     held = 'test' if self.protocol == '2019' else 'validation'
     short = drawn_names(self.names)
     with plot_style():
         ax = _axes(ax, 6.8, 3.6)
         for c in self.contestants:
-            color, tables = model_color(c.name, self.names), [100*run.history.to_frame() for run in c.runs]
+            color = model_color(c.name, self.names)
+            tables = [100 * run.history.to_frame() for run in c.runs]
             at = max((t.index for t in tables), key=len)
-            for column, style, label in (('valid_accuracy', '-', held), ('train_accuracy', '--', 'training (running)')):
-                values = np.stack([t[column].reindex(at).to_numpy() for t in tables])   # of those that are still at it
-                ax.plot(at, np.nanmean(values, 0), style, color=color, label=f'{short[c.name]}, {label}')
+            for column, style, label in (
+                ('valid_accuracy', '-', held),
+                ('train_accuracy', '--', 'training (running)'),
+            ):
+                # of those that are still at it
+                values = np.stack([t[column].reindex(at).to_numpy() for t in tables])
+                ax.plot(
+                    at, np.nanmean(values, 0), style, color=color, label=f'{short[c.name]}, {label}'
+                )
                 if len(c.runs) > 1:
-                    ax.fill_between(at, np.nanmin(values, 0), np.nanmax(values, 0), color=color, alpha=.15, linewidth=0)
-            ended = [(len(t), t.valid_accuracy.iloc[-1]) for t, run in zip(tables, c.runs) if run.history.state == 'diverged']
-            if ended: ax.plot(*zip(*ended), 'x', color=color, markersize=8, label=f'{short[c.name]}, ended by divergence')
+                    ax.fill_between(
+                        at,
+                        np.nanmin(values, 0),
+                        np.nanmax(values, 0),
+                        color=color,
+                        alpha=0.15,
+                        linewidth=0,
+                    )
+            ended = [
+                (len(t), t.valid_accuracy.iloc[-1])
+                for t, run in zip(tables, c.runs)
+                if run.history.state == 'diverged'
+            ]
+            if ended:
+                ax.plot(
+                    *zip(*ended),
+                    'x',
+                    color=color,
+                    markersize=8,
+                    label=f'{short[c.name]}, ended by divergence',
+                )
         ax.xaxis.get_major_locator().set_params(integer=True)
-        ax.set(xlabel='epoch', ylabel='accuracy (%)', title=f'{drawn(self.dataset)}: accuracy per epoch')
+        ax.set(
+            xlabel='epoch',
+            ylabel='accuracy (%)',
+            title=f'{drawn(self.dataset)}: accuracy per epoch',
+        )
         _shares(ax.yaxis)
         ax.legend(loc='lower right', fontsize=9)
     return ax
@@ -125,44 +214,70 @@ def _room_above(ax):
     ax.set_ylim(0, top)
     ax.set_yticks([tick for tick in ax.get_yticks() if 0 <= tick <= min(100, top)])
 
+
 @patch
-def plot_kbest(self:Comparison,
-    ax=None,   # matplotlib axes; None: new ones
+def plot_kbest(
+    self: Comparison,
+    ax=None,  # matplotlib axes; None: new ones
 ):
-    "k-best errors of each model, mean of its runs, with the mean number of wrong images on each bar; the axes."
+    """k-best errors of each model, mean of its runs, with the mean number of wrong images on
+    each bar; the axes."""
     with plot_style():
         ax = _axes(ax, 7, 3.2)
-        n, width = self.sizes['test'], .8/len(self.contestants)
+        n = self.sizes['test']
+        width = 0.8 / len(self.contestants)
         short = drawn_names(self.names)
         for i, c in enumerate(self.contestants):
             errors = {k: np.mean([run.test.errors[k] for run in c.runs]) for k in self.ks}
-            at = [k + width*(i - (len(self.contestants) - 1)/2) for k in errors]
-            bars = ax.bar(at, [100*e/n for e in errors.values()], width, label=short[c.name], color=model_color(c.name, self.names))
-            ax.bar_label(bars, [f'{e:,.0f}' if e == int(e) else f'{e:,.1f}' for e in errors.values()], fontsize=8)
+            at = [k + width * (i - (len(self.contestants) - 1) / 2) for k in errors]
+            bars = ax.bar(
+                at,
+                [100 * e / n for e in errors.values()],
+                width,
+                label=short[c.name],
+                color=model_color(c.name, self.names),
+            )
+            ax.bar_label(
+                bars,
+                [f'{e:,.0f}' if e == int(e) else f'{e:,.1f}' for e in errors.values()],
+                fontsize=8,
+            )
         ax.set(xlabel='k: guesses allowed', ylabel='test error (%)', xticks=list(errors))
-        ax.margins(y=.1)
+        ax.margins(y=0.1)
         _room_above(ax)
-        ax.set_title(f'{drawn(self.dataset)}: k-best error, with the number of wrong images out of {n:,}')
+        ax.set_title(
+            f'{drawn(self.dataset)}: k-best error, with the number of wrong images out of {n:,}'
+        )
         # A single group of bars leaves no place for it.
         ax.legend(**dict(loc='upper left', bbox_to_anchor=(1, 1)) if len(self.ks) == 1 else {})
     return ax
 
 # %% ../nbs/11b_figures.ipynb #c81466a5
 @patch
-def plot_budget(self:Comparison,
-    ax=None,   # matplotlib axes; None: new ones
+def plot_budget(
+    self: Comparison,
+    ax=None,  # matplotlib axes; None: new ones
 ):
     "Expected best validation accuracy against the number of trials, with its band; the axes."
     short = drawn_names(self.names)
     with plot_style():
         ax = _axes(ax, 6.8, 3.6)
         for c in self.contestants:
-            curve, color = 100*self.budget(c.name), model_color(c.name, self.names)
-            ax.plot(curve.index, curve.expected, 'o-', markersize=3.5, color=color, label=short[c.name])
-            ax.fill_between(curve.index, curve.low, curve.high, color=color, alpha=.12, linewidth=0)
-        lowest = min(100*self.budget(name).expected.iloc[0] for name in self.names)
-        ax.set(xlabel='trials', ylabel='expected best accuracy (%)', ylim=(max(0, lowest - 6), 100),
-               title=f'{drawn(self.dataset)}: would more tuning turn the result?')
+            curve = 100 * self.budget(c.name)
+            color = model_color(c.name, self.names)
+            ax.plot(
+                curve.index, curve.expected, 'o-', markersize=3.5, color=color, label=short[c.name]
+            )
+            ax.fill_between(
+                curve.index, curve.low, curve.high, color=color, alpha=0.12, linewidth=0
+            )
+        lowest = min(100 * self.budget(name).expected.iloc[0] for name in self.names)
+        ax.set(
+            xlabel='trials',
+            ylabel='expected best accuracy (%)',
+            ylim=(max(0, lowest - 6), 100),
+            title=f'{drawn(self.dataset)}: would more tuning turn the result?',
+        )
         _shares(ax.yaxis)
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.legend(loc='lower right')
@@ -170,48 +285,87 @@ def plot_budget(self:Comparison,
 
 # %% ../nbs/11b_figures.ipynb #64e0d94e
 @patch
-def plot_costs(self:Comparison):
+def plot_costs(self: Comparison):
     "Test error of each model against parameters, FLOPs, seconds, latency and memory; the figure."
-    table = self.costs().drop(columns=['against the first (%)', 'forward MFLOP per image', 'search (s)']).dropna(axis=1)
-    table.insert(0, 'parameters (thousands)', table.pop('parameters')/1e3)
+    table = (
+        self.costs()
+        .drop(columns=['against the first (%)', 'forward MFLOP per image', 'search (s)'])
+        .dropna(axis=1)
+    )
+    table.insert(0, 'parameters (thousands)', table.pop('parameters') / 1e3)
     short = drawn_names(self.names)
     with plot_style():
         import matplotlib.pyplot as plt
-        fig, axes = plt.subplots(2, -(-table.shape[1]//2), figsize=(8, 4.4), sharey=True, squeeze=False)
-        for ax in axes.flat[table.shape[1]:]: ax.set_visible(False)
+
+        fig, axes = plt.subplots(
+            2, -(-table.shape[1] // 2), figsize=(8, 4.4), sharey=True, squeeze=False
+        )
+        for ax in axes.flat[table.shape[1] :]:
+            ax.set_visible(False)
         for ax, column in zip(axes.flat, table):
             for c in self.contestants:
-                ax.plot(table[column][c.name], 100*c.error, 'o', markersize=9, color=model_color(c.name, self.names), label=short[c.name])
+                ax.plot(
+                    table[column][c.name],
+                    100 * c.error,
+                    'o',
+                    markersize=9,
+                    color=model_color(c.name, self.names),
+                    label=short[c.name],
+                )
             most = table[column].max()
-            ax.set(xlabel=column, xlim=(0, 1.15*most if most > 0 else 1))
+            ax.set(xlabel=column, xlim=(0, 1.15 * most if most > 0 else 1))
             ax.xaxis.get_major_locator().set_params(nbins=4)
-        for ax in axes[:, 0]: ax.set_ylabel('test error (%)')
-        low, high = (f(100*c.error for c in self.contestants) for f in (min, max))
-        axes[0, 0].set_ylim(max(0, low - .6*(high - low) - .1), high + .6*(high - low) + .1)
-        _shares(axes[0, 0].yaxis)   # all rows and columns share it
-        fig.legend(*axes[0, 0].get_legend_handles_labels(), loc='outside upper center', ncols=len(self.names))
+        for ax in axes[:, 0]:
+            ax.set_ylabel('test error (%)')
+        low, high = (f(100 * c.error for c in self.contestants) for f in (min, max))
+        axes[0, 0].set_ylim(max(0, low - 0.6 * (high - low) - 0.1), high + 0.6 * (high - low) + 0.1)
+        _shares(axes[0, 0].yaxis)  # all rows and columns share it
+        fig.legend(
+            *axes[0, 0].get_legend_handles_labels(),
+            loc='outside upper center',
+            ncols=len(self.names),
+        )
     return fig
 
 # %% ../nbs/11b_figures.ipynb #19d34a81
 @patch
-def plot_confusions(self:Comparison):
-    "A confusion matrix for each model, right answers left blank: images taken for another class, mean of the runs; the figure."
+def plot_confusions(self: Comparison):
+    """A confusion matrix for each model, right answers left blank: images taken for another
+    class, mean of the runs; the figure."""
     tables = {name: self.confusion(name).to_numpy(copy=True) for name in self.names}
-    for m in tables.values(): np.fill_diagonal(m, np.nan)
+    for m in tables.values():
+        np.fill_diagonal(m, np.nan)
     by_name = drawn_names(self.classes, 20)
     classes = [by_name[c] for c in self.classes]
     short = drawn_names(self.names)
     top = max(1e-9, *(np.nanmax(m) for m in tables.values()))
     with plot_style():
         import matplotlib.pyplot as plt
-        columns = min(2, len(tables))   # readable on a narrow page
-        fig, axes = plt.subplots(-(-len(tables)//columns), columns, figsize=(3.6*columns, 3.7*-(-len(tables)//columns)), squeeze=False)
-        for ax in axes.flat[len(tables):]: ax.set_visible(False)
+
+        columns = min(2, len(tables))  # readable on a narrow page
+        fig, axes = plt.subplots(
+            -(-len(tables) // columns),
+            columns,
+            figsize=(3.6 * columns, 3.7 * -(-len(tables) // columns)),
+            squeeze=False,
+        )
+        for ax in axes.flat[len(tables) :]:
+            ax.set_visible(False)
         for ax, (name, m) in zip(axes.flat, tables.items()):
             ax.imshow(m, cmap='Blues', vmin=0, vmax=top)
-            for i, j in zip(*np.nonzero(np.nan_to_num(m) >= max(.5, .1*top))):
-                ax.text(j, i, f'{m[i, j]:.{0 if m[i, j] >= .95 else 1}f}', ha='center', va='center', fontsize=9, color='white' if m[i, j] > .6*top else 'black')
-            ax.set_xticks(range(len(classes)), classes, rotation=90 if max(map(len, classes)) > 2 else 0)
+            for i, j in zip(*np.nonzero(np.nan_to_num(m) >= max(0.5, 0.1 * top))):
+                ax.text(
+                    j,
+                    i,
+                    f'{m[i, j]:.{0 if m[i, j] >= 0.95 else 1}f}',
+                    ha='center',
+                    va='center',
+                    fontsize=9,
+                    color='white' if m[i, j] > 0.6 * top else 'black',
+                )
+            ax.set_xticks(
+                range(len(classes)), classes, rotation=90 if max(map(len, classes)) > 2 else 0
+            )
             ax.set_yticks(range(len(classes)), classes)
             ax.set(title=short[name], xlabel='taken for', ylabel='class')
             ax.grid(False)
@@ -219,72 +373,134 @@ def plot_confusions(self:Comparison):
 
 # %% ../nbs/11b_figures.ipynb #1d714d07
 @patch
-def plot_class_errors(self:Comparison,
-    ax=None,   # matplotlib axes; None: new ones
+def plot_class_errors(
+    self: Comparison,
+    ax=None,  # matplotlib axes; None: new ones
 ):
     "Error of each model on each class, mean of its runs; the axes."
-    table = 100*self.class_errors()[self.names]
+    table = 100 * self.class_errors()[self.names]
     with plot_style():
-        ax, width = _axes(ax, 7, 3), .8/len(self.names)
+        ax = _axes(ax, 7, 3)
+        width = 0.8 / len(self.names)
         short = drawn_names(self.names)
         for i, name in enumerate(self.names):
-            ax.bar(np.arange(len(table)) + width*(i - (len(self.names) - 1)/2), table[name], width, label=short[name],
-                   color=model_color(name, self.names))
+            ax.bar(
+                np.arange(len(table)) + width * (i - (len(self.names) - 1) / 2),
+                table[name],
+                width,
+                label=short[name],
+                color=model_color(name, self.names),
+            )
         by_name = drawn_names(self.classes, 20)
         classes = [by_name[c] for c in self.classes]
         ax.set_xticks(range(len(table)), classes, rotation=30 if max(map(len, classes)) > 4 else 0)
-        ax.set(xlabel='class', ylabel='test error (%)', title=f'{drawn(self.dataset)}: error on each class')
-        ax.margins(y=.25)
+        ax.set(
+            xlabel='class',
+            ylabel='test error (%)',
+            title=f'{drawn(self.dataset)}: error on each class',
+        )
+        ax.margins(y=0.25)
         _room_above(ax)
         ax.legend(ncols=len(self.names), loc='upper center')
     return ax
 
 # %% ../nbs/11b_figures.ipynb #7c24b2bc
 @patch
-def plot_pictures(self:Comparison,
-    why:str,   # 'all' or a model's name
+def plot_pictures(
+    self: Comparison,
+    why: str,  # 'all' or a model's name
 ):
-    "The images that most runs of all models, or of one alone, get wrong, with what is said of them; the figure or None."
-    table, runs = self.hard_frame(why), {c.name: len(c.runs) for c in self.contestants}
-    if not len(table): return None
+    """The images that most runs of all models, or of one alone, get wrong, with what is said of
+    them; the figure or None."""
+    table = self.hard_frame(why)
+    runs = {c.name: len(c.runs) for c in self.contestants}
+    if not len(table):
+        return None
     short = drawn_names(self.names)
     classes = drawn_names(self.classes, 20)
+
     def said(row, name):
-        if not row[f'{name}: wrong in']: return f'{short[name]}: right'
+        if not row[f'{name}: wrong in']:
+            return f'{short[name]}: right'
         sure = row[f'{name}: confidence']
         how = f'{sure:.0%}' if sure == sure else 'no confidence'
-        return f'{short[name]}: {classes[row[f"{name}: guess"]]} in {row[f"{name}: wrong in"]}/{runs[name]} ({how})'
+        return (
+            f'{short[name]}: {classes[row[f"{name}: guess"]]} in '
+            f'{row[f"{name}: wrong in"]}/{runs[name]} ({how})'
+        )
+
     with plot_style():
         import matplotlib.pyplot as plt
-        rows = -(-len(table)//3)
-        fig, axes = plt.subplots(rows, 3, figsize=(7, (1.5 + .21*len(runs))*rows), squeeze=False)   # readable on a narrow page
-        for ax in axes.flat: ax.set_axis_off()
+
+        rows = -(-len(table) // 3)
+        # readable on a narrow page
+        fig, axes = plt.subplots(
+            rows, 3, figsize=(7, (1.5 + 0.21 * len(runs)) * rows), squeeze=False
+        )
+        for ax in axes.flat:
+            ax.set_axis_off()
         for ax, (_, row) in zip(axes.flat, table.iterrows()):
-            ax.imshow(self.picture(why, row.image), cmap='gray_r', vmin=0, vmax=255, interpolation='nearest')
+            ax.imshow(
+                self.picture(why, row.image),
+                cmap='gray_r',
+                vmin=0,
+                vmax=255,
+                interpolation='nearest',
+            )
             ax.set_title(f'{classes[row["class"]]}  (image {row.image})', fontsize=10)
             for line, name in enumerate(self.names):
-                ax.annotate(said(row, name), (.5, 0), xytext=(0, -4 - 13*line), xycoords='axes fraction', textcoords='offset points',
-                            ha='center', va='top', fontsize=10, color=model_color(name, self.names))
+                ax.annotate(
+                    said(row, name),
+                    (0.5, 0),
+                    xytext=(0, -4 - 13 * line),
+                    xycoords='axes fraction',
+                    textcoords='offset points',
+                    ha='center',
+                    va='top',
+                    fontsize=10,
+                    color=model_color(name, self.names),
+                )
     return fig
 
 # %% ../nbs/11b_figures.ipynb #60597256
 @patch
-def plot_calibration(self:Comparison):
-    "Reliability diagram of each model, and below it how often each confidence is given; the figure."
+def plot_calibration(self: Comparison):
+    """Reliability diagram of each model, and below it how often each confidence is given; the
+    figure."""
     short = drawn_names(self.names)
     with plot_style():
         import matplotlib.pyplot as plt
+
         fig, (top, below) = plt.subplots(2, 1, figsize=(5.4, 5), sharex=True, height_ratios=(3, 1))
         top.plot([0, 100], [0, 100], '--', color='#666666', linewidth=1, label='as sure as right')
         for c in self.contestants:
-            t, color = self.calibration(c.name), model_color(c.name, self.names)
+            t = self.calibration(c.name)
+            color = model_color(c.name, self.names)
             if not t.images.sum():
-                top.plot([], [], 'o-', markersize=4, color=color, label=f'{short[c.name]}: no confidences')
+                top.plot(
+                    [],
+                    [],
+                    'o-',
+                    markersize=4,
+                    color=color,
+                    label=f'{short[c.name]}: no confidences',
+                )
                 continue
-            filled = t[t.images >= 5]   # of fewer answers the share says nothing
-            top.plot(100*filled['mean confidence'], 100*filled.accuracy, 'o-', markersize=4, color=color,
-                     label=f'{short[c.name]}: error {self.calibration_error(c.name):.1%}')
-            below.stairs(t.images/len(c.runs), 100*np.linspace(0, 1, len(t) + 1), color=color, linewidth=1.5)
+            filled = t[t.images >= 5]  # of fewer answers the share says nothing
+            top.plot(
+                100 * filled['mean confidence'],
+                100 * filled.accuracy,
+                'o-',
+                markersize=4,
+                color=color,
+                label=f'{short[c.name]}: error {self.calibration_error(c.name):.1%}',
+            )
+            below.stairs(
+                t.images / len(c.runs),
+                100 * np.linspace(0, 1, len(t) + 1),
+                color=color,
+                linewidth=1.5,
+            )
         below.set(xlabel='confidence (%)', ylabel='images', yscale='log', xlim=(0, 101))
         _shares(top.yaxis)
         top.set(ylabel='accuracy (%)', title=f'{drawn(self.dataset)}: calibration')
@@ -293,23 +509,58 @@ def plot_calibration(self:Comparison):
 
 # %% ../nbs/11b_figures.ipynb #a587cef8
 def comparison_figures(
-    comparison:Comparison,   # a finished comparison
+    comparison: Comparison,  # a finished comparison
 ):
-    "Yield (section of the report, name, caption, what draws it) of each figure that the comparison has data for."
+    """Yield (section of the report, name, caption, what draws it) of each figure that the
+    comparison has data for."""
     held = 'test' if comparison.protocol == '2019' else 'validation'
-    yield 'models', 'runs', ('Test error of each training (dots) and the mean of each model (line); a training '
-                             'that did not go well is crossed out.'), comparison.plot_runs
-    yield 'difference', 'differences', 'Difference of the test errors of each pair of models, with what each interval covers.', \
-        comparison.plot_differences
-    yield 'kbest', 'kbest', 'Test images whose label is not among the k best guesses, mean of the runs.', comparison.plot_kbest
-    yield 'training', 'curves', (f'Accuracy after each epoch, on {held} images and as a running average on training images: '
-                                 'mean of the runs, and the band that holds all of them; a training that diverges ends '
-                                 'at a cross.'), comparison.plot
+    yield (
+        'models',
+        'runs',
+        (
+            'Test error of each training (dots) and the mean of each model (line); a training '
+            'that did not go well is crossed out.'
+        ),
+        comparison.plot_runs,
+    )
+    yield (
+        'difference',
+        'differences',
+        'Difference of the test errors of each pair of models, with what each interval covers.',
+        comparison.plot_differences,
+    )
+    yield (
+        'kbest',
+        'kbest',
+        'Test images whose label is not among the k best guesses, mean of the runs.',
+        comparison.plot_kbest,
+    )
+    yield (
+        'training',
+        'curves',
+        (
+            f'Accuracy after each epoch, on {held} images and as a running average on training '
+            'images: '
+            'mean of the runs, and the band that holds all of them; a training that diverges ends '
+            'at a cross.'
+        ),
+        comparison.plot,
+    )
     for c in comparison.contestants:
-        yield 'tuning', f'search_{c.name}', f'The search of {c.name}: each dot is a trial that was run; larger and lighter is better.', \
-            c.search.plot
-    yield 'tuning', 'budget', 'Expected best validation accuracy of so many trials, with a 95 % band for the whole curve.', \
-        comparison.plot_budget
+        yield (
+            'tuning',
+            f'search_{c.name}',
+            f'The search of {c.name}: each dot is a trial that was run; larger and lighter is '
+            'better.',
+            c.search.plot,
+        )
+    yield (
+        'tuning',
+        'budget',
+        'Expected best validation accuracy of so many trials, with a 95 % band for the whole '
+        'curve.',
+        comparison.plot_budget,
+    )
     yield from _figures_of_answers(comparison)
 
 # %% ../nbs/11b_figures.ipynb #a587cef8b
@@ -317,13 +568,32 @@ def _figures_of_answers(comparison):
     "Those that need more than the first release recorded."
     if all(c.cost for c in comparison.contestants):
         yield 'cost', 'costs', 'Test error against what each model costs.', comparison.plot_costs
-    if not comparison.labels: return
-    if len(comparison.classes) <= 100:   # with more of them there is nothing to be seen
-        yield 'errors', 'class_errors', 'Test error on each class, mean of the runs.', comparison.plot_class_errors
-        yield 'errors', 'confusions', 'What the wrong images are taken for: number of images, mean of the runs.', \
-            comparison.plot_confusions
+    if not comparison.labels:
+        return
+    if len(comparison.classes) <= 100:  # with more of them there is nothing to be seen
+        yield (
+            'errors',
+            'class_errors',
+            'Test error on each class, mean of the runs.',
+            comparison.plot_class_errors,
+        )
+        yield (
+            'errors',
+            'confusions',
+            'What the wrong images are taken for: number of images, mean of the runs.',
+            comparison.plot_confusions,
+        )
     for why in comparison.pictures:
         whose = 'every model gets' if why == 'all' else f'{why} alone gets'
-        yield 'errors', f'pictures_{why}', f'Test images that {whose} wrong in most of its runs.', partial(comparison.plot_pictures, why)
-    yield 'calibration', 'calibration', 'Accuracy of the answers given with each confidence, and how many there are per run.', \
-        comparison.plot_calibration
+        yield (
+            'errors',
+            f'pictures_{why}',
+            f'Test images that {whose} wrong in most of its runs.',
+            partial(comparison.plot_pictures, why),
+        )
+    yield (
+        'calibration',
+        'calibration',
+        'Accuracy of the answers given with each confidence, and how many there are per run.',
+        comparison.plot_calibration,
+    )

@@ -12,96 +12,161 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 from .comparison import PROTOCOLS, Comparison, Contestant
 from .core import check_choice, printable, without_math
-from .statistics import (bonett_price_interval, crossed_difference, error_interval, expected_best, mcnemar_exact,
-                                  paired_t, prob_better)
+from mnist_cmp.statistics import (
+    bonett_price_interval,
+    crossed_difference,
+    error_interval,
+    expected_best,
+    mcnemar_exact,
+    paired_t,
+    prob_better,
+)
 
 # %% ../nbs/11a_findings.ipynb #e2de2177
 def n_trained(
-    contestant:Contestant,
-)->int:
+    contestant: Contestant,
+) -> int:
     "How many of its parameters are trained; all, where the report is too old to tell."
     return contestant.parameters if contestant.trained is None else contestant.trained
 
-@patch
-def to_frame(self:Comparison)->pd.DataFrame:
-    "A row for each model: its size, its best settings, and what its runs did (mean and standard deviation; fractions)."
-    has_frozen = any(n_trained(c) < c.parameters for c in self.contestants)
-    def row(c):
-        last, errors = [run.history.last for run in c.runs], [1 - run.test.accuracy for run in c.runs]
-        settings = c.runs[0].history
-        trained = {'trained parameters': n_trained(c)} if has_frozen else {}
-        return {'parameters': c.parameters, **trained, 'depth': c.depth, 'learning rate': settings.learning_rate,
-                'batch size': settings.batch_size, 'seeds': len(c.runs),
-                'training accuracy': np.mean([e.train_accuracy for e in last]),
-                'validation accuracy': np.mean([e.valid_accuracy for e in last]),
-                'test error': np.mean(errors), 'sd over seeds': np.std(c.wrong, ddof=1)/self.sizes['test'] if len(errors) > 1 else np.nan}
-    table = pd.DataFrame.from_dict({c.name: row(c) for c in self.contestants}, orient='index').rename_axis('model')
-    return table.drop(columns='validation accuracy') if self.protocol == '2019' else table
 
 @patch
-def _repr_html_(self:Comparison):
-    percent = {c: '{:.2%}' for c in ('training accuracy', 'validation accuracy', 'test error', 'sd over seeds')}
-    words = percent | {'parameters': '{:,}', 'trained parameters': '{:,}', 'learning rate': '{:.4g}'}
+def to_frame(self: Comparison) -> pd.DataFrame:
+    """A row for each model: its size, its best settings, and what its runs did (mean and
+    standard deviation; fractions)."""
+    has_frozen = any(n_trained(c) < c.parameters for c in self.contestants)
+
+    def row(c):
+        last = [run.history.last for run in c.runs]
+        errors = [1 - run.test.accuracy for run in c.runs]
+        settings = c.runs[0].history
+        trained = {'trained parameters': n_trained(c)} if has_frozen else {}
+        return {
+            'parameters': c.parameters,
+            **trained,
+            'depth': c.depth,
+            'learning rate': settings.learning_rate,
+            'batch size': settings.batch_size,
+            'seeds': len(c.runs),
+            'training accuracy': np.mean([e.train_accuracy for e in last]),
+            'validation accuracy': np.mean([e.valid_accuracy for e in last]),
+            'test error': np.mean(errors),
+            'sd over seeds': np.std(c.wrong, ddof=1) / self.sizes['test']
+            if len(errors) > 1
+            else np.nan,
+        }
+
+    table = pd.DataFrame.from_dict(
+        {c.name: row(c) for c in self.contestants}, orient='index'
+    ).rename_axis('model')
+    return table.drop(columns='validation accuracy') if self.protocol == '2019' else table
+
+
+@patch
+def _repr_html_(self: Comparison):
+    percent = {
+        c: '{:.2%}'
+        for c in ('training accuracy', 'validation accuracy', 'test error', 'sd over seeds')
+    }
+    words = percent | {
+        'parameters': '{:,}',
+        'trained parameters': '{:,}',
+        'learning rate': '{:.4g}',
+    }
     table = self.to_frame()
-    table = table.style.format({c: words[c] for c in table if c in words}, precision=4, na_rep='–', escape='html')
-    title = html.escape(printable(f'{self.dataset}, protocol {self.protocol}: {PROTOCOLS[self.protocol]}'))
+    table = table.style.format(
+        {c: words[c] for c in table if c in words}, precision=4, na_rep='–', escape='html'
+    )
+    title = html.escape(
+        printable(f'{self.dataset}, protocol {self.protocol}: {PROTOCOLS[self.protocol]}')
+    )
     return without_math(f'<p>{title}</p>{table.format_index(escape="html").to_html()}')
 
 # %% ../nbs/11a_findings.ipynb #1943829e
 @patch(as_prop=True)
-def ks(self:Comparison)->list[int]:
-    "The numbers of guesses that say something: fewer than there are classes, for with as many all are right."
+def ks(self: Comparison) -> list[int]:
+    """The numbers of guesses that say something: fewer than there are classes, for with as many
+    all are right."""
     recorded = list(self.best.runs[0].test.errors)
     return [k for k in recorded if k < len(self.classes)] or recorded[:1]
 
-
 # %% ../nbs/11a_findings.ipynb #88109368
 @patch
-def runs_frame(self:Comparison)->pd.DataFrame:
-    ("A row for each run: model, its number, seed and settings, how it went, its health (the states of `health.STATES` "
-     "that it ended in), and its test errors for each k (images).")
+def runs_frame(self: Comparison) -> pd.DataFrame:
+    """A row for each run: model, its number, seed and settings, how it went, its health (the
+    states of `health.STATES` that it ended in), and its test errors for each k (images)."""
     ks = self.ks
+
     def row(c, run, states):
-        h, last = run.history, run.history.last
-        return {'model': c.name, 'run': run.number, 'seed': h.seed, 'learning_rate': h.learning_rate,
-                'batch_size': h.batch_size, 'momentum': h.momentum, 'weight_decay': h.weight_decay,
-                'epochs': len(h.epochs), 'state': h.state, 'health': ', '.join(states) or 'well', 'seconds': h.seconds, 'train_loss': last.train_loss,
-                'train_accuracy': last.train_accuracy, 'valid_loss': last.valid_loss, 'valid_accuracy': last.valid_accuracy,
-                'test_loss': run.test.loss, 'test_accuracy': run.test.accuracy,
-                **{f'errors_{k}': run.test.errors[k] for k in ks}}
-    rows = [row(c, run, states) for c in self.contestants for run, states in zip(c.runs, self.health(c.name))]
+        h = run.history
+        last = run.history.last
+        return {
+            'model': c.name,
+            'run': run.number,
+            'seed': h.seed,
+            'learning_rate': h.learning_rate,
+            'batch_size': h.batch_size,
+            'momentum': h.momentum,
+            'weight_decay': h.weight_decay,
+            'epochs': len(h.epochs),
+            'state': h.state,
+            'health': ', '.join(states) or 'well',
+            'seconds': h.seconds,
+            'train_loss': last.train_loss,
+            'train_accuracy': last.train_accuracy,
+            'valid_loss': last.valid_loss,
+            'valid_accuracy': last.valid_accuracy,
+            'test_loss': run.test.loss,
+            'test_accuracy': run.test.accuracy,
+            **{f'errors_{k}': run.test.errors[k] for k in ks},
+        }
+
+    rows = [
+        row(c, run, states)
+        for c in self.contestants
+        for run, states in zip(c.runs, self.health(c.name))
+    ]
     return pd.DataFrame(rows).set_index(['model', 'run'])
 
 # %% ../nbs/11a_findings.ipynb #7800d770
 def wrong_matrix(
-    contestant:Contestant,   # its runs give the rows
-    n:int,                   # number of test images
-)->np.ndarray:
+    contestant: Contestant,  # its runs give the rows
+    n: int,  # number of test images
+) -> np.ndarray:
     "Runs × images, True where the run gets the image wrong."
     matrix = np.zeros((len(contestant.runs), n), dtype=bool)
-    for row, run in zip(matrix, contestant.runs): row[run.test.wrong] = True
+    for row, run in zip(matrix, contestant.runs):
+        row[run.test.wrong] = True
     return matrix
+
 
 @dataclass(frozen=True)
 class Difference:
     "Test error of model `a` minus that of model `b`, fractions, with intervals."
-    a:str
-    b:str
-    level:float          # of confidence of each interval
-    estimate:float
-    low:float            # interval over both chances, seeds and images, never inside that of one; with a single run over images alone
-    high:float           # as of all intervals here, cut at −1 and 1, beyond which there is no difference
-    shares:dict          # chance → its share of the estimate's variance: seeds, images, residual
-    seeds:tuple          # interval over paired seeds alone, on just these images; None with a single run
-    images:tuple         # interval over images alone, for just these nets
-    wins:int             # pairs of runs in which `a` makes fewer errors
-    losses:int           # pairs in which `b` does
-    mcnemar:tuple        # exact p of each pair of runs: images alone, and these two nets alone
-    fresh:tuple          # probability that a fresh run of `a` beats one of `b` on these images, and its 95 % interval; or None
-    identical:bool       # do all pairs of runs answer alike on every image?
+
+    a: str
+    b: str
+    level: float  # of confidence of each interval
+    estimate: float
+    # interval over both chances, seeds and images, never inside that of one; with a single run over
+    # images alone
+    low: float
+    # as of all intervals here, cut at −1 and 1, beyond which there is no difference
+    high: float
+    shares: dict  # chance → its share of the estimate's variance: seeds, images, residual
+    # interval over paired seeds alone, on just these images; None with a single run
+    seeds: tuple
+    images: tuple  # interval over images alone, for just these nets
+    wins: int  # pairs of runs in which `a` makes fewer errors
+    losses: int  # pairs in which `b` does
+    mcnemar: tuple  # exact p of each pair of runs: images alone, and these two nets alone
+    # probability that a fresh run of `a` beats one of `b` on these images, and its 95 % interval;
+    # or None
+    fresh: tuple
+    identical: bool  # do all pairs of runs answer alike on every image?
 
     @property
-    def better(self)->str:
+    def better(self) -> str:
         "The better model's name; None if these runs and images can't tell."
         return self.a if self.high < 0 else self.b if self.low > 0 else None
 
@@ -111,248 +176,391 @@ def _alike(c, d):
     answers = lambda c: [(run.test.wrong, run.test.predicted) for run in c.runs]
     return answers(c) == answers(d)
 
+
 @patch(as_prop=True)
-def level(self:Comparison)->float:
-    "Confidence of each interval such that all pairs of models together are held with 95 % (Bonferroni)."
-    return 1 - .05/math.comb(len(self.contestants), 2)
+def level(self: Comparison) -> float:
+    """Confidence of each interval such that all pairs of models together are held with 95 %
+    (Bonferroni)."""
+    return 1 - 0.05 / math.comb(len(self.contestants), 2)
+
 
 @patch
-def difference(self:Comparison,
-    a:str,              # a model's name
-    b:str,              # another one's
-    level:float=None,   # of confidence of each interval, 0.5 to 0.9999; None: the comparison's own
-)->Difference:
+def difference(
+    self: Comparison,
+    a: str,  # a model's name
+    b: str,  # another one's
+    # of confidence of each interval, 0.5 to 0.9999; None: the comparison's own
+    level: float = None,
+) -> Difference:
     "By how much `a` and `b` differ, and how sure that is; raises `ValueError`."
-    n, level = self.sizes['test'], self.level if level is None else level
+    n = self.sizes['test']
+    level = self.level if level is None else level
     wrong_a, wrong_b = (wrong_matrix(self[name], n) for name in (a, b))
-    both, several = crossed_difference(wrong_a, wrong_b, level), len(wrong_a) > 1
-    errors_a, errors_b = wrong_a.mean(1), wrong_b.mean(1)
+    both = crossed_difference(wrong_a, wrong_b, level)
+    several = len(wrong_a) > 1
+    errors_a = wrong_a.mean(1)
+    errors_b = wrong_b.mean(1)
     only = [(int((x & ~y).sum()), int((y & ~x).sum())) for x, y in zip(wrong_a, wrong_b)]
-    if n == 1: images = -1, 1   # one image says nothing of others
-    elif several: images = paired_t(wrong_a.mean(0), wrong_b.mean(0), level)[1:3]
-    else: images = bonett_price_interval(*only[0], n, level)
+    if n == 1:
+        images = -1, 1  # one image says nothing of others
+    elif several:
+        images = paired_t(wrong_a.mean(0), wrong_b.mean(0), level)[1:3]
+    else:
+        images = bonett_price_interval(*only[0], n, level)
     seeds = paired_t(errors_a, errors_b, level)[1:3] if several else None
-    within = lambda ends: tuple(float(np.clip(end, -1, 1)) for end in ends)   # a t interval knows no bounds
+    # a t interval knows no bounds
+    within = lambda ends: tuple(float(np.clip(end, -1, 1)) for end in ends)
     images = within(images)
     seeds = within(seeds) if several else None
-    lows, highs = zip((both.low, both.high), images, *[seeds]*several)
-    return Difference(a, b, level, both.estimate, min(lows), max(highs), both.shares, seeds, images,
-                      int((errors_a < errors_b).sum()), int((errors_b < errors_a).sum()),
-                      tuple(mcnemar_exact(i, j) for i, j in only),
-                      prob_better(errors_a, errors_b) if several else None, _alike(self[a], self[b]))
+    lows, highs = zip((both.low, both.high), images, *[seeds] * several)
+    return Difference(
+        a,
+        b,
+        level,
+        both.estimate,
+        min(lows),
+        max(highs),
+        both.shares,
+        seeds,
+        images,
+        int((errors_a < errors_b).sum()),
+        int((errors_b < errors_a).sum()),
+        tuple(mcnemar_exact(i, j) for i, j in only),
+        prob_better(errors_a, errors_b) if several else None,
+        _alike(self[a], self[b]),
+    )
 
 # %% ../nbs/11a_findings.ipynb #15b30f6c
 def decimals(
-    x:float,         # any number
-    digits:int=2,    # decimals; more where it would look like 0 and is not
-)->str:
-    "A number as text, without −0.00, and without 0.00 for what is not 0; below 1e-12 it is 0 but for rounding."
+    x: float,  # any number
+    digits: int = 2,  # decimals; more where it would look like 0 and is not
+) -> str:
+    """A number as text, without −0.00, and without 0.00 for what is not 0; below 1e-12 it is 0
+    but for rounding."""
     if abs(x) < 1e-12:
-        x = 0.
+        x = 0.0
     text = f'{x:.{digits}f}'
-    if float(text): return text
+    if float(text):
+        return text
     return f'{x:.1g}' if x else f'{0:.{digits}f}'
 
+
 def counted(
-    n:int,      # how many
-    what:str,   # one of them: a noun whose plural has an s
-)->str:
+    n: int,  # how many
+    what: str,  # one of them: a noun whose plural has an s
+) -> str:
     "So many things in words: '1 epoch', '1,000 epochs'."
     return f'{n:,} {what}' + ('' if n == 1 else 's')
 
-def span(
-    low:float,         # ends of an interval, as `scale`-ths
-    high:float,
-    scale:float=100,   # what they are multiplied by: 100 makes points of fractions
-)->str:
-    "An interval as text that is not broken over lines."
-    return f'{decimals(scale*low)}\u00a0to\u00a0{decimals(scale*high)}'.replace('-', '−')
 
+def span(
+    low: float,  # ends of an interval, as `scale`-ths
+    high: float,
+    scale: float = 100,  # what they are multiplied by: 100 makes points of fractions
+) -> str:
+    "An interval as text that is not broken over lines."
+    return f'{decimals(scale * low)}\u00a0to\u00a0{decimals(scale * high)}'.replace('-', '−')
 
 # %% ../nbs/11a_findings.ipynb #b2c71548
 @patch
-def differences(self:Comparison)->pd.DataFrame:
-    "A row for each pair of models: error of the worse minus error of the better one in points, with its intervals (`level`)."
+def differences(self: Comparison) -> pd.DataFrame:
+    """A row for each pair of models: error of the worse minus error of the better one in points,
+    with its intervals (`level`)."""
+
     def row(c, d):
         x = self.difference(c.name, d.name)
         points = lambda ends: None if ends is None else span(*ends)
-        return {'worse': x.a, 'better': x.b, 'points': 100*x.estimate, 'seeds and images': points((x.low, x.high)),
-                'seeds alone': points(x.seeds), 'images alone': points(x.images),
-                'better in': f'{x.losses}\u00a0of\u00a0{len(x.mcnemar)}', 'McNemar p < 0.05 in': f'{sum(p < .05 for p in x.mcnemar)}',
-                'better again': None if x.fresh is None else 1 - x.fresh[0],
-                'better again, 95 %': None if x.fresh is None else span(1 - x.fresh[2], 1 - x.fresh[1], 1)}
+        return {
+            'worse': x.a,
+            'better': x.b,
+            'points': 100 * x.estimate,
+            'seeds and images': points((x.low, x.high)),
+            'seeds alone': points(x.seeds),
+            'images alone': points(x.images),
+            'better in': f'{x.losses}\u00a0of\u00a0{len(x.mcnemar)}',
+            'McNemar p < 0.05 in': f'{sum(p < 0.05 for p in x.mcnemar)}',
+            'better again': None if x.fresh is None else 1 - x.fresh[0],
+            'better again, 95 %': None
+            if x.fresh is None
+            else span(1 - x.fresh[2], 1 - x.fresh[1], 1),
+        }
+
     order = sorted(self.contestants, key=lambda c: -c.error)
-    return pd.DataFrame([row(c, d) for c, d in itertools.combinations(order, 2)]).set_index(['worse', 'better'])
+    return pd.DataFrame([row(c, d) for c, d in itertools.combinations(order, 2)]).set_index(
+        ['worse', 'better']
+    )
 
 # %% ../nbs/11a_findings.ipynb #73dab989
 def _relative(a, b, name):
     "(a - b)/b in words, where the model called `name` makes `b` errors."
-    if a == b and b: return '0.0 %'
-    if b: return f'{"+" if a > b else ""}{decimals(100*(a - b)/b, 1)} %'
+    if a == b and b:
+        return '0.0 %'
+    if b:
+        return f'{"+" if a > b else ""}{decimals(100 * (a - b) / b, 1)} %'
     return f'{name} makes no error' if a else 'neither makes an error'
 
+
 @patch
-def kbest(self:Comparison)->pd.DataFrame:
-    "A row for each k: mean error of each model in percent, its interval, and how far it is from the best one."
-    n, best, rows = self.sizes['test'], self.best, {}
-    mean = lambda c, k: sum(run.test.errors[k] for run in c.runs)/len(c.runs)
+def kbest(self: Comparison) -> pd.DataFrame:
+    """A row for each k: mean error of each model in percent, its interval, and how far it is
+    from the best one."""
+    n = self.sizes['test']
+    best = self.best
+    rows = {}
+    mean = lambda c, k: sum(run.test.errors[k] for run in c.runs) / len(c.runs)
     for k in self.ks:
         rows[k] = {}
         for c in self.contestants:
             low, high = error_interval(round(mean(c, k)), n)
-            rows[k] |= {f'{c.name} (%)': 100*mean(c, k)/n, f'{c.name} 95 %': span(low, high)}
+            rows[k] |= {f'{c.name} (%)': 100 * mean(c, k) / n, f'{c.name} 95 %': span(low, high)}
             if c is not best:
-                rows[k] |= {f'{c.name} − {best.name} (points)': 100*(mean(c, k) - mean(best, k))/n,
-                            f'{c.name} against {best.name}': _relative(mean(c, k), mean(best, k), best.name)}
+                rows[k] |= {
+                    f'{c.name} − {best.name} (points)': 100 * (mean(c, k) - mean(best, k)) / n,
+                    f'{c.name} against {best.name}': _relative(
+                        mean(c, k), mean(best, k), best.name
+                    ),
+                }
     return pd.DataFrame.from_dict(rows, orient='index').rename_axis('k')
 
 # %% ../nbs/11a_findings.ipynb #b11ec263
 @patch
-def budget(self:Comparison,
-    name:str,   # a model's name
-)->pd.DataFrame:
-    "A row for each number of trials: expected validation accuracy of the best of them, and the ends of its band (fractions)."
+def budget(
+    self: Comparison,
+    name: str,  # a model's name
+) -> pd.DataFrame:
+    """A row for each number of trials: expected validation accuracy of the best of them, and the
+    ends of its band (fractions)."""
     return expected_best([t.accuracy for t in self[name].search.trials])
 
+
 @patch
-def leader_by_budget(self:Comparison)->pd.Series:
+def leader_by_budget(self: Comparison) -> pd.Series:
     "Number of trials → the model whose best of so many trials is expected to validate best."
     return pd.DataFrame({name: self.budget(name).expected for name in self.names}).idxmax(axis=1)
 
 # %% ../nbs/11a_findings.ipynb #8fd6e5bb
 @patch
-def costs(self:Comparison)->pd.DataFrame:
-    "A row for each model: size, work, and what was measured on this machine; times in s, memory in MB."
+def costs(self: Comparison) -> pd.DataFrame:
+    """A row for each model: size, work, and what was measured on this machine; times in s,
+    memory in MB."""
+
     def row(c):
-        measured = {} if c.cost is None else {'latency, 1 image (ms)': 1e3*c.cost.latency_1,
-            'latency, 1,000 images (ms)': 1e3*c.cost.latency_1000,
-            'training memory (MB)': None if c.cost.training_memory is None else c.cost.training_memory/1e6}
-        return {'parameters': c.parameters, 'against the first (%)': 100*(c.parameters/self.contestants[0].parameters - 1),
-                'forward MFLOP per image': c.forward_flops/1e6, 'training MFLOP per image': c.training_flops/1e6,
-                'one training (s)': np.mean([run.history.seconds for run in c.runs]),
-                'search (s)': sum(t.history.seconds for t in c.search.trials), **measured}
-    return pd.DataFrame.from_dict({c.name: row(c) for c in self.contestants}, orient='index').rename_axis('model')
+        measured = (
+            {}
+            if c.cost is None
+            else {
+                'latency, 1 image (ms)': 1e3 * c.cost.latency_1,
+                'latency, 1,000 images (ms)': 1e3 * c.cost.latency_1000,
+                'training memory (MB)': None
+                if c.cost.training_memory is None
+                else c.cost.training_memory / 1e6,
+            }
+        )
+        return {
+            'parameters': c.parameters,
+            'against the first (%)': 100 * (c.parameters / self.contestants[0].parameters - 1),
+            'forward MFLOP per image': c.forward_flops / 1e6,
+            'training MFLOP per image': c.training_flops / 1e6,
+            'one training (s)': np.mean([run.history.seconds for run in c.runs]),
+            'search (s)': sum(t.history.seconds for t in c.search.trials),
+            **measured,
+        }
+
+    return pd.DataFrame.from_dict(
+        {c.name: row(c) for c in self.contestants}, orient='index'
+    ).rename_axis('model')
 
 # %% ../nbs/11a_findings.ipynb #7e189dba
 def _with_labels(comparison):
     "Labels of the test images; raises `ValueError` where the report is too old to hold them."
-    if comparison.labels: return np.array(comparison.labels)
-    raise ValueError('This report holds no labels: it is of release 0.1.0. Run the comparison again.')
+    if comparison.labels:
+        return np.array(comparison.labels)
+    raise ValueError(
+        'This report holds no labels: it is of release 0.1.0. Run the comparison again.'
+    )
+
 
 @patch
-def confusion(self:Comparison,
-    name:str,   # a model's name
-)->pd.DataFrame:
-    "Classes × classes: images of the row's class that a run takes for the column's, mean over the runs; `ValueError`."
-    y, runs = _with_labels(self), self[name].runs
-    counts = len(runs)*np.diag(np.bincount(y, minlength=len(self.classes)))   # whole numbers, divided once
+def confusion(
+    self: Comparison,
+    name: str,  # a model's name
+) -> pd.DataFrame:
+    """Classes × classes: images of the row's class that a run takes for the column's, mean over
+    the runs; `ValueError`."""
+    y = _with_labels(self)
+    runs = self[name].runs
+    # whole numbers, divided once
+    counts = len(runs) * np.diag(np.bincount(y, minlength=len(self.classes)))
     for run in runs:
         wrong = np.array(run.test.wrong, dtype=int)
         np.add.at(counts, (y[wrong], np.array(run.test.predicted, dtype=int)), 1)
         np.add.at(counts, (y[wrong], y[wrong]), -1)
-    return pd.DataFrame(counts/len(runs), pd.Index(self.classes, name='class'), pd.Index(self.classes, name='taken for'))
+    return pd.DataFrame(
+        counts / len(runs),
+        pd.Index(self.classes, name='class'),
+        pd.Index(self.classes, name='taken for'),
+    )
+
 
 @patch
-def class_errors(self:Comparison)->pd.DataFrame:
-    "A row for each class: its test images, and each model's share of them that is wrong, mean over the runs."
-    y, n = _with_labels(self), len(self.classes)
-    table = pd.DataFrame({'images': np.bincount(y, minlength=n)}, pd.Index(self.classes, name='class'))
+def class_errors(self: Comparison) -> pd.DataFrame:
+    """A row for each class: its test images, and each model's share of them that is wrong, mean
+    over the runs."""
+    y = _with_labels(self)
+    n = len(self.classes)
+    table = pd.DataFrame(
+        {'images': np.bincount(y, minlength=n)}, pd.Index(self.classes, name='class')
+    )
     for c in self.contestants:
-        wrong = sum(np.bincount(y[np.array(run.test.wrong, dtype=int)], minlength=n) for run in c.runs)
-        table[c.name] = wrong/len(c.runs)/table.images.where(table.images > 0)
+        wrong = sum(
+            np.bincount(y[np.array(run.test.wrong, dtype=int)], minlength=n) for run in c.runs
+        )
+        table[c.name] = wrong / len(c.runs) / table.images.where(table.images > 0)
     return table
 
 # %% ../nbs/11a_findings.ipynb #a916c4ac
 @patch
-def calibration(self:Comparison,
-    name:str,   # a model's name
-)->pd.DataFrame:
-    ("A row for each of 15 bins of confidence: images, mean confidence and accuracy over all runs (fractions); "
-     "answers whose confidence is no number are in none of them.")
+def calibration(
+    self: Comparison,
+    name: str,  # a model's name
+) -> pd.DataFrame:
+    """A row for each of 15 bins of confidence: images, mean confidence and accuracy over all
+    runs (fractions); answers whose confidence is no number are in none of them."""
     runs = [np.array(run.test.bins, dtype=float) for run in self[name].runs if run.test.bins]
-    if not runs: raise ValueError('This report holds no confidences: it is of release 0.1.0. Run the comparison again.')
+    if not runs:
+        raise ValueError(
+            'This report holds no confidences: it is of release 0.1.0. Run the comparison again.'
+        )
     count = sum(b[:, 0] for b in runs)
-    mean = lambda i: sum(b[:, 0]*np.nan_to_num(b[:, i]) for b in runs)/np.where(count > 0, count, np.nan)
-    ends = pd.IntervalIndex.from_breaks(np.linspace(0, 1, len(count) + 1).round(4), name='confidence')
-    return pd.DataFrame({'images': count.astype(int), 'mean confidence': mean(1), 'accuracy': mean(2)}, ends)
+    mean = lambda i: (
+        sum(b[:, 0] * np.nan_to_num(b[:, i]) for b in runs) / np.where(count > 0, count, np.nan)
+    )
+    ends = pd.IntervalIndex.from_breaks(
+        np.linspace(0, 1, len(count) + 1).round(4), name='confidence'
+    )
+    return pd.DataFrame(
+        {'images': count.astype(int), 'mean confidence': mean(1), 'accuracy': mean(2)}, ends
+    )
+
 
 @patch
-def calibration_error(self:Comparison,
-    name:str,   # a model's name
-)->float:
-    "The expected calibration error of a model over all runs, a fraction; NaN if none of its answers has a confidence."
+def calibration_error(
+    self: Comparison,
+    name: str,  # a model's name
+) -> float:
+    """The expected calibration error of a model over all runs, a fraction; NaN if none of its
+    answers has a confidence."""
     t = self.calibration(name)
-    if not t.images.sum(): return math.nan
-    return float(((t['mean confidence'] - t.accuracy).abs()*t.images).sum()/t.images.sum())
+    if not t.images.sum():
+        return math.nan
+    return float(((t['mean confidence'] - t.accuracy).abs() * t.images).sum() / t.images.sum())
 
 # %% ../nbs/11a_findings.ipynb #e7ec9e01
 def _wrong_answers(comparison, c):
     "For each run the wrong answers, as one number for image and guess, in order."
     n = len(comparison.classes)
-    return [np.sort(np.array(r.test.wrong, dtype=int)*n + np.array(r.test.predicted, dtype=int)) for r in c.runs]
+    return [
+        np.sort(np.array(r.test.wrong, dtype=int) * n + np.array(r.test.predicted, dtype=int))
+        for r in c.runs
+    ]
+
 
 def _common(a, b):
-    "Of two tables, each of different numbers and how often each occurs: the sum of the products of those in both."
+    """Of two tables, each of different numbers and how often each occurs: the sum of the
+    products of those in both."""
     _, i, j = np.intersect1d(a[0], b[0], assume_unique=True, return_indices=True)
-    return int(a[1][i]@b[1][j])
+    return int(a[1][i] @ b[1][j])
+
 
 def _agreeing(a, b, n_images, n_classes):
-    "Images on which a run of one model answers as one of another model, summed over all pairs of different number."
-    def right(several):   # how many runs answer each image right
-        return len(several) - np.bincount(np.concatenate(several)//n_classes, minlength=n_images)
+    """Images on which a run of one model answers as one of another model, summed over all pairs
+    of different number."""
+
+    def right(several):  # how many runs answer each image right
+        return len(several) - np.bincount(np.concatenate(several) // n_classes, minlength=n_images)
+
     counts = [np.unique(np.concatenate(several), return_counts=True) for several in (a, b)]
-    pairs = int(right(a)@right(b)) + _common(*counts)
-    for x, y in zip(a, b):   # pairs of equal number share a seed
-        either = len(np.union1d(x//n_classes, y//n_classes))
+    pairs = int(right(a) @ right(b)) + _common(*counts)
+    for x, y in zip(a, b):  # pairs of equal number share a seed
+        either = len(np.union1d(x // n_classes, y // n_classes))
         pairs -= n_images - either + len(np.intersect1d(x, y, assume_unique=True))
     return pairs
 
 # %% ../nbs/11a_findings.ipynb #4dc1051d
 @patch
-def agreement(self:Comparison)->pd.DataFrame:
-    "Models × models: share of test images on which two runs give the same answer, mean over pairs of different seeds."
+def agreement(self: Comparison) -> pd.DataFrame:
+    """Models × models: share of test images on which two runs give the same answer, mean over
+    pairs of different seeds."""
     _with_labels(self)
-    n, runs = self.sizes['test'], len(self.contestants[0].runs)
+    n = self.sizes['test']
+    runs = len(self.contestants[0].runs)
     wrong = {c.name: _wrong_answers(self, c) for c in self.contestants}
+
     def share(a, b):
-        return _agreeing(wrong[a], wrong[b], n, len(self.classes))/(runs*(runs - 1)*n) if runs > 1 else np.nan
-    return pd.DataFrame({a: {b: share(a, b) for b in self.names} for a in self.names}).rename_axis('model')
+        return (
+            _agreeing(wrong[a], wrong[b], n, len(self.classes)) / (runs * (runs - 1) * n)
+            if runs > 1
+            else np.nan
+        )
+
+    return pd.DataFrame({a: {b: share(a, b) for b in self.names} for a in self.names}).rename_axis(
+        'model'
+    )
 
 # %% ../nbs/11a_findings.ipynb #b150873d
 def _usual_guess(comparison, c):
-    "A function that says of a test image in how many runs of a model it is wrong, the usual guess, and its confidence."
+    """A function that says of a test image in how many runs of a model it is wrong, the usual
+    guess, and its confidence."""
     runs = [run.test for run in c.runs]
-    wrong, guesses, sure = (np.concatenate([np.array(part, dtype=kind) for part in several]) for several, kind in (
-        ([t.wrong for t in runs], int), ([t.predicted for t in runs], int), ([t.confidence for t in runs], float)))
+    wrong, guesses, sure = (
+        np.concatenate([np.array(part, dtype=kind) for part in several])
+        for several, kind in (
+            ([t.wrong for t in runs], int),
+            ([t.predicted for t in runs], int),
+            ([t.confidence for t in runs], float),
+        )
+    )
     order = np.argsort(wrong, kind='stable')
+
     def said(image):
         hits = order[slice(*np.searchsorted(wrong, [image, image + 1], sorter=order))]
-        if not len(hits): return 0, None, None
-        usual = np.bincount(guesses[hits]).argmax()   # the first of equals
+        if not len(hits):
+            return 0, None, None
+        usual = np.bincount(guesses[hits]).argmax()  # the first of equals
         known = sure[hits][guesses[hits] == usual]
         known = known[np.isfinite(known)]
         return len(hits), comparison.classes[usual], float(known.mean()) if len(known) else math.nan
+
     return said
 
+
 @patch
-def hard_frame(self:Comparison,
-    why:str=None,   # 'all' or a model's name; None: all that the report holds
-)->pd.DataFrame:
-    "A row for each hard image that the report holds: why, place, class; of each model the usual wrong guess and its confidence."
-    said, rows = {c.name: _usual_guess(self, c) for c in self.contestants}, []
-    for kind, image in [(kind, int(i)) for kind, held in self.pictures.items() for i in held if why in (None, kind)]:
+def hard_frame(
+    self: Comparison,
+    why: str = None,  # 'all' or a model's name; None: all that the report holds
+) -> pd.DataFrame:
+    """A row for each hard image that the report holds: why, place, class; of each model the
+    usual wrong guess and its confidence."""
+    said = {c.name: _usual_guess(self, c) for c in self.contestants}
+    rows = []
+    for kind, image in [
+        (kind, int(i)) for kind, held in self.pictures.items() for i in held if why in (None, kind)
+    ]:
         row = {'why': kind, 'image': image, 'class': self.classes[self.labels[image]]}
         for name in self.names:
-            row |= zip((f'{name}: wrong in', f'{name}: guess', f'{name}: confidence'), said[name](image))
+            row |= zip(
+                (f'{name}: wrong in', f'{name}: guess', f'{name}: confidence'), said[name](image)
+            )
         rows.append(row)
     return pd.DataFrame(rows)
 
 # %% ../nbs/11a_findings.ipynb #48e726d7
 @patch
-def picture(self:Comparison,
-    why:str,     # 'all' or a model's name
-    image:int,   # place of a test image that the report holds under it
-)->np.ndarray:
+def picture(
+    self: Comparison,
+    why: str,  # 'all' or a model's name
+    image: int,  # place of a test image that the report holds under it
+) -> np.ndarray:
     "The pixels of a hard image, 28×28, uint8; raises `ValueError`."
     held = self.pictures[check_choice('why', why, self.pictures)]
     text = held[check_choice('image', str(image), held)]

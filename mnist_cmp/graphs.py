@@ -18,57 +18,83 @@ from .process import sealed
 # %% ../nbs/04d_graphs.ipynb #1a2d36f3
 @contextmanager
 def unchanged(
-    tensors,   # that may be changed inside the block
-    device,    # whose random numbers may be drawn, besides those of the CPU
+    tensors,  # that may be changed inside the block
+    device,  # whose random numbers may be drawn, besides those of the CPU
 ):
-    "Inside the block tensors may be changed and random numbers be drawn; afterwards all is as before."
+    """Inside the block tensors may be changed and random numbers be drawn; afterwards all is as
+    before."""
     kept = [(t, t.detach().clone()) for t in tensors]
     with torch.random.fork_rng(devices=[device] if device.type == 'cuda' else []):
-        try: yield
+        try:
+            yield
         finally:
             with torch.no_grad():
-                for t, before in kept: t.copy_(before)
+                for t, before in kept:
+                    t.copy_(before)
 
 # %% ../nbs/04d_graphs.ipynb #fcb508d7
 def _complain_of_waiting(mode):
-    "Have PyTorch raise, or not, where the processor waits for a CUDA device; without its warning that this is a prototype."
+    """Have PyTorch raise, or not, where the processor waits for a CUDA device; without its
+    warning that this is a prototype."""
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         torch.cuda.set_sync_debug_mode(mode)
 
+
 class Again:
     "Stands in for a recorder: to replay the work is to call it again."
-    def warm_up(self, work):
-        for _ in range(3): work()
 
-    def record(self, work): return work
+    def warm_up(self, work):
+        for _ in range(3):
+            work()
+
+    def record(self, work):
+        return work
+
 
 class CudaRecorder:
     "Records work on a CUDA device as a graph."
-    def __init__(self,
-        device:torch.device,   # of type cuda
+
+    def __init__(
+        self,
+        device: torch.device,  # of type cuda
     ):
-        self.device = torch.device(device.type, torch.cuda.current_device() if device.index is None else device.index)
+        self.device = torch.device(
+            device.type, torch.cuda.current_device() if device.index is None else device.index
+        )
 
     def warm_up(self, work):
-        "Run `work` on a stream of its own; raises `RuntimeError` if it waits for the device, which a graph can't."
-        here, side, strict = torch.cuda.current_stream(self.device), torch.cuda.Stream(self.device), torch.cuda.get_sync_debug_mode()
+        """Run `work` on a stream of its own; raises `RuntimeError` if it waits for the device,
+        which a graph can't."""
+        here = torch.cuda.current_stream(self.device)
+        side = torch.cuda.Stream(self.device)
+        strict = torch.cuda.get_sync_debug_mode()
         side.wait_stream(here)
         with torch.cuda.stream(side):
-            work()   # libraries may wait while they set themselves up
+            work()  # libraries may wait while they set themselves up
             _complain_of_waiting('error')
-            try: work(); work()
-            finally: _complain_of_waiting(strict)
+            try:
+                work()
+                work()
+            finally:
+                _complain_of_waiting(strict)
         here.wait_stream(side)
 
 # %% ../nbs/04d_graphs.ipynb #b2b47399
 @patch
-def record(self:CudaRecorder, work):
+def record(self: CudaRecorder, work):
     "A function that replays `work`; raises `RuntimeError` if a graph can't hold it."
-    chance, side = torch.cuda.default_generators[self.device.index], torch.cuda.Stream(self.device)
-    graph, fresh = torch.cuda.CUDAGraph(), chance.clone_state()
+    chance = torch.cuda.default_generators[self.device.index]
+    side = torch.cuda.Stream(self.device)
+    graph = torch.cuda.CUDAGraph()
+    fresh = chance.clone_state()
     try:
-        with torch.cuda.device(self.device), torch.cuda.stream(side), torch.cuda.graph(graph, stream=side): work()
+        with (
+            torch.cuda.device(self.device),
+            torch.cuda.stream(side),
+            torch.cuda.graph(graph, stream=side),
+        ):
+            work()
     except BaseException:
         chance.graphsafe_set_state(fresh)
         raise
@@ -77,77 +103,128 @@ def record(self:CudaRecorder, work):
 # %% ../nbs/04d_graphs.ipynb #269cc8ef
 class GraphStep(AutogradStep):
     "The step of any net on a CUDA device as a graph."
+
     engine = 'cudagraph'
 
-    def __init__(self, net, learning_rate, momentum=0., weight_decay=0.,
-        recorder=None,   # who records; None: a CudaRecorder
+    def __init__(
+        self,
+        net,
+        learning_rate,
+        momentum=0.0,
+        weight_decay=0.0,
+        recorder=None,  # who records; None: a CudaRecorder
     ):
         super().__init__(net, learning_rate, momentum, weight_decay)
         self.device = next(iter(self.params.values())).device
         if recorder is None and self.device.type != 'cuda':
-            raise ValueError(f"The cudagraph step takes a net on a CUDA device, but this {type(net).__name__} is on {self.device}. "
-                             "Take engine='auto', or device='cuda' on a machine that has an NVIDIA GPU.")
-        self.recorder,self._recordings,self._given = recorder or CudaRecorder(self.device),{},{}
-        self._flags = None   # plain attributes of the net when it was recorded
+            raise ValueError(
+                f'The cudagraph step takes a net on a CUDA device, but this {type(net).__name__} '
+                f'is on {self.device}. '
+                "Take engine='auto', or device='cuda' on a machine that has an NVIDIA GPU."
+            )
+        self.recorder = recorder or CudaRecorder(self.device)
+        self._recordings = {}
+        self._given = {}
+        self._flags = None  # plain attributes of the net when it was recorded
         self.moving = [name for name, p in self.params.items() if p.requires_grad]
         zero = lambda dtype: torch.zeros((), dtype=dtype, device=self.device)
-        self.loss,self.correct = zero(self.params[self.moving[0]].dtype),zero(torch.int64)   # of the last batch
-        self.total,self.right = zero(torch.float32),zero(torch.int64)                        # over a sweep
+        # of the last batch
+        self.loss, self.correct = zero(self.params[self.moving[0]].dtype), zero(torch.int64)
+        # over a sweep
+        self.total, self.right = zero(torch.float32), zero(torch.int64)
 
 # %% ../nbs/04d_graphs.ipynb #26ac6353
 @patch
-def _work(self:GraphStep, x, y, index):
+def _work(self: GraphStep, x, y, index):
     "What is recorded: the step of those images of `x` that `index` names."
-    images, labels = x[index], y[index]
+    images = x[index]
+    labels = y[index]
     logits = self.net(float_images(images))
     loss = F.cross_entropy(logits, labels)
-    grads = torch.autograd.grad(loss, [self.params[name] for name in self.moving], allow_unused=True)
+    grads = torch.autograd.grad(
+        loss, [self.params[name] for name in self.moving], allow_unused=True
+    )
     with torch.no_grad():
         for name, g in zip(self.moving, grads):
-            if g is not None: self._move(name, self.params[name], g)
+            if g is not None:
+                self._move(name, self.params[name], g)
         self.loss.copy_(loss)
         self.correct.copy_((logits.argmax(1) == labels).sum())
         self.total += self.loss * len(index)
         self.right += self.correct
 
+
 @patch
-def _recording(self:GraphStep, x, y, size):
-    "The buffer for the places of a batch of `size` images of `x`, and the function that replays their step."
+def _recording(self: GraphStep, x, y, size):
+    """The buffer for the places of a batch of `size` images of `x`, and the function that
+    replays their step."""
     key = id(x), id(y), size
     if key not in self._recordings:
         index = torch.zeros(size, dtype=torch.int64, device=self.device)
-        self._recordings[key] = index, self._record(lambda: self._work(x, y, index)), x, y   # kept: the ids stay theirs
+        # kept: the ids stay theirs
+        self._recordings[key] = index, self._record(lambda: self._work(x, y, index)), x, y
     return self._recordings[key][:2]
 
 # %% ../nbs/04d_graphs.ipynb #a2db09ba
-class Unfit(ValueError): "A net that a graph can't hold."
+class Unfit(ValueError):
+    "A net that a graph can't hold."
+
 
 def _plain(net):
     "The plain attributes of a net's parts."
-    return {(name, key): value for name, part in net.named_modules() for key, value in vars(part).items()
-            if isinstance(value, (int, float, str, type(None)))}
+    return {
+        (name, key): value
+        for name, part in net.named_modules()
+        for key, value in vars(part).items()
+        if isinstance(value, (int, float, str, type(None)))
+    }
+
 
 def _python_state(net):
-    "What a step may change that is no tensor on the device: plain attributes of the parts, and chance of the processor."
+    """What a step may change that is no tensor on the device: plain attributes of the parts, and
+    chance of the processor."""
     numpy = np.random.get_state()
     return _plain(net), random.getstate(), numpy[1].tobytes(), numpy[2:]
 
+
 @patch
-def _record(self:GraphStep, work):
-    "Warm up and record; afterwards weights, buffers, sums, momentum's memory and random numbers are as before."
-    old, before, drawn = dict(self.velocity), _python_state(self.net), torch.get_rng_state()
-    with unchanged([*self.params.values(), *self.net.buffers(), *old.values(), self.loss, self.correct, self.total, self.right], self.device):
+def _record(self: GraphStep, work):
+    """Warm up and record; afterwards weights, buffers, sums, momentum's memory and random
+    numbers are as before."""
+    old = dict(self.velocity)
+    before = _python_state(self.net)
+    drawn = torch.get_rng_state()
+    with unchanged(
+        [
+            *self.params.values(),
+            *self.net.buffers(),
+            *old.values(),
+            self.loss,
+            self.correct,
+            self.total,
+            self.right,
+        ],
+        self.device,
+    ):
         self.recorder.warm_up(work)
-        if _python_state(self.net) != before or self.device.type != 'cpu' and not torch.get_rng_state().equal(drawn):
-            raise Unfit('it changes with each step outside of its tensors, or draws from chance of the processor')
-        for name in self.velocity.keys() - old.keys(): self.velocity[name].zero_()
+        if (
+            _python_state(self.net) != before
+            or self.device.type != 'cpu'
+            and not torch.get_rng_state().equal(drawn)
+        ):
+            raise Unfit(
+                'it changes with each step outside of its tensors, or draws from chance of the '
+                'processor'
+            )
+        for name in self.velocity.keys() - old.keys():
+            self.velocity[name].zero_()
         return self.recorder.record(work)
 
 # %% ../nbs/04d_graphs.ipynb #396d6b19
 @patch
-def sweep(self:GraphStep, x, y, batches, ask=lambda: None):
+def sweep(self: GraphStep, x, y, batches, ask=lambda: None):
     self.total.zero_(), self.right.zero_()
-    if (now := _plain(self.net)) != self._flags:   # somebody changed one between two epochs
+    if (now := _plain(self.net)) != self._flags:  # somebody changed one between two epochs
         self._flags = now
         self._recordings.clear()
     for batch in batches:
@@ -157,34 +234,44 @@ def sweep(self:GraphStep, x, y, batches, ask=lambda: None):
         replay()
     return self.total.clone(), self.right.clone()
 
+
 @patch
-def __call__(self:GraphStep, x, y):
+def __call__(self: GraphStep, x, y):
     key = x.shape, x.dtype
-    if key not in self._given: self._given[key] = x.clone(), y.clone(), torch.arange(len(y), device=self.device)
+    if key not in self._given:
+        self._given[key] = x.clone(), y.clone(), torch.arange(len(y), device=self.device)
     images, labels, places = self._given[key]
     images.copy_(x), labels.copy_(y)
     self.sweep(images, labels, [places])
     return self.loss.clone(), self.correct.clone()
 
+
 @patch
-def close(self:GraphStep):
+def close(self: GraphStep):
     "Give the graphs and their memory back."
     self._recordings.clear(), self._given.clear()
 
 # %% ../nbs/04d_graphs.ipynb #657227af
 def why_no_graph(
-    net:nn.Module,    # on its device; left as it is
-    recorder=None,    # as for GraphStep
-)->str:
+    net: nn.Module,  # on its device; left as it is
+    recorder=None,  # as for GraphStep
+) -> str:
     "Why `GraphStep` does not serve `net`; '' if it does."
     p = next(net.parameters(), torch.empty(0))
-    if recorder is None and p.device.type != 'cuda': return f'it is on {p.device}, and a graph takes a CUDA device'
-    if _listened_to(net): return 'hooks listen to it, and a graph would not call them'
-    if why := why_not_fixed(net): return why
-    x, y = torch.zeros(2, 1, 28, 28, dtype=torch.uint8, device=p.device), torch.zeros(2, dtype=torch.int64, device=p.device)
-    if p.dtype != torch.float32: x = x.to(p.dtype)
+    if recorder is None and p.device.type != 'cuda':
+        return f'it is on {p.device}, and a graph takes a CUDA device'
+    if _listened_to(net):
+        return 'hooks listen to it, and a graph would not call them'
+    if why := why_not_fixed(net):
+        return why
+    x = torch.zeros(2, 1, 28, 28, dtype=torch.uint8, device=p.device)
+    y = torch.zeros(2, dtype=torch.int64, device=p.device)
+    if p.dtype != torch.float32:
+        x = x.to(p.dtype)
     try:
-        with sealed(), torch.inference_mode(False):   # the latter allows gradients
-            GraphStep(copy.deepcopy(net).train(), .1, recorder=recorder)._recording(x, y, 2)
-    except Exception as e: return (str(e) or type(e).__name__).splitlines()[0][:200]   # whatever a stranger's net raises
+        with sealed(), torch.inference_mode(False):  # the latter allows gradients
+            GraphStep(copy.deepcopy(net).train(), 0.1, recorder=recorder)._recording(x, y, 2)
+    # whatever a stranger's net raises
+    except Exception as e:
+        return (str(e) or type(e).__name__).splitlines()[0][:200]
     return ''

@@ -18,80 +18,102 @@ STATES = {
     'one_answer': 'answered one class throughout',
     'at_chance': 'was no better than one constant answer',
     'never_learnt': 'stayed at the level of its first epoch',
-    'fell': 'ended in a fall, far below its best epoch'}
+    'fell': 'ended in a fall, far below its best epoch',
+}
 
-_AT_CHANCE = .01    # p above which right answers may be those of a constant answer
-_FALL_ODDS = 1/5    # share of the odds of a right answer that is left after a fall, at most
-_FALL_P = .001      # p below which chance does not explain it
+_AT_CHANCE = 0.01  # p above which right answers may be those of a constant answer
+_FALL_ODDS = 1 / 5  # share of the odds of a right answer that is left after a fall, at most
+_FALL_P = 0.001  # p below which chance does not explain it
 
 # %% ../nbs/10b_health.ipynb #10b-health-007
 class Ground(NamedTuple):
     "What trainings are held against."
-    n_classes:int
-    n_test:int                # number of test images
-    n_valid:int               # number of images that the accuracies of the epochs are of
-    labels:np.ndarray=None    # of the test images; None: not known
-    usual:int=None            # the most frequent class among the training images; None: not known
+
+    n_classes: int
+    n_test: int  # number of test images
+    n_valid: int  # number of images that the accuracies of the epochs are of
+    labels: np.ndarray = None  # of the test images; None: not known
+    usual: int = None  # the most frequent class among the training images; None: not known
 
     @property
-    def constant(self)->float:
+    def constant(self) -> float:
         "Share of right answers of one constant answer, a fraction, and at least 1/classes."
-        share = 0.
+        share = 0.0
         if self.labels is not None:
             counts = np.bincount(self.labels, minlength=self.n_classes)
             share = counts.max() if self.usual is None else counts[self.usual]
-        return max(float(share)/self.n_test, 1/self.n_classes)
+        return max(float(share) / self.n_test, 1 / self.n_classes)
 
 # %% ../nbs/10b_health.ipynb #10b-health-010
 def _has_one_answer(test, ground):
     "Does the net give one answer to all test images, of two classes at least?"
-    if ground.labels is None or len(test.predicted) != len(test.wrong): return False
+    if ground.labels is None or len(test.predicted) != len(test.wrong):
+        return False
     right = np.ones(ground.n_test, dtype=bool)
     right[test.wrong] = False
     answers = {*np.unique(ground.labels[right]).tolist(), *test.predicted}
     return len(answers) == 1 and len(np.unique(ground.labels)) > 1
 
+
 def _is_at_chance(test, ground):
-    "Are its right answers no more than those of a constant answer, where a net without error would have more?"
-    constant, n = ground.constant, ground.n_test
-    if constant**n > _AT_CHANCE: return False
+    """Are its right answers no more than those of a constant answer, where a net without error
+    would have more?"""
+    constant = ground.constant
+    n = ground.n_test
+    if constant**n > _AT_CHANCE:
+        return False
     return bool(stats.binom.sf(n - test.errors[1] - 1, n, constant) > _AT_CHANCE)
 
 # %% ../nbs/10b_health.ipynb #10b-health-011
 def _fell(history, ground):
     "Is the validation accuracy of the last epoch far below the best before it?"
     accuracies = [e.valid_accuracy for e in history.epochs]
-    if len(accuracies) < 2 or None in accuracies: return False
+    if len(accuracies) < 2 or None in accuracies:
+        return False
     n = ground.n_valid
-    best, last = (round(n*(1 - accuracy)) for accuracy in (max(accuracies[:-1]), accuracies[-1]))
-    def odds(wrong): return (n - wrong + .5)/(wrong + .5)
-    if odds(last) > _FALL_ODDS*odds(best): return False
-    return bool(stats.hypergeom.sf(last - 1, 2*n, best + last, n) < _FALL_P)
+    best, last = (round(n * (1 - accuracy)) for accuracy in (max(accuracies[:-1]), accuracies[-1]))
+
+    def odds(wrong):
+        return (n - wrong + 0.5) / (wrong + 0.5)
+
+    if odds(last) > _FALL_ODDS * odds(best):
+        return False
+    return bool(stats.hypergeom.sf(last - 1, 2 * n, best + last, n) < _FALL_P)
+
 
 def _never_learnt(history, test, ground):
     "Was no later epoch better than the first, and is the net far from right?"
     first, *later = history.epochs
-    if not later: return False
-    is_better = any(e.train_loss < first.train_loss
-                    or (e.valid_accuracy or 0) > (first.valid_accuracy or 0) for e in later)
-    return not is_better and test.errors[1]/ground.n_test > (1 - ground.constant)/2
+    if not later:
+        return False
+    is_better = any(
+        e.train_loss < first.train_loss or (e.valid_accuracy or 0) > (first.valid_accuracy or 0)
+        for e in later
+    )
+    return not is_better and test.errors[1] / ground.n_test > (1 - ground.constant) / 2
 
 # %% ../nbs/10b_health.ipynb #10b-health-012
 def _diverged(history, test):
     "Is a loss not finite?"
-    losses = test.loss, history.last.train_loss, history.last.valid_loss or 0.
+    losses = test.loss, history.last.train_loss, history.last.valid_loss or 0.0
     return history.state == 'diverged' or not all(map(math.isfinite, losses))
 
+
 def states_of(
-    history,        # the `History` of a training
-    test,           # what its net did on the test images, a `TestResult`
-    ground:Ground,  # what it is held against
-)->list[str]:
+    history,  # the `History` of a training
+    test,  # what its net did on the test images, a `TestResult`
+    ground: Ground,  # what it is held against
+) -> list[str]:
     "The states of `STATES` that a training ended in; none: it went well."
-    if _diverged(history, test): return ['diverged']
+    if _diverged(history, test):
+        return ['diverged']
     found = []
-    if _has_one_answer(test, ground): found.append('one_answer')
-    elif _is_at_chance(test, ground): found.append('at_chance')
-    if _fell(history, ground): found.append('fell')
-    if not found and _never_learnt(history, test, ground): found.append('never_learnt')
+    if _has_one_answer(test, ground):
+        found.append('one_answer')
+    elif _is_at_chance(test, ground):
+        found.append('at_chance')
+    if _fell(history, ground):
+        found.append('fell')
+    if not found and _never_learnt(history, test, ground):
+        found.append('never_learnt')
     return found

@@ -16,8 +16,20 @@ import apsw
 from fastcore.basics import patch
 from filelock import FileLock, SoftFileLock, Timeout
 from . import __version__
-from .core import (_flock, atomic_path, check_choice, check_folder, check_int, json_text,
-                            machine_calls, machine_kind, read_json, read_plain, remove_unfinished, shown)
+from mnist_cmp.core import (
+    _flock,
+    atomic_path,
+    check_choice,
+    check_folder,
+    check_int,
+    json_text,
+    machine_calls,
+    machine_kind,
+    read_json,
+    read_plain,
+    remove_unfinished,
+    shown,
+)
 from .provenance import check_note
 from .training import Epoch, History
 
@@ -31,18 +43,23 @@ CREATE TABLE trial ("index" INTEGER PRIMARY KEY, {', '.join(_TRIAL)}, {', '.join
 CREATE TABLE epoch (trial INTEGER NOT NULL, {', '.join(_EPOCH)}, PRIMARY KEY (trial, epoch)) WITHOUT ROWID;
 """
 
+
 def _insert(table, *names):
     "SQL that puts a row in, in place of the one of the same key."
     columns = ', '.join(f'"{n}"' for n in names)
-    return f'INSERT OR REPLACE INTO {table} ({columns}) VALUES ({", ".join("?"*len(names))})'
+    return f'INSERT OR REPLACE INTO {table} ({columns}) VALUES ({", ".join("?" * len(names))})'
 
-def _finite(values): return [None if isinstance(v, float) and not math.isfinite(v) else v for v in values]
+
+def _finite(values):
+    return [None if isinstance(v, float) and not math.isfinite(v) else v for v in values]
 
 # %% ../nbs/07_ledger.ipynb #07-ledger-010
 class LedgerError(ValueError):
     "A ledger or its folder is not to be used: taken, damaged, another's, or from a newer release."
 
-_OURS = re.compile(r'tests|costs|figures|(trial|run)_\d+_[0-9a-f]{6}')   # folders that a run makes
+
+_OURS = re.compile(r'tests|costs|figures|(trial|run)_\d+_[0-9a-f]{6}')  # folders that a run makes
+
 
 def _clear(folder):
     "Remove what killed writers left unfinished in a run's folder and in those that it made there."
@@ -52,8 +69,10 @@ def _clear(folder):
             if not _OURS.fullmatch(entry.name):
                 continue
             if entry.is_symlink():
-                raise LedgerError(f'{entry.path} is a link, which may lead out of the folder. '
-                                  'Put a copy in its place.')
+                raise LedgerError(
+                    f'{entry.path} is a link, which may lead out of the folder. '
+                    'Put a copy in its place.'
+                )
             if entry.is_dir():
                 remove_unfinished(entry.path)
 
@@ -61,35 +80,40 @@ def _clear(folder):
 # Said by file systems without locks.
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
 _LOCK = '.lock'
-_OWNER = '.lock.owner'   # where there are no locks
+_OWNER = '.lock.owner'  # where there are no locks
+
 
 def _locked(folder):
     "A lock on the folder, taken; raises `Timeout`, `RuntimeError` or `OSError`."
-    patience = dict(timeout=1, poll_interval=.02)
-    lock = FileLock(folder/_LOCK, fallback_to_soft=False, **patience)
+    patience = dict(timeout=1, poll_interval=0.02)
+    lock = FileLock(folder / _LOCK, fallback_to_soft=False, **patience)
     try:
         lock.acquire()
     except (OSError, NotImplementedError) as e:
         if isinstance(e, OSError) and e.errno not in _NO_LOCKS:
             raise
-        lock = SoftFileLock(folder/_OWNER, **patience)
+        lock = SoftFileLock(folder / _OWNER, **patience)
         lock.acquire()
     return lock
 
+
 @contextmanager
 def folder_lock(
-    folder,   # an existing folder
+    folder,  # an existing folder
 ):
     "In the block nobody else, and no other block, has the folder; raises `LedgerError` if taken."
     folder = Path(folder)
     try:
         lock = _locked(folder)
-    except (Timeout, RuntimeError):   # the latter where this thread has it, and would wait for ever
-        raise LedgerError(f'{folder} is in use: another run writes there. Wait for it, or choose '
-                          'another folder.') from None
+    except (Timeout, RuntimeError):  # the latter where this thread has it, and would wait for ever
+        raise LedgerError(
+            f'{folder} is in use: another run writes there. Wait for it, or choose another folder.'
+        ) from None
     except OSError as e:
-        raise LedgerError(f'{folder} cannot be locked against other runs ({e.strerror}). '
-                          'Choose a folder on another file system.') from e
+        raise LedgerError(
+            f'{folder} cannot be locked against other runs ({e.strerror}). '
+            'Choose a folder on another file system.'
+        ) from e
     try:
         _clear(folder)
         yield
@@ -98,33 +122,35 @@ def folder_lock(
 
 # %% ../nbs/07_ledger.ipynb #d81c950d
 def is_taken(
-    folder,   # of a run
-)->bool:
+    folder,  # of a run
+) -> bool:
     "Does a run write into the folder at this moment? Nothing in the folder is changed by the look."
     if os.name != 'posix':
-        return (Path(folder)/_LOCK).exists() and not _can_lock(folder)
+        return (Path(folder) / _LOCK).exists() and not _can_lock(folder)
     flags = os.O_RDONLY | getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_NONBLOCK', 0)
     try:
-        fd = os.open(Path(folder)/_LOCK, flags)
+        fd = os.open(Path(folder) / _LOCK, flags)
     except OSError:
-        return False   # no run has been here, or none that we could ask
+        return False  # no run has been here, or none that we could ask
     try:
         _flock(fd, shared=True)
         return False
     except BlockingIOError:
         return True
-    except OSError:   # no such locks here
-        return _has_owner(Path(folder)/_OWNER)
+    except OSError:  # no such locks here
+        return _has_owner(Path(folder) / _OWNER)
     finally:
         os.close(fd)
+
 
 def _can_lock(folder):
     "Can the lock be had at this moment?"
     try:
-        with FileLock(Path(folder)/_LOCK, timeout=0):
+        with FileLock(Path(folder) / _LOCK, timeout=0):
             return True
     except (Timeout, OSError):
         return False
+
 
 def _has_owner(file):
     "Does the process run that a file of `SoftFileLock` names, as far as this machine can tell?"
@@ -133,7 +159,7 @@ def _has_owner(file):
         if machine == socket.gethostname():
             os.kill(int(number), 0)
         return True
-    except PermissionError:   # it runs, and is another user's
+    except PermissionError:  # it runs, and is another user's
         return True
     except (OSError, ValueError):
         return False
@@ -141,28 +167,38 @@ def _has_owner(file):
 # %% ../nbs/07_ledger.ipynb #07-ledger-013
 _LOCAL = set('ext2 ext3 ext4 xfs btrfs zfs f2fs bcachefs jfs reiserfs tmpfs ramfs overlay'.split())
 
+
 def _mount_point(line):
     "Where a line of mountinfo says something is mounted, and of what kind; None if it doesn't."
     left, _, right = line.partition(b' - ')
-    words, kind = left.split(b' '), right.split(b' ')[0]
+    words = left.split(b' ')
+    kind = right.split(b' ')[0]
     if len(words) < 5 or not kind:
         return None
     # A space is written \040.
     place = re.sub(rb'\\([0-7]{3})', lambda code: bytes([int(code[1], 8) % 256]), words[4])
     return os.fsdecode(place), os.fsdecode(kind)
 
+
 def file_system(
-    path,              # of a file or folder
-    mounts:str=None,   # text in the form of Linux's /proc/self/mountinfo; None: that of this machine
-)->str:
-    "The kind of file system that holds `path`, such as 'ext4' or 'nfs4'; '' where the system does not tell."
+    path,  # of a file or folder
+    # text in the form of Linux's /proc/self/mountinfo; None: that of this machine
+    mounts: str = None,
+) -> str:
+    """The kind of file system that holds `path`, such as 'ext4' or 'nfs4'; '' where the system
+    does not tell."""
     if mounts is None:
-        try: content = Path('/proc/self/mountinfo').read_bytes()
-        except OSError: return ''
-    else: content = os.fsencode(mounts)
-    at, best = Path(path).resolve(), ('', '')
+        try:
+            content = Path('/proc/self/mountinfo').read_bytes()
+        except OSError:
+            return ''
+    else:
+        content = os.fsencode(mounts)
+    at = Path(path).resolve()
+    best = ('', '')
     for place, kind in filter(None, map(_mount_point, content.split(b'\n'))):
-        if at.is_relative_to(place) and len(place) >= len(best[0]): best = place, kind
+        if at.is_relative_to(place) and len(place) >= len(best[0]):
+            best = place, kind
     return best[1]
 
 # %% ../nbs/07_ledger.ipynb #5ee569b4
@@ -173,11 +209,29 @@ def _journal(path):
     return 'wal' if file_system(path) in _LOCAL else 'delete'
 
 # %% ../nbs/07_ledger.ipynb #07-ledger-017
-_FOR_NOW = (apsw.FullError, apsw.IOError, apsw.BusyError, apsw.LockedError, apsw.CantOpenError,
-            apsw.ReadOnlyError, apsw.PermissionsError, apsw.NoMemError, apsw.ProtocolError,
-            apsw.NoLFSError, OSError)
-_ODD_CONTENT = (apsw.Error, ValueError, TypeError, KeyError, AttributeError, OverflowError,
-                RecursionError)
+_FOR_NOW = (
+    apsw.FullError,
+    apsw.IOError,
+    apsw.BusyError,
+    apsw.LockedError,
+    apsw.CantOpenError,
+    apsw.ReadOnlyError,
+    apsw.PermissionsError,
+    apsw.NoMemError,
+    apsw.ProtocolError,
+    apsw.NoLFSError,
+    OSError,
+)
+_ODD_CONTENT = (
+    apsw.Error,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
+
 
 @contextmanager
 def _explained(path):
@@ -187,20 +241,28 @@ def _explained(path):
     except LedgerError:
         raise
     except _FOR_NOW as e:
-        raise LedgerError(f'{path} cannot be used now ({e}). What it holds is safe: make room, '
-                          'or free it, and run the same call again.') from e
+        raise LedgerError(
+            f'{path} cannot be used now ({e}). What it holds is safe: make room, '
+            'or free it, and run the same call again.'
+        ) from e
     except _ODD_CONTENT as e:
-        raise LedgerError(f'{path} is damaged ({e}). It was left as it is: put a copy back, or choose another folder.'
-                          ) from e
+        raise LedgerError(
+            f'{path} is damaged ({e}). It was left as it is: put a copy back, or choose another '
+            'folder.'
+        ) from e
 
 # %% ../nbs/07_ledger.ipynb #c2c6c972
 def _names_another(path):
-    return LedgerError(f'{path} has a journal that names a file which is none of its own: '
-                       'it was made to harm. It was left as it is: ask where it came from, '
-                       'and choose another folder.')
+    return LedgerError(
+        f'{path} has a journal that names a file which is none of its own: '
+        'it was made to harm. It was left as it is: ask where it came from, '
+        'and choose another folder.'
+    )
+
 
 class _LedgerFiles(apsw.VFS):
     "SQLite's way to the files of the one ledger at `path`."
+
     def __init__(self, path):
         self.path, self.name = str(path), f'mnist_cmp {id(self)}'
         super().__init__(self.name, '')
@@ -217,71 +279,96 @@ class _LedgerFiles(apsw.VFS):
         self._check(path)
         return super().xDelete(path, sync)
 
+
 def _connect(path, flags=apsw.SQLITE_OPEN_READWRITE):
     "A connection to the file, that heeds nothing in it but plain tables."
     try:
         str(path).encode()
     except UnicodeEncodeError:
-        raise LedgerError(f'{shown(str(path))} has a name that is no text in UTF-8, which SQLite '
-                          'needs. Choose another folder.') from None
+        raise LedgerError(
+            f'{shown(str(path))} has a name that is no text in UTF-8, which SQLite '
+            'needs. Choose another folder.'
+        ) from None
     files = _LedgerFiles(path)
     try:
         connection = apsw.Connection(str(path), flags | apsw.SQLITE_OPEN_NOFOLLOW, vfs=files.name)
     finally:
-        files.unregister()   # an open connection goes on using it
+        files.unregister()  # an open connection goes on using it
     connection.set_busy_timeout(20_000)
     return _careful(connection)
 
+
 def _careful(connection):
     "The connection, without the parts of SQLite that a ledger has no use for."
-    for off in (apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, apsw.SQLITE_DBCONFIG_ENABLE_VIEW,
-                apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA):
+    for off in (
+        apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER,
+        apsw.SQLITE_DBCONFIG_ENABLE_VIEW,
+        apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA,
+    ):
         connection.config(off, 0)
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
     connection.execute('PRAGMA temp_store=memory')
     return connection
 
 # %% ../nbs/07_ledger.ipynb #07-ledger-019
-_VERSION, _APPLICATION = 2, 0x6d636d70   # of the file's format; 'mcmp', which tells it from other SQLite files
+# of the file's format; 'mcmp', which tells it from other SQLite files
+_VERSION = 2
+_APPLICATION = 0x6D636D70
 
-def _statements(schema): return sorted(' '.join(s.split()) for s in schema.split(';') if s.strip())
+
+def _statements(schema):
+    return sorted(' '.join(s.split()) for s in schema.split(';') if s.strip())
+
 
 def _create(connection, identity):
     "The tables of an empty ledger, with what the study is."
     versions = {'mnist_cmp': __version__, 'python': platform.python_version()}
     versions |= {package: version(package) for package in ('torch', 'numpy', 'sobol_seq')}
-    connection.execute(f'PRAGMA application_id={_APPLICATION}; PRAGMA user_version={_VERSION}; '
-                       f'{_SCHEMA}')
+    connection.execute(
+        f'PRAGMA application_id={_APPLICATION}; PRAGMA user_version={_VERSION}; {_SCHEMA}'
+    )
     for item in {'identity': json_text(identity), 'versions': json_text(versions)}.items():
         connection.execute(_insert('study', 'key', 'value'), item)
+
 
 def _limit(connection, size):
     "Have a connection refuse what no file of `size` bytes holds, or takes too long for one."
     connection.limit(apsw.SQLITE_LIMIT_LENGTH, max(size, 10_000))
-    rounds = 1000 + size   # of 1,000 steps of SQLite's machine each
+    rounds = 1000 + size  # of 1,000 steps of SQLite's machine each
+
     def too_long():
         nonlocal rounds
         rounds -= 1
         return rounds < 0
+
     connection.set_progress_handler(too_long, 1000)
+
 
 def _check_file(connection, path):
     "Raise `LedgerError` unless this is a whole ledger of a release that we can read."
     if connection.pragma('application_id') != _APPLICATION:
-        raise LedgerError(f'{path} is no ledger, or one cut short. It was left as it is: put a copy back, or choose '
-                          'another folder.')
+        raise LedgerError(
+            f'{path} is no ledger, or one cut short. It was left as it is: put a copy back, or '
+            'choose '
+            'another folder.'
+        )
     if connection.pragma('user_version') > _VERSION:
-        raise LedgerError(f'{path} has format {connection.pragma("user_version")}, but this '
-                          f'release, {__version__}, knows those up to {_VERSION}. '
-                          'Update mnist_cmp, or choose another folder.')
-    own = connection.execute('SELECT sql FROM sqlite_schema '
-                             "WHERE sql NOT NULL OR type NOT IN ('table', 'index')")
-    if _statements(';'.join(str(sql) for sql, in own)) != _statements(_SCHEMA):
+        raise LedgerError(
+            f'{path} has format {connection.pragma("user_version")}, but this '
+            f'release, {__version__}, knows those up to {_VERSION}. '
+            'Update mnist_cmp, or choose another folder.'
+        )
+    own = connection.execute(
+        "SELECT sql FROM sqlite_schema WHERE sql NOT NULL OR type NOT IN ('table', 'index')"
+    )
+    if _statements(';'.join(str(sql) for (sql,) in own)) != _statements(_SCHEMA):
         raise ValueError('its tables are not those of a ledger')
-    if (found := connection.pragma('quick_check', 1)) != 'ok': raise ValueError(found)
+    if (found := connection.pragma('quick_check', 1)) != 'ok':
+        raise ValueError(found)
 
 # %% ../nbs/07_ledger.ipynb #be20b9f5
-_MOST = 2**28   # bytes of a ledger that are read: 100,000 trials of 10 epochs are some 100 million
+_MOST = 2**28  # bytes of a ledger that are read: 100,000 trials of 10 epochs are some 100 million
+
 
 def _content(path):
     "All that is in a plain file, b'' without one; raises `LedgerError` for a link or the like."
@@ -292,34 +379,42 @@ def _content(path):
     except (OSError, ValueError) as e:
         raise LedgerError(f'{path} cannot be read: {getattr(e, "strerror", None) or e}') from e
 
-_JOURNAL_ENDS = bytes.fromhex('d9d505f920a163d7')   # a rollback journal that names a further file
+
+_JOURNAL_ENDS = bytes.fromhex('d9d505f920a163d7')  # a rollback journal that names a further file
+
 
 def _too_large(path, seen, size):
     "Raise `LedgerError` if a ledger would be larger than all the files that make it."
     if seen > size:
-        raise LedgerError(f'{path} has a journal that would make it {seen:,} bytes long. '
-                          'It was left as it is: choose another folder.')
+        raise LedgerError(
+            f'{path} has a journal that would make it {seen:,} bytes long. '
+            'It was left as it is: choose another folder.'
+        )
+
 
 def _check_journals(path, content, journal, log):
     "Raise `LedgerError` if what SQLite keeps beside a ledger names a file, or blows the ledger up."
-    if journal.endswith(_JOURNAL_ENDS):   # `_LedgerFiles` refuses it too, if it comes later
+    if journal.endswith(_JOURNAL_ENDS):  # `_LedgerFiles` refuses it too, if it comes later
         raise _names_another(path)
     size = content + len(journal) + len(log)
     if journal.startswith(_JOURNAL_ENDS):
         pages, _, page = struct.unpack('>III', journal[16:28].ljust(12, b'\0'))
-        _too_large(path, pages*page, size)
-    page, = struct.unpack('>I', log[8:12].ljust(4, b'\0'))
+        _too_large(path, pages * page, size)
+    (page,) = struct.unpack('>I', log[8:12].ljust(4, b'\0'))
     for frame in range(32, len(log) - 8, page + 24) if page else ():
-        pages, = struct.unpack('>I', log[frame + 4:frame + 8])
-        _too_large(path, pages*page, size)
+        (pages,) = struct.unpack('>I', log[frame + 4 : frame + 8])
+        _too_large(path, pages * page, size)
+
 
 def _check_plain(path):
     "Raise `LedgerError` unless `path` and what SQLite keeps beside it are plain files or missing."
     for file in (path, *(Path(f'{path}{end}') for end in ('-journal', '-wal', '-shm'))):
         with suppress(FileNotFoundError):
             if not stat.S_ISREG(file.lstat().st_mode):
-                raise LedgerError(f'{file} is a link, or no plain file. It was left as it is: '
-                                  'choose another folder.')
+                raise LedgerError(
+                    f'{file} is a link, or no plain file. It was left as it is: '
+                    'choose another folder.'
+                )
     size = path.stat().st_size if path.exists() else 0
     _check_journals(path, size, _content(f'{path}-journal'), _content(f'{path}-wal'))
 
@@ -335,23 +430,29 @@ def _log_of(path):
     with suppress(OSError):
         return os.stat(f'{path}-wal').st_ino
 
+
 # A process that closes a file by itself gives up SQLite's locks on it:
 # so it has to know which ones SQLite has open.
 _open_here = threading.Lock()
 _written_here = set()
 
+
 class Ledger:
     "The rows of a study. For its writer, opened by the class itself; for readers by `Ledger.read`."
-    def __init__(self,
-        folder=None,          # of the study, made if missing; None: kept in memory
-        identity:dict=None,   # all that the trials depend on, in JSON's types
+
+    def __init__(
+        self,
+        folder=None,  # of the study, made if missing; None: kept in memory
+        identity: dict = None,  # all that the trials depend on, in JSON's types
     ):
-        self.path = folder and check_folder('store', folder).resolve()/'study.sqlite'
-        self.identity,self._held = json.loads(json_text(identity or {})),ExitStack()   # given back by `close`
-        self.is_file = False   # is the connection that of the file?
+        self.path = folder and check_folder('store', folder).resolve() / 'study.sqlite'
+        # given back by `close`
+        self.identity, self._held = json.loads(json_text(identity or {})), ExitStack()
+        self.is_file = False  # is the connection that of the file?
         with ExitStack() as undo, _explained(self.path):
             undo.push(self._held)
-            if folder: self._held.enter_context(folder_lock(folder))
+            if folder:
+                self._held.enter_context(folder_lock(folder))
             self._open()
             undo.pop_all()
 
@@ -362,10 +463,13 @@ class Ledger:
         with _open_here:
             _written_here.add(self.path)
             self._held.callback(_written_here.discard, self.path)
-        if not os.path.lexists(self.path): self._make_file()
+        if not os.path.lexists(self.path):
+            self._make_file()
         _check_plain(self.path)
         self._begin_to_write()
-        self.connection.execute("UPDATE trial SET state='stopped' WHERE state IN ('running', 'crashed')")
+        self.connection.execute(
+            "UPDATE trial SET state='stopped' WHERE state IN ('running', 'crashed')"
+        )
         self.is_file = True
 
     def _begin_to_write(self):
@@ -375,7 +479,7 @@ class Ledger:
         check_same(self.path.parent, self._study('identity'), self.identity)
         self.connection.pragma('journal_mode', _journal(self.path))
         self.connection.execute('PRAGMA synchronous=full')
-        self.log = None   # of the last write
+        self.log = None  # of the last write
 
     def _use(self, connection):
         self.connection = connection
@@ -383,39 +487,52 @@ class Ledger:
 
 # %% ../nbs/07_ledger.ipynb #b36b8375
 @patch
-def _study(self:Ledger, key):
+def _study(self: Ledger, key):
     "What a study's file says under a key, a dict; raises `ValueError` if it does not."
     row = self.connection.execute('SELECT value FROM study WHERE key=?', [key]).fetchone()
-    if row and isinstance(value := json.loads(row[0]), dict): return value
+    if row and isinstance(value := json.loads(row[0]), dict):
+        return value
     raise ValueError(f'no {key}')
 
 # %% ../nbs/07_ledger.ipynb #5cc9a9f6
 @dataclass(frozen=True)
 class Part:
     "A part of what a study is, as its ledger names it."
-    key:str
-    words:str = ''           # what it is called; '': its key
-    way_back:str = ''        # the argument that sets it; '': there is none
-    follows:tuple = ()       # keys of which it is a consequence
-    is_later:bool = False    # not recorded by older releases: where it is missing, it is not compared
-    says:str = ''            # what it means that it differs, where the two values mean nothing to a reader
+
+    key: str
+    words: str = ''  # what it is called; '': its key
+    way_back: str = ''  # the argument that sets it; '': there is none
+    follows: tuple = ()  # keys of which it is a consequence
+    # not recorded by older releases: where it is missing, it is not compared
+    is_later: bool = False
+    # what it means that it differs, where the two values mean nothing to a reader
+    says: str = ''
+
 
 _FROM_NET = ('train', 'layers', 'parameters', 'first_weights', 'init', 'machine', 'device')
 
-PARTS = (   # in the order in which they are named
+PARTS = (  # in the order in which they are named
     Part('train', 'fingerprint of the training images'),
     Part('valid', 'fingerprint of the images to score on'),
     Part('model'),
     Part('layers', is_later=True),
     Part('parameters'),
     Part('init', 'initialiser'),
-    Part('first_weights', 'first weights of a fresh net', is_later=True,
-         follows=('layers', 'init', 'machine', 'device'),
-         says='a fresh net of its model has other first weights than the one that it was begun '
-              'with: what the model draws or loads when it is made has changed'),
-    Part('net', 'what a fresh net answers', follows=_FROM_NET,
-         says='a fresh net of its model gives other answers than the one that it was begun with: '
-              'the code of the model, or its first weights, have changed'),
+    Part(
+        'first_weights',
+        'first weights of a fresh net',
+        is_later=True,
+        follows=('layers', 'init', 'machine', 'device'),
+        says='a fresh net of its model has other first weights than the one that it was begun '
+        'with: what the model draws or loads when it is made has changed',
+    ),
+    Part(
+        'net',
+        'what a fresh net answers',
+        follows=_FROM_NET,
+        says='a fresh net of its model gives other answers than the one that it was begun with: '
+        'the code of the model, or its first weights, have changed',
+    ),
     Part('protocol'),
     Part('scored_on', 'name of the images to score on', follows=('valid',)),
     Part('learning_rate', way_back='learning_rate'),
@@ -432,22 +549,22 @@ PARTS = (   # in the order in which they are named
     Part('machine'),
 )
 
-
 # %% ../nbs/07_ledger.ipynb #33bb1bbc
 def is_same(
-    key:str,   # of a part
-    was,       # its value in one study
-    now,       # and in another
-)->bool:
+    key: str,  # of a part
+    was,  # its value in one study
+    now,  # and in another
+) -> bool:
     "Are the two values alike for what is computed? A machine may have more cores than before."
     if key == 'machine' and isinstance(was, str) and isinstance(now, str):
         return machine_kind(was) == machine_kind(now)
     return was == now
 
+
 def differing_parts(
-    was:dict,   # what a study is, as it was begun
-    now:dict,   # and as it is asked for
-)->list[Part]:
+    was: dict,  # what a study is, as it was begun
+    now: dict,  # and as it is asked for
+) -> list[Part]:
     "The parts in which two studies differ, causes first, without those that are consequences."
     known = {part.key: part for part in PARTS}
     order = [*known, *(key for key in {**was, **now} if key not in known)]
@@ -461,6 +578,7 @@ def differing_parts(
             found[key] = part
     return [part for part in found.values() if not found.keys() & set(part.follows)]
 
+
 def _values(was, now):
     "Two values of a part, as they are shown: of long lists the first lines that differ."
     if isinstance(was, list) and isinstance(now, list) and max(len(was), len(now)) > 2:
@@ -469,13 +587,15 @@ def _values(was, now):
         was, now = (side[at].strip() if at < len(side) else 'no more' for side in (was, now))
     return [shown(value[:12] if _is_digest(value) else value) for value in (was, now)]
 
+
 def _is_digest(value):
     return isinstance(value, str) and re.fullmatch('[0-9a-f]{16,}', value)
 
+
 def check_same(
-    folder,     # of the study that was begun
-    was:dict,   # what it is
-    now:dict,   # and what is asked for
+    folder,  # of the study that was begun
+    was: dict,  # what it is
+    now: dict,  # and what is asked for
 ):
     "Raise `LedgerError` that names what differs, and the way out, unless the two are one study."
     parts = differing_parts(was, now)
@@ -487,14 +607,19 @@ def check_same(
         values = f'{shown(part.words or part.key)[1:-1]} was {before} and is {after}'
         said.append(part.says or values)
     kind = 'search' if 'start' in was or 'learning_rate' not in was else 'training'
-    raise LedgerError(f'The {kind} in {folder} is another one: {"; ".join(said)}. '
-                      f'{_way_back(parts, was, kind)}, or choose another folder.')
+    raise LedgerError(
+        f'The {kind} in {folder} is another one: {"; ".join(said)}. '
+        f'{_way_back(parts, was, kind)}, or choose another folder.'
+    )
+
 
 def _way_back(parts, was, kind):
     "How to go on with what was begun, in words."
     if all(part.says for part in parts):
-        return ('To go on with it, put the model back as it was; to train the model of now, '
-                'move the folder away')
+        return (
+            'To go on with it, put the model back as it was; to train the model of now, '
+            'move the folder away'
+        )
     if any(not part.way_back or part.key not in was for part in parts):
         return 'To go on with it, ask for what it was begun with'
     words = ', '.join(f'{part.way_back}={shown(was[part.key])}' for part in parts)
@@ -502,57 +627,74 @@ def _way_back(parts, was, kind):
         words += f' (search_epochs={shown(was["epochs"])} of a comparison)'
     return f'To go on with it, take {words}'
 
-
 # %% ../nbs/07_ledger.ipynb #07-ledger-022
 def read_old_study(
-    path,   # of a `study.json`
-)->tuple[dict, list]:
+    path,  # of a `study.json`
+) -> tuple[dict, list]:
     "Identity of a study of 0.1.0, and number and `History` of each trial; raises `LedgerError`."
     try:
         saved = read_json(path)
         identity = dict(saved['identity'])
-        trials = [(check_int('index', t['index'], 0), History.from_dict(t['history']))
-                  for t in saved['trials']]
+        trials = [
+            (check_int('index', t['index'], 0), History.from_dict(t['history']))
+            for t in saved['trials']
+        ]
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as e:
-        raise LedgerError(f'{path} is damaged ({type(e).__name__} {e}). It was left as it is: '
-                          'put a copy back, or choose another folder.') from None
+        raise LedgerError(
+            f'{path} is damaged ({type(e).__name__} {e}). It was left as it is: '
+            'put a copy back, or choose another folder.'
+        ) from None
     return identity, trials
 
+
 @patch
-def _make_file(self:Ledger):
+def _make_file(self: Ledger):
     "A new ledger, with the trials of an old JSON file if there is one."
-    old, trials = self.path.with_name('study.json'), []
+    old = self.path.with_name('study.json')
+    trials = []
     if old.exists():
         was, trials = read_old_study(old)
         shared = was.keys() & self.identity.keys()
         check_same(old.parent, *({k: d[k] for k in shared} for d in (was, self.identity)))
     for end in '-journal', '-wal':
         if os.path.lexists(f'{self.path}{end}'):
-            raise LedgerError(f'There is no {self.path}, but its {self.path.name}{end}, which '
-                              'holds a part of it. Put the file back beside it, or choose '
-                              'another folder.')
+            raise LedgerError(
+                f'There is no {self.path}, but its {self.path.name}{end}, which '
+                'holds a part of it. Put the file back beside it, or choose '
+                'another folder.'
+            )
     with closing(_careful(apsw.Connection(':memory:'))) as self.connection:
         _create(self.connection, self.identity)
-        for number, history in trials: self.record(number, history)
+        for number, history in trials:
+            self.record(number, history)
         content = self.connection.serialize('main')
-    with atomic_path(self.path) as p: p.write_bytes(content)
+    with atomic_path(self.path) as p:
+        p.write_bytes(content)
 
 # %% ../nbs/07_ledger.ipynb #07-ledger-023
 @patch
-def close(self:Ledger):
+def close(self: Ledger):
     "Leave one plain file behind, and the lock."
-    try: self.connection.pragma('journal_mode', 'delete')
-    except apsw.Error: pass   # a reader has it open: the log beside it is read by the next
+    try:
+        self.connection.pragma('journal_mode', 'delete')
+    except apsw.Error:
+        pass  # a reader has it open: the log beside it is read by the next
     self._held.close()
 
-@patch
-def __enter__(self:Ledger): return self
 
 @patch
-def __exit__(self:Ledger, *exc): self.close()
+def __enter__(self: Ledger):
+    return self
+
+
+@patch
+def __exit__(self: Ledger, *exc):
+    self.close()
 
 # %% ../nbs/07_ledger.ipynb #07-ledger-025
-DONE = ('finished', 'diverged', 'failed')   # for good; 'crashed' is tried again when the study is opened again
+# for good; 'crashed' is tried again when the study is opened again
+DONE = ('finished', 'diverged', 'failed')
+
 
 @contextmanager
 def _transaction(connection):
@@ -564,42 +706,57 @@ def _transaction(connection):
     except BaseException:
         # What the disk refuses to undo now is undone by the next who opens the file.
         with suppress(apsw.Error):
-            if connection.in_transaction: connection.execute('ROLLBACK')
+            if connection.in_transaction:
+                connection.execute('ROLLBACK')
         raise
 
+
 @patch
-def record(self:Ledger,
-    index:int,          # the trial's place in the sequence
-    history:History,    # its settings, the epochs so far and its state
-    worker:str='',      # who trains it
-    error:str='',       # why it failed
+def record(
+    self: Ledger,
+    index: int,  # the trial's place in the sequence
+    history: History,  # its settings, the epochs so far and its state
+    worker: str = '',  # who trains it
+    error: str = '',  # why it failed
 ):
-    "Write down where a trial stands, in one transaction; raises `LedgerError`, also if it is finished already."
-    h, last = history, history.epochs[-1] if history.epochs else None
-    score = (last.valid_accuracy, last.valid_loss) if last and h.state == 'finished' else (None, None)
+    """Write down where a trial stands, in one transaction; raises `LedgerError`, also if it is
+    finished already."""
+    h = history
+    last = history.epochs[-1] if history.epochs else None
+    score = (
+        (last.valid_accuracy, last.valid_loss) if last and h.state == 'finished' else (None, None)
+    )
     row = _finite([index, *(getattr(h, name) for name in _TRIAL), *score, h.seconds, worker, error])
     epochs = [_finite([index, *(getattr(e, name) for name in _EPOCH)]) for e in h.epochs]
-    if self.is_file and not self.path.exists(): raise LedgerError(f'{self.path} has vanished: what is done from here on would be lost. Put its folder '
-                                                               'back, or choose another one.')
+    if self.is_file and not self.path.exists():
+        raise LedgerError(
+            f'{self.path} has vanished: what is done from here on would be lost. Put its folder '
+            'back, or choose another one.'
+        )
     with _explained(self.path):
-        if self.is_file and self.log not in (None, _log_of(self.path)): self._save_log()
+        if self.is_file and self.log not in (None, _log_of(self.path)):
+            self._save_log()
     with _explained(self.path), _transaction(self.connection):
         was = self.connection.execute('SELECT state FROM trial WHERE "index"=?', [index]).fetchone()
-        if was and was[0] in DONE: raise LedgerError(f'Trial {index} is {was[0]} already: no trial is done twice.')
+        if was and was[0] in DONE:
+            raise LedgerError(f'Trial {index} is {was[0]} already: no trial is done twice.')
         self.connection.execute(_insert('trial', 'index', *_TRIAL, *_SCORES), row)
         self.connection.execute('DELETE FROM epoch WHERE trial=?', [index])
         self.connection.executemany(_insert('epoch', 'trial', *_EPOCH), epochs)
     self.log = self.path and _log_of(self.path)
 
+
 @patch
-def _save_log(self:Ledger):
+def _save_log(self: Ledger):
     "Another program took the log that SQLite still has open: put it into the file, and begin anew."
     _close(self.connection)
     self._begin_to_write()
 
+
 @patch
-def reopen(self:Ledger,
-    index:int,   # of a finished trial whose result has been lost
+def reopen(
+    self: Ledger,
+    index: int,  # of a finished trial whose result has been lost
 ):
     "Let a trial be done again, from its beginning."
     with _explained(self.path), _transaction(self.connection):
@@ -608,44 +765,64 @@ def reopen(self:Ledger,
 
 # %% ../nbs/07_ledger.ipynb #07-ledger-026
 @patch
-def histories(self:Ledger,
-    index:int=None,   # of one trial; None: all
-)->dict[int, tuple[History, str, str]]:
+def histories(
+    self: Ledger,
+    index: int = None,  # of one trial; None: all
+) -> dict[int, tuple[History, str, str]]:
     "Place → history, worker and error of each trial that has a row."
     where, of = ('', []) if index is None else (' WHERE {}=?', [index])
-    ask = lambda table, key: self.connection.execute(f'SELECT * FROM {table}{where.format(key)} ORDER BY {key}', of)
+    ask = lambda table, key: self.connection.execute(
+        f'SELECT * FROM {table}{where.format(key)} ORDER BY {key}', of
+    )
     with _explained(self.path):
-        epochs, rows = {}, ask('trial', '"index"').fetchall()
-        for trial, *values in ask('epoch', 'trial'): epochs.setdefault(trial, []).append(dict(zip(_EPOCH, values)))
+        epochs = {}
+        rows = ask('trial', '"index"').fetchall()
+        for trial, *values in ask('epoch', 'trial'):
+            epochs.setdefault(trial, []).append(dict(zip(_EPOCH, values)))
+
     def make(i, values):
         history = History.from_dict(dict(zip(_TRIAL, values)) | {'epochs': epochs.get(i, [])})
         if history.state == 'finished' and history.last.valid_accuracy is None:
             raise ValueError(f'trial {i} has no score')
         return history
-    with _explained(self.path): return {i: (make(i, values), str(values[-2]), str(values[-1])) for i, *values in rows}
+
+    with _explained(self.path):
+        return {i: (make(i, values), str(values[-2]), str(values[-1])) for i, *values in rows}
+
 
 @patch
-def done(self:Ledger)->set[int]:
+def done(self: Ledger) -> set[int]:
     "The places of the trials that are finished for good."
-    marks = ', '.join('?'*len(DONE))
+    marks = ', '.join('?' * len(DONE))
     with _explained(self.path):
         rows = self.connection.execute(f'SELECT "index" FROM trial WHERE state IN ({marks})', DONE)
-        return {int(index) for index, in rows}
+        return {int(index) for (index,) in rows}
+
 
 @patch
-def to_frame(self:Ledger):
-    "A row for each trial, whatever its state; accuracy is a fraction, loss in nats, of finished ones only."
-    import pandas as pd   # slow to import, and of no use to a worker
-    columns = 'index learning_rate batch_size momentum weight_decay state accuracy loss seconds worker error'.split()
+def to_frame(self: Ledger):
+    """A row for each trial, whatever its state; accuracy is a fraction, loss in nats, of
+    finished ones only."""
+    import pandas as pd  # slow to import, and of no use to a worker
+
+    columns = (
+        'index learning_rate batch_size momentum weight_decay state accuracy loss seconds '
+        'worker error'
+    ).split()
     names = ', '.join(f'"{c}"' for c in columns)
     with _explained(self.path):
         rows = self.connection.execute(f'SELECT {names} FROM trial ORDER BY "index"').fetchall()
-        return pd.DataFrame(rows, columns=columns).set_index('index').astype({'accuracy': float, 'loss': float})
+        return (
+            pd.DataFrame(rows, columns=columns)
+            .set_index('index')
+            .astype({'accuracy': float, 'loss': float})
+        )
 
 # %% ../nbs/07_ledger.ipynb #97f3a3d7
 @patch
-def codes(self:Ledger)->list[dict|None]:
-    "Notes of the code that trained, the oldest first; None stands for trainings of which none was made."
+def codes(self: Ledger) -> list[dict | None]:
+    """Notes of the code that trained, the oldest first; None stands for trainings of which none
+    was made."""
     with _explained(self.path):
         row = self.connection.execute("SELECT value FROM study WHERE key='codes'").fetchone()
         if row is None:
@@ -653,17 +830,20 @@ def codes(self:Ledger)->list[dict|None]:
             return [None] if has_trials else []
         return [None if note is None else check_note(note) for note in json.loads(row[0])]
 
+
 @patch
-def note_code(self:Ledger,
-    note:dict,   # as code_note gives it
+def note_code(
+    self: Ledger,
+    note: dict,  # as code_note gives it
 ):
     "Write down which code trains from here on, unless it is known."
     known = self.codes()
     if note in known or any(was and was['source'] == note['source'] for was in known):
         return
     with _explained(self.path), _transaction(self.connection):
-        self.connection.execute(_insert('study', 'key', 'value'),
-                                ['codes', json_text([*known, note])])
+        self.connection.execute(
+            _insert('study', 'key', 'value'), ['codes', json_text([*known, note])]
+        )
 
 # %% ../nbs/07_ledger.ipynb #07-ledger-030
 def _stamps(path):
@@ -675,40 +855,53 @@ def _stamps(path):
             found.append((end, info.st_ino, info.st_size, info.st_mtime_ns))
     return found
 
+
 def _copied(path):
     "A copy in memory of a ledger that nobody writes to; None if somebody does, or did meanwhile."
     with _open_here:
         before = _stamps(path)
-        if path in _written_here or is_taken(path.parent): return None
+        if path in _written_here or is_taken(path.parent):
+            return None
         parts = {end: _content(f'{path}{end}') for end in ('', '-journal', '-wal')}
-        if is_taken(path.parent) or _stamps(path) != before: return None
+        if is_taken(path.parent) or _stamps(path) != before:
+            return None
     _check_journals(path, len(parts['']), parts['-journal'], parts['-wal'])
-    return (_mended(parts, path.name) if parts['-journal'] or parts['-wal']
-            else _in_memory(parts['']))
+    return (
+        _mended(parts, path.name) if parts['-journal'] or parts['-wal'] else _in_memory(parts[''])
+    )
+
 
 def _in_memory(content):
     "A connection to a copy of a file's bytes."
-    if content[18:20] == b'\2\2':   # it had a log, which is empty now
+    if content[18:20] == b'\2\2':  # it had a log, which is empty now
         content = content[:18] + b'\1\1' + content[20:]
     connection = _careful(apsw.Connection(':memory:'))
-    if content: connection.deserialize('main', content)
+    if content:
+        connection.deserialize('main', content)
     return connection
+
 
 def _mended(parts, name):
     "A copy in memory of a file whose writer was killed: SQLite undoes what was half done."
     with tempfile.TemporaryDirectory() as private:
-        own = Path(private).resolve()/name
+        own = Path(private).resolve() / name
         for end, content in parts.items():
-            if content: Path(f'{own}{end}').write_bytes(content)
+            if content:
+                Path(f'{own}{end}').write_bytes(content)
         with closing(_connect(own)) as connection:
-            _too_large(name, connection.pragma('page_count')*connection.pragma('page_size'),
-                       sum(map(len, parts.values())))
+            _too_large(
+                name,
+                connection.pragma('page_count') * connection.pragma('page_size'),
+                sum(map(len, parts.values())),
+            )
             return _backed_up(connection)
+
 
 def _backed_up(connection):
     "A copy in memory of all that a connection sees."
     memory = _careful(apsw.Connection(':memory:'))
-    with memory.backup('main', connection, 'main') as copying: copying.step()
+    with memory.backup('main', connection, 'main') as copying:
+        copying.step()
     return memory
 
 # %% ../nbs/07_ledger.ipynb #07c771ce
@@ -716,29 +909,42 @@ def _look(path):
     "A copy in memory of a ledger at this moment."
     for attempt in range(100):
         try:
-            if copy := _copied(path): return copy
-            if copy := _followed(path): return copy
-        except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.BusyError,
-                apsw.IOError):   # a run that begins or ends
-            if attempt >= (99 if is_taken(path.parent) else 9): raise
-        time.sleep(.02)
+            if copy := _copied(path):
+                return copy
+            if copy := _followed(path):
+                return copy
+        except (
+            apsw.ReadOnlyError,
+            apsw.CantOpenError,
+            apsw.BusyError,
+            apsw.IOError,
+        ):  # a run that begins or ends
+            if attempt >= (99 if is_taken(path.parent) else 9):
+                raise
+        time.sleep(0.02)
     raise LedgerError(f'{path} changes all the time. Look again later.')
+
 
 def _followed(path):
     "A copy in memory of a ledger while it is written, by SQLite's locks; None if nobody writes."
-    if not is_taken(path.parent): return None
+    if not is_taken(path.parent):
+        return None
     _check_plain(path)
     with closing(_connect(path, apsw.SQLITE_OPEN_READONLY)) as connection:
         return _backed_up(connection)
 
+
 @patch(cls_method=True)
-def read(cls:Ledger,
-    folder,   # of the study
-)->Ledger:
+def read(
+    cls: Ledger,
+    folder,  # of the study
+) -> Ledger:
     "A folder's ledger as of now, also while written; raises `FileNotFoundError` or `LedgerError`."
-    path, self = Path(folder).resolve()/'study.sqlite', cls.__new__(cls)
-    if not path.exists(): raise FileNotFoundError(f'There is no {path}: nothing was searched in {folder}.')
-    self.path,self.is_file,self._held = path,False,ExitStack()
+    path = Path(folder).resolve() / 'study.sqlite'
+    self = cls.__new__(cls)
+    if not path.exists():
+        raise FileNotFoundError(f'There is no {path}: nothing was searched in {folder}.')
+    self.path, self.is_file, self._held = path, False, ExitStack()
     with ExitStack() as undo, _explained(path):
         undo.push(self._held)
         self._use(_look(path))

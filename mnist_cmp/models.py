@@ -22,28 +22,39 @@ from .core import check_int, derive_seed, shown
 from .process import sealed
 
 # %% ../nbs/02_models.ipynb #02-models-005
-WIDEST = 10**6   # units of a layer: more is a slip, and fits into no memory
+WIDEST = 10**6  # units of a layer: more is a slip, and fits into no memory
+
 
 def _describe(net, what):
     "Class name, what it is, and its number of parameters, in one line."
     return f'{type(net).__name__}: {what}, {sum(p.numel() for p in net.parameters()):,} parameters'
 
+
 class MLP(nn.Module):
-    "Fully connected net with two hidden layers of `h1` and `h2` units and ReLU between; raises `ValueError`."
-    def __init__(self,
-        h1:int=620,        # units of the first hidden layer, ≥ 1
-        h2:int=620,        # units of the second hidden layer, ≥ 1
-        classes:int=10,    # units of the last layer, ≥ 1
+    """Fully connected net with two hidden layers of `h1` and `h2` units and ReLU between; raises
+    `ValueError`."""
+
+    def __init__(
+        self,
+        h1: int = 620,  # units of the first hidden layer, ≥ 1
+        h2: int = 620,  # units of the second hidden layer, ≥ 1
+        classes: int = 10,  # units of the last layer, ≥ 1
     ):
         super().__init__()
-        check_int('h1', h1, 1, WIDEST); check_int('h2', h2, 1, WIDEST); check_int('classes', classes, 1, WIDEST)
-        self.fc1,self.fc2,self.fc3 = nn.Linear(28*28, h1),nn.Linear(h1, h2),nn.Linear(h2, classes)
+        check_int('h1', h1, 1, WIDEST)
+        check_int('h2', h2, 1, WIDEST)
+        check_int('classes', classes, 1, WIDEST)
+        self.fc1, self.fc2, self.fc3 = (
+            nn.Linear(28 * 28, h1),
+            nn.Linear(h1, h2),
+            nn.Linear(h2, classes),
+        )
 
     def forward(self, x):
         x = F.relu(self.fc1(x.flatten(1)))
         return self.fc3(F.relu(self.fc2(x)))
 
-    def describe(self)->str:
+    def describe(self) -> str:
         "The layers in one line."
         h1, h2, classes = (fc.out_features for fc in (self.fc1, self.fc2, self.fc3))
         return _describe(self, f'fully connected, 784 → {h1} → {h2} → {classes}, depth 3')
@@ -53,184 +64,240 @@ def _conv_stage(i, o, padding=1, pool=True):
     "A 3×3 convolution from `i` to `o` feature maps, ReLU and, if `pool`, a max-pooling by 2."
     return [nn.Conv2d(i, o, 3, padding=padding), nn.ReLU()] + ([nn.MaxPool2d(2)] if pool else [])
 
+
 class CNNClassifier(nn.Module):
-    "Five 3×3 convolutions with ReLU and max-pooling, then linear layers of `size` and `classes` units; raises `ValueError`."
-    def __init__(self,
-        size:int=472,      # units of the hidden linear layer, ≥ 1
-        classes:int=10,    # units of the last layer, ≥ 1
+    """Five 3×3 convolutions with ReLU and max-pooling, then linear layers of `size` and
+    `classes` units; raises `ValueError`."""
+
+    def __init__(
+        self,
+        size: int = 472,  # units of the hidden linear layer, ≥ 1
+        classes: int = 10,  # units of the last layer, ≥ 1
     ):
         super().__init__()
-        check_int('size', size, 1, WIDEST); check_int('classes', classes, 1, WIDEST)
-        self.conv = nn.Sequential(*_conv_stage(1, 16), *_conv_stage(16, 32, padding=2), *_conv_stage(32, 64),
-                                  *_conv_stage(64, 128), *_conv_stage(128, 256, pool=False))
-        self.conv.to(memory_format=torch.channels_last)   # same numbers; max-pooling is several times faster on CPUs
-        self.fct1,self.fct2 = nn.Linear(4*256, size),nn.Linear(size, classes)
+        check_int('size', size, 1, WIDEST)
+        check_int('classes', classes, 1, WIDEST)
+        self.conv = nn.Sequential(
+            *_conv_stage(1, 16),
+            *_conv_stage(16, 32, padding=2),
+            *_conv_stage(32, 64),
+            *_conv_stage(64, 128),
+            *_conv_stage(128, 256, pool=False),
+        )
+        # same numbers; max-pooling is several times faster on CPUs
+        self.conv.to(memory_format=torch.channels_last)
+        self.fct1, self.fct2 = nn.Linear(4 * 256, size), nn.Linear(size, classes)
 
-    def forward(self, x): return self.fct2(F.relu(self.fct1(self.conv(x).flatten(1))))
+    def forward(self, x):
+        return self.fct2(F.relu(self.fct1(self.conv(x).flatten(1))))
 
-    def describe(self)->str:
+    def describe(self) -> str:
         "The layers in one line."
-        return _describe(self, 'convolutions 1 → 16 → 32 → 64 → 128 → 256, '
-                               f'linear 1024 → {self.fct1.out_features} → {self.fct2.out_features}, depth 7')
+        return _describe(
+            self,
+            'convolutions 1 → 16 → 32 → 64 → 128 → 256, '
+            f'linear 1024 → {self.fct1.out_features} → {self.fct2.out_features}, depth 7',
+        )
 
 # %% ../nbs/02_models.ipynb #02-models-013
 class DeepMLP(nn.Module):
-    "`depth` linear layers, the hidden ones of `width` units, with ReLU between; raises `ValueError`."
-    def __init__(self,
-        width:int=346,     # units of each hidden layer, ≥ 1
-        depth:int=7,       # number of linear layers, ≥ 2
-        classes:int=10,    # units of the last layer, ≥ 1
+    """`depth` linear layers, the hidden ones of `width` units, with ReLU between; raises
+    `ValueError`."""
+
+    def __init__(
+        self,
+        width: int = 346,  # units of each hidden layer, ≥ 1
+        depth: int = 7,  # number of linear layers, ≥ 2
+        classes: int = 10,  # units of the last layer, ≥ 1
     ):
         super().__init__()
-        check_int('width', width, 1, WIDEST); check_int('depth', depth, 2, 1000); check_int('classes', classes, 1, WIDEST)
-        sizes = [28*28] + [width]*(depth-1) + [classes]
-        layers = [l for i,o in zip(sizes[:-1], sizes[1:]) for l in (nn.Linear(i, o), nn.ReLU())]
+        check_int('width', width, 1, WIDEST)
+        check_int('depth', depth, 2, 1000)
+        check_int('classes', classes, 1, WIDEST)
+        sizes = [28 * 28] + [width] * (depth - 1) + [classes]
+        layers = [l for i, o in zip(sizes[:-1], sizes[1:]) for l in (nn.Linear(i, o), nn.ReLU())]
         self.layers = nn.Sequential(*layers[:-1])
 
-    def forward(self, x): return self.layers(x.flatten(1))
+    def forward(self, x):
+        return self.layers(x.flatten(1))
 
-    def describe(self)->str:
+    def describe(self) -> str:
         "The layers in one line."
-        sizes = [l.in_features for l in self.layers if isinstance(l, nn.Linear)] + [self.layers[-1].out_features]
-        return _describe(self, f'fully connected, {" → ".join(map(str, sizes))}, depth {len(sizes)-1}')
+        sizes = [l.in_features for l in self.layers if isinstance(l, nn.Linear)] + [
+            self.layers[-1].out_features
+        ]
+        return _describe(
+            self, f'fully connected, {" → ".join(map(str, sizes))}, depth {len(sizes) - 1}'
+        )
 
 # %% ../nbs/02_models.ipynb #02-models-017
-def _has_weights(layer): return isinstance(layer, (nn.Linear, nn.Conv2d))
+def _has_weights(layer):
+    return isinstance(layer, (nn.Linear, nn.Conv2d))
+
 
 def _fill(layer, name, fill):
     "Have `fill` draw a layer's parameter anew, unless there is none."
     if parametrize.is_parametrized(layer, name):
         _fill_parametrised(layer, name, fill)
-    elif layer._parameters.get(name) is not None:   # else a hook computes it, or there is none
+    elif layer._parameters.get(name) is not None:  # else a hook computes it, or there is none
         fill(layer._parameters[name])
 
+
 def _fill_parametrised(layer, name, fill):
-    "As `_fill`, by way of what makes the parameter; where that can't give these values, all is left as it was."
+    """As `_fill`, by way of what makes the parameter; where that can't give these values, all is
+    left as it was."""
     made_of = layer.parametrizations[name]
     before = {key: value.clone() for key, value in made_of.state_dict().items()}
     wanted = getattr(layer, name).detach().clone()
     fill(wanted)
-    with suppress(Exception):   # whatever a parametrisation raises: many can't be turned round
+    with suppress(Exception):  # whatever a parametrisation raises: many can't be turned round
         setattr(layer, name, wanted)
         if torch.allclose(getattr(layer, name), wanted, rtol=1e-4, atol=1e-6):
             return
     made_of.load_state_dict(before)
 
+
 def glorot_init(
-    layer:nn.Module,                  # a layer; others than Linear and Conv2d are left alone
-    generator:torch.Generator=None,   # source of chance; None: torch's global one
+    layer: nn.Module,  # a layer; others than Linear and Conv2d are left alone
+    generator: torch.Generator = None,  # source of chance; None: torch's global one
 ):
     "Weights from U[-d, d], d = √(6/(fan_in + fan_out)) (Glorot & Bengio 2010), biases 0."
     if _has_weights(layer):
         _fill(layer, 'weight', partial(init.xavier_uniform_, generator=generator))
         _fill(layer, 'bias', init.zeros_)
 
-
 # %% ../nbs/02_models.ipynb #02-models-020
 def zero_init(
-    layer:nn.Module,   # a layer; others than Linear and Conv2d are left alone
+    layer: nn.Module,  # a layer; others than Linear and Conv2d are left alone
 ):
     "Weights and biases 0: nothing tells the units apart, so nothing is learnt."
     if _has_weights(layer):
         _fill(layer, 'weight', init.zeros_)
         _fill(layer, 'bias', init.zeros_)
 
+
 def norm_init(
-    layer:nn.Module,                  # a layer; others than Linear and Conv2d are left alone
-    generator:torch.Generator=None,   # source of chance; None: torch's global one
+    layer: nn.Module,  # a layer; others than Linear and Conv2d are left alone
+    generator: torch.Generator = None,  # source of chance; None: torch's global one
 ):
     "Weights from the standard normal distribution, biases 0: far too large for wide layers."
     if _has_weights(layer):
         _fill(layer, 'weight', partial(init.normal_, generator=generator))
         _fill(layer, 'bias', init.zeros_)
 
-
 # %% ../nbs/02_models.ipynb #1ea91a6f
 def as_made(
-    layer:nn.Module,   # any layer
+    layer: nn.Module,  # any layer
 ):
     "Leave a layer as its maker made it."
 
+
 def glorot_of_all(
-    layer:nn.Module,                  # a layer; others than Linear and Conv2d are left alone
-    generator:torch.Generator=None,   # source of chance; None: torch's global one
+    layer: nn.Module,  # a layer; others than Linear and Conv2d are left alone
+    generator: torch.Generator = None,  # source of chance; None: torch's global one
 ):
-    "The rule of all models until 0.1.0, which also drew frozen layers anew: for studies that were begun with it."
+    """The rule of all models until 0.1.0, which also drew frozen layers anew: for studies that
+    were begun with it."""
     if _has_weights(layer):
         init.xavier_uniform_(layer.weight, generator=generator)
         if layer.bias is not None:
             init.zeros_(layer.bias)
 
+
 _INITS = {'glorot': glorot_init, 'as_made': as_made}
 _OWN_INITS = {MLP: glorot_init, CNNClassifier: glorot_init, DeepMLP: glorot_init}
 
+
 def get_init(
-    spec,   # a function that takes a layer, 'glorot', 'as_made' or 'pkg.module:name'; None: the model's own rule
+    # a function that takes a layer, 'glorot', 'as_made' or 'pkg.module:name'; None: the model's own
+    # rule
+    spec,
 ):
-    "The initialiser, a function, or None; raises `ValueError` or `TypeError` if there is none of that name."
+    """The initialiser, a function, or None; raises `ValueError` or `TypeError` if there is none
+    of that name."""
     if isinstance(spec, str):
         if spec in _INITS:
             return _INITS[spec]
         if ':' not in spec:
-            raise ValueError(f"init is {shown(spec)}, but must be 'glorot', 'as_made' or 'pkg.module:name'.")
+            raise ValueError(
+                f"init is {shown(spec)}, but must be 'glorot', 'as_made' or 'pkg.module:name'."
+            )
         spec = _import_maker(spec, 'init')
     if spec is None or callable(spec):
         return spec
     raise TypeError(f'init is {shown(spec)}, but must be a callable that takes a layer, or None.')
 
+
 def own_init(
-    make,   # a callable that makes an nn.Module
+    make,  # a callable that makes an nn.Module
 ):
-    "A model's own rule: Glorot's for the models of this package, else the values that it was made with."
+    """A model's own rule: Glorot's for the models of this package, else the values that it was
+    made with."""
     while isinstance(make, partial):
         make = make.func
     return next((rule for kind, rule in _OWN_INITS.items() if make is kind), as_made)
 
-
 # %% ../nbs/02_models.ipynb #3fe331bd
 def _layers(net):
-    "Path → kind and names of the parameters, for each layer that has some; what parametrises a layer is its own."
+    """Path → kind and names of the parameters, for each layer that has some; what parametrises a
+    layer is its own."""
     found = {}
     for name, _ in net.named_parameters():
         path = name.rpartition('.')[0].split('.parametrizations.')[0]
         part = net.get_submodule(path)
-        kind = getattr(part, 'original_name', parametrize.type_before_parametrizations(part).__name__)
+        kind = getattr(
+            part, 'original_name', parametrize.type_before_parametrizations(part).__name__
+        )
         found.setdefault(path, (kind, []))[1].append(name)
     return found
 
+
 def _apply(net, init, spare_frozen):
-    "Apply an initialiser; path → kind of the layers that it gave values, and of those that kept all of theirs."
+    """Apply an initialiser; path → kind of the layers that it gave values, and of those that
+    kept all of theirs."""
     before = {name: p.detach().clone() for name, p in net.named_parameters()}
     frozen = [name for name, p in net.named_parameters() if not p.requires_grad]
     layers = _layers(net)
     net.apply(init)
-    after = dict(net.named_parameters(remove_duplicate=False))   # the rule may have parametrised a layer
+    # the rule may have parametrised a layer
+    after = dict(net.named_parameters(remove_duplicate=False))
     for name in frozen if spare_frozen else ():
         if name in after:
-            with torch.no_grad(): after[name].requires_grad_(False).copy_(before[name])
-    reached, kept = {}, {}
+            with torch.no_grad():
+                after[name].requires_grad_(False).copy_(before[name])
+    reached = {}
+    kept = {}
     for path, (kind, names) in layers.items():
-        matrices = [name for name in names if before[name].ndim > 1] or names   # zeros for biases alone are no rule
+        # zeros for biases alone are no rule
+        matrices = [name for name in names if before[name].ndim > 1] or names
         is_kept = all(name in after and after[name].equal(before[name]) for name in matrices)
-        (kept if is_kept else reached)[path] = ('frozen ' if set(names) <= set(frozen) else '') + kind
+        (kept if is_kept else reached)[path] = (
+            'frozen ' if set(names) <= set(frozen) else ''
+        ) + kind
     return reached, kept
+
 
 def _missed(net, kept):
     "Those of the layers kept that have a matrix to train: what an initialiser is for."
     layers = _layers(net)
+
     def is_missed(path):
         return any(p.requires_grad and p.ndim > 1 for p in map(net.get_parameter, layers[path][1]))
+
     return [path for path in kept if is_missed(path)]
 
+
 def init_name(
-    init,   # an initialiser
-)->str:
+    init,  # an initialiser
+) -> str:
     "The name of an initialiser, in tables and files."
     if isinstance(init, partial):
         return init_name(init.func)
     return getattr(init, '__name__', type(init).__name__)
 
-OWN_RULE = "the model's own"   # in words
+
+OWN_RULE = "the model's own"  # in words
+
 
 def _rule(init, reached, kept):
     "An initialiser in words."
@@ -245,14 +312,14 @@ def _rule(init, reached, kept):
         return f'{OWN_RULE}, since {name} reaches none of its layers'
     return f'{name} for {given}, with {own} as the model makes them'
 
-
 # %% ../nbs/02_models.ipynb #d24c112b
 def lazy_parameters(
-    net:nn.Module,   # any net
-)->list[str]:
+    net: nn.Module,  # any net
+) -> list[str]:
     "Names of the parameters and buffers whose shapes are not known yet."
     named = [*net.named_parameters(), *net.named_buffers()]
     return [name for name, tensor in named if is_lazy(tensor)]
+
 
 def _end_laziness(net):
     "Give lazy layers their shapes; raises `ValueError` if a first forward pass does not."
@@ -263,21 +330,28 @@ def _end_laziness(net):
     net.eval()
     try:
         net(torch.zeros(2, 1, 28, 28, device=next(net.parameters()).device))
-    except Exception as e:   # whatever a stranger's net raises
-        raise ValueError(f'The net has lazy layers ({shown(lazy[0])}), and a first forward pass of '
-                         f'two images of 1×28×28 fails: {type(e).__name__}: {e}') from e
+    except Exception as e:  # whatever a stranger's net raises
+        raise ValueError(
+            f'The net has lazy layers ({shown(lazy[0])}), and a first forward pass of '
+            f'two images of 1×28×28 fails: {type(e).__name__}: {e}'
+        ) from e
     for part, mode in modes.items():
         part.training = mode
     if left := lazy_parameters(net):
-        raise ValueError(f'The net has lazy layers ({shown(left[0])}) of which its forward makes no use. Remove them.')
-
+        raise ValueError(
+            f'The net has lazy layers ({shown(left[0])}) of which its forward makes no use. Remove '
+            'them.'
+        )
 
 # %% ../nbs/02_models.ipynb #02-models-025
 class Beginning(NamedTuple):
-    "A fresh net, where its first values come from in words, and the layers to train that an initialiser missed."
-    net:nn.Module
-    rule:str
-    missed:list
+    """A fresh net, where its first values come from in words, and the layers to train that an
+    initialiser missed."""
+
+    net: nn.Module
+    rule: str
+    missed: list
+
 
 def _made(make):
     "What `make` gives; the error about a module that lies beside its file says how to import it."
@@ -287,40 +361,48 @@ def _made(make):
         file = _file_beside(make, e) if e.name else None
         if file is None:
             raise
-        text = (f'{str(e).rstrip(".")}. It lies beside {shown(file.name)}, where modules are looked '
-                'for only while that file is read: import it at the top of the file, not within a '
-                'function.')
+        text = (
+            f'{str(e).rstrip(".")}. It lies beside {shown(file.name)}, where modules are looked '
+            'for only while that file is read: import it at the top of the file, not within a '
+            'function.'
+        )
         raise ModuleNotFoundError(text, name=e.name, path=e.path) from e
+
 
 def _file_beside(make, error):
     "The file on the way to the error that has the missing module beside it; `make` is a file's."
     while isinstance(make, partial):
         make = make.func
-    if '@' not in (getattr(make, '__module__', None) or ''):   # as `_import_file` names them
+    if '@' not in (getattr(make, '__module__', None) or ''):  # as `_import_file` names them
         return None
     missing = error.name.partition('.')[0]
     for frame, _ in traceback.walk_tb(error.__traceback__):
-        file = Path(frame.f_globals.get('__file__') or '')   # which a worker knows, too
+        file = Path(frame.f_globals.get('__file__') or '')  # which a worker knows, too
         if not file.name:
             continue
-        if os.path.exists(file.parent/f'{missing}.py') or os.path.isdir(file.parent/missing):
+        if os.path.exists(file.parent / f'{missing}.py') or os.path.isdir(file.parent / missing):
             return file
     return None
 
+
 def begin(
-    make,          # a callable without arguments that makes an nn.Module
-    init=None,     # as for get_init
-    seed:int=0,    # ≥ 0
-)->Beginning:
+    make,  # a callable without arguments that makes an nn.Module
+    init=None,  # as for get_init
+    seed: int = 0,  # ≥ 0
+) -> Beginning:
     "What `initialise` gives, and what is to be said of it."
-    if not callable(make): raise TypeError(f'make is {shown(make)}, but must be a callable that makes an nn.Module.')
+    if not callable(make):
+        raise TypeError(f'make is {shown(make)}, but must be a callable that makes an nn.Module.')
     init = get_init(init) or own_init(make)
     # Within torch.inference_mode(False) gradients are allowed, whatever is around it.
     with sealed(derive_seed(seed, 'construct')), torch.inference_mode(False):
         net = _made(make)
         if not isinstance(net, nn.Module):
-            raise ValueError(f'make, {shown(make)}, gave a {type(net).__name__}, but a model must be a callable that makes '
-                             'an nn.Module.')
+            raise ValueError(
+                f'make, {shown(make)}, gave a {type(net).__name__}, but a model must be a callable '
+                'that makes '
+                'an nn.Module.'
+            )
         with torch.no_grad():
             _end_laziness(net)
         if init is as_made:
@@ -331,18 +413,25 @@ def begin(
         reached, kept = _apply(net, draw, spare_frozen=init is not glorot_of_all)
         return Beginning(net, _rule(init, reached, kept), _missed(net, kept))
 
+
 def missed_text(
-    beginning:Beginning,   # of a model
-    init,                  # the initialiser that was asked for
-)->str:
+    beginning: Beginning,  # of a model
+    init,  # the initialiser that was asked for
+) -> str:
     "What has to be said where an initialiser does not reach all layers; '' where it does."
-    if not beginning.missed or get_init(init) is glorot_of_all:   # who goes on with the latter is told so
+    # who goes on with the latter is told so
+    if not beginning.missed or get_init(init) is glorot_of_all:
         return ''
     layers = _layers(beginning.net)
-    kinds = ', '.join(f'{path or "the net itself"} ({layers[path][0]})'
-                      for path in beginning.missed)
-    return (f'init is {_asked_name(init)}, which does not reach {kinds}: these layers keep the values that '
-            'their maker gave them. Pass a function that knows them, or let all be as_made.')
+    kinds = ', '.join(
+        f'{path or "the net itself"} ({layers[path][0]})' for path in beginning.missed
+    )
+    return (
+        f'init is {_asked_name(init)}, which does not reach {kinds}: these layers keep the values '
+        'that '
+        'their maker gave them. Pass a function that knows them, or let all be as_made.'
+    )
+
 
 def _asked_name(init):
     "The name by which an initialiser is asked for: of a rule that has a short one, that."
@@ -350,12 +439,16 @@ def _asked_name(init):
         return init
     return 'glorot' if init is glorot_init else init_name(get_init(init))
 
+
 def initialise(
-    make,         # a callable without arguments that makes an nn.Module
-    init=None,    # who draws its weights: a function for net.apply, 'glorot', 'as_made'; None: the model's own rule
-    seed:int=0,   # ≥ 0
-)->nn.Module:
-    "A fresh net of `make`, its weights drawn from `seed`; raises `ValueError` if `make` gives no `nn.Module`."
+    make,  # a callable without arguments that makes an nn.Module
+    # who draws its weights: a function for net.apply, 'glorot', 'as_made'; None: the model's own
+    # rule
+    init=None,
+    seed: int = 0,  # ≥ 0
+) -> nn.Module:
+    """A fresh net of `make`, its weights drawn from `seed`; raises `ValueError` if `make` gives
+    no `nn.Module`."""
     beginning = begin(make, init, seed)
     if text := missed_text(beginning, init):
         warnings.warn(text, stacklevel=2)
@@ -363,24 +456,27 @@ def initialise(
 
 # %% ../nbs/02_models.ipynb #2ff127d7
 def copy_net(
-    net:nn.Module,   # any net; hooks and all are copied
-)->nn.Module:
+    net: nn.Module,  # any net; hooks and all are copied
+) -> nn.Module:
     "A copy that shares nothing with `net`; raises `ValueError` if it can't be copied."
-    made = {}   # what hooks compute from parameters, such as those of `weight_norm` and `prune`, is no leaf
+    # what hooks compute from parameters, such as those of `weight_norm` and `prune`, is no leaf
+    made = {}
     for part in net.modules():
         for value in vars(part).values():
             if torch.is_tensor(value) and not value.is_leaf:
                 made[id(value)] = value.detach().clone()
     try:
         return copy.deepcopy(net, made)
-    except Exception as e:   # whatever a stranger's net raises
+    except Exception as e:  # whatever a stranger's net raises
         raise ValueError(f"{type(net).__name__} can't be copied: {type(e).__name__}: {e}") from e
+
 
 @contextmanager
 def net_to_try(
-    net:nn.Module,   # any net
+    net: nn.Module,  # any net
 ):
-    "A copy of a net to try things on; else the net itself, whose weights and gradients are put back afterwards."
+    """A copy of a net to try things on; else the net itself, whose weights and gradients are put
+    back afterwards."""
     try:
         copied = copy_net(net)
     except ValueError:
@@ -394,39 +490,48 @@ def net_to_try(
         yield net
     finally:
         with torch.no_grad():
-            for t, value in before: t.copy_(value)
-        for p, gradient in gradients: p.grad = gradient
-
+            for t, value in before:
+                t.copy_(value)
+        for p, gradient in gradients:
+            p.grad = gradient
 
 # %% ../nbs/02_models.ipynb #02-models-029
 _registry = {'mlp': MLP, 'cnn': CNNClassifier, 'deep_mlp': DeepMLP}
 
-def model_names()->list[str]:
+
+def model_names() -> list[str]:
     "The short names known now."
     return list(_registry)
 
+
 def register_model(
-    name:str,   # a short name of letters, digits and _, not beginning with a digit
-    make,       # a callable without arguments that makes an nn.Module
+    name: str,  # a short name of letters, digits and _, not beginning with a digit
+    make,  # a callable without arguments that makes an nn.Module
 ):
     "Make `make` known as `name`; raises `ValueError` if the name is taken or odd."
-    if not isinstance(name, str) or not name.isidentifier(): raise ValueError(f'name is {shown(name)}, but must be made of letters, digits and _.')
-    if not callable(make): raise ValueError(f'make is {shown(make)}, but must be a callable that makes an nn.Module.')
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ValueError(f'name is {shown(name)}, but must be made of letters, digits and _.')
+    if not callable(make):
+        raise ValueError(f'make is {shown(make)}, but must be a callable that makes an nn.Module.')
     if name in _registry:
-        raise ValueError(f'name is {shown(name)}, which is taken; choose another one than {", ".join(_registry)}.')
+        raise ValueError(
+            f'name is {shown(name)}, which is taken; choose another one than '
+            f'{", ".join(_registry)}.'
+        )
     _registry[name] = make
 
 # %% ../nbs/02_models.ipynb #02-models-032
 def is_file(
-    place:str,   # of a model: what stands before the colon
-)->bool:
+    place: str,  # of a model: what stands before the colon
+) -> bool:
     "Is it the path of a file, and not the name of a module?"
     return place.endswith('.py') or '/' in place or os.sep in place
+
 
 @contextmanager
 def _searched_last(folder):
     "Inside the block modules are looked for in a folder, too; those that come from it are let go."
-    if str(folder) in sys.path:   # it is searched anyway, also by other processes
+    if str(folder) in sys.path:  # it is searched anyway, also by other processes
         yield
         return
     before = set(sys.modules)
@@ -441,10 +546,12 @@ def _searched_last(folder):
             if name.partition('.')[0] in own:
                 del sys.modules[name]
 
+
 def _lies_in(module, folder):
     "Is it a file of the folder, or a package there?"
     places = getattr(module, '__path__', None) or [getattr(module, '__file__', None) or '']
     return any(Path(place).parent == folder for place in places)
+
 
 def _import_file(place):
     "The module that a file is, imported once; raises what importing raises."
@@ -453,7 +560,7 @@ def _import_file(place):
         raise ImportError(f'there is no file {path}')
     if path.suffix != '.py':
         raise ImportError(f'{path} is no file of Python, whose names end with .py')
-    name = f'{path.stem}@{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}'   # no module's name
+    name = f'{path.stem}@{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}'  # no module's name
     if name in sys.modules:
         return sys.modules[name]
     source = importlib.util.spec_from_file_location(name, path)
@@ -465,7 +572,8 @@ def _import_file(place):
     except BaseException:
         del sys.modules[name]
         raise
-    import cloudpickle   # other processes can't import it by that name
+    import cloudpickle  # other processes can't import it by that name
+
     cloudpickle.register_pickle_by_value(module)
     return module
 
@@ -478,44 +586,56 @@ def _import_place(place):
         raise ImportError('what stands before the colon is no whole name of a module')
     return importlib.import_module(place)
 
+
 def _import_maker(spec, what='model'):
     "The object that 'pkg.module:Name' or 'path/file.py:Name' names; raises `ValueError`."
     place, _, attr = spec.rpartition(':')
-    way_out = ("Write 'pkg.module:Name' of something that Python can import, "
-               "or 'path/file.py:Name'.")
+    way_out = "Write 'pkg.module:Name' of something that Python can import, or 'path/file.py:Name'."
     try:
         module = _import_place(place)
     except (ImportError, ValueError) as e:
         raise ValueError(f'{what} is {shown(spec)}, but {str(e).rstrip(".")}. {way_out}') from None
-    except (Exception, SystemExit) as e:   # of the module's own
+    except (Exception, SystemExit) as e:  # of the module's own
         error = f'{type(e).__name__}: {e}'.rstrip('. ')
         raise ValueError(f'{what} is {shown(spec)}, but its module raised {error}.') from e
     if not hasattr(module, attr):
-        raise ValueError(f'{what} is {shown(spec)}, but {place} has no attribute {shown(attr)}. '
-                         f'{way_out}')
+        raise ValueError(
+            f'{what} is {shown(spec)}, but {place} has no attribute {shown(attr)}. {way_out}'
+        )
     return getattr(module, attr)
 
+
 def get_model(
-    spec,   # a short name, 'pkg.module:Name', 'path/file.py:Name', or a callable
+    spec,  # a short name, 'pkg.module:Name', 'path/file.py:Name', or a callable
 ):
     "The callable that makes the model; raises `ValueError` that lists the known names."
     make = spec
     if isinstance(spec, str):
         if ':' not in spec and spec not in _registry:
-            raise ValueError(f"model is {shown(spec)}, but must be one of {', '.join(_registry)}, 'pkg.module:Name' or 'path/file.py:Name'.")
+            raise ValueError(
+                f'model is {shown(spec)}, but must be one of {", ".join(_registry)}, '
+                "'pkg.module:Name' or 'path/file.py:Name'."
+            )
         make = _import_maker(spec) if ':' in spec else _registry[spec]
-    way_out = ' Give its class, or lambda: copy.deepcopy(net).' if isinstance(make, nn.Module) else ''
+    way_out = (
+        ' Give its class, or lambda: copy.deepcopy(net).' if isinstance(make, nn.Module) else ''
+    )
     if not callable(make) or way_out:
-        raise ValueError(f'model is {shown(spec)}, but must be a callable without arguments that makes an nn.Module.{way_out}')
+        raise ValueError(
+            f'model is {shown(spec)}, but must be a callable without arguments that makes an '
+            f'nn.Module.{way_out}'
+        )
     return make
 
 # %% ../nbs/02_models.ipynb #02-models-035
 def model_name(
-    spec,   # as for get_model
-)->str:
+    spec,  # as for get_model
+) -> str:
     "The name under which a model appears in tables and files."
-    if isinstance(spec, str): return spec.rpartition(':')[2]
-    if isinstance(spec, partial): return model_name(spec.func)
+    if isinstance(spec, str):
+        return spec.rpartition(':')[2]
+    if isinstance(spec, partial):
+        return model_name(spec.func)
     known = [n for n, make in _registry.items() if make is spec]
     return known[0] if known else getattr(spec, '__name__', type(spec).__name__).strip('<>')
 
@@ -524,14 +644,16 @@ def _definition(make):
     "The callable inside of partials."
     return _definition(make.func) if isinstance(make, partial) else make
 
+
 def _home(spec):
     "The names of the modules, files and classes in which a model stands, the nearest last."
     if not isinstance(spec, str):
         make = _definition(spec)
         if any(make is known for known in _registry.values()):
-            return []   # its short name is one of its own
+            return []  # its short name is one of its own
         outer = getattr(make, '__qualname__', '').split('.')[:-1]
-        module = (getattr(make, '__module__', None) or '').partition('@')[0]   # of a file without its digest
+        # of a file without its digest
+        module = (getattr(make, '__module__', None) or '').partition('@')[0]
         parts = module.split('.') + [name for name in outer if name != '<locals>']
     else:
         place = spec.rpartition(':')[0]
@@ -539,26 +661,35 @@ def _home(spec):
     words = (re.sub(r'[^\w-]', '_', part) for part in parts if part not in ('', '.', '..', os.sep))
     return [word for word in words if word.strip('_-') or word == '_']
 
+
 def distinct_names(
-    models,   # each as for get_model
-)->list[str]:
+    models,  # each as for get_model
+) -> list[str]:
     "A name for each model, no two alike; raises `ValueError` that says how to name them."
     models = list(models)
     names = [model_name(model) for model in models]
     if 'lambda' in names:
-        raise ValueError('models holds a lambda, which has no name. Name it in a dict: '
-                         "compare({'narrow': lambda: …, 'wide': lambda: …}).")
+        raise ValueError(
+            'models holds a lambda, which has no name. Name it in a dict: '
+            "compare({'narrow': lambda: …, 'wide': lambda: …})."
+        )
     homes = [_home(model) for model in models]
     found = list(names)
     for depth in range(1, 1 + max(map(len, homes), default=0)):
         alike = [name for name in found if found.count(name) > 1]
         if not alike:
             break
-        found = [new if name in alike else name
-                 for name, new in ((name, '.'.join([*home[-depth:], own]))
-                                   for name, home, own in zip(found, homes, names))]
+        found = [
+            new if name in alike else name
+            for name, new in (
+                (name, '.'.join([*home[-depth:], own]))
+                for name, home, own in zip(found, homes, names)
+            )
+        ]
     twice = [name for name in found if found.count(name) > 1]
     if twice:
-        raise ValueError(f'models is {shown(models)}, in which two have one name, {shown(twice[0])}. '
-                         "Name them in a dict: compare({'a': …, 'b': …}).")
+        raise ValueError(
+            f'models is {shown(models)}, in which two have one name, {shown(twice[0])}. '
+            "Name them in a dict: compare({'a': …, 'b': …})."
+        )
     return found

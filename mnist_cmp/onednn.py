@@ -15,11 +15,13 @@ from .chains import Stage, chain_answers, recognise, why_no_chain
 from .models import initialise
 
 # %% ../nbs/04b_onednn.ipynb #51034e5d
-def has_onednn()->bool:
+def has_onednn() -> bool:
     "Can oneDNN's products be called in this PyTorch, on this processor?"
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_linear_pointwise')
 
-_SMALL = 8192   # weights of a matrix; for fewer PyTorch's own product is as fast and rounds less
+
+_SMALL = 8192  # weights of a matrix; for fewer PyTorch's own product is as fast and rounds less
+
 
 def _product(x, w, bias=None, then='none'):
     "x wᵀ + bias, and then ReLU if `then` is 'relu'."
@@ -30,72 +32,97 @@ def _product(x, w, bias=None, then='none'):
 
 # %% ../nbs/04b_onednn.ipynb #056f3339
 class OneDNNStep(AutogradStep):
-    "The step of a chain on a CPU; raises `ValueError` for other nets. The arguments are those of `AutogradStep`."
+    """The step of a chain on a CPU; raises `ValueError` for other nets. The arguments are those
+    of `AutogradStep`."""
+
     engine = 'onednn'
 
-    def __init__(self, net, learning_rate, momentum=0., weight_decay=0.):
+    def __init__(self, net, learning_rate, momentum=0.0, weight_decay=0.0):
         super().__init__(net, learning_rate, momentum, weight_decay)
         self.stages = recognise(net)
         if self.stages is None or not has_onednn():
             why = why_no_chain(net) or 'this PyTorch has no oneDNN products'
-            raise ValueError(f'This step serves plain chains on CPUs with oneDNN, and {type(net).__name__} is none here: '
-                             f"{why}. Take engine='auto'.")
+            raise ValueError(
+                f'This step serves plain chains on CPUs with oneDNN, and {type(net).__name__} is '
+                'none here: '
+                f"{why}. Take engine='auto'."
+            )
         self.convs = [s for s in self.stages if s.is_conv]
         self.linears = [s for s in self.stages if not s.is_conv]
 
     @torch.no_grad()
     def __call__(self, x, y):
-        "One step on images `x` and labels `y`: the batch's mean loss and number of right answers, before the step."
-        pieces = [self._convolve(piece) for piece in float_images(x).split(_PIECE if self.convs else len(x))]
+        """One step on images `x` and labels `y`: the batch's mean loss and number of right
+        answers, before the step."""
+        pieces = [
+            self._convolve(piece)
+            for piece in float_images(x).split(_PIECE if self.convs else len(x))
+        ]
         features = [rows[-1].flatten(1) for rows, _ in pieces]
         rows = self._multiply(torch.cat(features) if len(features) > 1 else features[0])
         log_p = torch.log_softmax(rows[-1], 1)
         loss, weight = torch.ops.aten.nll_loss_forward(log_p, y, None, 1, -100)
         correct = (log_p.argmax(1) == y).sum()
         g = torch.ops.aten.nll_loss_backward(torch.ones_like(loss), log_p, y, None, 1, -100, weight)
-        g = self._multiply_back(rows, torch.ops.aten._log_softmax_backward_data(g, log_p, 1, torch.float32))
-        if self.convs: self._convolve_back(pieces, g)
+        g = self._multiply_back(
+            rows, torch.ops.aten._log_softmax_backward_data(g, log_p, 1, torch.float32)
+        )
+        if self.convs:
+            self._convolve_back(pieces, g)
         return loss, correct
 
 # %% ../nbs/04b_onednn.ipynb #eb5c6ce2
 @patch
-def _multiply(self:OneDNNStep, x):
+def _multiply(self: OneDNNStep, x):
     "What the linear layers are given, and the logits."
     rows = [x]
     for s in self.linears:
-        w, b = self.params[s.weight], self.params.get(s.bias)
+        w = self.params[s.weight]
+        b = self.params.get(s.bias)
         rows.append(_product(rows[-1], w, b, 'relu' if s.relu else 'none'))
     return rows
 
+
 @patch
-def _multiply_back(self:OneDNNStep, rows, g):
-    "Move the weights of the linear layers by the gradient `g` of the logits; the gradient of what they were given."
+def _multiply_back(self: OneDNNStep, rows, g):
+    """Move the weights of the linear layers by the gradient `g` of the logits; the gradient of
+    what they were given."""
     first = self.stages[0]
     for s, x, made in zip(self.linears[::-1], rows[-2::-1], rows[:0:-1]):
-        if s.relu: g = torch.ops.aten.threshold_backward(g, made, 0)
+        if s.relu:
+            g = torch.ops.aten.threshold_backward(g, made, 0)
         before = _product(g, self.params[s.weight].t()) if s is not first else None
         self._move_product(s.weight, g, x)
-        if s.bias: self._move(s.bias, self.params[s.bias], g.sum(0))
+        if s.bias:
+            self._move(s.bias, self.params[s.bias], g.sum(0))
         g = before
     return g
 
+
 @patch
-def _move_product(self:OneDNNStep, name, g, x):
+def _move_product(self: OneDNNStep, name, g, x):
     "Move a weight whose gradient is gᵀx."
     p = self.params[name]
-    if self.momentum or self.weight_decay or p.numel() < _SMALL: self._move(name, p, _product(g.t(), x.t()))
-    else: p.addmm_(g.t(), x, alpha=-self.learning_rate)
+    if self.momentum or self.weight_decay or p.numel() < _SMALL:
+        self._move(name, p, _product(g.t(), x.t()))
+    else:
+        p.addmm_(g.t(), x, alpha=-self.learning_rate)
 
 # %% ../nbs/04b_onednn.ipynb #f78b1586
 _PIECE = 32
 
+
 @patch
-def _convolve(self:OneDNNStep, x):
-    "What the convolutions are given, with what the last one gives; and for each what it made and where its maxima were."
-    given, made = [x], []
+def _convolve(self: OneDNNStep, x):
+    """What the convolutions are given, with what the last one gives; and for each what it made
+    and where its maxima were."""
+    given = [x]
+    made = []
     for s in self.convs:
         x = torch.conv2d(x, self.params[s.weight], self.params.get(s.bias), s.stride, s.padding)
-        y, where = (x, None) if s.pool is None else torch.ops.aten.max_pool2d_with_indices(x, *s.pool)
+        y, where = (
+            (x, None) if s.pool is None else torch.ops.aten.max_pool2d_with_indices(x, *s.pool)
+        )
         made.append((x, where))
         x = y.relu_() if s.relu else y
         given.append(x)
@@ -103,54 +130,72 @@ def _convolve(self:OneDNNStep, x):
 
 # %% ../nbs/04b_onednn.ipynb #505a39e0
 @patch
-def _convolve_back(self:OneDNNStep, pieces, g):
-    "Move the weights of the convolutions by the gradient `g` of all that they gave, the pieces one below the other."
+def _convolve_back(self: OneDNNStep, pieces, g):
+    """Move the weights of the convolutions by the gradient `g` of all that they gave, the pieces
+    one below the other."""
     total = {}
     for (given, made), piece in zip(pieces, g.split(_PIECE)):
         for name, gradient in self._gradients(given, made, piece):
             total[name] = total[name].add_(gradient) if name in total else gradient
-    for name, gradient in total.items(): self._move(name, self.params[name], gradient)
+    for name, gradient in total.items():
+        self._move(name, self.params[name], gradient)
+
 
 @patch
-def _gradients(self:OneDNNStep, given, made, g):
+def _gradients(self: OneDNNStep, given, made, g):
     "Pairs of the name and the gradient of each weight, for one piece."
     g = g.view(given[-1].shape).contiguous(memory_format=torch.channels_last)
     for i, s in reversed(list(enumerate(self.convs))):
         x, (y, where), w = given[i], made[i], self.params[s.weight]
-        if s.relu: g = torch.ops.aten.threshold_backward(g, given[i + 1], 0)
-        if s.pool: g = torch.ops.aten.max_pool2d_with_indices_backward(g, y, *s.pool, (1, 1), False, where)
-        sizes, wanted = [len(w)] if s.bias else None, [i > 0, True, s.bias is not None]
-        g, gw, gb = torch.ops.aten.convolution_backward(g, x, w, sizes, s.stride, s.padding, (1, 1), False, (0, 0), 1, wanted)
+        if s.relu:
+            g = torch.ops.aten.threshold_backward(g, given[i + 1], 0)
+        if s.pool:
+            g = torch.ops.aten.max_pool2d_with_indices_backward(g, y, *s.pool, (1, 1), False, where)
+        sizes = [len(w)] if s.bias else None
+        wanted = [i > 0, True, s.bias is not None]
+        g, gw, gb = torch.ops.aten.convolution_backward(
+            g, x, w, sizes, s.stride, s.padding, (1, 1), False, (0, 0), 1, wanted
+        )
         yield s.weight, gw
-        if s.bias: yield s.bias, gb
+        if s.bias:
+            yield s.bias, gb
 
 # %% ../nbs/04b_onednn.ipynb #3ee79fdc
 def compare_errors(
-    steps,             # the kinds of step to compare
-    make,              # makes a net, as for initialise
-    images,            # N×1×28×28, as for a step
-    labels,            # N
-    sizes,             # numbers of images, one for each step
-    draws:int=9,       # how often, with other weights and images
-    **settings,        # of SGD: learning_rate and so on
-)->dict[str, list[float]]:
-    "Name → the median over `draws` of `rounding_errors` of each kind of step, on images drawn at random."
+    steps,  # the kinds of step to compare
+    make,  # makes a net, as for initialise
+    images,  # N×1×28×28, as for a step
+    labels,  # N
+    sizes,  # numbers of images, one for each step
+    draws: int = 9,  # how often, with other weights and images
+    **settings,  # of SGD: learning_rate and so on
+) -> dict[str, list[float]]:
+    """Name → the median over `draws` of `rounding_errors` of each kind of step, on images drawn
+    at random."""
     found = {}
     for draw in range(draws):
-        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(draw))[:sum(sizes)]
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(draw))[
+            : sum(sizes)
+        ]
         batches = [(images[i], labels[i]) for i in order.split(sizes)]
         for place, kind in enumerate(steps):
-            for name, error in rounding_errors(partial(kind, **settings), lambda: initialise(make, seed=draw), batches).items():
+            for name, error in rounding_errors(
+                partial(kind, **settings), lambda: initialise(make, seed=draw), batches
+            ).items():
                 found.setdefault(name, [[] for _ in steps])[place].append(error)
     return {name: [statistics.median(errors) for errors in rows] for name, rows in found.items()}
 
 # %% ../nbs/04b_onednn.ipynb #b7520481
 @torch.no_grad()
 def run_chain(
-    stages:list[Stage],   # of recognise
-    params:dict,          # name → parameter, as of `net.named_parameters()`
-    x:torch.Tensor,       # float images, N×channels×height×width
-)->torch.Tensor:
+    stages: list[Stage],  # of recognise
+    params: dict,  # name → parameter, as of `net.named_parameters()`
+    x: torch.Tensor,  # float images, N×channels×height×width
+) -> torch.Tensor:
     "The logits of a chain, N×classes: those of the net itself, but for rounding."
-    fast = has_onednn() and x.device.type == 'cpu' and all(p.dtype == torch.float32 for p in params.values())
+    fast = (
+        has_onednn()
+        and x.device.type == 'cpu'
+        and all(p.dtype == torch.float32 for p in params.values())
+    )
     return chain_answers(stages, params, x, _product if fast else F.linear)

@@ -19,138 +19,205 @@ from .evaluation import predict
 
 # %% ../nbs/13b_pad.ipynb #13b-pad-006
 def rasterise(
-    strokes:list,     # dicts of 'width' and 'points' (pairs x, y from the upper left), in shares of the side
-    side:int=280,     # of the picture, pixels
-)->np.ndarray:
+    # dicts of 'width' and 'points' (pairs x, y from the upper left), in shares of the side
+    strokes: list,
+    side: int = 280,  # of the picture, pixels
+) -> np.ndarray:
     "The ink of some strokes, side×side, 0 (none) to 1; raises `ValueError`."
-    strokes, side = [_stroke(s) for s in strokes] if isinstance(strokes, (list, tuple)) else [_stroke(strokes)], check_int('side', side, 8, 4096)
+    strokes = (
+        [_stroke(s) for s in strokes] if isinstance(strokes, (list, tuple)) else [_stroke(strokes)]
+    )
+    side = check_int('side', side, 8, 4096)
     picture = Image.new('L', (side, side))
     pen = ImageDraw.Draw(picture)
     for stroke in strokes:
-        width, points = stroke[0]*side, [(x*side, y*side) for x, y in stroke[1]]
+        width = stroke[0] * side
+        points = [(x * side, y * side) for x, y in stroke[1]]
         pen.line(points, fill=255, width=max(1, round(width)))
-        for x, y in points: pen.ellipse((x - width/2, y - width/2, x + width/2 - 1, y + width/2 - 1), fill=255)   # pixels, the last included
-    return np.asarray(picture, dtype=np.float32)/255
+        # pixels, the last included
+        for x, y in points:
+            pen.ellipse(
+                (x - width / 2, y - width / 2, x + width / 2 - 1, y + width / 2 - 1), fill=255
+            )
+    return np.asarray(picture, dtype=np.float32) / 255
+
 
 def _stroke(stroke):
     "Width and points of a stroke, checked: it comes from a browser."
-    try: width, points = stroke['width'], [(x, y) for x, y in stroke['points']]
+    try:
+        width = stroke['width']
+        points = [(x, y) for x, y in stroke['points']]
     except (TypeError, KeyError, ValueError, IndexError):
-        raise ValueError(f"strokes holds {shown(stroke)}, but must hold dicts of 'width' and 'points'.") from None
+        raise ValueError(
+            f"strokes holds {shown(stroke)}, but must hold dicts of 'width' and 'points'."
+        ) from None
     number = lambda v: check_float('a number of the strokes', v, -2, 3)
-    return check_float('width of the strokes', width, 0, 1), [(number(x), number(y)) for x, y in points]
+    return check_float('width of the strokes', width, 0, 1), [
+        (number(x), number(y)) for x, y in points
+    ]
 
 # %% ../nbs/13b_pad.ipynb #13b-pad-010
 def to_mnist(
-    ink:np.ndarray,   # H×W, 0 (paper) to 1 (ink), of any size
-    box:int=20,       # longest side of what is drawn, pixels, from 1 to 28
-)->np.ndarray:
-    "The drawing as an image of MNIST: 28×28, uint8, scaled to the box, its centre of mass in the middle; `ValueError`."
+    ink: np.ndarray,  # H×W, 0 (paper) to 1 (ink), of any size
+    box: int = 20,  # longest side of what is drawn, pixels, from 1 to 28
+) -> np.ndarray:
+    """The drawing as an image of MNIST: 28×28, uint8, scaled to the box, its centre of mass in
+    the middle; `ValueError`."""
     check_int('box', box, 1, 28)
-    try: ink = np.array(ink, dtype=np.float32)
-    except Exception as e: raise ValueError(f'ink is {shown(ink)}, but must be an array ({str(e)[:200]}).') from None
-    if ink.ndim != 2 or not (np.abs(ink) <= 1).all(): raise ValueError(f'ink has shape {ink.shape}, but must be H×W of numbers from 0 to 1.')
+    try:
+        ink = np.array(ink, dtype=np.float32)
+    except Exception as e:
+        raise ValueError(f'ink is {shown(ink)}, but must be an array ({str(e)[:200]}).') from None
+    if ink.ndim != 2 or not (np.abs(ink) <= 1).all():
+        raise ValueError(f'ink has shape {ink.shape}, but must be H×W of numbers from 0 to 1.')
     image, (rows, columns) = np.zeros((28, 28), np.uint8), np.nonzero(ink > 0)
-    if len(rows) == 0: return image
-    drawn = ink.clip(0)[rows.min():rows.max() + 1, columns.min():columns.max() + 1]
-    h, w = (max(1, round(box*n/max(drawn.shape))) for n in drawn.shape)
+    if len(rows) == 0:
+        return image
+    drawn = ink.clip(0)[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    h, w = (max(1, round(box * n / max(drawn.shape))) for n in drawn.shape)
     small = np.asarray(Image.fromarray(drawn).resize((w, h), Image.Resampling.BOX))
     top, left = (_offset(small.sum(axis), n) for axis, n in ((1, h), (0, w)))
-    image[top:top + h, left:left + w] = np.rint(255*small.clip(0, 1))
+    image[top : top + h, left : left + w] = np.rint(255 * small.clip(0, 1))
     return image
 
+
 def _offset(profile, n):
-    "Where `n` pixels begin on an axis of 28, so that the centre of mass is in pixel 14 and all of them are within."
-    mass = float((profile*(np.arange(n) + .5)).sum()/profile.sum())
+    """Where `n` pixels begin on an axis of 28, so that the centre of mass is in pixel 14 and all
+    of them are within."""
+    mass = float((profile * (np.arange(n) + 0.5)).sum() / profile.sum())
     return min(max(14 - math.floor(mass), 0), 28 - n)
 
 # %% ../nbs/13b_pad.ipynb #13b-pad-017
-_JS = Path(find_spec('mnist_cmp').origin).parent/'js'   # what runs in the browser
+_JS = Path(find_spec('mnist_cmp').origin).parent / 'js'  # what runs in the browser
+
 
 class DigitPad(anywidget.AnyWidget):
     "A pad to draw a digit on, and what some nets make of it; shown as the last value of a cell."
-    _esm, _css = _JS/'pad.js', _JS/'pad.css'
-    strokes = traitlets.List().tag(sync=True)      # what is drawn, as for `rasterise`
-    brush = traitlets.Float(.08).tag(sync=True)    # width of the next stroke, a share of the pad's side
-    seen = traitlets.Bytes(b'').tag(sync=True)     # what the nets see: 784 bytes, row by row; none: an empty pad
-    answers = traitlets.List().tag(sync=True)      # for each net the probability of each class
-    said = traitlets.Unicode('').tag(sync=True)    # the same in words
-    hard = traitlets.Int(-1).tag(sync=True)        # place of the test image that is shown; -1: a drawing
+
+    _esm = _JS / 'pad.js'
+    _css = _JS / 'pad.css'
+    strokes = traitlets.List().tag(sync=True)  # what is drawn, as for `rasterise`
+    # width of the next stroke, a share of the pad's side
+    brush = traitlets.Float(0.08).tag(sync=True)
+    # what the nets see: 784 bytes, row by row; none: an empty pad
+    seen = traitlets.Bytes(b'').tag(sync=True)
+    answers = traitlets.List().tag(sync=True)  # for each net the probability of each class
+    said = traitlets.Unicode('').tag(sync=True)  # the same in words
+    # place of the test image that is shown; -1: a drawing
+    hard = traitlets.Int(-1).tag(sync=True)
     names = traitlets.List().tag(sync=True)
     classes = traitlets.List().tag(sync=True)
     colors = traitlets.List().tag(sync=True)
     has_test = traitlets.Bool(False).tag(sync=True)
 
-    def __init__(self,
-        nets:dict,           # name → trained net
-        test:Split=None,     # test images, to show those on which the nets differ
-        classes=None,        # names of the classes; None: those of test, else the digits
-        box:int=20,          # longest side of a digit in the images that the nets know, pixels
+    def __init__(
+        self,
+        nets: dict,  # name → trained net
+        test: Split = None,  # test images, to show those on which the nets differ
+        classes=None,  # names of the classes; None: those of test, else the digits
+        box: int = 20,  # longest side of a digit in the images that the nets know, pixels
     ):
-        self.nets, self.test, self.box, self._hard = dict(nets), test, check_int('box', box, 1, 28), None
-        if not nets: raise ValueError('nets is empty, but must have one net at least: name → net.')
-        if classes is None: classes = test.classes if test else tuple('0123456789')
-        if not isinstance(classes, (tuple, list)) or not classes: raise TypeError(f'classes is {shown(classes)}, but must be a list of names.')
-        names, classes = [printable(n) for n in nets], [printable(c) for c in classes]
-        super().__init__(names=names, classes=classes, colors=[model_color(n, names) for n in names], has_test=test is not None)
+        self.nets, self.test, self.box, self._hard = (
+            dict(nets),
+            test,
+            check_int('box', box, 1, 28),
+            None,
+        )
+        if not nets:
+            raise ValueError('nets is empty, but must have one net at least: name → net.')
+        if classes is None:
+            classes = test.classes if test else tuple('0123456789')
+        if not isinstance(classes, (tuple, list)) or not classes:
+            raise TypeError(f'classes is {shown(classes)}, but must be a list of names.')
+        names = [printable(n) for n in nets]
+        classes = [printable(c) for c in classes]
+        super().__init__(
+            names=names,
+            classes=classes,
+            colors=[model_color(n, names) for n in names],
+            has_test=test is not None,
+        )
         self.observe(lambda _: self._answer(), 'strokes')
-        self.on_msg(lambda _, asked, __: {'next': self.next_hard, 'clear': self.clear}[asked['ask']]())
+        self.on_msg(
+            lambda _, asked, __: {'next': self.next_hard, 'clear': self.clear}[asked['ask']]()
+        )
 
 # %% ../nbs/13b_pad.ipynb #13b-pad-019
 @patch
-def _ask(self:DigitPad, image):
+def _ask(self: DigitPad, image):
     "What each net says of an image, 28×28: the probability of each class."
-    one = Split(torch.from_numpy(image.copy())[None, None], torch.zeros(1, dtype=torch.int64), 'test', tuple(self.classes))
+    one = Split(
+        torch.from_numpy(image.copy())[None, None],
+        torch.zeros(1, dtype=torch.int64),
+        'test',
+        tuple(self.classes),
+    )
     return [predict(net, one)[0].softmax(0).tolist() for net in self.nets.values()]
 
-@patch
-def _words(self:DigitPad, answers):
-    "The best guess of each net."
-    best = [max(range(len(a)), key=a.__getitem__) for a in answers]
-    return ', '.join(f'{name}: {self.classes[k]} ({a[k]:.0%})' for name, a, k in zip(self.names, answers, best))
 
 @patch
-def _answer(self:DigitPad, hard=-1):
+def _words(self: DigitPad, answers):
+    "The best guess of each net."
+    best = [max(range(len(a)), key=a.__getitem__) for a in answers]
+    return ', '.join(
+        f'{name}: {self.classes[k]} ({a[k]:.0%})' for name, a, k in zip(self.names, answers, best)
+    )
+
+
+@patch
+def _answer(self: DigitPad, hard=-1):
     "Answer what is drawn, or a test image."
-    if hard < 0 and not self.strokes: return self.set_trait('hard', -1) or self._tell(b'', [], '')
-    image = self.test.x[hard, 0].cpu().numpy() if hard >= 0 else to_mnist(rasterise(self.strokes), self.box)
-    if image.dtype != np.uint8: image = np.rint(255*image).astype(np.uint8)
+    if hard < 0 and not self.strokes:
+        return self.set_trait('hard', -1) or self._tell(b'', [], '')
+    image = (
+        self.test.x[hard, 0].cpu().numpy()
+        if hard >= 0
+        else to_mnist(rasterise(self.strokes), self.box)
+    )
+    if image.dtype != np.uint8:
+        image = np.rint(255 * image).astype(np.uint8)
     answers = self._ask(image)
     said = f'Test image {hard} is {self.classes[self.test.y[hard]]}. ' if hard >= 0 else ''
     self.hard = hard
     self._tell(image.tobytes(), answers, said + self._words(answers))
 
+
 @patch
-def _tell(self:DigitPad, seen, answers, said):
+def _tell(self: DigitPad, seen, answers, said):
     "Send what there is to see."
-    with self.hold_sync(): self.seen, self.answers, self.said = seen, [[round(p, 4) for p in a] for a in answers], said
+    with self.hold_sync():
+        self.seen, self.answers, self.said = seen, [[round(p, 4) for p in a] for a in answers], said
 
 # %% ../nbs/13b_pad.ipynb #13b-pad-023
 @patch
-def clear(self:DigitPad):
+def clear(self: DigitPad):
     "Empty the pad."
     self.strokes = []
     self._answer()
 
+
 @patch
-def next_hard(self:DigitPad):
+def next_hard(self: DigitPad):
     "Show the next test image on which the nets differ; raises `ValueError` without test images."
-    if self.test is None: raise ValueError('There are no test images: DigitPad(nets, test).')
+    if self.test is None:
+        raise ValueError('There are no test images: DigitPad(nets, test).')
     if self._hard is None:
         guesses = torch.stack([predict(net, self.test).argmax(1) for net in self.nets.values()])
         self._hard = (guesses != guesses[0]).any(0).nonzero().flatten().tolist()
-    if not self._hard: return self.set_trait('said', f'The models agree on all {len(self.test):,} test images.')
+    if not self._hard:
+        return self.set_trait('said', f'The models agree on all {len(self.test):,} test images.')
     self.strokes = []
     self._answer(hard=next((i for i in self._hard if i > self.hard), self._hard[0]))
 
 # %% ../nbs/13b_pad.ipynb #13b-pad-027
 @patch(cls_method=True)
-def load(cls:DigitPad,
-    folder,          # of a finished comparison
-    data_dir=None,   # folder of its data set, as for load_data
-    number:int=0,    # which of its trainings to ask
-    makers:dict={},  # name → what makes the net, for models without a short name
-)->DigitPad:
+def load(
+    cls: DigitPad,
+    folder,  # of a finished comparison
+    data_dir=None,  # folder of its data set, as for load_data
+    number: int = 0,  # which of its trainings to ask
+    makers: dict = {},  # name → what makes the net, for models without a short name
+) -> DigitPad:
     "A pad for the nets of a run; raises `FileNotFoundError` or `ValueError`."
     found = Comparison.load(folder)
     nets = {name: found.load_net(name, folder, number, makers.get(name)) for name in found.names}
@@ -159,21 +226,35 @@ def load(cls:DigitPad,
 
 # %% ../nbs/13b_pad.ipynb #13b-pad-029
 @patch
-def __repr__(self:DigitPad): return f'DigitPad of {", ".join(self.names)}' + (f': {self.said}' if self.said else '')
+def __repr__(self: DigitPad):
+    return f'DigitPad of {", ".join(self.names)}' + (f': {self.said}' if self.said else '')
+
 
 @patch
-def _still(self:DigitPad):
+def _still(self: DigitPad):
     "The drawing and the answers as HTML."
-    if not self.seen: return html.escape(repr(self))
+    if not self.seen:
+        return html.escape(repr(self))
     page = io.BytesIO()
-    Image.frombytes('L', (28, 28), bytes(255 - v for v in self.seen)).resize((112, 112), Image.Resampling.NEAREST).save(page, 'png')
-    cell = lambda tag, texts: ''.join(f'<{tag} style="text-align: right">{html.escape(t)}</{tag}>' for t in texts)
-    rows = ''.join(f'<tr>{cell("td", (label, *(f"{a[k]:.0%}" for a in self.answers)))}</tr>' for k, label in enumerate(self.classes))
-    picture = f'<img alt="what the models see" src="data:image/png;base64,{base64.b64encode(page.getvalue()).decode()}">'
+    Image.frombytes('L', (28, 28), bytes(255 - v for v in self.seen)).resize(
+        (112, 112), Image.Resampling.NEAREST
+    ).save(page, 'png')
+    cell = lambda tag, texts: ''.join(
+        f'<{tag} style="text-align: right">{html.escape(t)}</{tag}>' for t in texts
+    )
+    rows = ''.join(
+        f'<tr>{cell("td", (label, *(f"{a[k]:.0%}" for a in self.answers)))}</tr>'
+        for k, label in enumerate(self.classes)
+    )
+    picture = (
+        '<img alt="what the models see" '
+        f'src="data:image/png;base64,{base64.b64encode(page.getvalue()).decode()}">'
+    )
     return f'{picture}<p>{html.escape(self.said)}</p><table><tr>{cell("th", ("", *self.names))}</tr>{rows}</table>'
 
+
 @patch
-def _repr_mimebundle_(self:DigitPad, **kwargs):
+def _repr_mimebundle_(self: DigitPad, **kwargs):
     "The widget, and its stand-in."
     bundle = super(DigitPad, self)._repr_mimebundle_(**kwargs) or {}
     data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})

@@ -17,10 +17,11 @@ from .process import sealed
 # %% ../nbs/03_params.ipynb #03-params-005
 @typed
 def number_of_params(
-    net:nn.Module,             # any net
-    display_comp:bool=False,   # print how the number comes about?
-)->tuple[int, int]:
-    "Number of parameters, and depth: the number of matrices and kernels among them; raises `ValueError` if not known yet."
+    net: nn.Module,  # any net
+    display_comp: bool = False,  # print how the number comes about?
+) -> tuple[int, int]:
+    """Number of parameters, and depth: the number of matrices and kernels among them; raises
+    `ValueError` if not known yet."""
     _check_shapes(net)
     shapes = {name: tuple(p.shape) for name, p in net.named_parameters()}
     count = sum(p.numel() for p in net.parameters())
@@ -31,59 +32,80 @@ def number_of_params(
             print(f'{f"({name})":<{width}} {"+" if i else " "} {"*".join(map(str, shape)) or 1}')
     return count, sum(len(shape) > 1 for shape in shapes.values())
 
+
 def _check_shapes(net):
     "Raise `ValueError` if a lazy layer has no shape yet."
     if lazy := lazy_parameters(net):
-        raise ValueError(f'The shape of {shown(lazy[0])} is not known yet: it is lazy. Call the net on two images once, '
-                         'or make it by initialise, which does.')
-
+        raise ValueError(
+            f'The shape of {shown(lazy[0])} is not known yet: it is lazy. Call the net on two '
+            'images once, '
+            'or make it by initialise, which does.'
+        )
 
 # %% ../nbs/03_params.ipynb #03-params-011
 @typed
 def params_table(
-    net:nn.Module,   # any net
+    net: nn.Module,  # any net
 ):
     "A row for each parameter: name, shape, number, share of the whole (a fraction)."
-    import pandas as pd   # slow to import, and of no use to those who only train
+    import pandas as pd  # slow to import, and of no use to those who only train
+
     _check_shapes(net)
     rows = [(name, '×'.join(map(str, p.shape)), p.numel()) for name, p in net.named_parameters()]
     table = pd.DataFrame(rows, columns=['name', 'shape', 'number']).set_index('name')
     return table.assign(share=table.number / max(1, table.number.sum()))
 
 # %% ../nbs/03_params.ipynb #03-params-015
-def _count(x): return number_of_params(x)[0] if isinstance(x, nn.Module) else check_int('number of parameters', x, 1, 10**18)
+def _count(x):
+    return (
+        number_of_params(x)[0]
+        if isinstance(x, nn.Module)
+        else check_int('number of parameters', x, 1, 10**18)
+    )
+
 
 def relative_difference(
-    a,   # a net, or a number of parameters ≥ 1: the reference
-    b,   # a net, or a number of parameters ≥ 1
-)->float:
-    "|a − b| / a, a fraction: how far the size of `b` is from that of `a`; raises `ValueError` on a number below 1."
-    a, b = _count(a), _count(b)
+    a,  # a net, or a number of parameters ≥ 1: the reference
+    b,  # a net, or a number of parameters ≥ 1
+) -> float:
+    """|a − b| / a, a fraction: how far the size of `b` is from that of `a`; raises `ValueError`
+    on a number below 1."""
+    a = _count(a)
+    b = _count(b)
     return abs(a - b) / a
 
 # %% ../nbs/03_params.ipynb #03-params-019
 class Match(NamedTuple):
     "A width, the size it gives, the size that was wanted, and the deviation (a fraction, signed)."
-    width:int
-    count:int
-    target:int
-    deviation:float
+
+    width: int
+    count: int
+    target: int
+    deviation: float
 
     def __str__(self):
-        return (f'width {self.width}: {self.count:,} parameters, '
-                f'{self.deviation:+.2%} from the target of {self.target:,}')
+        return (
+            f'width {self.width}: {self.count:,} parameters, '
+            f'{self.deviation:+.2%} from the target of {self.target:,}'
+        )
 
 # %% ../nbs/03_params.ipynb #03-params-021
 def _counter(make):
     "A function from width to number of parameters; no memory is spent on weights."
+
     def count(width):
-        with torch.device('meta'): return number_of_params(make(width))[0]
+        with torch.device('meta'):
+            return number_of_params(make(width))[0]
+
     return count
 
+
 def _crossing(count, target, max_width):
-    "The smallest width whose net has at least `target` parameters, or `max_width`; by doubling and bisection."
+    """The smallest width whose net has at least `target` parameters, or `max_width`; by doubling
+    and bisection."""
     high = 1
-    while high < max_width and count(high) < target: high = min(2*high, max_width)
+    while high < max_width and count(high) < target:
+        high = min(2 * high, max_width)
     low = high // 2
     while high - low > 1:
         middle = (low + high) // 2
@@ -92,84 +114,125 @@ def _crossing(count, target, max_width):
 
 # %% ../nbs/03_params.ipynb #03-params-024
 def match_params(
-    make,                    # makes a net from a width (an int ≥ 1); its size grows with the width
-    target,                  # a number of parameters ≥ 1, or a net that has it
-    tolerance:float=.005,    # deviation up to which round widths are preferred, a fraction ≥ 0
-    max_width:int=1_000_000, # largest width tried, ≥ 1
-)->Match:
-    "The width at which `make(width)` has about `target` parameters, round if it can be; raises `ValueError`."
-    if not callable(make): raise TypeError(f'make is {shown(make)}, but must be a callable that takes a width.')
-    target, count = _count(target), _counter(make)
+    make,  # makes a net from a width (an int ≥ 1); its size grows with the width
+    target,  # a number of parameters ≥ 1, or a net that has it
+    tolerance: float = 0.005,  # deviation up to which round widths are preferred, a fraction ≥ 0
+    max_width: int = 1_000_000,  # largest width tried, ≥ 1
+) -> Match:
+    """The width at which `make(width)` has about `target` parameters, round if it can be; raises
+    `ValueError`."""
+    if not callable(make):
+        raise TypeError(f'make is {shown(make)}, but must be a callable that takes a width.')
+    target = _count(target)
+    count = _counter(make)
     check_float('tolerance', tolerance, 0)
     check_int('max_width', max_width, 1)
     cross = _crossing(count, target, max_width)
-    def match(width): return Match(width, n := count(width), target, n/target - 1)
-    for step in (8, 4, 2, 1):   # the multiples of `step` next to where the target is crossed
-        near = {max(step, w) for w in (cross // step * step, -(-cross // step) * step, (cross - 1) // step * step)}
-        best = min((match(w) for w in sorted(near) if w <= max_width), key=lambda m: abs(m.deviation), default=None)
-        if best and abs(best.deviation) <= tolerance: break
+
+    def match(width):
+        return Match(width, n := count(width), target, n / target - 1)
+
+    for step in (8, 4, 2, 1):  # the multiples of `step` next to where the target is crossed
+        near = {
+            max(step, w)
+            for w in (cross // step * step, -(-cross // step) * step, (cross - 1) // step * step)
+        }
+        best = min(
+            (match(w) for w in sorted(near) if w <= max_width),
+            key=lambda m: abs(m.deviation),
+            default=None,
+        )
+        if best and abs(best.deviation) <= tolerance:
+            break
     return best
 
 # %% ../nbs/03_params.ipynb #03-params-033
 class Flops(NamedTuple):
     "Floating-point operations per image: the forward pass, and forward and backward together."
-    forward:int
-    training:int
+
+    forward: int
+    training: int
+
 
 @typed
 def flops(
-    net:nn.Module,             # any net; it is left as it is
-    input_shape=(1, 28, 28),   # shape of one input
-)->Flops:
+    net: nn.Module,  # any net; it is left as it is
+    input_shape=(1, 28, 28),  # shape of one input
+) -> Flops:
     "Operations per image in matrix products and convolutions, by `torch.utils.flop_counter`."
-    shape = [check_int('input_shape', n, 1, 10**6) for n in input_shape] if isinstance(input_shape, (tuple, list)) else [check_int('input_shape', input_shape, 1, 10**6)]
+    shape = (
+        [check_int('input_shape', n, 1, 10**6) for n in input_shape]
+        if isinstance(input_shape, (tuple, list))
+        else [check_int('input_shape', input_shape, 1, 10**6)]
+    )
     # Within torch.inference_mode(False) gradients are allowed, whatever is around it.
     with sealed(), torch.inference_mode(False), net_to_try(net) as tried:
         # Two: batch normalisation wants more than one.
         x = torch.zeros(2, *shape, device=next(net.parameters(), torch.empty(0)).device)
         try:
-            with FlopCounterMode(display=False) as forward: out = tried(x)
-        except (RuntimeError, IndexError) as e: raise ValueError(f'The net does not take an input_shape of {tuple(shape)}: {e}') from e
-        with FlopCounterMode(display=False) as backward: out.sum().backward()
-    forward, backward = forward.get_total_flops() // 2, backward.get_total_flops() // 2
+            with FlopCounterMode(display=False) as forward:
+                out = tried(x)
+        except (RuntimeError, IndexError) as e:
+            raise ValueError(f'The net does not take an input_shape of {tuple(shape)}: {e}') from e
+        with FlopCounterMode(display=False) as backward:
+            out.sum().backward()
+    forward = forward.get_total_flops() // 2
+    backward = backward.get_total_flops() // 2
     return Flops(forward, forward + backward)
 
 # %% ../nbs/03_params.ipynb #03-params-036
 @typed
 def size_table(
-    nets:dict,   # name → net, one or more; the first one is the reference
+    nets: dict,  # name → net, one or more; the first one is the reference
 ):
-    "A row for each net: parameters, difference from the first (a fraction), depth, FLOPs per image."
+    """A row for each net: parameters, difference from the first (a fraction), depth, FLOPs per
+    image."""
     import pandas as pd
-    if not nets: raise ValueError('nets is empty, but must have one net at least: name → net.')
-    rows, reference = {}, next(iter(nets.values()))
+
+    if not nets:
+        raise ValueError('nets is empty, but must have one net at least: name → net.')
+    rows = {}
+    reference = next(iter(nets.values()))
     for name, net in nets.items():
         (count, depth), work = number_of_params(net), flops(net)
-        rows[name] = {'parameters': count, 'difference': relative_difference(reference, net), 'depth': depth,
-                      'forward FLOPs': work.forward, 'training FLOPs': work.training}
+        rows[name] = {
+            'parameters': count,
+            'difference': relative_difference(reference, net),
+            'depth': depth,
+            'forward FLOPs': work.forward,
+            'training FLOPs': work.training,
+        }
     return pd.DataFrame.from_dict(rows, orient='index')
 
 # %% ../nbs/03_params.ipynb #9839ce85
 def unequal_sizes(
-    counts:dict,           # name → number of parameters, ≥ 1
-    tolerance:float=.1,    # how much larger than the smallest the largest may be, a fraction ≥ 0
-    trained:dict=None,     # name → how many of them are trained, where others are frozen; None: all
-)->str:
-    "What has to be said of models whose sizes differ by more than `tolerance`; '' where they don't."
+    counts: dict,  # name → number of parameters, ≥ 1
+    tolerance: float = 0.1,  # how much larger than the smallest the largest may be, a fraction ≥ 0
+    trained: dict = None,  # name → how many of them are trained, where others are frozen; None: all
+) -> str:
+    """What has to be said of models whose sizes differ by more than `tolerance`; '' where they
+    don't."""
     most = 1 + check_float('tolerance', tolerance, 0)
     trained = counts if trained is None else trained
     sizes = ', '.join(_size(name, count, trained[name]) for name, count in counts.items())
-    if max(counts.values()) > most*min(counts.values()):
-        return (f'The models are not of one size: the largest has {_ratio(counts):.3g} times the parameters of the smallest ({sizes}). '
-                'match_params finds the width at which one has the size of another.')
-    if max(trained.values()) > most*min(trained.values()):
-        return ('The models do not train equally many parameters: the largest number is '
-                f'{_ratio(trained):.3g} times the smallest ({sizes}).')
+    if max(counts.values()) > most * min(counts.values()):
+        return (
+            f'The models are not of one size: the largest has {_ratio(counts):.3g} times the '
+            f'parameters of the smallest ({sizes}). '
+            'match_params finds the width at which one has the size of another.'
+        )
+    if max(trained.values()) > most * min(trained.values()):
+        return (
+            'The models do not train equally many parameters: the largest number is '
+            f'{_ratio(trained):.3g} times the smallest ({sizes}).'
+        )
     return ''
+
 
 def _ratio(counts):
     "The largest number over the smallest one."
-    return max(counts.values())/max(1, min(counts.values()))
+    return max(counts.values()) / max(1, min(counts.values()))
+
 
 def _size(name, count, trained):
     "Name and size of a model, and how many of its parameters are trained where others are frozen."

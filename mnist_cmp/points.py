@@ -16,140 +16,190 @@ from .core import check_float, check_int, model_color, plot_style, shown, typed
 # %% ../nbs/06a_points.ipynb #06a-points-005
 class Point(NamedTuple):
     "Settings of one training."
-    learning_rate:float
-    batch_size:int
-    momentum:float = 0.
-    weight_decay:float = 0.
+
+    learning_rate: float
+    batch_size: int
+    momentum: float = 0.0
+    weight_decay: float = 0.0
 
     @property
-    def plain(self)->bool:
+    def plain(self) -> bool:
         "Is it SGD without momentum and weight decay?"
         return not (self.momentum or self.weight_decay)
 
-_CHECKS = {'learning_rate': lambda title, end: check_float(title, end, 0, 1e9, low_open=True),
-           'batch_size': lambda title, end: check_int(title, end, 1),
-           'momentum': lambda title, end: check_float(title, end, 0, .9999),
-           'weight_decay': lambda title, end: check_float(title, end, 0, 1e9)}
+
+_CHECKS = {
+    'learning_rate': lambda title, end: check_float(title, end, 0, 1e9, low_open=True),
+    'batch_size': lambda title, end: check_int(title, end, 1),
+    'momentum': lambda title, end: check_float(title, end, 0, 0.9999),
+    'weight_decay': lambda title, end: check_float(title, end, 0, 1e9),
+}
+
 
 def _side(name, ends):
     "The two ends of a box's side, checked; raises `ValueError`."
     title = f'{name} of the box'
     if not isinstance(ends, (tuple, list)) or len(ends) != 2:
-        raise ValueError(f'{title} is {shown(ends)}, but must be a pair: its lower and its upper end.')
+        raise ValueError(
+            f'{title} is {shown(ends)}, but must be a pair: its lower and its upper end.'
+        )
     low, high = (_CHECKS[name](title, end) for end in ends)
-    if low >= high: raise ValueError(f'{title} is {shown(ends)}, but its lower end must be below its upper end.')
+    if low >= high:
+        raise ValueError(
+            f'{title} is {shown(ends)}, but its lower end must be below its upper end.'
+        )
     return low, high
 
 # %% ../nbs/06a_points.ipynb #06a-points-006
 @dataclass(frozen=True)
 class Box:
-    "Where to look: an interval for each setting, ends included; raises `ValueError` if one is empty or turned round."
-    learning_rate:tuple[float, float] = (.001, .1)       # step size of SGD, > 0
-    batch_size:tuple[int, int] = (16, 48)                # images a step, ≥ 1
-    momentum:tuple[float, float]|None = None             # of SGD, 0 to 0.9999; None: 0, not searched
-    weight_decay:tuple[float, float]|None = None         # of SGD, ≥ 0; None: 0, not searched
-    log:bool = False                                     # learning rate and weight decay on a logarithmic scale?
+    """Where to look: an interval for each setting, ends included; raises `ValueError` if one is
+    empty or turned round."""
+
+    learning_rate: tuple[float, float] = (0.001, 0.1)  # step size of SGD, > 0
+    batch_size: tuple[int, int] = (16, 48)  # images a step, ≥ 1
+    # of SGD, 0 to 0.9999; None: 0, not searched
+    momentum: tuple[float, float] | None = None
+    weight_decay: tuple[float, float] | None = None  # of SGD, ≥ 0; None: 0, not searched
+    # learning rate and weight decay on a logarithmic scale?
+    log: bool = False
 
     def __post_init__(self):
-        for name, ends in self.sides.items(): object.__setattr__(self, name, _side(name, ends))
-        if not isinstance(self.log, bool): raise TypeError(f'log of the box is {shown(self.log)}, but must be True or False.')
+        for name, ends in self.sides.items():
+            object.__setattr__(self, name, _side(name, ends))
+        if not isinstance(self.log, bool):
+            raise TypeError(f'log of the box is {shown(self.log)}, but must be True or False.')
         if self.learning_rate is None or self.batch_size is None:
-            raise ValueError('learning_rate and batch_size of the box must be pairs: they are always searched.')
+            raise ValueError(
+                'learning_rate and batch_size of the box must be pairs: they are always searched.'
+            )
         check_int('batch_size of the box', self.batch_size[1], 1, 2**31)
         for name, (low, high) in self.sides.items():
-            if self.is_log(name) and low and high/low > 1e300: raise ValueError(f'{name} of the box, {low:g} to {high:g}, is too long for log=True.')
+            if self.is_log(name) and low and high / low > 1e300:
+                raise ValueError(
+                    f'{name} of the box, {low:g} to {high:g}, is too long for log=True.'
+                )
         if self.log and self.weight_decay and not self.weight_decay[0]:
-            raise ValueError(f'weight_decay of the box is {self.weight_decay!r}, but with log=True its lower end must '
-                             'be above 0.')
+            raise ValueError(
+                f'weight_decay of the box is {self.weight_decay!r}, but with log=True its lower '
+                'end must '
+                'be above 0.'
+            )
 
     @property
-    def sides(self)->dict:
+    def sides(self) -> dict:
         "Name → interval of each setting that is searched."
         return {name: ends for name in _CHECKS if (ends := getattr(self, name)) is not None}
 
     @property
-    def plain(self)->bool:
+    def plain(self) -> bool:
         "Is it SGD without momentum and weight decay everywhere?"
         return not {'momentum', 'weight_decay'} & self.sides.keys()
 
-    def is_log(self, name)->bool:
+    def is_log(self, name) -> bool:
         "Is this side's scale logarithmic?"
         return self.log and name in ('learning_rate', 'weight_decay')
 
 # %% ../nbs/06a_points.ipynb #06a-points-box-point
 @patch
-def point(self:Box,
-    *place:float,   # where along each side, in [0, 1]
-)->Point:
+def point(
+    self: Box,
+    *place: float,  # where along each side, in [0, 1]
+) -> Point:
     "A point of the box. The batch size is rounded up, as in 2019."
-    return Point(**{name: self._at(name, ends, u) for (name, ends), u in zip(self.sides.items(), place, strict=True)})
+    return Point(
+        **{
+            name: self._at(name, ends, u)
+            for (name, ends), u in zip(self.sides.items(), place, strict=True)
+        }
+    )
+
 
 @patch
-def _at(self:Box, name, ends, u):
+def _at(self: Box, name, ends, u):
     "The setting at `u` along a side."
     low, high = ends
-    if self.is_log(name): return float(min(high, low * (high/low)**u))
-    value = u*(high - low) + low
+    if self.is_log(name):
+        return float(min(high, low * (high / low) ** u))
+    value = u * (high - low) + low
     return math.ceil(value) if name == 'batch_size' else float(value)
 
 # %% ../nbs/06a_points.ipynb #06a-points-011
 _lock = threading.Lock()
 
+
 def _sobol_2d(start, n):
     "Points `start`, …, `start + n - 1` of the sequence in the unit square, n×2, by `sobol_seq`."
-    import sobol_seq   # slow to import, and of no use to a worker
+    import sobol_seq  # slow to import, and of no use to a worker
+
     with _lock:
-        sobol_seq.i4_sobol(2, 0)              # makes its direction numbers
-        state, gray = sobol_seq.sobol_seq, start ^ (start >> 1)
+        sobol_seq.i4_sobol(2, 0)  # makes its direction numbers
+        state = sobol_seq.sobol_seq
+        gray = start ^ (start >> 1)
         bits = [b for b in range(gray.bit_length()) if gray >> b & 1]
-        state.lastq = np.bitwise_xor.reduce(state.v[:2, bits].astype(np.int64), axis=1, initial=0).astype(float)
+        state.lastq = np.bitwise_xor.reduce(
+            state.v[:2, bits].astype(np.int64), axis=1, initial=0
+        ).astype(float)
         state.seed_save = start - 1
         return np.array([sobol_seq.i4_sobol(2, i)[0] for i in range(start, start + n)])
 
 # %% ../nbs/06a_points.ipynb #06a-points-013
 def _sobol(dimensions, start, n):
     "Points `start`, …, `start + n - 1` of the sequence in the unit cube, n×dimensions."
-    if dimensions == 2: return _sobol_2d(start, n)
-    from scipy.stats.qmc import Sobol   # slow to import
+    if dimensions == 2:
+        return _sobol_2d(start, n)
+    from scipy.stats.qmc import Sobol  # slow to import
+
     with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', message='The balance properties')   # a stretch of the sequence, on purpose
+        # a stretch of the sequence, on purpose
+        warnings.filterwarnings('ignore', message='The balance properties')
         sequence = Sobol(dimensions, scramble=False)
-        return (sequence.fast_forward(start) if start else sequence).random(n)   # it can't go forward by nothing
+        # it can't go forward by nothing
+        return (sequence.fast_forward(start) if start else sequence).random(n)
 
 # %% ../nbs/06a_points.ipynb #06a-points-019
 @typed
 def sobol_points(
-    box:Box=None,     # where; None: the default box
-    start:int=1030,   # place of the first point in the sequence, from 0 to 2²⁹
-    n:int=20,         # number of points, from 1 to 2²⁰
-)->list[Point]:
+    box: Box = None,  # where; None: the default box
+    start: int = 1030,  # place of the first point in the sequence, from 0 to 2²⁹
+    n: int = 20,  # number of points, from 1 to 2²⁰
+) -> list[Point]:
     "Points `start`, …, `start + n - 1` of the Sobol sequence, in the box; raises `ValueError`."
-    box, start, n = box or Box(), check_int('start', start, 0, 2**29), check_int('n', n, 1, 2**20)
+    box = box or Box()
+    start = check_int('start', start, 0, 2**29)
+    n = check_int('n', n, 1, 2**20)
     return [box.point(*place) for place in _sobol(len(box.sides), start, n).tolist()]
 
 # %% ../nbs/06a_points.ipynb #06a-points-025
 def box_axes(
-    ax,        # matplotlib axes
-    box:Box,   # what they shall show
+    ax,  # matplotlib axes
+    box: Box,  # what they shall show
 ):
     "Make axes of learning rate and batch size that show the whole box with a little air."
     (a, b), (c, d) = box.learning_rate, box.batch_size
-    ax.set(xlabel='learning rate', ylabel='batch size', ylim=(c - .06*(d - c), d + .06*(d - c)))
-    if box.log: ax.set(xscale='log', xlim=(a*(a/b)**.06, b*(b/a)**.06))
-    else: ax.set_xlim(a - .06*(b - a), b + .06*(b - a))
+    ax.set(
+        xlabel='learning rate', ylabel='batch size', ylim=(c - 0.06 * (d - c), d + 0.06 * (d - c))
+    )
+    if box.log:
+        ax.set(xscale='log', xlim=(a * (a / b) ** 0.06, b * (b / a) ** 0.06))
+    else:
+        ax.set_xlim(a - 0.06 * (b - a), b + 0.06 * (b - a))
+
 
 @typed
 def plot_sobol(
-    box:Box=None,     # where; None: the default box
-    start:int=1030,   # place of the first point in the sequence, ≥ 0
-    n:int=20,         # number of points, ≥ 1
-    ax=None,          # matplotlib axes; None: new ones
+    box: Box = None,  # where; None: the default box
+    start: int = 1030,  # place of the first point in the sequence, ≥ 0
+    n: int = 20,  # number of points, ≥ 1
+    ax=None,  # matplotlib axes; None: new ones
 ):
     "Plot the points, each with its place in the sequence; gives the axes, raises `ValueError`."
     points = sobol_points(box, start, check_int('n', n, 1, 10_000))
     with plot_style():
         import matplotlib.pyplot as plt
-        if ax is None: _, ax = plt.subplots(figsize=(6, 3.6))
+
+        if ax is None:
+            _, ax = plt.subplots(figsize=(6, 3.6))
         for i, p in enumerate(points, start):
             ax.plot(*p[:2], 'o', color=model_color('mlp'), markersize=5)
             ax.annotate(i, p[:2], xytext=(4, 3), textcoords='offset points', fontsize=8)

@@ -21,105 +21,165 @@ from .graphs import CudaRecorder, _python_state, unchanged
 from .params import flops
 from .points import Point
 from .process import callers, sealed, working_time
-from .training import (Epoch, History, _asker, _check_settings, _check_sgd, _Checkpoint, _order, _Stopped, device_of)
+from mnist_cmp.training import (
+    Epoch,
+    History,
+    _asker,
+    _check_settings,
+    _check_sgd,
+    _Checkpoint,
+    _order,
+    _Stopped,
+    device_of,
+)
 
 # %% ../nbs/06b_population.ipynb #e65eac9d
 def number_of_ticks(
-    n:int,            # images of an epoch
-    batch_size:int,   # of a net
-    block:int,        # images of a tick
-)->int:
+    n: int,  # images of an epoch
+    batch_size: int,  # of a net
+    block: int,  # images of a tick
+) -> int:
     "How many ticks an epoch takes."
     full, rest = divmod(n, batch_size)
     return full * -(-batch_size // block) - (-rest // block)
 
+
 def _blocks(order, batch_size, block):
-    "An epoch of a net, tick by tick: places, their shares in the mean over a batch, and whether a batch begins and ends."
-    whole, parts = len(order) // batch_size * batch_size, []
+    """An epoch of a net, tick by tick: places, their shares in the mean over a batch, and
+    whether a batch begins and ends."""
+    whole = len(order) // batch_size * batch_size
+    parts = []
     for batches in (order[:whole].view(-1, batch_size), order[whole:][None]):
         n, size = batches.shape
-        if not size: continue
+        if not size:
+            continue
         blocks = -(-size // block)
-        filled = blocks*block - size
+        filled = blocks * block - size
         places = torch.cat([batches, batches[:, -1:].expand(n, filled)], 1)
-        share = torch.tensor([1/size]*size + [0.]*filled, dtype=torch.float64).expand(n, -1)
+        share = torch.tensor([1 / size] * size + [0.0] * filled, dtype=torch.float64).expand(n, -1)
         place = torch.arange(blocks).expand(n, -1)
-        parts.append((places.reshape(-1, block), share.reshape(-1, block), (place == 0).reshape(-1), (place == blocks - 1).reshape(-1)))
+        parts.append(
+            (
+                places.reshape(-1, block),
+                share.reshape(-1, block),
+                (place == 0).reshape(-1),
+                (place == blocks - 1).reshape(-1),
+            )
+        )
     return [torch.cat(several) for several in zip(*parts)]
 
 # %% ../nbs/06b_population.ipynb #e477a07d
 def block_size(
-    net:nn.Module,      # one of the population
-    batch_sizes,        # of all of them
-    n:int,              # images of an epoch
-)->int:
+    net: nn.Module,  # one of the population
+    batch_sizes,  # of all of them
+    n: int,  # images of an epoch
+) -> int:
     "The number of images of a tick with which the slowest net takes least time."
-    weights = sum(p.numel()*p.element_size() for p in net.parameters())
+    weights = sum(p.numel() * p.element_size() for p in net.parameters())
     overhead = 10 * 18 * weights / max(1, flops(copy.deepcopy(net).float()).training)
-    cost = lambda block: max(number_of_ticks(n, size, block) for size in set(batch_sizes)) * (block + overhead)
+    cost = lambda block: (
+        max(number_of_ticks(n, size, block) for size in set(batch_sizes)) * (block + overhead)
+    )
     return min(range(1, max(batch_sizes) + 1), key=cost)
 
 # %% ../nbs/06b_population.ipynb #de6ce274
 def _loss_of(net):
-    "The loss of a block by weights that take the place of those in `net`: the sum that counts; losses and right answers."
+    """The loss of a block by weights that take the place of those in `net`: the sum that counts;
+    losses and right answers."""
+
     def loss(weights, fixed, x, y, share):
         logits = functional_call(net, (weights, fixed), (x,))
         each = F.cross_entropy(logits, y, reduction='none').masked_fill(share == 0, 0)
-        return (each*share).sum(), (each.sum(), ((logits.argmax(1) == y) & (share > 0)).sum())
+        return (each * share).sum(), (each.sum(), ((logits.argmax(1) == y) & (share > 0)).sum())
+
     return loss
+
 
 def _moving(net, x, y):
     "Names of the parameters that a gradient reaches."
     named = {name: p for name, p in net.named_parameters() if p.requires_grad}
     loss = F.cross_entropy(net(float_images(x).to(next(iter(named.values())).dtype)), y)
-    return [name for name, g in zip(named, torch.autograd.grad(loss, list(named.values()), allow_unused=True)) if g is not None]
+    return [
+        name
+        for name, g in zip(
+            named, torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+        )
+        if g is not None
+    ]
 
 # %% ../nbs/06b_population.ipynb #35704d07
 class _Population:
     "Stacked nets of one shape, on their device."
+
     def __init__(self, nets, points, x, y, block):
-        self.nets,self.points,self.x,self.y,self.block,net = nets,points,x,y,block,nets[0].train()
+        self.nets, self.points, self.x, self.y, self.block, net = (
+            nets,
+            points,
+            x,
+            y,
+            block,
+            nets[0].train(),
+        )
         states = [dict([*n.named_parameters(), *n.named_buffers()]) for n in nets]
         stacked = {name: torch.stack([s[name].detach() for s in states]) for name in states[0]}
         self.weights = {name: stacked.pop(name) for name in _moving(net, x[:2], y[:2])}
-        self.fixed,self.dtype = stacked,next(iter(self.weights.values())).dtype
+        self.fixed, self.dtype = stacked, next(iter(self.weights.values())).dtype
         self.gradients = vmap(grad_and_value(_loss_of(net), has_aux=True), randomness='error')
-        self.rate,self.momentum,self.decay = (torch.tensor([getattr(p, name) for p in points], dtype=self.dtype, device=x.device)
-                                              for name in ('learning_rate', 'momentum', 'weight_decay'))
-        zeros = lambda needed: {k: torch.zeros_like(w) for k, w in self.weights.items()} if needed else {}
-        self.sums = zeros(max(p.batch_size for p in points) > block)   # of gradients, over the blocks of a batch
+        self.rate, self.momentum, self.decay = (
+            torch.tensor([getattr(p, name) for p in points], dtype=self.dtype, device=x.device)
+            for name in ('learning_rate', 'momentum', 'weight_decay')
+        )
+        zeros = lambda needed: (
+            {k: torch.zeros_like(w) for k, w in self.weights.items()} if needed else {}
+        )
+        # of gradients, over the blocks of a batch
+        self.sums = zeros(max(p.batch_size for p in points) > block)
         self.velocity = zeros(any(p.momentum for p in points))
         self.decays = any(p.weight_decay for p in points)
         self._make_plan()
 
     def _make_plan(self):
         "Room for an epoch's blocks, for the number of the tick, and for sums over the epoch."
-        ticks = 4 + max(number_of_ticks(len(self.x), p.batch_size, self.block) for p in self.points)   # 4: for warming up
+        # 4: for warming up
+        ticks = 4 + max(number_of_ticks(len(self.x), p.batch_size, self.block) for p in self.points)
         zeros = lambda *shape, dtype: torch.zeros(shape, dtype=dtype, device=self.x.device)
         whole = ticks, len(self.nets)
-        self.plan = [zeros(*whole, self.block, dtype=torch.int64), zeros(*whole, self.block, dtype=self.dtype),
-                     zeros(*whole, dtype=torch.bool), zeros(*whole, dtype=torch.bool)]
+        self.plan = [
+            zeros(*whole, self.block, dtype=torch.int64),
+            zeros(*whole, self.block, dtype=self.dtype),
+            zeros(*whole, dtype=torch.bool),
+            zeros(*whole, dtype=torch.bool),
+        ]
         self.tick_number = zeros(1, dtype=torch.int64)
-        self.loss,self.right = zeros(len(self.nets), dtype=self.dtype),zeros(len(self.nets), dtype=torch.int64)
+        self.loss, self.right = (
+            zeros(len(self.nets), dtype=self.dtype),
+            zeros(len(self.nets), dtype=torch.int64),
+        )
 
 # %% ../nbs/06b_population.ipynb #ee011052
 @patch
-def tick(self:_Population):
+def tick(self: _Population):
     "A block of images for each net; those whose batch it completes move."
     places, share, begins, ends = (t.index_select(0, self.tick_number)[0] for t in self.plan)
-    x, y = float_images(self.x[places]).to(self.dtype), self.y[places]
+    x = float_images(self.x[places]).to(self.dtype)
+    y = self.y[places]
     gradients, (_, (loss, right)) = self.gradients(self.weights, self.fixed, x, y, share)
-    for name, g in gradients.items(): self._move(name, g, begins, ends)
+    for name, g in gradients.items():
+        self._move(name, g, begins, ends)
     self.loss += loss
     self.right += right
     self.tick_number += 1
 
+
 @patch
-def _move(self:_Population, name, g, begins, ends):
+def _move(self: _Population, name, g, begins, ends):
     "Add a gradient to its batch's, and move those nets whose batch is complete."
-    w, column = self.weights[name], lambda t: t.view(-1, *[1]*(self.weights[name].ndim - 1))
-    if self.sums: g = self.sums[name].copy_(torch.where(column(begins), g, self.sums[name] + g))
-    if self.decays: g = torch.addcmul(g, w, column(self.decay))
+    w = self.weights[name]
+    column = lambda t: t.view(-1, *[1] * (self.weights[name].ndim - 1))
+    if self.sums:
+        g = self.sums[name].copy_(torch.where(column(begins), g, self.sums[name] + g))
+    if self.decays:
+        g = torch.addcmul(g, w, column(self.decay))
     if self.velocity:
         v = self.velocity[name]
         g = v.copy_(torch.where(column(ends), torch.addcmul(g, v, column(self.momentum)), v))
@@ -127,108 +187,184 @@ def _move(self:_Population, name, g, begins, ends):
 
 # %% ../nbs/06b_population.ipynb #72e4c7d9
 @patch
-def record(self:_Population, recorder):
+def record(self: _Population, recorder):
     "Have the tick recorded; afterwards everything is as before."
-    state = [*self.weights.values(), *self.sums.values(), *self.velocity.values(), self.tick_number, self.loss, self.right]
+    state = [
+        *self.weights.values(),
+        *self.sums.values(),
+        *self.velocity.values(),
+        self.tick_number,
+        self.loss,
+        self.right,
+    ]
     self.replay = self.tick
-    if recorder is None: return
+    if recorder is None:
+        return
     with unchanged(state, self.x.device):
         recorder.warm_up(self.tick)
         self.replay = recorder.record(self.tick)
 
+
 @patch
-def epoch(self:_Population, orders, ask):
-    "An epoch of the nets at the keys of `orders`, in these orders of images: mean loss and share of right answers of all nets."
-    blocks = {k: _blocks(order, self.points[k].batch_size, self.block) for k, order in orders.items()}
+def epoch(self: _Population, orders, ask):
+    """An epoch of the nets at the keys of `orders`, in these orders of images: mean loss and
+    share of right answers of all nets."""
+    blocks = {
+        k: _blocks(order, self.points[k].batch_size, self.block) for k, order in orders.items()
+    }
     ticks = max(len(places) for places, *_ in blocks.values())
     for part, held in enumerate(self.plan):
         new = torch.zeros(ticks, *held.shape[1:], dtype=held.dtype)
-        for k, several in blocks.items(): new[:len(several[part]), k] = several[part].to(held.dtype)
+        for k, several in blocks.items():
+            new[: len(several[part]), k] = several[part].to(held.dtype)
         held[:ticks].copy_(new)
-    for t in (self.tick_number, self.loss, self.right): t.zero_()
+    for t in (self.tick_number, self.loss, self.right):
+        t.zero_()
     for _ in range(ticks):
         ask()
         self.replay()
-    return [(t.cpu().double()/len(self.x)).tolist() for t in (self.loss, self.right)]
+    return [(t.cpu().double() / len(self.x)).tolist() for t in (self.loss, self.right)]
 
 # %% ../nbs/06b_population.ipynb #5b3cb502
 @patch
 @torch.no_grad()
-def put_back(self:_Population, places):
+def put_back(self: _Population, places):
     "The weights of the nets at `places`, from the stack into the nets."
     for k in places:
-        for name, w in self.weights.items(): self.nets[k].get_parameter(name).copy_(w[k])
+        for name, w in self.weights.items():
+            self.nets[k].get_parameter(name).copy_(w[k])
+
 
 @patch
-def velocity_of(self:_Population, k):
+def velocity_of(self: _Population, k):
     "Momentum's memory of a net, as a step has it."
     return {name: v[k] for name, v in self.velocity.items()} if self.points[k].momentum else {}
 
 # %% ../nbs/06b_population.ipynb #2a298089
 _RANDOM = 'it draws random numbers in its layers, and they would depend on the nets beside it'
 _BRANCHES = 'it takes values out of tensors, or branches on them'
-_MIXES = 'its answer to an image depends on the other images of the batch, which a population takes in blocks'
+_MIXES = (
+    'its answer to an image depends on the other images of the batch, which a population '
+    'takes in blocks'
+)
+
 
 def _tried(net, x, y):
-    "Why two copies of `net` can't be trained on these images as a population; '' if they can; raises whatever the net does."
-    population, before = _Population([net, copy.deepcopy(net)], [Point(.1, len(x))]*2, x, y, len(x)), _python_state(net)
-    images, fixed = torch.stack([x, x]), {name: t.clone() for name, t in population.fixed.items()}
+    """Why two copies of `net` can't be trained on these images as a population; '' if they can;
+    raises whatever the net does."""
+    population = _Population([net, copy.deepcopy(net)], [Point(0.1, len(x))] * 2, x, y, len(x))
+    before = _python_state(net)
+    images = torch.stack([x, x])
+    fixed = {name: t.clone() for name, t in population.fixed.items()}
     share = torch.ones(2, len(x), dtype=population.dtype, device=x.device)
-    population.gradients(population.weights, population.fixed, float_images(images).to(population.dtype), torch.stack([y, y]), share)
-    if _python_state(net) != before or any(not t.equal(fixed[name]) for name, t in population.fixed.items()):
+    population.gradients(
+        population.weights,
+        population.fixed,
+        float_images(images).to(population.dtype),
+        torch.stack([y, y]),
+        share,
+    )
+    if _python_state(net) != before or any(
+        not t.equal(fixed[name]) for name, t in population.fixed.items()
+    ):
         return 'it changes with each step in more than its weights'
     images = float_images(x).to(population.dtype)
-    with torch.no_grad(): whole, parts = net(images), torch.cat([net(images[i:i+1]) for i in range(len(x))])
-    return '' if (whole - parts).norm() <= .01*whole.norm() else _MIXES
+    with torch.no_grad():
+        whole = net(images)
+        parts = torch.cat([net(images[i : i + 1]) for i in range(len(x))])
+    return '' if (whole - parts).norm() <= 0.01 * whole.norm() else _MIXES
+
 
 def why_no_population(
-    net:nn.Module,   # any net, on its device; left as it is
-)->str:
+    net: nn.Module,  # any net, on its device; left as it is
+) -> str:
     "Why nets like `net` can't be trained as a population; '' if they can."
-    if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in net.modules()): return _MIXES
-    if _listened_to(net): return 'hooks listen to it, and would be called with several nets at once'
-    if why := why_not_fixed(net): return why
+    if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in net.modules()):
+        return _MIXES
+    if _listened_to(net):
+        return 'hooks listen to it, and would be called with several nets at once'
+    if why := why_not_fixed(net):
+        return why
     where = next(net.parameters()).device
     x = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0)).to(where)
     try:
-        with sealed(), torch.inference_mode(False):   # the latter allows gradients
-            return _tried(copy.deepcopy(net).train(), x, torch.zeros(4, dtype=torch.int64, device=where))
-    except Exception as e:   # whatever a stranger's net raises
+        with sealed(), torch.inference_mode(False):  # the latter allows gradients
+            return _tried(
+                copy.deepcopy(net).train(), x, torch.zeros(4, dtype=torch.int64, device=where)
+            )
+    except Exception as e:  # whatever a stranger's net raises
         text = (str(e) or type(e).__name__).splitlines()[0]
         known = {'random operation': _RANDOM, 'data-dependent control flow': _BRANCHES}
         return next((words for sign, words in known.items() if sign in text), text[:200])
 
 # %% ../nbs/06b_population.ipynb #5b72987f
 def _check_population(nets, points, seeds, checkpoints, epochs, n):
-    "Raise `ValueError` unless there are settings for each of these nets, and these are of one build."
+    """Raise `ValueError` unless there are settings for each of these nets, and these are of one
+    build."""
     check_int('number of nets', len(nets), 1)
     for name, several in ('points', points), ('seeds', seeds), ('checkpoints', checkpoints):
-        if len(several) != len(nets): raise ValueError(f'{name} holds {len(several)}, but there are {len(nets)} nets: pass one for each.')
+        if len(several) != len(nets):
+            raise ValueError(
+                f'{name} holds {len(several)}, but there are {len(nets)} nets: pass one for each.'
+            )
     for point, seed in zip(points, seeds):
         _check_settings(n, point.learning_rate, point.batch_size, epochs, seed)
         _check_sgd(point.momentum, point.weight_decay)
-    def build(net): return type(net), str(net), [(k, w.shape, w.dtype) for k, w in net.state_dict().items()], [p.requires_grad for p in net.parameters()]
+
+    def build(net):
+        return (
+            type(net),
+            str(net),
+            [(k, w.shape, w.dtype) for k, w in net.state_dict().items()],
+            [p.requires_grad for p in net.parameters()],
+        )
+
     for k, net in enumerate(nets):
-        if build(net) != build(nets[0]): raise ValueError(f'net {k} differs from the first in more than its weights. Train nets of several shapes one by one.')
+        if build(net) != build(nets[0]):
+            raise ValueError(
+                f'net {k} differs from the first in more than its weights. Train nets of several '
+                'shapes one by one.'
+            )
+
 
 def _check_fit(net, split):
     "Raise `ValueError` unless nets like `net` can be a population."
     check_net(net, split)
     if why := why_no_population(net):
-        raise ValueError(f"{type(net).__name__} can't be trained as a population: {why}. Train its nets one by one, by train; "
-                         "in a search, take engine='auto'.")
+        raise ValueError(
+            f"{type(net).__name__} can't be trained as a population: {why}. Train its nets one by "
+            'one, by train; '
+            "in a search, take engine='auto'."
+        )
 
 # %% ../nbs/06b_population.ipynb #164259e7
 class _Course:
     "The training of a population: its nets, their histories so far, and where they are kept."
+
     def __init__(self, nets, train, valid, points, seeds, epochs, device, threads, checkpoints):
-        self.nets,self.train,self.valid,self.points,self.epochs = nets,train,valid,points,epochs
+        self.nets = nets
+        self.train = train
+        self.valid = valid
+        self.points = points
+        self.epochs = epochs
         self.threads = threads
-        self.histories,self.savers,self.steps = [],[],[]
+        self.histories = []
+        self.savers = []
+        self.steps = []
         for net, point, seed, folder in zip(nets, points, seeds, checkpoints):
             check_net(net, train)
             rate, size, *sgd = point
-            history = History(rate, size, seed, 'population', threads, device, machine(), momentum=sgd[0], weight_decay=sgd[1])
+            history = History(
+                rate,
+                size,
+                seed,
+                'population',
+                threads,
+                device,
+                machine(),
+                momentum=sgd[0],
+                weight_decay=sgd[1],
+            )
             step = SimpleNamespace(params=dict(net.named_parameters()), velocity={})
             saver = _Checkpoint(folder, net, history, train, valid) if folder else None
             self.histories.append(saver and saver.resume(net, step, epochs) or history)
@@ -236,80 +372,107 @@ class _Course:
 
     def going(self):
         "Places of the nets that have epochs to come."
-        return [k for k, h in enumerate(self.histories) if h.state == 'finished' and len(h.epochs) < self.epochs]
+        return [
+            k
+            for k, h in enumerate(self.histories)
+            if h.state == 'finished' and len(h.epochs) < self.epochs
+        ]
 
     def stack(self, places, block, recorder):
         "The nets at `places` as one, with momentum's memory."
-        nets, points = [self.nets[k] for k in places], [self.points[k] for k in places]
+        nets = [self.nets[k] for k in places]
+        points = [self.points[k] for k in places]
         block = block or block_size(nets[0], [p.batch_size for p in points], len(self.train))
         population = _Population(nets, points, self.train.x, self.train.y, block)
         for i, k in enumerate(places):
-            for name, v in self.steps[k].velocity.items(): population.velocity[name][i].copy_(v)
+            for name, v in self.steps[k].velocity.items():
+                population.velocity[name][i].copy_(v)
         population.record(recorder)
         return population
 
 # %% ../nbs/06b_population.ipynb #a8bffb5b
 @patch
-def go_round(self:_Course, population, places, ask, on_epoch):
-    "One more epoch for each net that has one to come: trained, measured and kept; `places` are those of the stack."
-    start, going = working_time(), [i for i, k in enumerate(places) if k in self.going()]
+def go_round(self: _Course, population, places, ask, on_epoch):
+    """One more epoch for each net that has one to come: trained, measured and kept; `places` are
+    those of the stack."""
+    start = working_time()
+    going = [i for i, k in enumerate(places) if k in self.going()]
     numbers = {i: len(self.histories[places[i]].epochs) + 1 for i in going}
-    loss, right = population.epoch({i: _order(len(self.train), self.histories[places[i]].seed, e) for i, e in numbers.items()}, ask)
-    records = {i: Epoch(numbers[i], loss[i], right[i], 0.) for i in going}
+    loss, right = population.epoch(
+        {i: _order(len(self.train), self.histories[places[i]].seed, e) for i, e in numbers.items()},
+        ask,
+    )
+    records = {i: Epoch(numbers[i], loss[i], right[i], 0.0) for i in going}
     population.put_back(going)
     for i in going if self.valid else ():
         records[i].valid_loss, records[i].valid_accuracy = measure(self.nets[places[i]], self.valid)
     for i, record in records.items():
-        record.seconds = (working_time() - start)/len(going)   # its share
+        record.seconds = (working_time() - start) / len(going)  # its share
         self._keep(places[i], record, population.velocity_of(i))
-        if on_epoch: on_epoch(places[i], self.histories[places[i]])
+        if on_epoch:
+            on_epoch(places[i], self.histories[places[i]])
+
 
 @patch
-def _keep(self:_Course, k, record, velocity):
+def _keep(self: _Course, k, record, velocity):
     "Put an epoch of a net into its history, and both into its checkpoint."
     history = self.histories[k]
     history.epochs.append(record)
-    if not all(math.isfinite(loss) for loss in (record.train_loss, record.valid_loss or 0)): history.state = 'diverged'
+    if not all(math.isfinite(loss) for loss in (record.train_loss, record.valid_loss or 0)):
+        history.state = 'diverged'
     self.steps[k].velocity = velocity
-    if self.savers[k]: self.savers[k].save(self.nets[k], self.steps[k], history, best=self.valid and history.best is record)
+    if self.savers[k]:
+        self.savers[k].save(
+            self.nets[k], self.steps[k], history, best=self.valid and history.best is record
+        )
 
 # %% ../nbs/06b_population.ipynb #e6909a67
 @typed
 def train_population(
-    nets:list,             # fresh nets of one build, each trained in place, moved to device
-    train:Split,           # images to learn from
-    valid:Split=None,      # images to measure on after each epoch
+    nets: list,  # fresh nets of one build, each trained in place, moved to device
+    train: Split,  # images to learn from
+    valid: Split = None,  # images to measure on after each epoch
     *,
-    points,                # settings of each net, a Point
-    seeds,                 # of the order of each net's images, ≥ 0
-    epochs:int,            # passes over train, ≥ 1; with checkpoints: in all
-    device=None,           # as for train
-    threads:int=None,      # PyTorch's threads, ≥ 1; None: as they are
-    block:int=None,        # images of each net in a tick, ≥ 1; None: by block_size
-    on_epoch=None,         # called with the place of a net and its History after each of its epochs
-    should_stop=None,      # asked several times a second; True ends the training
-    checkpoints=None,      # a folder for each net, as for train
-    recorder=None,         # of the tick; None: a graph on a CUDA device, elsewhere no recording
-    progress:str|None='population',   # what the progress bar calls it; None: no bar
-)->list[History]:
-    "Train each net as `train` would alone, all side by side; raises `ValueError` on bad arguments, or for nets that can't."
-    points, seeds, checkpoints = list(points), list(seeds), list(checkpoints or [None]*len(nets))
+    points,  # settings of each net, a Point
+    seeds,  # of the order of each net's images, ≥ 0
+    epochs: int,  # passes over train, ≥ 1; with checkpoints: in all
+    device=None,  # as for train
+    threads: int = None,  # PyTorch's threads, ≥ 1; None: as they are
+    block: int = None,  # images of each net in a tick, ≥ 1; None: by block_size
+    on_epoch=None,  # called with the place of a net and its History after each of its epochs
+    should_stop=None,  # asked several times a second; True ends the training
+    checkpoints=None,  # a folder for each net, as for train
+    recorder=None,  # of the tick; None: a graph on a CUDA device, elsewhere no recording
+    progress: str | None = 'population',  # what the progress bar calls it; None: no bar
+) -> list[History]:
+    """Train each net as `train` would alone, all side by side; raises `ValueError` on bad
+    arguments, or for nets that can't."""
+    points = list(points)
+    seeds = list(seeds)
+    checkpoints = list(checkpoints or [None] * len(nets))
     _check_population(nets, points, seeds, checkpoints, epochs, len(train))
-    if block is not None: check_int('block', block, 1)
+    if block is not None:
+        check_int('block', block, 1)
     device, name = device_of(device)
-    train, valid, nets = train.to(device), valid.to(device) if valid else None, [net.to(device) for net in nets]
+    train = train.to(device)
+    valid = valid.to(device) if valid else None
+    nets = [net.to(device) for net in nets]
     threads = torch.get_num_threads() if threads is None else check_int('threads', threads, 1, 1024)
     # Within torch.inference_mode(False) gradients are allowed, whatever is around it.
     with sealed(threads=threads), torch.inference_mode(False):
         _check_fit(nets[0], train)
         course = _Course(nets, train, valid, points, seeds, epochs, name, threads, checkpoints)
-    return _run_course(course, block, recorder, _asker(callers(should_stop)), callers(on_epoch), progress)
+    return _run_course(
+        course, block, recorder, _asker(callers(should_stop)), callers(on_epoch), progress
+    )
 
 # %% ../nbs/06b_population.ipynb #7a824dc7
 def _run_course(course, block, recorder, ask, on_epoch, progress):
-    "The epochs that are missing; if asked to stop, the weights are those after each net's last whole epoch."
+    """The epochs that are missing; if asked to stop, the weights are those after each net's last
+    whole epoch."""
     places = course.going()
-    if not places: return course.histories
+    if not places:
+        return course.histories
     # Within torch.inference_mode(False) gradients are allowed, whatever is around it.
     with sealed(threads=course.threads), torch.inference_mode(False):
         population = _stacked(course, places, block, recorder)
@@ -319,45 +482,65 @@ def _run_course(course, block, recorder, ask, on_epoch, progress):
                 with sealed(threads=course.threads), torch.inference_mode(False):
                     course.go_round(population, places, ask, on_epoch)
             except _Stopped:
-                for k in going: course.histories[k] = replace(course.histories[k], state='stopped')
+                for k in going:
+                    course.histories[k] = replace(course.histories[k], state='stopped')
                 break
             bar.update(note=f'{len(going)} nets')
     return course.histories
 
-def _rounds(course): return max(course.epochs - len(course.histories[k].epochs) for k in course.going())
+
+def _rounds(course):
+    return max(course.epochs - len(course.histories[k].epochs) for k in course.going())
+
 
 def _stacked(course, places, block, recorder):
-    "The nets as one; on a CUDA device the tick is a graph, or launched piece by piece where a graph can't hold it."
+    """The nets as one; on a CUDA device the tick is a graph, or launched piece by piece where a
+    graph can't hold it."""
     on_gpu = course.train.x.device.type == 'cuda' and recorder is None
-    if not on_gpu: return course.stack(places, block, recorder)
-    try: return course.stack(places, block, CudaRecorder(course.train.x.device))
-    except torch.OutOfMemoryError: raise
-    except RuntimeError: return course.stack(places, block, None)
+    if not on_gpu:
+        return course.stack(places, block, recorder)
+    try:
+        return course.stack(places, block, CudaRecorder(course.train.x.device))
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError:
+        return course.stack(places, block, None)
 
 # %% ../nbs/06b_population.ipynb #ac6ad812
 def _maps(net, x):
     "Numbers in all that the layers of `net` give for one image."
-    seen, net = [x[:1].numel()], copy.deepcopy(net).eval()
+    seen = [x[:1].numel()]
+    net = copy.deepcopy(net).eval()
     for part in net.modules():
-        if not list(part.children()): part.register_forward_hook(lambda _, __, out: seen.append(out.numel() if torch.is_tensor(out) else 0))
-    with sealed(), torch.no_grad(): net(float_images(x[:1]).to(next(net.parameters()).dtype))
+        if not list(part.children()):
+            part.register_forward_hook(
+                lambda _, __, out: seen.append(out.numel() if torch.is_tensor(out) else 0)
+            )
+    with sealed(), torch.no_grad():
+        net(float_images(x[:1]).to(next(net.parameters()).dtype))
     return sum(seen)
+
 
 def _free_memory(device):
     "Bytes that are free where `device` computes."
-    if device.type == 'cuda': return torch.cuda.mem_get_info(device)[0]
-    try: return os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
-    except (AttributeError, ValueError, OSError): return 2**31   # the system does not tell
+    if device.type == 'cuda':
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        return os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    except (AttributeError, ValueError, OSError):
+        return 2**31  # the system does not tell
+
 
 def nets_at_once(
-    net:nn.Module,      # one of the population, on its device
-    train:Split,        # images that it learns from
-    batch_sizes,        # of all that wait
-    free:int=None,      # bytes of free memory; None: as they are
-)->int:
+    net: nn.Module,  # one of the population, on its device
+    train: Split,  # images that it learns from
+    batch_sizes,  # of all that wait
+    free: int = None,  # bytes of free memory; None: as they are
+) -> int:
     "How many nets can be trained side by side; 1 at least."
     p = next(net.parameters())
-    block, numbers = block_size(net, batch_sizes, len(train)), sum(w.numel() for w in net.state_dict().values())
-    plan = max(number_of_ticks(len(train), size, block) for size in batch_sizes) * (12*block + 2)
-    each = p.element_size()*(6*numbers + 3*block*_maps(net, train.x.to(p.device))) + plan
+    block = block_size(net, batch_sizes, len(train))
+    numbers = sum(w.numel() for w in net.state_dict().values())
+    plan = max(number_of_ticks(len(train), size, block) for size in batch_sizes) * (12 * block + 2)
+    each = p.element_size() * (6 * numbers + 3 * block * _maps(net, train.x.to(p.device))) + plan
     return max(1, int((_free_memory(p.device) if free is None else free) // 2 // each))

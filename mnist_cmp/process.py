@@ -19,10 +19,11 @@ import torch
 # %% ../nbs/00b_process.ipynb #d123d4b0
 class _Setting:
     "A setting of the process: how it is asked for and put, and what a fresh process has."
+
     def __init__(self, get, put, *usual):
         self.get = get
         self.put = put
-        self.usual = usual   # the first is what is put where another value is found
+        self.usual = usual  # the first is what is put where another value is found
 
     def read(self):
         "Its value; None where this PyTorch has no such setting, or can't tell."
@@ -31,18 +32,23 @@ class _Setting:
         except (AttributeError, RuntimeError):
             return None
 
+
 def _attribute(place, name, *usual):
     "A setting that is the attribute of an object of PyTorch's, which is found by its path."
     steps = place.split('.') if place else []
+
     def owner():
         found = torch.backends
         for step in steps:
             found = getattr(found, step)
         return found
+
     def get():
         return getattr(owner(), name)
+
     def put(value):
         setattr(owner(), name, value)
+
     return _Setting(get, put, *usual)
 
 # %% ../nbs/00b_process.ipynb #4fa74ed2
@@ -50,13 +56,18 @@ def _flushes():
     "Does this thread take numbers below the normal ones for 0?"
     return sys.float_info.min / 2 == 0
 
+
 def _autocast(kind):
     "Is automatic casting on for a kind of device?"
+
     def get():
         return torch.is_autocast_enabled(kind)
+
     def put(value):
         torch.set_autocast_enabled(kind, value)
+
     return _Setting(get, put, False)
+
 
 _SETTINGS = [
     _Setting(torch.get_default_dtype, torch.set_default_dtype, torch.float32),
@@ -69,7 +80,8 @@ _SETTINGS = [
     _attribute('mkldnn', 'deterministic', False),
     _attribute('cudnn', 'enabled', True),
     _attribute('cudnn', 'benchmark', False),
-    _attribute('cudnn', 'deterministic', False)]
+    _attribute('cudnn', 'deterministic', False),
+]
 if hasattr(torch.backends.cudnn, 'conv'):
     _SETTINGS += [
         _attribute('', 'fp32_precision', 'none'),
@@ -78,12 +90,15 @@ if hasattr(torch.backends.cudnn, 'conv'):
         _attribute('mkldnn.rnn', 'fp32_precision', 'none', 'ieee'),
         _attribute('cuda.matmul', 'fp32_precision', 'none', 'ieee'),
         _attribute('cudnn.conv', 'fp32_precision', 'tf32'),
-        _attribute('cudnn.rnn', 'fp32_precision', 'tf32')]
+        _attribute('cudnn.rnn', 'fp32_precision', 'tf32'),
+    ]
 else:
     _SETTINGS.append(_attribute('cudnn', 'allow_tf32', True))
 
+
 def _read_settings():
     return [setting.read() for setting in _SETTINGS]
+
 
 def _put_settings(values, now):
     "Put those settings that differ from those read just now; None: as it is."
@@ -94,10 +109,13 @@ def _put_settings(values, now):
         if value is not None and setting.read() != value:
             setting.put(value)
 
+
 def _usual(values):
     "These values, with a fresh process's in place of those that it would not have."
-    return [value if value in (None, *setting.usual) else setting.usual[0]
-            for setting, value in zip(_SETTINGS, values)]
+    return [
+        value if value in (None, *setting.usual) else setting.usual[0]
+        for setting, value in zip(_SETTINGS, values)
+    ]
 
 # %% ../nbs/00b_process.ipynb #8404200b
 def _read_chance():
@@ -106,6 +124,7 @@ def _read_chance():
     gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
     return [*states, gpus, mps]
+
 
 def _put_chance(states):
     python, numpy, cpu, gpus, mps = states
@@ -117,10 +136,11 @@ def _put_chance(states):
     if mps is not None:
         torch.mps.set_rng_state(mps)
 
+
 def _seed_chance(seed):
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.default_generator.manual_seed(seed)   # a GPU that nobody uses is not woken
+    torch.default_generator.manual_seed(seed)  # a GPU that nobody uses is not woken
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(seed)
     if torch.backends.mps.is_available():
@@ -129,18 +149,22 @@ def _seed_chance(seed):
 # %% ../nbs/00b_process.ipynb #bf109693
 class _Here(threading.local):
     "What a thread has to do with `sealed`."
+
     def __init__(self):
-        self.blocks = []   # those that it is in, the outermost first
-        self.away = 0.     # s that it has spent outside of them, or waiting for other threads
+        self.blocks = []  # those that it is in, the outermost first
+        self.away = 0.0  # s that it has spent outside of them, or waiting for other threads
+
 
 _here = _Here()
-_lock = threading.RLock()   # a thread has it once, as long as one of its blocks is on
+_lock = threading.RLock()  # a thread has it once, as long as one of its blocks is on
+
 
 def _is_in_one():
-    for block in _here.blocks:   # in a generator an interrupt may be lost
+    for block in _here.blocks:  # in a generator an interrupt may be lost
         if block.is_on:
             return True
     return False
+
 
 def _take_lock():
     if _is_in_one():
@@ -150,22 +174,27 @@ def _take_lock():
         _lock.acquire()
         _here.away += time.perf_counter() - since
 
+
 def _free_lock():
     if not _is_in_one():
-        with suppress(RuntimeError):   # it was not taken
+        with suppress(RuntimeError):  # it was not taken
             _lock.release()
+
 
 def _put_threads(number):
     if number is not None and number != torch.get_num_threads():
         torch.set_num_threads(number)
 
+
 class _Block:
-    "A stretch of work in settings and chance of its own, which it takes along when it is left for a while."
+    """A stretch of work in settings and chance of its own, which it takes along when it is left
+    for a while."""
+
     def __init__(self, seed, threads):
-        self.seed = seed         # None: chance goes on
-        self.threads = threads   # None: as many as there are
-        self.is_on = False       # is there anything to be put back?
-        self.kept = None         # settings and chance, while it is left for a while
+        self.seed = seed  # None: chance goes on
+        self.threads = threads  # None: as many as there are
+        self.is_on = False  # is there anything to be put back?
+        self.kept = None  # settings and chance, while it is left for a while
 
     def enter(self):
         try:
@@ -203,7 +232,7 @@ class _Block:
             if self.is_on:
                 self._put_off(now or _read_settings())
         except Exception:
-            self.is_on = False   # what can't be put back now can't be later
+            self.is_on = False  # what can't be put back now can't be later
             raise
         finally:
             _free_lock()
@@ -223,7 +252,6 @@ class _Block:
             self.leave()
         finally:
             _here.blocks = [block for block in _here.blocks if block is not self]
-
 
 # %% ../nbs/00b_process.ipynb #17026bda
 class _Sealed:
@@ -247,16 +275,18 @@ class _Sealed:
         except Exception:
             if kind is None or issubclass(kind, Exception):
                 raise
-        finally:   # again, since an interrupt may have come in the middle
+        finally:  # again, since an interrupt may have come in the middle
             self.block.end()
 
-def sealed(
-    seed:int=None,      # of all chance inside, ≥ 0; None: it goes on, or starts from 0 where nothing is around
-    threads:int=None,   # PyTorch's threads, ≥ 1; None: as many as before
-):
-    "Inside the block PyTorch is as in a fresh process and no other thread is in such a block; afterwards all is as before."
-    return _Sealed(seed, threads)
 
+def sealed(
+    # of all chance inside, ≥ 0; None: it goes on, or starts from 0 where nothing is around
+    seed: int = None,
+    threads: int = None,  # PyTorch's threads, ≥ 1; None: as many as before
+):
+    """Inside the block PyTorch is as in a fresh process and no other thread is in such a block;
+    afterwards all is as before."""
+    return _Sealed(seed, threads)
 
 # %% ../nbs/00b_process.ipynb #2bdb80ab
 class _Unsealed:
@@ -274,9 +304,10 @@ class _Unsealed:
             raise
 
     def __exit__(self, kind, error, trace):
-        cause = getattr(error, '__cause__', None)   # an error of the caller's may be carried by another
+        # an error of the caller's may be carried by another
+        cause = getattr(error, '__cause__', None)
         if isinstance(error, KeyboardInterrupt) or isinstance(cause, KeyboardInterrupt):
-            return   # it does not wait for the other threads: the blocks stay left
+            return  # it does not wait for the other threads: the blocks stay left
         try:
             _here.blocks = self.blocks
             for block in self.blocks:
@@ -292,25 +323,30 @@ class _Unsealed:
             block.leave()
         _here.blocks = []
 
+
 def unsealed():
-    "Inside the block, within `sealed` ones, all is as around them, and other threads may compute; afterwards they go on."
+    """Inside the block, within `sealed` ones, all is as around them, and other threads may
+    compute; afterwards they go on."""
     return _Unsealed()
 
+
 def callers(
-    callback,   # of the caller; None: there is none
+    callback,  # of the caller; None: there is none
 ):
     "The callback as it is called from within `sealed`: unsealed."
     if callback is None:
         return None
+
     def called(*args):
         with unsealed():
             return callback(*args)
+
     return called
+
 
 def working_time():
     "A clock, s, without what this thread spent in `unsealed`, or waiting for another's `sealed`."
     return time.perf_counter() - _here.away
-
 
 # %% ../nbs/00b_process.ipynb #a97baa95
 def _renew_lock():
@@ -319,6 +355,7 @@ def _renew_lock():
     _lock = threading.RLock()
     if _is_in_one():
         _lock.acquire()
+
 
 if hasattr(os, 'register_at_fork'):
     os.register_at_fork(after_in_child=_renew_lock)

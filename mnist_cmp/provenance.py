@@ -15,22 +15,47 @@ from .core import check_fields, read_plain
 from .models import get_model
 
 # %% ../nbs/02a_provenance.ipynb #aafd75ef
-_OFF = {'core.fsmonitor': 'false', 'core.hooksPath': os.devnull, 'core.untrackedCache': 'false',
-        'core.sshCommand': 'false', 'core.gitProxy': '', 'core.askPass': '', 'core.pager': '',
-        'credential.helper': '', 'submodule.recurse': 'false', 'status.renames': 'false',
-        'status.submoduleSummary': 'false', 'diff.external': ''}
+_OFF = {
+    'core.fsmonitor': 'false',
+    'core.hooksPath': os.devnull,
+    'core.untrackedCache': 'false',
+    'core.sshCommand': 'false',
+    'core.gitProxy': '',
+    'core.askPass': '',
+    'core.pager': '',
+    'credential.helper': '',
+    'submodule.recurse': 'false',
+    'status.renames': 'false',
+    'status.submoduleSummary': 'false',
+    'diff.external': '',
+}
 # Of the environment: where git and its settings lie, and nothing about a repository.
-_KEPT = {'GIT_EXEC_PATH', 'GIT_CONFIG_GLOBAL', 'GIT_CONFIG_SYSTEM', 'GIT_CONFIG_NOSYSTEM',
-         'GIT_CEILING_DIRECTORIES', 'GIT_DISCOVERY_ACROSS_FILESYSTEM'}
+_KEPT = {
+    'GIT_EXEC_PATH',
+    'GIT_CONFIG_GLOBAL',
+    'GIT_CONFIG_SYSTEM',
+    'GIT_CONFIG_NOSYSTEM',
+    'GIT_CEILING_DIRECTORIES',
+    'GIT_DISCOVERY_ACROSS_FILESYSTEM',
+}
+
 
 def _environment():
     "The environment of a call of git that reads, runs no other program, and asks nobody."
     env = {k: v for k, v in os.environ.items() if not k.startswith('GIT_') or k in _KEPT}
     return env | {
-        'GIT_OPTIONAL_LOCKS': '0', 'GIT_TERMINAL_PROMPT': '0', 'GIT_NO_LAZY_FETCH': '1',
-        'GIT_ALLOW_PROTOCOL': '', 'GIT_SSH_COMMAND': 'false', 'LC_ALL': 'C'}
+        'GIT_OPTIONAL_LOCKS': '0',
+        'GIT_TERMINAL_PROMPT': '0',
+        'GIT_NO_LAZY_FETCH': '1',
+        'GIT_ALLOW_PROTOCOL': '',
+        'GIT_SSH_COMMAND': 'false',
+        'LC_ALL': 'C',
+    }
 
-class _GitError(Exception): "Git is not there, or has no answer."
+
+class _GitError(Exception):
+    "Git is not there, or has no answer."
+
 
 def _git(folder, *words, settings={}, nothing=()):
     "What git says of a folder, as text; '' for the exit codes of `nothing`."
@@ -39,7 +64,11 @@ def _git(folder, *words, settings={}, nothing=()):
     try:
         done = subprocess.run(
             ['git', '--literal-pathspecs', '-C', str(folder), *options, *words],
-            env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, timeout=10)
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=10,
+        )
     except (OSError, ValueError, subprocess.SubprocessError) as e:
         raise _GitError(str(e)) from None
     if done.returncode in nothing:
@@ -48,12 +77,21 @@ def _git(folder, *words, settings={}, nothing=()):
         raise _GitError(os.fsdecode(done.stderr))
     return os.fsdecode(done.stdout)
 
+
 def _without_filters(folder):
     "Settings that empty each filter which any settings of the repository name."
-    found = _git(folder, 'config', '--includes', '-z', '--name-only', '--get-regexp', r'^filter\.',
-                 nothing=[1])
+    found = _git(
+        folder,
+        'config',
+        '--includes',
+        '-z',
+        '--name-only',
+        '--get-regexp',
+        r'^filter\.',
+        nothing=[1],
+    )
     names = {name.rpartition('.')[0] for name in found.split('\0') if name}
-    if any('=' in name for name in names):   # such a name can't be given with a call
+    if any('=' in name for name in names):  # such a name can't be given with a call
         raise _GitError('a filter has an odd name')
     empty = {'clean': '', 'smudge': '', 'process': '', 'required': 'false'}
     return {f'{name}.{key}': value for name in names for key, value in empty.items()}
@@ -62,14 +100,16 @@ def _without_filters(folder):
 @dataclass(frozen=True)
 class Repository:
     "The state of the git repository that a file belongs to."
-    top:Path         # its folder
-    commit:str       # 40 or 64 hex digits; None: it has none yet
-    changed:bool     # were there changes since then?
+
+    top: Path  # its folder
+    commit: str  # 40 or 64 hex digits; None: it has none yet
+    changed: bool  # were there changes since then?
+
 
 def repository_of(
-    file,          # that the repository shall know; its links are followed
-    within=None,   # changes of which folder count; None: of the whole repository
-)->Repository:
+    file,  # that the repository shall know; its links are followed
+    within=None,  # changes of which folder count; None: of the whole repository
+) -> Repository:
     "The repository of a file; None if it is in none, is ignored there, or git can't tell."
     file = Path(file).resolve()
     try:
@@ -77,8 +117,9 @@ def repository_of(
         if not file.is_relative_to(top):
             return None
         off = _without_filters(top)
-        status = functools.partial(_git, top, 'status', '--porcelain=v1', '-z',
-                                   '--ignore-submodules=all', settings=off)
+        status = functools.partial(
+            _git, top, 'status', '--porcelain=v1', '-z', '--ignore-submodules=all', settings=off
+        )
         own = status('--ignored=traditional', '--untracked-files=all', '--', str(file))
         if own.startswith('!!'):
             return None
@@ -95,26 +136,32 @@ def _definition(make):
     while isinstance(make, functools.partial):
         make = make.func
     make = inspect.unwrap(make)
-    make = getattr(make, '__func__', make)   # of a method
+    make = getattr(make, '__func__', make)  # of a method
     return make if inspect.isclass(make) or inspect.isfunction(make) else type(make)
+
 
 def _code_objects(definition):
     "Those of a function, or of a class's own methods."
     parts = [definition] if inspect.isfunction(definition) else vars(definition).values()
-    found = (getattr(part, '__func__', part) for part in parts)   # also of static and class methods
+    found = (getattr(part, '__func__', part) for part in parts)  # also of static and class methods
     return [part.__code__ for part in found if inspect.isfunction(part)]
+
 
 def _file_of(definition):
     "The file that holds a definition; None: it was typed."
-    try: name = inspect.getsourcefile(definition) or inspect.getfile(definition)
-    except (TypeError, OSError):   # such as a class of a notebook
+    try:
+        name = inspect.getsourcefile(definition) or inspect.getfile(definition)
+    except (TypeError, OSError):  # such as a class of a notebook
         name = next((code.co_filename for code in _code_objects(definition)), '')
     return Path(name).resolve() if name and os.path.isfile(name) else None
 
+
 def _typed_source(definition):
     "The source of what was typed, as Python remembers it; None if it doesn't."
-    try: return inspect.getsource(definition)
-    except (TypeError, OSError): pass
+    try:
+        return inspect.getsource(definition)
+    except (TypeError, OSError):
+        pass
     for code in _code_objects(definition):
         if lines := linecache.getlines(code.co_filename):
             # A class of a notebook, by the cell in which it stands.
@@ -125,12 +172,16 @@ def _typed_source(definition):
 @dataclass
 class Code:
     "Where the code of a model comes from."
-    file:str|None          # from the top of the repository, without one its name; None: it was typed
-    sha256:str|None        # of the file, or of what was typed; None: there is no source
-    repository:str|None    # name of its folder; None: there is none
-    commit:str|None        # of the repository when the trainings began
-    changed:bool|None      # was anything there changed since that commit? None: there is no repository
-    also:list[str] = field(default_factory=list)   # SHA-256 of later sources, by which some of the results were made
+
+    # from the top of the repository, without one its name; None: it was typed
+    file: str | None
+    sha256: str | None  # of the file, or of what was typed; None: there is no source
+    repository: str | None  # name of its folder; None: there is none
+    commit: str | None  # of the repository when the trainings began
+    # was anything there changed since that commit? None: there is no repository
+    changed: bool | None
+    # SHA-256 of later sources, by which some of the results were made
+    also: list[str] = field(default_factory=list)
 
     def __str__(self):
         if self.sha256 is None:
@@ -146,9 +197,10 @@ class Code:
         state = ', with uncommitted changes' if self.changed else ''
         return f'{self.file} in {self.repository}, {at}{state}; {digest}'
 
+
 def code_of(
-    make,   # as for get_model
-)->Code:
+    make,  # as for get_model
+) -> Code:
     "Where the code of a model comes from, as of now."
     definition = _definition(make)
     file = _file_of(definition)
@@ -156,21 +208,28 @@ def code_of(
         source = _typed_source(definition)
         digest = None if source is None else hashlib.sha256(source.encode()).hexdigest()
         return Code(None, digest, None, None, None)
-    try: digest = hashlib.sha256(read_plain(file, 2**26)).hexdigest()
-    except (OSError, ValueError): digest = None
+    try:
+        digest = hashlib.sha256(read_plain(file, 2**26)).hexdigest()
+    except (OSError, ValueError):
+        digest = None
     home = repository_of(file)
     if home is None:
         return Code(file.name, digest, None, None, None)
-    return Code(file.relative_to(home.top).as_posix(), digest, home.top.name, home.commit,
-                home.changed)
+    return Code(
+        file.relative_to(home.top).as_posix(), digest, home.top.name, home.commit, home.changed
+    )
 
 # %% ../nbs/02a_provenance.ipynb #cc648cd3
 def check_code(
-    code:Code,   # as a report tells it
-)->Code:
+    code: Code,  # as a report tells it
+) -> Code:
     "`code` if a model's code can be so; raises `ValueError`."
     check_fields(code)
-    for name, value in ('commit', code.commit), ('sha256', code.sha256), *(('also', one) for one in code.also):
+    for name, value in (
+        ('commit', code.commit),
+        ('sha256', code.sha256),
+        *(('also', one) for one in code.also),
+    ):
         if value is not None and not re.fullmatch('[0-9a-f]{40}|[0-9a-f]{64}', value):
             raise ValueError(f'{name} of the code is no digest')
     return code
@@ -186,21 +245,26 @@ def _bound(statement):
             names.add(node.name)
         elif isinstance(node, ast.alias):
             names.add((node.asname or node.name).partition('.')[0])
-        elif isinstance(node, (ast.Name, ast.Attribute, ast.Subscript)) and not isinstance(node.ctx, ast.Load):
+        elif isinstance(node, (ast.Name, ast.Attribute, ast.Subscript)) and not isinstance(
+            node.ctx, ast.Load
+        ):
             while isinstance(node, (ast.Attribute, ast.Subscript)):
                 node = node.value
             if isinstance(node, ast.Name):
                 names.add(node.id)
     return names
 
+
 def _lines_of(statement):
     "The numbers of its first and its last line, decorators included."
     decorators = getattr(statement, 'decorator_list', [])
     return min([statement.lineno, *(d.lineno for d in decorators)]), statement.end_lineno
 
+
 def _own_part(text, name, line=0):
-    """Of a module's text the statements that define a name, and all of them that these use.
-    The name is that of a function or class, or it stands in `line`; all the text where it can't be found."""
+    """Of a module's text the statements that define a name, and all of them that these use. The
+    name is that of a function or class, or it stands in `line`; all the text where it can't be
+    found."""
     try:
         body = ast.parse(text).body
     except (SyntaxError, ValueError, RecursionError):
@@ -224,12 +288,16 @@ def _own_part(text, name, line=0):
     parts = [_as_understood(statement) for statement in body if statement in found]
     return '\n'.join(parts) if parts else text
 
+
 def _as_understood(statement):
     "The text of a statement without layout, comments and docstrings."
     for node in ast.walk(statement):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and ast.get_docstring(node):
-            node.body[:1] = [ast.Pass()]*(len(node.body) == 1)
+        if isinstance(
+            node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+        ) and ast.get_docstring(node):
+            node.body[:1] = [ast.Pass()] * (len(node.body) == 1)
     return ast.unparse(statement)
+
 
 def _globals_read(code):
     "The global names that a code object reads, and those inside of it."
@@ -239,10 +307,12 @@ def _globals_read(code):
             names |= _globals_read(inner)
     return names
 
+
 def _plain_words(values):
     "Name → value as text, of numbers, texts and the like; nothing of other objects."
     kinds = bool, int, float, complex, str, type(None)
     return [f'{name} = {value!r}' for name, value in values if isinstance(value, kinds)]
+
 
 def _typed_parts(definition, known):
     "The sources of what was typed, and of what it uses of what else was typed."
@@ -263,7 +333,10 @@ def _typed_parts(definition, known):
             parts += _typed_parts(value, known)
     return parts
 
-_sources = weakref.WeakKeyDictionary()   # definition → its source as it was imported, whatever becomes of the file
+
+# definition → its source as it was imported, whatever becomes of the file
+_sources = weakref.WeakKeyDictionary()
+
 
 def _source_parts(definition):
     "The parts of a model's own source; none where there is no source."
@@ -283,10 +356,12 @@ def _source_parts(definition):
             return []
     return [_sources[definition]]
 
+
 def own_source(
-    make,   # as for get_model
-)->str|None:
-    "A digest of a model's definition and of what it uses of the file, or the cells, in which it stands; None: no source."
+    make,  # as for get_model
+) -> str | None:
+    """A digest of a model's definition and of what it uses of the file, or the cells, in which
+    it stands; None: no source."""
     make = get_model(make)
     parts = _source_parts(_definition(make))
     if not parts:
@@ -300,14 +375,15 @@ def own_source(
 
 # %% ../nbs/02a_provenance.ipynb #4119c77b
 def code_note(
-    make,   # as for get_model
-)->dict:
+    make,  # as for get_model
+) -> dict:
     "What is kept of a model's code beside its results, in JSON's types."
     return asdict(code_of(make)) | {'source': own_source(make)}
 
+
 def check_note(
-    note,   # as a study's file tells it
-)->dict:
+    note,  # as a study's file tells it
+) -> dict:
     "`note` if `code_note` can have given it; raises `ValueError` or `TypeError`."
     check_code(_noted(note))
     source = note['source']
@@ -315,21 +391,25 @@ def check_note(
         raise ValueError('source of the code is no digest')
     return note
 
+
 def _noted(note):
     return Code(**{name: value for name, value in note.items() if name != 'source'})
 
+
 def is_other_code(
-    was,   # a note, or None
-    now,   # another one
-)->bool:
+    was,  # a note, or None
+    now,  # another one
+) -> bool:
     "Are two notes of different code, as far as is known?"
     if was is None or now is None or None in (was['source'], now['source']):
         return False
     return was['source'] != now['source']
 
+
 def code_in(
-    notes:list,   # of the code that made some results, in its order; None: of code that nobody noted
-)->Code|None:
+    # of the code that made some results, in its order; None: of code that nobody noted
+    notes: list,
+) -> Code | None:
     "What a report says of the code that made them; None where that is not known of all."
     if not notes or None in notes:
         return None
@@ -339,10 +419,11 @@ def code_in(
     return replace(_noted(first), also=also)
 
 # %% ../nbs/02a_provenance.ipynb #c19887fb
-def package_commit()->str|None:
-    "The commit of this package's source, if it runs from a clone; '+' stands for changes since then."
+def package_commit() -> str | None:
+    """The commit of this package's source, if it runs from a clone; '+' stands for changes since
+    then."""
     package = Path(find_spec('mnist_cmp').origin).resolve().parent
-    clone = repository_of(package/'__init__.py', within=package)
+    clone = repository_of(package / '__init__.py', within=package)
     if clone is None or clone.top != package.parent or clone.commit is None:
         return None
     return clone.commit + ('+' if clone.changed else '')

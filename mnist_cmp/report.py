@@ -12,8 +12,17 @@ from importlib.resources import files
 from pathlib import Path
 import pandas as pd
 from .comparison import PROTOCOLS, Comparison, figure_files, report_files
-from .core import (atomic_path, check_folder, format_seconds, machine_calls, plain_folder,
-                            plain_path, printable, shortened, text_width)
+from mnist_cmp.core import (
+    atomic_path,
+    check_folder,
+    format_seconds,
+    machine_calls,
+    plain_folder,
+    plain_path,
+    printable,
+    shortened,
+    text_width,
+)
 from .figures import comparison_figures
 from .findings import counted, decimals, n_trained
 from .health import STATES
@@ -24,59 +33,95 @@ from .params import unequal_sizes
 # %% ../nbs/12_report.ipynb #12-report-007
 def _percent(x, digits=2):
     "A fraction in percent; 0 and 100 stand for none and all alone."
-    text = decimals(100*x, digits)
-    return f'{100*x:.{digits + 2}f} %' if x < 1 and float(text) == 100 else f'{text} %'
+    text = decimals(100 * x, digits)
+    return f'{100 * x:.{digits + 2}f} %' if x < 1 and float(text) == 100 else f'{text} %'
 
-def _points(x): return decimals(100*x).replace('-', '−')
+
+def _points(x):
+    return decimals(100 * x).replace('-', '−')
+
 
 def _covers(d):
     "What the interval of a difference is, in words."
-    return f'{100*d.level:.3g} % interval over {"test images alone" if d.seeds is None else "seeds and test images"}'
+    return (
+        f'{100 * d.level:.3g} % interval over '
+        f'{"test images alone" if d.seeds is None else "seeds and test images"}'
+    )
+
 
 def _alike(comparison, other, best):
     "A sentence on two models whose nets answer alike."
     pairs = 'in each pair of trainings' if len(best.runs) > 1 else 'in one training of each'
     states = [several for c in (best, other) for several in comparison.health(c.name)]
     end = 'nothing here tells them apart'
-    if any(states): end = 'not all of them went well, so this says nothing about the models'
-    if all('one_answer' in several for several in states): end = 'both answered one class throughout'
-    return (f'{best.name} and {other.name} gave the same answer to every test image {pairs} '
-            f'({_percent(best.error)} of {comparison.sizes["test"]:,} wrong): {end}.')
+    if any(states):
+        end = 'not all of them went well, so this says nothing about the models'
+    if all('one_answer' in several for several in states):
+        end = 'both answered one class throughout'
+    return (
+        f'{best.name} and {other.name} gave the same answer to every test image {pairs} '
+        f'({_percent(best.error)} of {comparison.sizes["test"]:,} wrong): {end}.'
+    )
+
 
 def _against(comparison, other, best):
     "A sentence or two on `best` against `other`."
-    d, runs = comparison.difference(other.name, best.name), len(best.runs)
-    if d.identical: return _alike(comparison, other, best)
-    rates = f'{_percent(best.error)} against {_percent(other.error)} of {comparison.sizes["test"]:,} test images wrong'
+    d = comparison.difference(other.name, best.name)
+    runs = len(best.runs)
+    if d.identical:
+        return _alike(comparison, other, best)
+    rates = (
+        f'{_percent(best.error)} against {_percent(other.error)} of '
+        f'{comparison.sizes["test"]:,} test images wrong'
+    )
     wins = f'in {d.losses} of {counted(runs, "seed")}' if runs > 1 else 'in one training of each'
     ends = f'{_points(d.low)} to {_points(d.high)} points'
     if d.better:
         went_well = not any(states for c in (best, other) for states in comparison.health(c.name))
         such = 'data with the faults named above' if comparison.remarks else 'such data'
-        what = (f'on {such} {best.name}, so tuned, is the better one.' if went_well else
-                f'so trained, {best.name} makes fewer errors on {such}, which does not make it the better model.')
-        return (f'{best.name} makes {_points(d.estimate)} points fewer errors than {other.name} ({rates}), {wins}. '
-                f'The {_covers(d)}, {ends}, does not hold 0: {what}')
+        what = (
+            f'on {such} {best.name}, so tuned, is the better one.'
+            if went_well
+            else f'so trained, {best.name} makes fewer errors on {such}, which does not make it '
+            'the better model.'
+        )
+        return (
+            f'{best.name} makes {_points(d.estimate)} points fewer errors than {other.name} '
+            f'({rates}), {wins}. '
+            f'The {_covers(d)}, {ends}, does not hold 0: {what}'
+        )
     holds = 'holds 0'
     if d.low == -1 and d.high == 1:
-        few = f'{counted(runs, "training")} of each and {counted(comparison.sizes["test"], "test image")}'
+        few = (
+            f'{counted(runs, "training")} of each and '
+            f'{counted(comparison.sizes["test"], "test image")}'
+        )
         holds = f'holds every difference there can be: {few} are too few to tell'
-    return f"Can't tell {best.name} from {other.name}: {rates}, {best.name} ahead {wins}, but the {_covers(d)}, {ends}, {holds}."
+    return (
+        f"Can't tell {best.name} from {other.name}: {rates}, {best.name} ahead {wins}, but the "
+        f'{_covers(d)}, {ends}, {holds}.'
+    )
 
 # %% ../nbs/12_report.ipynb #12-report-009
 def _spoilt(comparison, c):
     "State → numbers of the runs of a model that ended in it, in the order of `STATES`."
     states = comparison.health(c.name)
-    found = {state: [run.number for run, several in zip(c.runs, states) if state in several] for state in STATES}
+    found = {
+        state: [run.number for run, several in zip(c.runs, states) if state in several]
+        for state in STATES
+    }
     return {state: numbers for state, numbers in found.items() if numbers}
+
 
 def _in_runs(numbers, runs):
     "How many trainings, and which."
-    if runs == 1: return 'in its only training'
+    if runs == 1:
+        return 'in its only training'
     which = ''
     if len(numbers) < runs:
         which = f' (run {", ".join(map(str, numbers[:10]))}{" …" if len(numbers) > 10 else ""})'
     return f'in {len(numbers)} of {runs} trainings{which}'
+
 
 def _unwell(comparison):
     "A sentence for each model with trainings that did not go well."
@@ -84,10 +129,18 @@ def _unwell(comparison):
     several = len(comparison.contestants) > 2
     for c in comparison.contestants:
         spoilt = _spoilt(comparison, c)
-        if not spoilt: continue
-        said = [f'{STATES[state]}{images if state == "at_chance" else ""} {_in_runs(numbers, len(c.runs))}'
-                for state, numbers in spoilt.items()]
-        which = f'whether {c.name} is better or worse than another model' if several else 'which model is better'
+        if not spoilt:
+            continue
+        said = [
+            f'{STATES[state]}{images if state == "at_chance" else ""} '
+            f'{_in_runs(numbers, len(c.runs))}'
+            for state, numbers in spoilt.items()
+        ]
+        which = (
+            f'whether {c.name} is better or worse than another model'
+            if several
+            else 'which model is better'
+        )
         number = len({run for runs in spoilt.values() for run in runs})
         counts = 'They count as they are' if number > 1 else 'It counts as it is'
         yield f'{c.name} {" and ".join(said)}. {counts}, so what follows does not say {which}.'
@@ -95,55 +148,89 @@ def _unwell(comparison):
 # %% ../nbs/12_report.ipynb #c8802d06
 def _cautions(comparison):
     "What a reader has to know before quoting the result."
-    runs, search = len(comparison.best.runs), comparison.best.search
-    if runs == 1: yield 'One training of each model: another seed gives other nets, and that chance is not in the interval.'
-    elif runs < 5: yield f'{runs} trainings of each model tell little about the chance of the seed: 10 are better.'
-    if comparison.protocol == '2019': yield f'Protocol 2019: {PROTOCOLS["2019"]}.'
-    yield (f'It holds for the settings found with {counted(search.n, "trial")} of {counted(search.epochs, "epoch")} for each model, '
-           f'and for trainings of {counted(_epochs(comparison), "epoch")}.')
+    runs = len(comparison.best.runs)
+    search = comparison.best.search
+    if runs == 1:
+        yield (
+            'One training of each model: another seed gives other nets, and that chance is not '
+            'in the interval.'
+        )
+    elif runs < 5:
+        yield (
+            f'{runs} trainings of each model tell little about the chance of the seed: 10 are '
+            'better.'
+        )
+    if comparison.protocol == '2019':
+        yield f'Protocol 2019: {PROTOCOLS["2019"]}.'
+    yield (
+        f'It holds for the settings found with {counted(search.n, "trial")} of '
+        f'{counted(search.epochs, "epoch")} for each model, '
+        f'and for trainings of {counted(_epochs(comparison), "epoch")}.'
+    )
     sizes = {c.name: c.parameters for c in comparison.contestants}
     trained = {c.name: n_trained(c) for c in comparison.contestants}
-    if said := unequal_sizes(sizes, trained=trained): yield said
+    if said := unequal_sizes(sizes, trained=trained):
+        yield said
     for c in comparison.contestants:
         yield from _brought_along(c)
         scored = sum(trial.accuracy == trial.accuracy for trial in c.search.trials)
-        if scored < c.search.n/2:
-            yield f'Of {counted(c.search.n, "trial")} of {c.name} {scored} ended with a score: it was tuned with that much less.'
+        if scored < c.search.n / 2:
+            yield (
+                f'Of {counted(c.search.n, "trial")} of {c.name} {scored} ended with a score: it '
+                'was tuned with that much less.'
+            )
         yield from c.search.edges()
 
+
 def _brought_along(c):
-    "Sentences on what a model does not learn here: frozen parameters, and first weights that no seed draws."
-    n, trained, same = c.parameters, n_trained(c), c.same_start
+    """Sentences on what a model does not learn here: frozen parameters, and first weights that
+    no seed draws."""
+    n = c.parameters
+    trained = n_trained(c)
+    same = c.same_start
     if trained < n:
-        yield (f'Of the {counted(n, "parameter")} of {c.name} {trained:,} are trained; the others are frozen, and stay as '
-               'the model brings them.')
-    if not same: return
+        yield (
+            f'Of the {counted(n, "parameter")} of {c.name} {trained:,} are trained; the others are '
+            'frozen, and stay as '
+            'the model brings them.'
+        )
+    if not same:
+        return
     who = f'Each training of {c.name} begins from the same weights'
     if same < trained:
-        who = f'{same:,} of the {trained:,} trained parameters of {c.name} begin each training with the same values'
+        who = (
+            f'{same:,} of the {trained:,} trained parameters of {c.name} begin each training '
+            'with the same values'
+        )
     if c.init == OWN_RULE:
-        yield f'{who}, which the model brings along: what it took to find them is no part of this comparison.'
+        yield (
+            f'{who}, which the model brings along: what it took to find them is no part of this '
+            'comparison.'
+        )
     else:
         yield f'{who}, whatever its seed.'
+
 
 def _epochs(comparison):
     "Epochs of a training; one that diverged has fewer."
     return max(len(run.history.epochs) for c in comparison.contestants for run in c.runs)
 
+
 def _parts(comparison):
-    "The verdict in three lists: what is wrong with data or trainings, the best model against each other one, what is not covered."
+    """The verdict in three lists: what is wrong with data or trainings, the best model against
+    each other one, what is not covered."""
     others = [c for c in comparison.contestants if c is not comparison.best]
     wrong = [*comparison.remarks, *_unwell(comparison)]
     said = wrong, (_against(comparison, c, comparison.best) for c in others), _cautions(comparison)
     return [[printable(line) for line in lines] for lines in said]
 
-def verdict(
-    comparison:Comparison,   # a finished comparison
-)->str:
-    ("The result in plain words, a line each: what is wrong with the data, which trainings did not go well, the best "
-     "model against each other one, what is not covered.")
-    return '\n'.join(line for lines in _parts(comparison) for line in lines)
 
+def verdict(
+    comparison: Comparison,  # a finished comparison
+) -> str:
+    """The result in plain words, a line each: what is wrong with the data, which trainings did
+    not go well, the best model against each other one, what is not covered."""
+    return '\n'.join(line for lines in _parts(comparison) for line in lines)
 
 # %% ../nbs/12_report.ipynb #12-report-015
 def _rate(x):
@@ -152,35 +239,55 @@ def _rate(x):
         for text in (f'{x:.{digits}g}', f'{x:.{digits - 1}e}'):
             number, e, exponent = text.partition('e')
             text = number + (e and f'e{int(exponent)}')
-            if len(text) <= 6: return text
+            if len(text) <= 6:
+                return text
     return text
 
+
 def _summary_row(c, n_test):
-    "What `summary` says of a contestant beside its name, as texts; `n_test`: number of test images."
-    h, n, sd = c.runs[0].history, len(c.runs), pd.Series(c.wrong).std()/n_test
-    held = sum(run.history.last.valid_accuracy for run in c.runs)/n
-    seconds = sum(run.history.seconds for run in c.runs) + sum(t.history.seconds for t in c.search.trials)
-    return (f'{c.parameters:,}', _rate(h.learning_rate), h.batch_size, f'{100*held:.2f}', n,
-            f'{100*c.error:.2f}' + (f' ± {100*sd:.2f}' if n > 1 else ''), f'{min(c.wrong):,}-{max(c.wrong):,}', f'{seconds:,.0f} s')
+    """What `summary` says of a contestant beside its name, as texts; `n_test`: number of test
+    images."""
+    h = c.runs[0].history
+    n = len(c.runs)
+    sd = pd.Series(c.wrong).std() / n_test
+    held = sum(run.history.last.valid_accuracy for run in c.runs) / n
+    seconds = sum(run.history.seconds for run in c.runs) + sum(
+        t.history.seconds for t in c.search.trials
+    )
+    return (
+        f'{c.parameters:,}',
+        _rate(h.learning_rate),
+        h.batch_size,
+        f'{100 * held:.2f}',
+        n,
+        f'{100 * c.error:.2f}' + (f' ± {100 * sd:.2f}' if n > 1 else ''),
+        f'{min(c.wrong):,}-{max(c.wrong):,}',
+        f'{seconds:,.0f} s',
+    )
+
 
 def summary(
-    comparison:Comparison,   # a finished comparison
-)->str:
-    "The models side by side as plain text, a table of 80 columns, long names below it; ± is one standard deviation over seeds."
+    comparison: Comparison,  # a finished comparison
+) -> str:
+    """The models side by side as plain text, a table of 80 columns, long names below it; ± is
+    one standard deviation over seeds."""
     held = 'test %' if comparison.protocol == '2019' else 'valid %'
     head = 'model', 'parameters', 'rate', 'batch', held, 'seeds', 'error % ± sd', 'wrong', 'time'
     short = shortened(comparison.names, 11)
-    rows = [(short[c.name], *_summary_row(c, comparison.sizes['test'])) for c in comparison.contestants]
+    rows = [
+        (short[c.name], *_summary_row(c, comparison.sizes['test'])) for c in comparison.contestants
+    ]
     line = '{:<11} {:>10} {:>6} {:>5} {:>7} {:>5} {:>12} {:>9} {:>7}'
     whole = [f'{word} is {name}' for name, word in short.items() if word != name]
     return '\n'.join([*(line.format(*map(str, row)) for row in [head, *rows]), *whole])
 
 # %% ../nbs/12_report.ipynb #b9bde899
 def narrow_summary(
-    comparison:Comparison,   # a finished comparison
-    width:int,               # columns, 30 or more
-)->str:
-    "What `summary` says, with a column for each model, and as many of them side by side as fit; long names below."
+    comparison: Comparison,  # a finished comparison
+    width: int,  # columns, 30 or more
+) -> str:
+    """What `summary` says, with a column for each model, and as many of them side by side as
+    fit; long names below."""
     held = 'test %' if comparison.protocol == '2019' else 'valid %'
     labels = ['', 'parameters', 'rate', 'batch', held, 'seeds', 'error % ± sd', 'wrong', 'time']
     first = max(map(len, labels))
@@ -189,23 +296,27 @@ def narrow_summary(
     for c in comparison.contestants:
         cells = map(str, _summary_row(c, comparison.sizes['test']))
         columns.append([short[c.name], *cells])
-    blocks, used = [], width
+    blocks = []
+    used = width
     for column in columns:
         wide = 2 + max(map(text_width, column))
         if used + wide > width:
             blocks.append([label.ljust(first) for label in labels])
             used = first
-        blocks[-1] = [line + ' '*(wide - text_width(cell)) + cell
-                      for line, cell in zip(blocks[-1], column)]
+        blocks[-1] = [
+            line + ' ' * (wide - text_width(cell)) + cell for line, cell in zip(blocks[-1], column)
+        ]
         used += wide
     whole = [f'{word} is {name}' for name, word in short.items() if word != name]
     return '\n\n'.join('\n'.join(block) for block in [*blocks, *([whole] if whole else [])])
 
+
 def _fitting(names, room):
-    "Name → the same, cut where it takes more than `room` columns, 16 at least, so that no two become alike."
+    """Name → the same, cut where it takes more than `room` columns, 16 at least, so that no two
+    become alike."""
     most = room
     short = shortened(names, most)
-    while most > 8 and max(map(text_width, short.values())) > room:   # wide letters
+    while most > 8 and max(map(text_width, short.values())) > room:  # wide letters
         most -= 1
         short = shortened(names, most)
     return short
@@ -215,44 +326,63 @@ def _fitting(names, room):
 def _no_window():
     "Inside the block Matplotlib draws to memory, and what it drew is closed afterwards."
     import matplotlib.pyplot as plt
-    before, showing = set(plt.get_fignums()), plt.isinteractive()
+
+    before = set(plt.get_fignums())
+    showing = plt.isinteractive()
     plt.ioff()
-    try: yield
+    try:
+        yield
     finally:
-        for number in set(plt.get_fignums()) - before: plt.close(number)
-        if showing: plt.ion()
+        for number in set(plt.get_fignums()) - before:
+            plt.close(number)
+        if showing:
+            plt.ion()
 
 # %% ../nbs/12_report.ipynb #79051eb1
 @contextmanager
 def _spared(lost, name):
-    "Inside the block a failure costs no more than what is drawn there; it is noted in `lost` under the name."
-    try: yield
-    except Exception as e: lost[name] = e
+    """Inside the block a failure costs no more than what is drawn there; it is noted in `lost`
+    under the name."""
+    try:
+        yield
+    except Exception as e:
+        lost[name] = e
+
 
 def _drawn(draw, kinds):
     "Kind → bytes of what a function draws; None if that is nothing."
     import matplotlib.pyplot as plt
-    made, files = draw(), {}
-    if made is None: return None
+
+    made = draw()
+    files = {}
+    if made is None:
+        return None
     for kind in kinds:
         # Without a date, and without chance in the names inside: equal runs, equal files.
-        page, metadata = io.BytesIO(), {'Date': None} if kind == 'svg' else None
+        page = io.BytesIO()
+        metadata = {'Date': None} if kind == 'svg' else None
         with plt.rc_context({'svg.hashsalt': 'mnist_cmp'}):
             made.get_figure().savefig(page, format=kind, dpi=140, metadata=metadata)
         files[kind] = page.getvalue()
     return files
 
+
 def _draw(comparison, kinds=('png',)):
-    "Each figure in memory: section → name, caption, and kind → bytes of its figures; warns of those that fail."
+    """Each figure in memory: section → name, caption, and kind → bytes of its figures; warns of
+    those that fail."""
     drawn = {}
     lost = {}
     with _spared(lost, 'all figures'), _no_window():
         for section, name, caption, draw in comparison_figures(comparison):
             with _spared(lost, name):
-                if files := _drawn(draw, kinds): drawn.setdefault(section, []).append((name, caption, files))
+                if files := _drawn(draw, kinds):
+                    drawn.setdefault(section, []).append((name, caption, files))
     if lost:
         why = ' '.join(str(next(iter(lost.values()))).split())
-        warnings.warn(f'The report goes without {", ".join(lost)}, which could not be drawn ({why[:300]}).', stacklevel=3)
+        warnings.warn(
+            f'The report goes without {", ".join(lost)}, which could not be drawn ({why[:300]}).',
+            stacklevel=3,
+        )
     return drawn
 
 # %% ../nbs/12_report.ipynb #12-report-021
@@ -280,23 +410,37 @@ dl { display: grid; grid-template-columns: minmax(7rem, max-content) 1fr; gap: .
   h2 { break-after: avoid } .scroll { overflow: visible } table { font-size: 8pt } }"""
 
 # %% ../nbs/12_report.ipynb #12-report-022
-def _escaped(text): return html.escape(printable(text))
+def _escaped(text):
+    return html.escape(printable(text))
+
 
 def _table(frame, words=str):
     "A DataFrame as an HTML table; `words` makes the texts of its numbers."
     text = lambda v: v if isinstance(v, str) else '–' if v is None or v != v else words(v)
     index = frame.index if frame.index.nlevels == 1 else frame.index.map(' − '.join)
-    head = ''.join(f'<th>{_escaped(c)}</th>' for c in [' − '.join(filter(None, frame.index.names)), *frame.columns])
-    rows = (''.join(f'<td>{_escaped(v)}</td>' for v in (i, *map(text, row)))
-            for i, row in zip(index, frame.itertuples(index=False, name=None)))
-    return f'<div class="scroll"><table><tr>{head}</tr>{"".join(f"<tr>{r}</tr>" for r in rows)}</table></div>'
+    head = ''.join(
+        f'<th>{_escaped(c)}</th>'
+        for c in [' − '.join(filter(None, frame.index.names)), *frame.columns]
+    )
+    rows = (
+        ''.join(f'<td>{_escaped(v)}</td>' for v in (i, *map(text, row)))
+        for i, row in zip(index, frame.itertuples(index=False, name=None))
+    )
+    return (
+        '<div '
+        f'class="scroll"><table><tr>{head}</tr>{"".join(f"<tr>{r}</tr>" for r in rows)}</table></div>'
+    )
+
 
 def _number(x):
     "A number as a reader wants it: whole ones with commas, others with three or four digits."
-    if abs(x) < 1e-12: return '0'
-    if abs(x) < 1e15 and x == int(x): return f'{int(x):,}'
-    if abs(x) >= 1e15: return f'{x:.4g}'
-    return f'{x:,.0f}' if abs(x) >= 1000 else f'{x:.2f}' if abs(x) >= .1 else f'{x:.2g}'
+    if abs(x) < 1e-12:
+        return '0'
+    if abs(x) < 1e15 and x == int(x):
+        return f'{int(x):,}'
+    if abs(x) >= 1e15:
+        return f'{x:.4g}'
+    return f'{x:,.0f}' if abs(x) >= 1000 else f'{x:.2f}' if abs(x) >= 0.1 else f'{x:.2g}'
 
 # %% ../nbs/12_report.ipynb #dda877be
 def _models_table(comparison):
@@ -305,111 +449,212 @@ def _models_table(comparison):
     for c in [c for c in table if 'accuracy' in c or c in ('test error', 'sd over seeds')]:
         table[c] = [_percent(x) if x == x else None for x in table[c]]
     table['learning rate'] = table['learning rate'].map('{:.4g}'.format)
-    return _table(table.dropna(axis=1, how='all'), _number)   # one training has no deviation
+    return _table(table.dropna(axis=1, how='all'), _number)  # one training has no deviation
+
 
 def _difference_tables(comparison):
     "The differences, with what decides where there is one training of each."
-    differences = comparison.differences().drop(columns='better again')   # its interval says it all
-    if len(comparison.best.runs) > 1: return [_table(differences, _number)]
-    differences = differences.drop(columns=['seeds and images', 'seeds alone', 'better again, 95 %'])
-    return ['<p>Here each model was trained once. So the interval over images alone decides, and the chance of another '
-            'seed is in none.</p>', _table(differences, _number)]
+    differences = comparison.differences().drop(columns='better again')  # its interval says it all
+    if len(comparison.best.runs) > 1:
+        return [_table(differences, _number)]
+    differences = differences.drop(
+        columns=['seeds and images', 'seeds alone', 'better again, 95 %']
+    )
+    return [
+        '<p>Here each model was trained once. So the interval over images alone decides, and the '
+        'chance of another '
+        'seed is in none.</p>',
+        _table(differences, _number),
+    ]
 
-def _turned(frame): return frame.T.rename_axis('').rename(columns=lambda k: f'k = {k}' if isinstance(k, int) else k)
+
+def _turned(frame):
+    return frame.T.rename_axis('').rename(columns=lambda k: f'k = {k}' if isinstance(k, int) else k)
+
 
 def _tables(comparison):
     "Section → its tables as HTML."
     percent = lambda x: _percent(x, 1)
-    found = {'models': [_models_table(comparison)], 'difference': _difference_tables(comparison),
-             'kbest': [_table(_turned(comparison.kbest()), decimals)], 'training': _unwell_table(comparison), 'cost': [_table(_turned(comparison.costs()), _number)]}
+    found = {
+        'models': [_models_table(comparison)],
+        'difference': _difference_tables(comparison),
+        'kbest': [_table(_turned(comparison.kbest()), decimals)],
+        'training': _unwell_table(comparison),
+        'cost': [_table(_turned(comparison.costs()), _number)],
+    }
     if comparison.labels:
         found['errors'] = [_table(comparison.class_errors().drop(columns='images'), percent)]
-        if len(comparison.best.runs) > 1: found['seeds'] = [_table(comparison.agreement(), percent)]
+        if len(comparison.best.runs) > 1:
+            found['seeds'] = [_table(comparison.agreement(), percent)]
     return found
 
+
 def _unwell_table(comparison):
-    "The trainings that did not go well, one a line, as a list of one table; empty if there are none."
+    """The trainings that did not go well, one a line, as a list of one table; empty if there are
+    none."""
     rows = {}
     held = 'test accuracy' if comparison.protocol == '2019' else 'validation accuracy'
     for c in comparison.contestants:
         for run, states in zip(c.runs, comparison.health(c.name)):
             accuracies = [e.valid_accuracy for e in run.history.epochs]
-            row = {'what it did': ', '.join(STATES[state] for state in states), 'epochs': len(accuracies),
-                   f'best {held}': _percent(max(accuracies)), f'last {held}': _percent(accuracies[-1]),
-                   'test error': _percent(1 - run.test.accuracy)}
-            if states: rows[f'{c.name}, run {run.number}'] = row
-    if not rows: return []
+            row = {
+                'what it did': ', '.join(STATES[state] for state in states),
+                'epochs': len(accuracies),
+                f'best {held}': _percent(max(accuracies)),
+                f'last {held}': _percent(accuracies[-1]),
+                'test error': _percent(1 - run.test.accuracy),
+            }
+            if states:
+                rows[f'{c.name}, run {run.number}'] = row
+    if not rows:
+        return []
     table = pd.DataFrame.from_dict(rows, orient='index').rename_axis('training')
     return ['<p>Trainings that did not go well:</p>', _table(table, _number)]
 
 # %% ../nbs/12_report.ipynb #12-report-025
-_SECTIONS = {   # key → heading and what a reader has to know of it
-    'models': ('The models', 'Accuracy and error are means over the seeds; the standard deviation is that of the test error '
-               'between seeds. Training accuracy is the running average of the last epoch.'),
-    'difference': ('How sure', 'The interval over seeds and images decides: it covers both the chance of another seed and that '
-                   'of other test images. The one over seeds alone holds for just these images, the one over images alone for '
-                   "just these nets, and McNemar's exact test for one pair of nets on such images: none of the three alone "
-                   "supports a verdict. No interval goes beyond 100 points, since no difference does. 'Better again' is the "
-                   'probability that a fresh training of the better model beats one of the other on these images.'),
-    'kbest': ('k guesses allowed', 'A test image counts as an error if its label is not among the k best guesses; means over '
-              'the seeds, with a 95 % interval for such a net on fresh images.'),
+_SECTIONS = {  # key → heading and what a reader has to know of it
+    'models': (
+        'The models',
+        'Accuracy and error are means over the seeds; the standard deviation is that of the test '
+        'error '
+        'between seeds. Training accuracy is the running average of the last epoch.',
+    ),
+    'difference': (
+        'How sure',
+        'The interval over seeds and images decides: it covers both the chance of another seed and '
+        'that '
+        'of other test images. The one over seeds alone holds for just these images, the one over '
+        'images alone for '
+        "just these nets, and McNemar's exact test for one pair of nets on such images: none of "
+        'the three alone '
+        "supports a verdict. No interval goes beyond 100 points, since no difference does. 'Better "
+        "again' is the "
+        'probability that a fresh training of the better model beats one of the other on these '
+        'images.',
+    ),
+    'kbest': (
+        'k guesses allowed',
+        'A test image counts as an error if its label is not among the k best guesses; means over '
+        'the seeds, with a 95 % interval for such a net on fresh images.',
+    ),
     'training': ('Training', ''),
-    'tuning': ('Tuning', 'Would more of it turn the result? The expected best of a smaller number of the trials that were made, '
-               'on validation images, with a band that holds the whole curve with 95 %.'),
-    'cost': ('Cost', 'Measured on the machine below, one model at a time after all trainings; the seconds of a training are '
-             'those it took beside the other workers. Memory is what a training takes beyond its data and the libraries.'),
-    'errors': ('Where they err', 'Share of the test images of each class that is wrong, mean over the seeds.'),
-    'calibration': ('How well they know it', 'Of the answers given with a confidence of 80 %, 80 % should be right.'),
-    'seeds': ('What the seed changes', 'Share of test images on which two nets trained from different seeds agree.')}
+    'tuning': (
+        'Tuning',
+        'Would more of it turn the result? The expected best of a smaller number of the trials '
+        'that were made, '
+        'on validation images, with a band that holds the whole curve with 95 %.',
+    ),
+    'cost': (
+        'Cost',
+        'Measured on the machine below, one model at a time after all trainings; the seconds of a '
+        'training are '
+        'those it took beside the other workers. Memory is what a training takes beyond its data '
+        'and the libraries.',
+    ),
+    'errors': (
+        'Where they err',
+        'Share of the test images of each class that is wrong, mean over the seeds.',
+    ),
+    'calibration': (
+        'How well they know it',
+        'Of the answers given with a confidence of 80 %, 80 % should be right.',
+    ),
+    'seeds': (
+        'What the seed changes',
+        'Share of test images on which two nets trained from different seeds agree.',
+    ),
+}
+
 
 def _section(key, tables, figures):
     "A section of the page; nothing if it has neither table nor figure."
-    if not tables and not figures: return ''
+    if not tables and not figures:
+        return ''
     heading, text = _SECTIONS[key]
-    coded = ((_escaped(caption), base64.b64encode(files['png']).decode()) for _, caption, files in figures)
-    shown = ''.join(f'<figure><img alt="{caption}" src="data:image/png;base64,{png}"><figcaption>{caption}</figcaption></figure>'
-                    for caption, png in coded)
-    return f'<h2 id="{key}">{heading}</h2>{f"<p>{_escaped(text)}</p>" if text else ""}{"".join(tables)}{shown}'
+    coded = (
+        (_escaped(caption), base64.b64encode(files['png']).decode())
+        for _, caption, files in figures
+    )
+    shown = ''.join(
+        f'<figure><img alt="{caption}" '
+        f'src="data:image/png;base64,{png}"><figcaption>{caption}</figcaption></figure>'
+        for caption, png in coded
+    )
+    return (
+        '<h2 '
+        f'id="{key}">{heading}</h2>{f"<p>{_escaped(text)}</p>" if text else ""}{"".join(tables)}{shown}'
+    )
 
 # %% ../nbs/12_report.ipynb #12-report-028
 def _searched(search):
     "Where a search looked."
-    sides = ', '.join(f'{name.replace("_", " ")} {low:g} to {high:g}{" (logarithmic)" if search.box.is_log(name) else ""}'
-                      for name, (low, high) in search.box.sides.items())
+    sides = ', '.join(
+        f'{name.replace("_", " ")} {low:g} to '
+        f'{high:g}{" (logarithmic)" if search.box.is_log(name) else ""}'
+        for name, (low, high) in search.box.sides.items()
+    )
     return f'{search.model}: {sides}, from point {search.start}'
+
 
 def _methods(comparison):
     "How the numbers came about, in a paragraph."
-    c, reads = comparison.contestants[0], sum(r['times'] for r in comparison.test_reads)
+    c = comparison.contestants[0]
+    reads = sum(r['times'] for r in comparison.test_reads)
     sizes = ', '.join(f'{n:,} for {split}' for split, n in comparison.sizes.items())
     searches = '; '.join(_searched(x.search) for x in comparison.contestants)
-    looked = f'The test images were looked at {counted(reads, "time")}, for {counted(len(comparison.test_reads), "net")}. ' if reads else ''
-    return (f'Data: {comparison.dataset}, {sizes}. Protocol {comparison.protocol}: {PROTOCOLS[comparison.protocol]}. '
-            f'Each model was tried at {counted(c.search.n, "point")} of a Sobol sequence (Sobol 1967; Joe & Kuo 2008) for '
-            f'{counted(c.search.epochs, "epoch")} ({searches}). With the best point {counted(len(c.runs), "net")} of each model '
-            f'{"was" if len(c.runs) == 1 else "were"} trained for '
-            f'{counted(_epochs(comparison), "epoch")} by SGD on cross-entropy. First weights: {_first_weights(comparison)}. Run k of each '
-            f'model began from the same seed; the weights after the last epoch are what was tested. {looked}'
-            f'Seed {comparison.seed}. Interval of a difference: crossed random effects of seeds and images, variance '
-            "components by analysis of variance, Satterthwaite's (1946) degrees of freedom; with one training of each Bonett & "
-            f'Price (2012), over images alone. {_family(comparison)}k-best intervals: Wilson (1927), below 30 errors Clopper & '
-            'Pearson (1934). Single pairs: McNemar (1947), exact. Best of fewer trials: Dodge et al. (2019), unbiased as in Tang '
-            'et al. (2020). Calibration: Naeini et al. (2015), 15 bins. '
-            'Above the verdict stand classes that a part of the data lacks and images that stand in two parts, told by their '
-            'bytes. Trainings are named there that diverged, that gave one answer to all test images, whose right answers '
-            'were not more than those of one constant answer (binomial test at 1 %), that never bettered their first epoch and '
-            'are far from right, or that ended in a fall: odds of a right answer on validation images below a fifth of '
-            "those after their best epoch, and Fisher's exact test at 0.1 %.")
+    looked = (
+        f'The test images were looked at {counted(reads, "time")}, for '
+        f'{counted(len(comparison.test_reads), "net")}. '
+        if reads
+        else ''
+    )
+    return (
+        f'Data: {comparison.dataset}, {sizes}. Protocol {comparison.protocol}: '
+        f'{PROTOCOLS[comparison.protocol]}. '
+        f'Each model was tried at {counted(c.search.n, "point")} of a Sobol sequence (Sobol 1967; '
+        'Joe & Kuo 2008) for '
+        f'{counted(c.search.epochs, "epoch")} ({searches}). With the best point '
+        f'{counted(len(c.runs), "net")} of each model '
+        f'{"was" if len(c.runs) == 1 else "were"} trained for '
+        f'{counted(_epochs(comparison), "epoch")} by SGD on cross-entropy. First weights: '
+        f'{_first_weights(comparison)}. Run k of each '
+        'model began from the same seed; the weights after the last epoch are what was tested. '
+        f'{looked}'
+        f'Seed {comparison.seed}. Interval of a difference: crossed random effects of seeds and '
+        'images, variance '
+        "components by analysis of variance, Satterthwaite's (1946) degrees of freedom; with one "
+        'training of each Bonett & '
+        f'Price (2012), over images alone. {_family(comparison)}k-best intervals: Wilson (1927), '
+        'below 30 errors Clopper & '
+        'Pearson (1934). Single pairs: McNemar (1947), exact. Best of fewer trials: Dodge et al. '
+        '(2019), unbiased as in Tang '
+        'et al. (2020). Calibration: Naeini et al. (2015), 15 bins. '
+        'Above the verdict stand classes that a part of the data lacks and images that stand in '
+        'two parts, told by their '
+        'bytes. Trainings are named there that diverged, that gave one answer to all test images, '
+        'whose right answers '
+        'were not more than those of one constant answer (binomial test at 1 %), that never '
+        'bettered their first epoch and '
+        'are far from right, or that ended in a fall: odds of a right answer on validation images '
+        'below a fifth of '
+        "those after their best epoch, and Fisher's exact test at 0.1 %."
+    )
+
 
 def _first_weights(comparison):
     "Where the first weights come from, in words; once if all models have them from there."
     rules = {c.name: _beginning(c) for c in comparison.contestants}
-    if len(set(rules.values())) == 1: return next(iter(rules.values()))
+    if len(set(rules.values())) == 1:
+        return next(iter(rules.values()))
     return '; '.join(f'{name}: {rule}' for name, rule in rules.items())
 
+
 def _beginning(c):
-    "Where the first weights of a model come from, which of them no seed draws, and which are frozen."
-    n, trained, same = c.parameters, n_trained(c), c.same_start
+    """Where the first weights of a model come from, which of them no seed draws, and which are
+    frozen."""
+    n = c.parameters
+    trained = n_trained(c)
+    same = c.same_start
     said = [c.init]
     if trained < n:
         said.append(f'{trained:,} of {counted(n, "parameter")} trained and {n - trained:,} frozen')
@@ -418,86 +663,128 @@ def _beginning(c):
         said.append(f'each training begins from the same values{of_these}')
     return ', '.join(said)
 
+
 def _family(comparison):
-    pairs = len(comparison.contestants)*(len(comparison.contestants) - 1)//2
-    return '' if pairs == 1 else f'{100*comparison.level:.3g} % each, so that all {pairs} pairs hold together with 95 % (Bonferroni). '
+    pairs = len(comparison.contestants) * (len(comparison.contestants) - 1) // 2
+    return (
+        ''
+        if pairs == 1
+        else f'{100 * comparison.level:.3g} % each, so that all {pairs} pairs hold together with '
+        '95 % (Bonferroni). '
+    )
 
 # %% ../nbs/12_report.ipynb #12-report-031
 def _provenance(comparison):
     "Name → value of what the numbers depend on."
     h = comparison.contestants[0].runs[0].history
-    trained = sum(x.history.seconds for c in comparison.contestants for x in (*c.runs, *c.search.trials))
-    return ({'machine': comparison.machine, 'device': f'{h.device}, {counted(h.threads, "thread")} each',
-             'step engine': ', '.join(f'{c.name}: {c.runs[0].history.engine}' for c in comparison.contestants),
-             'versions': ', '.join(f'{k} {v}' for k, v in comparison.versions.items())}
-            | ({'commit of mnist_cmp': comparison.commit} if comparison.commit else {})
-            | {f'code of {c.name}': str(c.code) for c in comparison.contestants if c.code}
-            | {'wall time': f'{format_seconds(comparison.seconds)} (the call that finished it)',
-               'all trainings': format_seconds(trained),
-               'seeds': ', '.join(str(run.history.seed) for run in comparison.contestants[0].runs)}
-            | {f'SHA-256 of {s}': f for s, f in comparison.fingerprints.items()})
+    trained = sum(
+        x.history.seconds for c in comparison.contestants for x in (*c.runs, *c.search.trials)
+    )
+    return (
+        {
+            'machine': comparison.machine,
+            'device': f'{h.device}, {counted(h.threads, "thread")} each',
+            'step engine': ', '.join(
+                f'{c.name}: {c.runs[0].history.engine}' for c in comparison.contestants
+            ),
+            'versions': ', '.join(f'{k} {v}' for k, v in comparison.versions.items()),
+        }
+        | ({'commit of mnist_cmp': comparison.commit} if comparison.commit else {})
+        | {f'code of {c.name}': str(c.code) for c in comparison.contestants if c.code}
+        | {
+            'wall time': f'{format_seconds(comparison.seconds)} (the call that finished it)',
+            'all trainings': format_seconds(trained),
+            'seeds': ', '.join(str(run.history.seed) for run in comparison.contestants[0].runs),
+        }
+        | {f'SHA-256 of {s}': f for s, f in comparison.fingerprints.items()}
+    )
 
 # %% ../nbs/12_report.ipynb #e7469f4f
 def _described(c):
     "What a model is, by its name, said once where that is its class's."
-    return c.description if c.description.startswith(f'{c.name}: ') else f'{c.name}: {c.description}'
+    return (
+        c.description if c.description.startswith(f'{c.name}: ') else f'{c.name}: {c.description}'
+    )
+
 
 def _page(comparison, drawn):
     "The whole report as HTML."
-    esc, title = _escaped, _escaped(f'{" against ".join(comparison.names)} on {comparison.dataset}')
+    esc = _escaped
+    title = _escaped(f'{" against ".join(comparison.names)} on {comparison.dataset}')
     unwell, result, cautions = _parts(comparison)
     paragraphs = lambda lines, kind='': ''.join(f'<p{kind}>{esc(line)}</p>' for line in lines)
     warned = f'<div class="unwell" role="note">{paragraphs(unwell)}</div>' if unwell else ''
     said = paragraphs(result, ' class=head') + paragraphs(cautions)
     tables = _tables(comparison)
     sections = {key: _section(key, tables.get(key, []), drawn.get(key, [])) for key in _SECTIONS}
-    links = ' '.join(f'<a href="#{key}">{_SECTIONS[key][0]}</a>' for key, text in sections.items() if text)
-    facts = ''.join(f'<dt>{esc(k)}</dt><dd>{esc(v)}</dd>' for k, v in _provenance(comparison).items())
+    links = ' '.join(
+        f'<a href="#{key}">{_SECTIONS[key][0]}</a>' for key, text in sections.items() if text
+    )
+    facts = ''.join(
+        f'<dt>{esc(k)}</dt><dd>{esc(v)}</dd>' for k, v in _provenance(comparison).items()
+    )
     models = ''.join(f'<p class="soft">{esc(_described(c))}</p>' for c in comparison.contestants)
-    return ('<!doctype html><html lang="en"><head><meta charset="utf-8">'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            '<meta http-equiv="Content-Security-Policy" '
-            'content="default-src \'none\'; img-src data:; style-src \'unsafe-inline\'; base-uri \'none\'; '
-            'form-action \'none\'">'
-            f'<title>{title}</title><style>{_CSS}</style></head><body><h1>{title}</h1>{warned}<div class="verdict">{said}</div>'
-            f'<nav>{links}</nav>{sections.pop("models")}{models}{"".join(sections.values())}'
-            f'<h2>Methods</h2><p>{esc(_methods(comparison))}</p><h2>Provenance</h2><dl>{facts}</dl></body></html>\n')
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta http-equiv="Content-Security-Policy" '
+        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
+        "form-action 'none'\">"
+        f'<title>{title}</title><style>{_CSS}</style></head><body><h1>{title}</h1>{warned}<div '
+        f'class="verdict">{said}</div>'
+        f'<nav>{links}</nav>{sections.pop("models")}{models}{"".join(sections.values())}'
+        f'<h2>Methods</h2><p>{esc(_methods(comparison))}</p><h2>Provenance</h2><dl>{facts}</dl></body></html>\n'
+    )
 
 # %% ../nbs/12_report.ipynb #3dccff85
 def report_page(
-    comparison:Comparison,   # a finished comparison
-)->str:
+    comparison: Comparison,  # a finished comparison
+) -> str:
     "The page that `write_report` writes, as HTML, figures and all; no file is written."
     return _page(comparison, _draw(comparison))
 
 # %% ../nbs/12_report.ipynb #12-report-033
-def report_schema()->dict:
+def report_schema() -> dict:
     "The JSON Schema (draft 2020-12) of `report.json`."
     return json.loads(files('mnist_cmp').joinpath('report.schema.json').read_text(encoding='utf-8'))
 
+
 def _drop_stale(folder, drawn):
     "Remove the figures of the report that stands in a folder which the new one does not have."
-    names = {f'{name}.{kind}' for several in drawn.values() for name, _, files in several for kind in files}
+    names = {
+        f'{name}.{kind}'
+        for several in drawn.values()
+        for name, _, files in several
+        for kind in files
+    }
     for name in figure_files(folder):
         if name not in names:
             with machine_calls(folder):
                 plain_path(folder, 'figures', name).unlink(missing_ok=True)
 
+
 def write_report(
-    comparison:Comparison,   # a finished comparison
-    folder,                  # made if it is not there; the files of this comparison's report are replaced
-    overwrite:bool=False,    # put another comparison's report, or other files of its names, aside, into `kept`?
-)->Path:
-    "Write `report.html` and `.json`, `runs.csv`, `figures/`, `weights/`; gives the path of `report.html`; `ValueError`."
+    comparison: Comparison,  # a finished comparison
+    # made if it is not there; the files of this comparison's report are replaced
+    folder,
+    # put another comparison's report, or other files of its names, aside, into `kept`?
+    overwrite: bool = False,
+) -> Path:
+    """Write `report.html` and `.json`, `runs.csv`, `figures/`, `weights/`; gives the path of
+    `report.html`; `ValueError`."""
     folder = check_folder('folder', folder)
     with folder_lock(folder):
         comparison.claim(folder, overwrite, report_files(comparison.names))
-        drawn, figures = _draw(comparison, ('svg', 'png')), plain_folder(folder, 'figures')
+        drawn = _draw(comparison, ('svg', 'png'))
+        figures = plain_folder(folder, 'figures')
         _drop_stale(folder, drawn)
         comparison.save(folder)
-        with atomic_path(folder/'runs.csv') as p: comparison.runs_frame().to_csv(p)
+        with atomic_path(folder / 'runs.csv') as p:
+            comparison.runs_frame().to_csv(p)
         for name, _, files in (figure for several in drawn.values() for figure in several):
             for kind, content in files.items():
-                with atomic_path(figures/f'{name}.{kind}') as p: p.write_bytes(content)
-        with atomic_path(folder/'report.html') as p: p.write_text(_page(comparison, drawn), encoding='utf-8')
-    return folder/'report.html'
+                with atomic_path(figures / f'{name}.{kind}') as p:
+                    p.write_bytes(content)
+        with atomic_path(folder / 'report.html') as p:
+            p.write_text(_page(comparison, drawn), encoding='utf-8')
+    return folder / 'report.html'

@@ -8,17 +8,43 @@ __all__ = ['Retraining', 'run_seed', 'retrain']
 # %% ../nbs/09a_retraining.ipynb #a538e1e9
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from .core import (DamagedError, Progress, check_int, check_progress, derive_seed,
-                            plain_path, quietly, tell, typed)
+from mnist_cmp.core import (
+    DamagedError,
+    Progress,
+    check_int,
+    check_progress,
+    derive_seed,
+    plain_path,
+    quietly,
+    tell,
+    typed,
+)
 from .data import Split
-from .evaluation import (cpu_weights, has_digest, kinds_in, kinds_of, read_weights,
-                                  write_weights)
+from mnist_cmp.evaluation import (
+    cpu_weights,
+    has_digest,
+    kinds_in,
+    kinds_of,
+    read_weights,
+    write_weights,
+)
 from .ledger import DONE, Ledger
 from .models import get_model, model_name
 from .points import Point
-from .studies import (Plan, Recipe, as_begun, disk_explained, folder_of,
-                               note_of, number_of_workers, run_study, splits_begun, study_in, taken_words,
-                               try_model)
+from mnist_cmp.studies import (
+    Plan,
+    Recipe,
+    as_begun,
+    disk_explained,
+    folder_of,
+    note_of,
+    number_of_workers,
+    run_study,
+    splits_begun,
+    study_in,
+    taken_words,
+    try_model,
+)
 from .training import History
 from .workers import wait_for_workers
 
@@ -26,42 +52,62 @@ from .workers import wait_for_workers
 @dataclass
 class Retraining:
     "A net trained from one seed."
-    number:int         # 0, 1, …; with the study's seed it gives the net's own
-    history:History
-    weights:dict = field(repr=False, compare=False)   # name → tensor on the CPU, after the last epoch
-    is_new:bool = field(default=False, repr=False, compare=False)   # was it trained by this call?
+
+    number: int  # 0, 1, …; with the study's seed it gives the net's own
+    history: History
+    # name → tensor on the CPU, after the last epoch
+    weights: dict = field(repr=False, compare=False)
+    is_new: bool = field(default=False, repr=False, compare=False)  # was it trained by this call?
+
 
 def run_seed(
-    seed:int,     # of the study, ≥ 0
-    number:int,   # of the training, ≥ 0
-)->int:
-    "The seed of a training: of its weights, of the order of its images, and of layers such as dropout; `ValueError`."
+    seed: int,  # of the study, ≥ 0
+    number: int,  # of the training, ≥ 0
+) -> int:
+    """The seed of a training: of its weights, of the order of its images, and of layers such as
+    dropout; `ValueError`."""
     return derive_seed(seed, 'final', check_int('number', number, 0))
 
 # %% ../nbs/09a_retraining.ipynb #7e670f7a
 @dataclass(frozen=True)
 class _Plan(Plan):
     "All that a training needs but its images; called by the workers."
-    recipe:Recipe
-    seed:int       # of the study
-    point:Point    # the settings
+
+    recipe: Recipe
+    seed: int  # of the study
+    point: Point  # the settings
 
     what = 'run'
 
-    def training(self, number): return self.point, run_seed(self.seed, number)
-    def result(self, net, history): return history, cpu_weights(net)
+    def training(self, number):
+        return self.point, run_seed(self.seed, number)
+
+    def result(self, net, history):
+        return history, cpu_weights(net)
 
 # %% ../nbs/09a_retraining.ipynb #ecab067e
 class _Runs:
     "The trainings of a study so far, in its ledger and its folder."
+
     def __init__(self, ledger, plan, numbers, name):
-        self.ledger,self.plan,self.name,self.weights = ledger,plan,name,{}
-        self.done = {i: row[0] for i, row in ledger.histories().items() if i in numbers and row[0].state in DONE}
-        if plan.recipe.store: self._read_kept()
+        self.ledger = ledger
+        self.plan = plan
+        self.name = name
+        self.weights = {}
+        self.done = {
+            i: row[0]
+            for i, row in ledger.histories().items()
+            if i in numbers and row[0].state in DONE
+        }
+        if plan.recipe.store:
+            self._read_kept()
         self.missing = [i for i in numbers if i not in self.done]
 
-    def _file(self, number): return Path(self.plan.recipe.store)/f'seed_{number}.safetensors'
-    def _words(self, history): return {'model': self.name, 'seed': str(history.seed)}
+    def _file(self, number):
+        return Path(self.plan.recipe.store) / f'seed_{number}.safetensors'
+
+    def _words(self, history):
+        return {'model': self.name, 'seed': str(history.seed)}
 
     def _read_kept(self):
         "Read the weights of the trainings that are done; those that are lost are trained again."
@@ -77,25 +123,32 @@ class _Runs:
     def _kept(self, number, history, kinds):
         "A training's weights as written; raises `ValueError` or `FileNotFoundError` if not so."
         file = plain_path(self.plan.recipe.store, self._file(number).name)
-        if kinds_in(file) != kinds: raise DamagedError(f'{file} holds the weights of another net.')
+        if kinds_in(file) != kinds:
+            raise DamagedError(f'{file} holds the weights of another net.')
         weights, words = read_weights(file)
         if words.get('seed', str(history.seed)) != str(history.seed):
             raise DamagedError(f'{file} is of another seed.')
-        if has_digest(file): return weights
+        if has_digest(file):
+            return weights
         if history.state == 'finished' and not all(w.isfinite().all() for w in weights.values()):
             raise DamagedError(f'{file} holds numbers that are not finite.')
-        write_weights(file, weights, self._words(history))   # from here on it can tell
+        write_weights(file, weights, self._words(history))  # from here on it can tell
         return weights
 
     def heard(self, number, history, worker):
         "A training has begun (`history` is None) or has finished an epoch."
-        if history: self.ledger.record(number, replace(history, state='running'), worker)
+        if history:
+            self.ledger.record(number, replace(history, state='running'), worker)
 
     def ended(self, outcome):
         "Keep a training that has ended; raises `RuntimeError` if it has no result."
-        number, state = outcome.job, outcome.state
+        number = outcome.job
+        state = outcome.state
         if outcome.value is None:
-            raise RuntimeError(f'Training {number} of {self.name} {state}: {outcome.error}. What was finished is kept.')
+            raise RuntimeError(
+                f'Training {number} of {self.name} {state}: {outcome.error}. What was finished is '
+                'kept.'
+            )
         history, self.weights[number] = outcome.value
         if self.plan.recipe.store:
             write_weights(self._file(number), self.weights[number], self._words(history))
@@ -104,22 +157,37 @@ class _Runs:
 
     def result(self):
         "The trainings that are done, in order."
-        return [Retraining(i, self.done[i], self.weights[i], i in self.missing)
-                for i in sorted(self.done)]
-
+        return [
+            Retraining(i, self.done[i], self.weights[i], i in self.missing)
+            for i in sorted(self.done)
+        ]
 
 # %% ../nbs/09a_retraining.ipynb #c4d22513
 def _run_all(runs, splits, workers, client, should_stop, on_epoch, progress):
     "The trainings that are missing, until all are done or one is stopped."
+
     def heard(number, history, worker):
         runs.heard(number, history, worker)
-        if history: bar.update(0, f'epoch {len(history.epochs)} of {runs.plan.recipe.epochs}')
-        if history and on_epoch: on_epoch(history)
+        if history:
+            bar.update(0, f'epoch {len(history.epochs)} of {runs.plan.recipe.epochs}')
+        if history and on_epoch:
+            on_epoch(history)
+
     total = len(runs.done) + len(runs.missing)
     taken = taken_words('training', len(runs.done), len(runs.missing), runs.plan.recipe.store)
     with Progress(total, f'{runs.name}: trainings', len(runs.done), progress, taken) as bar:
-        for outcome in run_study(runs.plan, runs.missing, runs.done, splits, runs.plan.recipe.store, 'run', workers, client,
-                                 should_stop=bar.asking(should_stop), on_note=heard):
+        for outcome in run_study(
+            runs.plan,
+            runs.missing,
+            runs.done,
+            splits,
+            runs.plan.recipe.store,
+            'run',
+            workers,
+            client,
+            should_stop=bar.asking(should_stop),
+            on_note=heard,
+        ):
             runs.ended(outcome)
             bar.update()
     return runs.result()
@@ -132,40 +200,58 @@ def _kept(begun, plan, numbers, name):
     with Ledger(plan.recipe.store, begun.identity) as ledger, disk_explained(plan.recipe.store):
         return _Runs(ledger, plan, numbers, name).result()
 
+
 @quietly
 @typed
 def retrain(
-    make,               # makes the net: a callable, a short name or 'pkg.module:Name'
-    train:Split,        # images to learn from
-    valid:Split,        # images to measure on after each epoch
-    point:Point,        # the settings
+    make,  # makes the net: a callable, a short name or 'pkg.module:Name'
+    train: Split,  # images to learn from
+    valid: Split,  # images to measure on after each epoch
+    point: Point,  # the settings
     *,
-    seeds:int=10,       # number of trainings, ≥ 1
-    epochs:int,         # of each, ≥ 1
-    seed:int=0,         # of the study, ≥ 0: training i draws all its chance from (seed, i)
-    init=None,          # who draws the first weights, as for initialise; None: the model's own rule
-    device=None,        # None: cuda or mps where there is one, else cpu
-    threads:int=1,      # PyTorch's threads in each process
-    engine:str='auto',  # the training step, as for search
-    workers:int=None,   # processes that train side by side, ≥ 1; None: 1, or cores // threads where that pays; same result
-    client=None,        # a distributed.Client: train on its workers (extra: dask)
-    store=None,         # a folder to resume from, and for the weights; more seeds extend it
-    on_epoch=None,      # called with a running History after each of its epochs
-    should_stop=None,   # asked several times a second; True ends the work, finished epochs are kept in store
-    name:str=None,      # the model's name in messages and files; None: its own
-    progress=True,      # a line in terminals and notebooks; False: none; or a function that takes a core.Status
-)->list[Retraining]:
-    "Train a net from each seed; stopped, those that are done. Raises `ValueError`, or `RuntimeError` if one crashes."
+    seeds: int = 10,  # number of trainings, ≥ 1
+    epochs: int,  # of each, ≥ 1
+    seed: int = 0,  # of the study, ≥ 0: training i draws all its chance from (seed, i)
+    init=None,  # who draws the first weights, as for initialise; None: the model's own rule
+    device=None,  # None: cuda or mps where there is one, else cpu
+    threads: int = 1,  # PyTorch's threads in each process
+    engine: str = 'auto',  # the training step, as for search
+    # processes that train side by side, ≥ 1; None: 1, or cores // threads where that pays; same
+    # result
+    workers: int = None,
+    client=None,  # a distributed.Client: train on its workers (extra: dask)
+    store=None,  # a folder to resume from, and for the weights; more seeds extend it
+    on_epoch=None,  # called with a running History after each of its epochs
+    # asked several times a second; True ends the work, finished epochs are kept in store
+    should_stop=None,
+    name: str = None,  # the model's name in messages and files; None: its own
+    # a line in terminals and notebooks; False: none; or a function that takes a core.Status
+    progress=True,
+) -> list[Retraining]:
+    """Train a net from each seed; stopped, those that are done. Raises `ValueError`, or
+    `RuntimeError` if one crashes."""
     splits = splits_begun(store, train, valid)
-    train, valid = splits.train, splits.valid
+    train = splits.train
+    valid = splits.valid
     make, name = get_model(make), name or model_name(make)
-    numbers, workers = range(check_int('seeds', seeds, 1, 10**6)), number_of_workers(workers, device)
+    numbers = range(check_int('seeds', seeds, 1, 10**6))
+    workers = number_of_workers(workers, device)
     check_progress(progress)
-    recipe = Recipe(make, init, check_int('epochs', epochs, 1), device, check_int('threads', threads, 1), folder_of(store), engine)
+    recipe = Recipe(
+        make,
+        init,
+        check_int('epochs', epochs, 1),
+        device,
+        check_int('threads', threads, 1),
+        folder_of(store),
+        engine,
+    )
     recipe, _ = try_model(recipe, train, name, workers, client)
     check_int('seed', seed, 0, 2**63 - 1)
+
     def identify(recipe, client=None):
         return point._asdict() | recipe.identity(splits, client) | {'model': name, 'seed': seed}
+
     begun = study_in(recipe.store)
     recipe = recipe.continued(begun, identify, numbers, client)
     note = note_of(make, name, begun, store)
@@ -175,7 +261,7 @@ def retrain(
         plan = _Plan(recipe, seed, point)
         if client is not None and not wait_for_workers(client, should_stop):
             return _kept(begun, plan, numbers, name)
-        recipe = recipe.settled(seeds*epochs*len(train), point.plain, client, should_stop)
+        recipe = recipe.settled(seeds * epochs * len(train), point.plain, client, should_stop)
         if recipe is None:
             return _kept(begun, plan, numbers, name)
         identity = identify(recipe, client)

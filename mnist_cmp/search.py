@@ -15,82 +15,138 @@ from .data import Split
 from .ledger import DONE, Ledger
 from .models import get_model, model_name
 from .points import Box, sobol_points
-from .points import plot_sobol   # unused here; part of this room's public names
-from .studies import (Plan, Recipe, as_begun, disk_explained, folder_of,
-                               note_of, number_of_workers, run_study, splits_begun, study_in, taken_words,
-                               try_model)
+from .points import plot_sobol  # unused here; part of this room's public names
+from mnist_cmp.studies import (
+    Plan,
+    Recipe,
+    as_begun,
+    disk_explained,
+    folder_of,
+    note_of,
+    number_of_workers,
+    run_study,
+    splits_begun,
+    study_in,
+    taken_words,
+    try_model,
+)
 from .training import History
 from .trials import SearchResult, Trial
 from .workers import wait_for_workers
 
 # %% ../nbs/09_search.ipynb #09-search-018
 def _identity(blank, recipe, splits, seed, client):
-    "All that the trials of a search depend on, in JSON's types; raises `ValueError` if the net does not fit the images."
-    box = {k: list(v) for k, v in blank.box.sides.items()} | ({'log': True} if blank.box.log else {})
+    """All that the trials of a search depend on, in JSON's types; raises `ValueError` if the net
+    does not fit the images."""
+    box = {k: list(v) for k, v in blank.box.sides.items()} | (
+        {'log': True} if blank.box.log else {}
+    )
     base = recipe.identity(splits, client)
-    return box | base | dict(model=blank.model, scored_on=blank.scored_on, start=blank.start, seed=seed,
-                             protocol='2019' if base['train'] == base['valid'] else 'holdout')
+    return (
+        box
+        | base
+        | dict(
+            model=blank.model,
+            scored_on=blank.scored_on,
+            start=blank.start,
+            seed=seed,
+            protocol='2019' if base['train'] == base['valid'] else 'holdout',
+        )
+    )
 
 # %% ../nbs/09_search.ipynb #09-search-022
 @dataclass(frozen=True)
 class _Plan(Plan):
     "All that a trial needs but its images; called by the workers."
-    recipe:Recipe
-    seed:int        # of the study
-    points:dict     # place → `Point`
+
+    recipe: Recipe
+    seed: int  # of the study
+    points: dict  # place → `Point`
 
     what = 'trial'
 
-    def training(self, index): return self.points[index], derive_seed(self.seed, 'trial', index)
+    def training(self, index):
+        return self.points[index], derive_seed(self.seed, 'trial', index)
+
 
 def _points(box, start, n, train):
     "Place → point; raises `ValueError` if the box holds batches larger than the training split."
     points = dict(enumerate(sobol_points(box, start, n), start))
-    if box.batch_size[1] <= len(train): return points
-    raise ValueError(f'batch_size of the box goes up to {box.batch_size[1]}, but there are {len(train):,} images '
-                     'to train on. Choose a smaller box.')
+    if box.batch_size[1] <= len(train):
+        return points
+    raise ValueError(
+        f'batch_size of the box goes up to {box.batch_size[1]}, but there are {len(train):,} '
+        'images '
+        'to train on. Choose a smaller box.'
+    )
 
 # %% ../nbs/09_search.ipynb #09-search-024
 class _Study:
     "A search on its way: its ledger, its trials so far, and whom to tell."
+
     def __init__(self, ledger, blank, plan, on_trial, on_epoch):
-        self.ledger,self.blank,self.plan,self.points,self.on_trial,self.on_epoch = ledger,blank,plan,plan.points,on_trial,on_epoch
+        self.ledger = ledger
+        self.blank = blank
+        self.plan = plan
+        self.points = plan.points
+        self.on_trial = on_trial
+        self.on_epoch = on_epoch
         mine = {i: row for i, row in ledger.histories().items() if i in self.points}
         self.trials = [Trial(i, *row) for i, row in mine.items() if row[0].state in DONE]
         self.done = [t.index for t in self.trials]
         self.missing = [i for i in self.points if i not in self.done]
 
     @property
-    def result(self): return replace(self.blank, trials=list(self.trials))
+    def result(self):
+        return replace(self.blank, trials=list(self.trials))
 
     def _so_far(self, index):
-        "What the ledger holds of a trial; of one that it has not heard of, a history without epochs."
-        if row := self.ledger.histories(index).get(index): return row[0]
-        what, p, seed = self.ledger.identity, self.points[index], derive_seed(self.ledger.identity['seed'], 'trial', index)
-        return History(p.learning_rate, p.batch_size, seed, *(what[k] for k in ('engine', 'threads', 'device', 'machine')),
-                       momentum=p.momentum, weight_decay=p.weight_decay)
+        """What the ledger holds of a trial; of one that it has not heard of, a history without
+        epochs."""
+        if row := self.ledger.histories(index).get(index):
+            return row[0]
+        what = self.ledger.identity
+        p = self.points[index]
+        seed = derive_seed(self.ledger.identity['seed'], 'trial', index)
+        return History(
+            p.learning_rate,
+            p.batch_size,
+            seed,
+            *(what[k] for k in ('engine', 'threads', 'device', 'machine')),
+            momentum=p.momentum,
+            weight_decay=p.weight_decay,
+        )
 
     def heard(self, index, history, worker):
         "A trial has begun (`history` is None) or has finished an epoch."
         self.ledger.record(index, replace(history or self._so_far(index), state='running'), worker)
-        if history and self.on_epoch: self.on_epoch(history)
+        if history and self.on_epoch:
+            self.on_epoch(history)
 
     def ended(self, outcome):
         "A trial has ended: keep it."
-        i, history = outcome.job, outcome.value or replace(self._so_far(outcome.job), state=outcome.state)
+        i = outcome.job
+        history = outcome.value or replace(self._so_far(outcome.job), state=outcome.state)
         self.ledger.record(i, history, outcome.worker, outcome.error)
         bisect.insort(self.trials, Trial(i, *self.ledger.histories(i)[i]), key=lambda t: t.index)
-        if self.on_trial: self.on_trial(next(t for t in self.trials if t.index == i), self.result)
+        if self.on_trial:
+            self.on_trial(next(t for t in self.trials if t.index == i), self.result)
 
 # %% ../nbs/09_search.ipynb #09-search-025
 def _note(result):
     "The best so far, for the progress bar."
     good = [t for t in result.trials if not math.isnan(t.accuracy)]
-    if not good: return 'none good yet'
-    return f'best {result.best.accuracy:.2%} at {result.best.point.learning_rate:.4g}, {result.best.point.batch_size}'
+    if not good:
+        return 'none good yet'
+    return (
+        f'best {result.best.accuracy:.2%} at {result.best.point.learning_rate:.4g}, '
+        f'{result.best.point.batch_size}'
+    )
 
-def _run_trials(blank, plan, what, note, splits, workers, client, should_stop, on_trial, on_epoch,
-                progress):
+
+def _run_trials(
+    blank, plan, what, note, splits, workers, client, should_stop, on_trial, on_epoch, progress
+):
     "The trials that are missing, until all are done or one is stopped."
     store = plan.recipe.store
     with Ledger(store, what) as ledger, disk_explained(store):
@@ -99,11 +155,26 @@ def _run_trials(blank, plan, what, note, splits, workers, client, should_stop, o
             ledger.note_code(note)
         taken = taken_words('trial', len(study.trials), len(study.missing), store)
         with Progress(blank.n, f'{blank.model}: search', len(study.trials), progress, taken) as bar:
+
             def heard(index, history, worker):
                 study.heard(index, history, worker)
-                if history: bar.update(0, f'{_note(study.result)}, epoch {len(history.epochs)} of {blank.epochs}')
-            for outcome in run_study(plan, study.missing, study.done, splits, store, 'trial', workers, client,
-                                     should_stop=bar.asking(should_stop), on_note=heard):
+                if history:
+                    bar.update(
+                        0, f'{_note(study.result)}, epoch {len(history.epochs)} of {blank.epochs}'
+                    )
+
+            for outcome in run_study(
+                plan,
+                study.missing,
+                study.done,
+                splits,
+                store,
+                'trial',
+                workers,
+                client,
+                should_stop=bar.asking(should_stop),
+                on_note=heard,
+            ):
                 study.ended(outcome)
                 bar.update(note=_note(study.result))
         return study.result
@@ -111,67 +182,100 @@ def _run_trials(blank, plan, what, note, splits, workers, client, should_stop, o
 # %% ../nbs/09_search.ipynb #09-search-027
 def _kept(blank, store, points):
     "What a search that was stopped before it went on has so far."
-    if study_in(store) is None or not (Path(store)/'study.sqlite').is_file():
+    if study_in(store) is None or not (Path(store) / 'study.sqlite').is_file():
         return blank
     with Ledger.read(store) as ledger:
         rows = ledger.histories()
     trials = [Trial(i, *row) for i, row in rows.items() if i in points and row[0].state in DONE]
     return replace(blank, trials=trials)
 
+
 @quietly
 @typed
 def search(
-    make,                    # makes the net: a callable, a short name or 'pkg.module:Name'
-    train:Split,             # images to learn from
-    valid:Split,             # images to score on
-    box:Box=None,            # where to look; None: the default box
+    make,  # makes the net: a callable, a short name or 'pkg.module:Name'
+    train: Split,  # images to learn from
+    valid: Split,  # images to score on
+    box: Box = None,  # where to look; None: the default box
     *,
-    start:int=1030,          # place of the first point in the Sobol sequence, ≥ 0
-    n:int=20,                # number of points, ≥ 1
-    epochs:int,              # of each trial, ≥ 1
-    seed:int=0,              # trial i draws its weights and orders from (seed, i)
-    init=None,               # who draws the first weights, as for initialise; None: the model's own rule
-    device=None,             # None: cuda or mps where there is one, else cpu
-    threads:int=1,           # PyTorch's threads in each process; another number gives other last digits
-    engine:str='auto',       # the training step of all trials, as for train, or 'population'; a search keeps its own
-    workers:int=None,        # processes that train side by side, ≥ 1; None: 1, or cores // threads where that pays; same result
-    client=None,             # a distributed.Client: train on its workers (extra: dask)
-    store=None,              # a folder that makes the search resumable
-    on_trial=None,           # called with each Trial that this call finishes, none from the store, and the SearchResult so far
-    on_epoch=None,           # called with a running trial's History after each of its epochs
-    should_stop=None,        # asked several times a second; True ends the search, finished epochs are kept in store
-    name:str=None,           # the model's name in tables and files; None: its own
-    progress=True,           # a line in terminals and notebooks; False: none; or a function that takes a core.Status
-)->SearchResult:
-    "Train a fresh net at each point and score it on `valid`; raises `ValueError` on bad arguments or another's store."
+    start: int = 1030,  # place of the first point in the Sobol sequence, ≥ 0
+    n: int = 20,  # number of points, ≥ 1
+    epochs: int,  # of each trial, ≥ 1
+    seed: int = 0,  # trial i draws its weights and orders from (seed, i)
+    # who draws the first weights, as for initialise; None: the model's own rule
+    init=None,
+    device=None,  # None: cuda or mps where there is one, else cpu
+    # PyTorch's threads in each process; another number gives other last digits
+    threads: int = 1,
+    # the training step of all trials, as for train, or 'population'; a search keeps its own
+    engine: str = 'auto',
+    # processes that train side by side, ≥ 1; None: 1, or cores // threads where that pays; same
+    # result
+    workers: int = None,
+    client=None,  # a distributed.Client: train on its workers (extra: dask)
+    store=None,  # a folder that makes the search resumable
+    # called with each Trial that this call finishes, none from the store, and the SearchResult so
+    # far
+    on_trial=None,
+    on_epoch=None,  # called with a running trial's History after each of its epochs
+    # asked several times a second; True ends the search, finished epochs are kept in store
+    should_stop=None,
+    name: str = None,  # the model's name in tables and files; None: its own
+    # a line in terminals and notebooks; False: none; or a function that takes a core.Status
+    progress=True,
+) -> SearchResult:
+    """Train a fresh net at each point and score it on `valid`; raises `ValueError` on bad
+    arguments or another's store."""
     splits = splits_begun(store, train, valid)
-    train, valid = splits.train, splits.valid
+    train = splits.train
+    valid = splits.valid
     make, name, box = get_model(make), name or model_name(make), box or Box()
-    points, blank = _points(box, start, n, train), SearchResult(name, box, start, n, check_int('epochs', epochs, 1), valid.name, [])
-    seed, threads, workers = check_int('seed', seed, 0, 2**63 - 1), check_int('threads', threads, 1), number_of_workers(workers, device)
+    points = _points(box, start, n, train)
+    blank = SearchResult(name, box, start, n, check_int('epochs', epochs, 1), valid.name, [])
+    seed = check_int('seed', seed, 0, 2**63 - 1)
+    threads = check_int('threads', threads, 1)
+    workers = number_of_workers(workers, device)
     check_progress(progress)
     recipe = Recipe(make, init, epochs, device, threads, folder_of(store), engine)
     recipe, _ = try_model(recipe, train, name, workers, client)
     begun = study_in(recipe.store)
     recipe = recipe.continued(
-        begun, lambda recipe: _identity(blank, recipe, splits, seed, None), points, client)
+        begun, lambda recipe: _identity(blank, recipe, splits, seed, None), points, client
+    )
     note = note_of(make, name, begun, store)
     if begun and begun.done.issuperset(points):
         what = as_begun(_identity(blank, recipe, splits, seed, None), begun)
     else:
         if client is not None and not wait_for_workers(client, should_stop):
             return _kept(blank, store, points)
-        recipe = recipe.settled(n*epochs*len(train), box.plain, client, should_stop)
+        recipe = recipe.settled(n * epochs * len(train), box.plain, client, should_stop)
         if recipe is None:
             return _kept(blank, store, points)
         what = _identity(blank, recipe, splits, seed, client)
-    return _run_trials(blank, _Plan(recipe, seed, points), what, note, splits, workers, client,
-                       should_stop, on_trial, on_epoch, progress)
+    return _run_trials(
+        blank,
+        _Plan(recipe, seed, points),
+        what,
+        note,
+        splits,
+        workers,
+        client,
+        should_stop,
+        on_trial,
+        on_epoch,
+        progress,
+    )
 
 # %% ../nbs/09_search.ipynb #09-search-083
 class _CallableRoom(ModuleType):
-    "`mnist_cmp.search` names this room and the function in it; calling the room calls the function."
-    def __call__(self, *args, **kwargs): return self.search(*args, **kwargs)
-    __wrapped__ = property(lambda self: self.search)   # its signature and help
+    """`mnist_cmp.search` names this room and the function in it; calling the room calls the
+    function."""
 
-if __name__ != '__main__': sys.modules[__name__].__class__ = _CallableRoom
+    def __call__(self, *args, **kwargs):
+        return self.search(*args, **kwargs)
+
+    __wrapped__ = property(lambda self: self.search)  # its signature and help
+
+
+if __name__ != '__main__':
+    sys.modules[__name__].__class__ = _CallableRoom

@@ -15,26 +15,31 @@ from IPython import get_ipython
 from .core import check_float, format_seconds
 
 # %% ../nbs/13_sound.ipynb #13-sound-006
-RATE = 10_000   # samples a second
+RATE = 10_000  # samples a second
 
-def tone()->np.ndarray:
+
+def tone() -> np.ndarray:
     "One second of a sine of 300 Hz at `RATE` samples a second, in [-1, 1]."
-    return np.sin(1.5*np.pi*400*np.arange(RATE)/RATE)
+    return np.sin(1.5 * np.pi * 400 * np.arange(RATE) / RATE)
 
-def failure_tone()->np.ndarray:
-    "Half a second of 200 Hz, then half a second of 150 Hz, each fading out, at `RATE` samples a second, in [-1, 1]."
-    t = np.arange(RATE//2)/RATE
-    return np.concatenate([np.sin(2*np.pi*hertz*t) * np.exp(-5*t) for hertz in (200, 150)])
+
+def failure_tone() -> np.ndarray:
+    """Half a second of 200 Hz, then half a second of 150 Hz, each fading out, at `RATE` samples
+    a second, in [-1, 1]."""
+    t = np.arange(RATE // 2) / RATE
+    return np.concatenate([np.sin(2 * np.pi * hertz * t) * np.exp(-5 * t) for hertz in (200, 150)])
 
 # %% ../nbs/13_sound.ipynb #13-sound-010
 class _Speaker(anywidget.AnyWidget):
     "What the page knows of the chime."
-    _esm = Path(find_spec('mnist_cmp').origin).parent/'js'/'chime.js'
+
+    _esm = Path(find_spec('mnist_cmp').origin).parent / 'js' / 'chime.js'
     is_on = traitlets.Bool(True).tag(sync=True)
-    volume = traitlets.Float(.5).tag(sync=True)
+    volume = traitlets.Float(0.5).tag(sync=True)
     muted = traitlets.Bool(False).tag(sync=True)
-    heard = traitlets.Int(0).tag(sync=True)    # number of the last ring that the page played
+    heard = traitlets.Int(0).tag(sync=True)  # number of the last ring that the page played
     ring = traitlets.Dict({'number': 0}).tag(sync=True)
+
 
 def _ring(number, seconds, failed):
     "What the page is told to play and to say."
@@ -46,80 +51,111 @@ def _ring(number, seconds, failed):
 # %% ../nbs/13_sound.ipynb #13-sound-012
 class Chime:
     "A tone in the browser when long work ends; off until it is switched on."
-    def __init__(self): self.speaker,self.after,self._number,self._began,self._rang = None,None,0,None,-math.inf
-    def __repr__(self): return f'chime, switched {"on" if self.is_on else "off"}'
+
+    def __init__(self):
+        self.speaker = None
+        self.after = None
+        self._number = 0
+        self._began = None
+        self._rang = -math.inf
+
+    def __repr__(self):
+        return f'chime, switched {"on" if self.is_on else "off"}'
 
     @property
-    def is_on(self)->bool: return self.speaker is not None and self.speaker.is_on
+    def is_on(self) -> bool:
+        return self.speaker is not None and self.speaker.is_on
 
-    def on(self,
-        volume:float=.5,    # from 0 to 1
-        after:float=10.,    # a cell that takes longer rings by itself, s; None: no cell does
+    def on(
+        self,
+        volume: float = 0.5,  # from 0 to 1
+        after: float = 10.0,  # a cell that takes longer rings by itself, s; None: no cell does
     ):
         "Switch the chime on; raises `ValueError`."
         volume = check_float('volume', volume, 0, 1)
         self.after = None if after is None else check_float('after', after, 0)
-        if self.speaker is None: self.speaker = _Speaker(volume=volume)
-        else: self.speaker.set_trait('volume', volume)
+        if self.speaker is None:
+            self.speaker = _Speaker(volume=volume)
+        else:
+            self.speaker.set_trait('volume', volume)
         self.speaker.is_on = True
         self._listen('register')
 
     def off(self):
         "Switch the chime off; the page lets go of its sound."
-        if not self.is_on: return
+        if not self.is_on:
+            return
         self.speaker.is_on, self._began = False, None
         self._listen('unregister')
 
     def mute(self, muted=True):
         "Keep the notes in the corner, without sound; `mute(False)` brings it back."
-        if self.speaker: self.speaker.muted = bool(muted)
+        if self.speaker:
+            self.speaker.muted = bool(muted)
 
 # %% ../nbs/13_sound.ipynb #13-sound-013
 @patch
-def __call__(self:Chime,
-    seconds:float=None,   # how long the work took, for the note in the corner
-    failed:bool=False,    # sound the failure?
+def __call__(
+    self: Chime,
+    seconds: float = None,  # how long the work took, for the note in the corner
+    failed: bool = False,  # sound the failure?
 ):
     "Ring, if switched on."
-    if not self.is_on: return
+    if not self.is_on:
+        return
     self._number, self._rang = self._number + 1, time.monotonic()
     self.speaker.ring = _ring(self._number, seconds, failed)
 
+
 @patch
-def _listen(self:Chime, what):
+def _listen(self: Chime, what):
     "Begin or end to hear of the notebook's cells."
     shell = get_ipython()
-    for event, callback in (('pre_run_cell', self._cell_begins), ('post_run_cell', self._cell_ends)) if shell else ():
-        if (what == 'register') != (callback in shell.events.callbacks[event]): getattr(shell.events, what)(event, callback)
+    for event, callback in (
+        (('pre_run_cell', self._cell_begins), ('post_run_cell', self._cell_ends)) if shell else ()
+    ):
+        if (what == 'register') != (callback in shell.events.callbacks[event]):
+            getattr(shell.events, what)(event, callback)
+
 
 @patch
-def _cell_begins(self:Chime, info=None): self._began = time.monotonic()
+def _cell_begins(self: Chime, info=None):
+    self._began = time.monotonic()
+
 
 @patch
-def _cell_ends(self:Chime, result):
+def _cell_ends(self: Chime, result):
     "Ring for a long cell, unless it has just rung itself."
-    now, error = time.monotonic(), result.error_before_exec or result.error_in_exec
-    if self._began is None or isinstance(error, KeyboardInterrupt): return
+    now = time.monotonic()
+    error = result.error_before_exec or result.error_in_exec
+    if self._began is None or isinstance(error, KeyboardInterrupt):
+        return
     spent = now - self._began
-    if self.after is not None and spent > self.after and now - self._rang > 2: self(spent, failed=error is not None)
+    if self.after is not None and spent > self.after and now - self._rang > 2:
+        self(spent, failed=error is not None)
+
 
 chime = Chime()
 
 # %% ../nbs/13_sound.ipynb #13-sound-022
 def make_sound(
-    func,   # any function
+    func,  # any function
 ):
     "`func`, ringing (if `chime` is on) at the end of each call, also of one that raises."
+
     @functools.wraps(func)
     def sounding(*args, **kwargs):
-        start, failed = time.monotonic(), True
+        start = time.monotonic()
+        failed = True
         try:
             result = func(*args, **kwargs)
             failed = False
             return result
-        except KeyboardInterrupt:   # who pressed the key sits here
+        except KeyboardInterrupt:  # who pressed the key sits here
             start = None
             raise
         finally:
-            if start is not None: chime(time.monotonic() - start, failed)
+            if start is not None:
+                chime(time.monotonic() - start, failed)
+
     return sounding

@@ -13,21 +13,35 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .core import (Progress, as_path, atomic_path, check_choice, make_folder, read_plain,
-                            remove_unfinished)
+from mnist_cmp.core import (
+    Progress,
+    as_path,
+    atomic_path,
+    check_choice,
+    make_folder,
+    read_plain,
+    remove_unfinished,
+)
 
 # %% ../nbs/00a_sources.ipynb #00a-sources-005
-_kept = []   # operator definitions last as long as their library object
+_kept = []  # operator definitions last as long as their library object
+
 
 def torchvision_datasets():
-    "`torchvision.datasets`, also from a torchvision whose compiled operators do not fit the PyTorch beside it."
-    try: from torchvision import datasets
+    """`torchvision.datasets`, also from a torchvision whose compiled operators do not fit the
+    PyTorch beside it."""
+    try:
+        from torchvision import datasets
     except RuntimeError as e:
-        if 'torchvision::nms does not exist' not in str(e): raise
+        if 'torchvision::nms does not exist' not in str(e):
+            raise
         import torch
-        for name in [m for m in sys.modules if m.split('.')[0] == 'torchvision']: del sys.modules[name]
+
+        for name in [m for m in sys.modules if m.split('.')[0] == 'torchvision']:
+            del sys.modules[name]
         _kept.append(torch.library.Library('torchvision', 'DEF'))
-        for op in ('nms', 'qnms'): _kept[-1].define(f'{op}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
+        for op in ('nms', 'qnms'):
+            _kept[-1].define(f'{op}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
         from torchvision import datasets
     return datasets
 
@@ -35,141 +49,203 @@ def torchvision_datasets():
 @dataclass(frozen=True)
 class IdxFile:
     "A file of bytes in IDX format: what it must be once it is extracted."
-    name: str         # as extracted, e.g. 'train-labels-idx1-ubyte'
-    shape: tuple      # (N, 28, 28) for images, (N,) for labels
-    md5: str          # of the compressed file, hex
+
+    name: str  # as extracted, e.g. 'train-labels-idx1-ubyte'
+    shape: tuple  # (N, 28, 28) for images, (N,) for labels
+    md5: str  # of the compressed file, hex
     sha256: str = ''  # of the extracted file, hex, where known
 
     @property
-    def header(self): return struct.pack(f'>HBB{len(self.shape)}I', 0, 8, len(self.shape), *self.shape)
+    def header(self):
+        return struct.pack(f'>HBB{len(self.shape)}I', 0, 8, len(self.shape), *self.shape)
 
     @property
-    def size(self): return len(self.header) + math.prod(self.shape)
+    def size(self):
+        return len(self.header) + math.prod(self.shape)
 
 # %% ../nbs/00a_sources.ipynb #00a-sources-013
 @dataclass(frozen=True)
 class Source:
     "Where a data set comes from."
-    name: str          # 'mnist'
-    folder: str        # torchvision's name for its folder, 'MNIST'
-    mirrors: tuple     # addresses, tried in turn; each ends with '/'
-    files: tuple       # of `IdxFile`: training images, training labels, test images, test labels
-    classes: tuple     # the classes' names, by label
-    retries: int = 2   # further tries at each mirror
 
-FAMILY = {'mnist': 'MNIST', 'fashion_mnist': 'FashionMNIST', 'kmnist': 'KMNIST'}   # our names: torchvision's
+    name: str  # 'mnist'
+    folder: str  # torchvision's name for its folder, 'MNIST'
+    mirrors: tuple  # addresses, tried in turn; each ends with '/'
+    files: tuple  # of `IdxFile`: training images, training labels, test images, test labels
+    classes: tuple  # the classes' names, by label
+    retries: int = 2  # further tries at each mirror
+
+
+# our names: torchvision's
+FAMILY = {'mnist': 'MNIST', 'fashion_mnist': 'FashionMNIST', 'kmnist': 'KMNIST'}
 _MNIST_SHA256 = {
     'train-images-idx3-ubyte': 'ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db',
     'train-labels-idx1-ubyte': '65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5',
     't10k-images-idx3-ubyte': '0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7',
-    't10k-labels-idx1-ubyte': 'ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2'}
+    't10k-labels-idx1-ubyte': 'ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2',
+}
 
 # %% ../nbs/00a_sources.ipynb #00a-sources-014
 def get_source(
-    name:str,   # 'mnist', 'fashion_mnist' or 'kmnist'
-)->Source:
+    name: str,  # 'mnist', 'fashion_mnist' or 'kmnist'
+) -> Source:
     "The `Source` of a named data set, as torchvision's class describes it; raises `ValueError`."
     cls = getattr(torchvision_datasets(), FAMILY[check_choice('name', name, FAMILY)])
+
     def file(archive, md5):
-        name, n = archive.removesuffix('.gz'), 60_000 if archive.startswith('train') else 10_000
+        name = archive.removesuffix('.gz')
+        n = 60_000 if archive.startswith('train') else 10_000
         shape = (n, 28, 28) if 'images' in name else (n,)
         return IdxFile(name, shape, md5, _MNIST_SHA256[name] if cls.__name__ == 'MNIST' else '')
-    classes = tuple(c.split(' - ')[0] for c in cls.classes)   # '7 - seven' is '7' under an image
-    return Source(name, cls.__name__, tuple(cls.mirrors), tuple(file(*r) for r in cls.resources), classes)
+
+    classes = tuple(c.split(' - ')[0] for c in cls.classes)  # '7 - seven' is '7' under an image
+    return Source(
+        name, cls.__name__, tuple(cls.mirrors), tuple(file(*r) for r in cls.resources), classes
+    )
 
 # %% ../nbs/00a_sources.ipynb #00a-sources-017
 def find_fault(
-    content:bytes,   # all of a file; None if there is no such file
-    file:IdxFile,    # what it must be
-    n_classes:int,   # labels must be below
-)->str:
+    content: bytes,  # all of a file; None if there is no such file
+    file: IdxFile,  # what it must be
+    n_classes: int,  # labels must be below
+) -> str:
     "What is wrong with an extracted file, in words; '' if nothing is."
-    if content is None: return 'is missing'
-    if len(content) < file.size: return f'is truncated: {len(content):,} of {file.size:,} bytes'
-    if len(content) > file.size: return f'has more than the expected {file.size:,} bytes'
-    if not content.startswith(file.header): return f'does not begin with the IDX header for bytes of shape {file.shape}'
-    if len(file.shape) == 1 and max(content[len(file.header):]) >= n_classes: return f'has labels above {n_classes - 1}'
-    if file.sha256 and hashlib.sha256(content).hexdigest() != file.sha256: return "does not have the published SHA-256"
+    if content is None:
+        return 'is missing'
+    if len(content) < file.size:
+        return f'is truncated: {len(content):,} of {file.size:,} bytes'
+    if len(content) > file.size:
+        return f'has more than the expected {file.size:,} bytes'
+    if not content.startswith(file.header):
+        return f'does not begin with the IDX header for bytes of shape {file.shape}'
+    if len(file.shape) == 1 and max(content[len(file.header) :]) >= n_classes:
+        return f'has labels above {n_classes - 1}'
+    if file.sha256 and hashlib.sha256(content).hexdigest() != file.sha256:
+        return 'does not have the published SHA-256'
     return ''
 
+
 def find_stranger(
-    path:Path,        # an extracted file, whose size and header are right
-    content:bytes,    # what is in it
-    file:IdxFile,     # what it must be
-)->str:
-    "Is a file without a published SHA-256 another one? Looks into the compressed file beside it; '' if all is well."
-    if file.sha256: return ''
-    if hashlib.sha256(content).hexdigest() in _MNIST_SHA256.values(): return 'is a file of MNIST'
-    try: packed = read_plain(path.with_name(f'{file.name}.gz'), file.size + 2**16)
-    except (OSError, ValueError): packed = b''
-    if hashlib.md5(packed, usedforsecurity=False).hexdigest() == file.md5:   # gzip's last words: CRC-32 and size
-        return '' if packed[-8:] == struct.pack('<II', zlib.crc32(content), len(content)) else 'is not what is in the compressed file beside it'
-    warnings.warn(f'{path} could not be checked beyond its size and header: the compressed file it came from is not beside it.', stacklevel=2)
+    path: Path,  # an extracted file, whose size and header are right
+    content: bytes,  # what is in it
+    file: IdxFile,  # what it must be
+) -> str:
+    """Is a file without a published SHA-256 another one? Looks into the compressed file beside
+    it; '' if all is well."""
+    if file.sha256:
+        return ''
+    if hashlib.sha256(content).hexdigest() in _MNIST_SHA256.values():
+        return 'is a file of MNIST'
+    try:
+        packed = read_plain(path.with_name(f'{file.name}.gz'), file.size + 2**16)
+    except (OSError, ValueError):
+        packed = b''
+    # gzip's last words: CRC-32 and size
+    if hashlib.md5(packed, usedforsecurity=False).hexdigest() == file.md5:
+        return (
+            ''
+            if packed[-8:] == struct.pack('<II', zlib.crc32(content), len(content))
+            else 'is not what is in the compressed file beside it'
+        )
+    warnings.warn(
+        f'{path} could not be checked beyond its size and header: the compressed file it came from '
+        'is not beside it.',
+        stacklevel=2,
+    )
     return ''
 
 # %% ../nbs/00a_sources.ipynb #6e966e38
 class _Stream:
-    "Fetches an address for pooch: no more bytes than the file can have, and no longer than a slow line needs."
-    silence, patience, slowest = 10, 60, 20_000   # s without a byte; s in all, and to these a second for so many bytes
-    def __init__(self, most): self.most = most
+    """Fetches an address for pooch: no more bytes than the file can have, and no longer than a
+    slow line needs."""
+
+    # s without a byte; s in all, and to these a second for so many bytes
+    silence = 10
+    patience = 60
+    slowest = 20_000
+
+    def __init__(self, most):
+        self.most = most
 
     def __call__(self, url, to, pooch):
         import requests
+
         with requests.get(url, stream=True, timeout=self.silence) as answer:
             answer.raise_for_status()
-            timer = threading.Timer(self.patience + self.most/self.slowest, self._hang_up, [answer])
+            timer = threading.Timer(
+                self.patience + self.most / self.slowest, self._hang_up, [answer]
+            )
             timer.start()
-            try: self._save(answer, to)
-            finally: timer.cancel()
+            try:
+                self._save(answer, to)
+            finally:
+                timer.cancel()
 
     def _save(self, answer, to):
         got = 0
         with open(to, 'wb') as f:
             for piece in answer.iter_content(2**14):
                 got += f.write(piece)
-                if got > self.most: raise ValueError(f'more than {self.most:,} bytes came')
+                if got > self.most:
+                    raise ValueError(f'more than {self.most:,} bytes came')
 
     def _hang_up(self, answer):
         "End a download that drips, from another thread."
-        with suppress(OSError, ValueError), socket.fromfd(answer.raw.fileno(), socket.AF_INET, socket.SOCK_STREAM) as line:
+        with (
+            suppress(OSError, ValueError),
+            socket.fromfd(answer.raw.fileno(), socket.AF_INET, socket.SOCK_STREAM) as line,
+        ):
             line.shutdown(socket.SHUT_RDWR)
 
 # %% ../nbs/00a_sources.ipynb #00a-sources-022
 def _fetch(mirror, file, folder, retries):
     "The path of the fetched file, compressed, with its MD5; pooch waits longer after each failure."
     import pooch
+
     pooch.get_logger().setLevel('WARNING')
     archive = f'{file.name}.gz'
     with tempfile.TemporaryDirectory(prefix=_DOWNLOAD, dir=make_folder(folder)) as own:
-        fetcher = pooch.create(own, mirror, registry={archive: f'md5:{file.md5}'},
-                               retry_if_failed=retries)
-        os.replace(fetcher.fetch(archive, downloader=_Stream(file.size + 2**16)), folder/archive)
-    return folder/archive
+        fetcher = pooch.create(
+            own, mirror, registry={archive: f'md5:{file.md5}'}, retry_if_failed=retries
+        )
+        os.replace(fetcher.fetch(archive, downloader=_Stream(file.size + 2**16)), folder / archive)
+    return folder / archive
+
 
 # Begins the names of folders that nobody else makes, so that what is left is ours.
 _DOWNLOAD = '.mnist_cmp-download-'
 
+
 def _reason(error):
     "Why a download failed, in a few words."
     import requests
-    if isinstance(error, requests.HTTPError): return f'HTTP status {error.response.status_code}'
-    if isinstance(error, requests.RequestException): return f'no connection ({type(error).__name__})'
-    if isinstance(error, ValueError) and 'bytes came' in str(error): return str(error)
-    if isinstance(error, ValueError): return 'what came does not have the published MD5'
+
+    if isinstance(error, requests.HTTPError):
+        return f'HTTP status {error.response.status_code}'
+    if isinstance(error, requests.RequestException):
+        return f'no connection ({type(error).__name__})'
+    if isinstance(error, ValueError) and 'bytes came' in str(error):
+        return str(error)
+    if isinstance(error, ValueError):
+        return 'what came does not have the published MD5'
     return str(error) or type(error).__name__
 
 # %% ../nbs/00a_sources.ipynb #58dd8690
 def _read(path, most):
     "The bytes of a file, at most so many of them; None if there is no such file."
-    if not Path(path).is_file(): return None
+    if not Path(path).is_file():
+        return None
     content = bytearray(most)
-    with open(path, 'rb') as f: del content[f.readinto(content):]
+    with open(path, 'rb') as f:
+        del content[f.readinto(content) :]
     return content
+
 
 def _unpack(path, file, n_classes):
     "What is in a compressed file, and what is wrong with that; '' if nothing is."
     packed = _read(path, file.size + 2**16)
-    if packed is None: return None, 'is missing'
+    if packed is None:
+        return None, 'is missing'
     if not file.sha256 and hashlib.md5(packed, usedforsecurity=False).hexdigest() != file.md5:
         return None, 'does not have the published MD5'
     try:
@@ -187,15 +263,18 @@ def _download(file, folder, source):
             packed = _fetch(mirror, file, folder, source.retries)
             content, fault = _unpack(packed, file, len(source.classes))
         except (OSError, ValueError) as e:
-            content, fault = None, _reason(e)
-        if not fault: return content, ''
+            content = None
+            fault = _reason(e)
+        if not fault:
+            return content, ''
         reasons.append(f'{mirror}: {fault}')
     return None, '; '.join(reasons) or 'there is no mirror'
 
 # %% ../nbs/00a_sources.ipynb #00a-sources-026
-def default_root()->str:
+def default_root() -> str:
     "The folder for data: `$MNIST_CMP_DATA`, else one in the user's cache."
     import platformdirs
+
     return os.environ.get('MNIST_CMP_DATA') or platformdirs.user_cache_dir('mnist_cmp')
 
 # %% ../nbs/00a_sources.ipynb #f6f38aa1
@@ -204,29 +283,38 @@ def _folder(source, root):
     try:
         root = as_path('root', default_root() if root is None else root).expanduser()
     except RuntimeError:
-        raise FileNotFoundError(f'{source.folder}/raw has no place: this user has no home folder. '
-                                'Name the folder that holds it as root or in the environment '
-                                'variable MNIST_CMP_DATA.') from None
-    return root/source.folder/'raw'
+        raise FileNotFoundError(
+            f'{source.folder}/raw has no place: this user has no home folder. '
+            'Name the folder that holds it as root or in the environment '
+            'variable MNIST_CMP_DATA.'
+        ) from None
+    return root / source.folder / 'raw'
+
 
 def _sweep(folder):
     "Remove what downloads that were killed have left, an hour ago or more: others may be at work."
-    with suppress(OSError): remove_unfinished(folder)
+    with suppress(OSError):
+        remove_unfinished(folder)
     for left in folder.glob(f'{_DOWNLOAD}*'):
         with suppress(OSError):
-            if time.time() - left.stat().st_mtime > 3600: shutil.rmtree(left)
+            if time.time() - left.stat().st_mtime > 3600:
+                shutil.rmtree(left)
 
 # %% ../nbs/00a_sources.ipynb #00a-sources-028
 def _mend(file, fault, folder, source, download):
     "What belongs into a missing or damaged file, put there, too; raises `FileNotFoundError`."
-    content, why = None, 'download=False'
+    content = None
+    why = 'download=False'
     if download or fault == 'is missing':
-        content, unfit = _unpack(folder/f'{file.name}.gz', file, len(source.classes))
-        if not unfit: why = ''
-    if why and download: content, why = _download(file, folder, source)
+        content, unfit = _unpack(folder / f'{file.name}.gz', file, len(source.classes))
+        if not unfit:
+            why = ''
+    if why and download:
+        content, why = _download(file, folder, source)
     if not why:
         try:
-            with atomic_path(folder/file.name) as path: path.write_bytes(content)
+            with atomic_path(folder / file.name) as path:
+                path.write_bytes(content)
             return content
         except OSError as e:
             why = _reason(e)
@@ -234,19 +322,21 @@ def _mend(file, fault, folder, source, download):
         f'{file.name} in {folder} {fault}, and was not fetched ({why}). Put the file there, or '
         f'name the folder that holds {source.folder}/raw as root or in the environment variable '
         'MNIST_CMP_DATA, '
-        "or take load_data('digits'), which needs no file.")
+        "or take load_data('digits'), which needs no file."
+    )
 
 # %% ../nbs/00a_sources.ipynb #cca6a68d
 def read_files(
-    source:Source,        # which files
-    root=None,            # folder that holds MNIST/raw and so on; default default_root()
-    download:bool=True,   # fetch what is missing or damaged?
+    source: Source,  # which files
+    root=None,  # folder that holds MNIST/raw and so on; default default_root()
+    download: bool = True,  # fetch what is missing or damaged?
 ):
     "Yield each file's bytes, the very ones that were checked; raises `FileNotFoundError`."
-    folder, bar = _folder(source, root), None
+    folder = _folder(source, root)
+    bar = None
     with ExitStack() as stack:
         for place, file in enumerate(source.files):
-            path = folder/file.name
+            path = folder / file.name
             content = _read(path, file.size + 1)
             fault = find_fault(content, file, len(source.classes))
             fault = fault or find_stranger(path, content, file)
@@ -259,11 +349,13 @@ def read_files(
                 bar.update(note=file.name)
             yield content
 
+
 def ensure_files(
-    source:Source,        # which files
-    root=None,            # folder that holds MNIST/raw and so on; default default_root()
-    download:bool=True,   # fetch what is missing or damaged?
-)->Path:
+    source: Source,  # which files
+    root=None,  # folder that holds MNIST/raw and so on; default default_root()
+    download: bool = True,  # fetch what is missing or damaged?
+) -> Path:
     "The folder with all files of `source`, each checked; raises `FileNotFoundError`."
-    for _ in read_files(source, root, download): pass
+    for _ in read_files(source, root, download):
+        pass
     return _folder(source, root)

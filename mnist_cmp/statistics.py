@@ -18,312 +18,449 @@ from .core import check_float, check_int, shown
 
 # %% ../nbs/10_statistics.ipynb #10-statistics-007
 def simulate_errors(
-    rng:np.random.Generator,  # source of chance
-    error_a:float,            # expected error of model A over fresh seeds and images, a fraction
-    error_b:float,            # of model B
-    seeds:int=10,             # trainings of each model
-    images:int=10_000,        # test images, the same for all
-    difficulty:float=3.,      # how stable errors are over seeds: SD of the images' difficulty, in SDs of what is left
-    shared:float=.5,          # the share of the difficulty's variance that A and B have in common; 1: twins
-    seed_sd:float=.05,        # SD of a training's skill, on the same scale
-)->tuple[np.ndarray, np.ndarray]:
-    "Errors of two models, bool arrays seeds×images, by a probit model with crossed effects; raises `ValueError`."
-    seeds, images, shared = check_int('seeds', seeds, 1, 10**4), check_int('images', images, 1, 10**9//seeds), check_float('shared', shared, 0, 1)
-    difficulty, seed_sd = check_float('difficulty', difficulty, 0), check_float('seed_sd', seed_sd, 0)
-    common, wrong = rng.standard_normal(images), []
+    rng: np.random.Generator,  # source of chance
+    error_a: float,  # expected error of model A over fresh seeds and images, a fraction
+    error_b: float,  # of model B
+    seeds: int = 10,  # trainings of each model
+    images: int = 10_000,  # test images, the same for all
+    # how stable errors are over seeds: SD of the images' difficulty, in SDs of what is left
+    difficulty: float = 3.0,
+    # the share of the difficulty's variance that A and B have in common; 1: twins
+    shared: float = 0.5,
+    seed_sd: float = 0.05,  # SD of a training's skill, on the same scale
+) -> tuple[np.ndarray, np.ndarray]:
+    """Errors of two models, bool arrays seeds×images, by a probit model with crossed effects;
+    raises `ValueError`."""
+    seeds, images, shared = (
+        check_int('seeds', seeds, 1, 10**4),
+        check_int('images', images, 1, 10**9 // seeds),
+        check_float('shared', shared, 0, 1),
+    )
+    difficulty = check_float('difficulty', difficulty, 0)
+    seed_sd = check_float('seed_sd', seed_sd, 0)
+    common = rng.standard_normal(images)
+    wrong = []
     for error in (check_float('error_a', error_a, 0, 1), check_float('error_b', error_b, 0, 1)):
         own = rng.standard_normal(images)
-        hard = difficulty*(np.sqrt(shared)*common + np.sqrt(1 - shared)*own) + seed_sd*rng.standard_normal((seeds, 1))
-        threshold = special.ndtri(error)*np.sqrt(1 + difficulty**2 + seed_sd**2)   # so that the expected error is `error`
+        hard = difficulty * (
+            np.sqrt(shared) * common + np.sqrt(1 - shared) * own
+        ) + seed_sd * rng.standard_normal((seeds, 1))
+        # so that the expected error is `error`
+        threshold = special.ndtri(error) * np.sqrt(1 + difficulty**2 + seed_sd**2)
         wrong.append(rng.standard_normal((seeds, images), dtype=np.float32) < hard + threshold)
     return tuple(wrong)
 
 # %% ../nbs/10_statistics.ipynb #10-statistics-010
-MANY = 10**9   # images, at most
+MANY = 10**9  # images, at most
+
 
 class Interval(NamedTuple):
     "Two limits, fractions."
-    low:float
-    high:float
+
+    low: float
+    high: float
+
 
 def _proportion(errors, n, level, few=0):
-    "Wilson's interval, or the exact one for fewer than `few` errors or right answers; raises `ValueError`."
+    """Wilson's interval, or the exact one for fewer than `few` errors or right answers; raises
+    `ValueError`."""
     n = check_int('n', n, 1, MANY)
     errors = check_int('errors', errors, 0, n)
     method = 'exact' if min(errors, n - errors) < few else 'wilson'
     return Interval(*map(float, stats.binomtest(errors, n).proportion_ci(_level(level), method)))
 
-def _level(level): return check_float('level', level, .5, .9999)
+
+def _level(level):
+    return check_float('level', level, 0.5, 0.9999)
+
 
 def wilson_interval(
-    errors:int,         # number of errors, 0 to n
-    n:int,              # number of images, ≥ 1
-    level:float=.95,    # of confidence, 0.5 to 0.9999
-)->Interval:
+    errors: int,  # number of errors, 0 to n
+    n: int,  # number of images, ≥ 1
+    level: float = 0.95,  # of confidence, 0.5 to 0.9999
+) -> Interval:
     "Interval for a model's error, a fraction (Wilson 1927); raises `ValueError`."
     return _proportion(errors, n, level)
 
 # %% ../nbs/10_statistics.ipynb #10-statistics-014
 def error_interval(
-    errors:int,         # number of errors, 0 to n
-    n:int,              # number of images, ≥ 1
-    level:float=.95,    # of confidence, 0.5 to 0.9999
-)->Interval:
-    "`wilson_interval`, but Clopper and Pearson's (1934) if errors or right answers are fewer than 30; raises `ValueError`."
+    errors: int,  # number of errors, 0 to n
+    n: int,  # number of images, ≥ 1
+    level: float = 0.95,  # of confidence, 0.5 to 0.9999
+) -> Interval:
+    """`wilson_interval`, but Clopper and Pearson's (1934) if errors or right answers are fewer
+    than 30; raises `ValueError`."""
     return _proportion(errors, n, level, few=30)
 
 # %% ../nbs/10_statistics.ipynb #10-statistics-020
 def mcnemar_exact(
-    only_a:int,   # images that A alone gets wrong
-    only_b:int,   # images that B alone gets wrong
-)->float:
-    "Two-sided exact p of 'both nets have the same error' (McNemar 1947, by the binomial); raises `ValueError`."
-    a, b = check_int('only_a', only_a, 0, MANY), check_int('only_b', only_b, 0, MANY)
-    if not a + b: return 1.
-    return max(float(stats.binomtest(a, a + b).pvalue), sys.float_info.min)   # no p is 0: it is less than any float
+    only_a: int,  # images that A alone gets wrong
+    only_b: int,  # images that B alone gets wrong
+) -> float:
+    """Two-sided exact p of 'both nets have the same error' (McNemar 1947, by the binomial);
+    raises `ValueError`."""
+    a = check_int('only_a', only_a, 0, MANY)
+    b = check_int('only_b', only_b, 0, MANY)
+    if not a + b:
+        return 1.0
+    # no p is 0: it is less than any float
+    return max(float(stats.binomtest(a, a + b).pvalue), sys.float_info.min)
+
 
 def bonett_price_interval(
-    only_a:int,        # images that A alone gets wrong
-    only_b:int,        # images that B alone gets wrong
-    n:int,             # number of images, ≥ only_a + only_b
-    level:float=.95,   # of confidence, 0.5 to 0.9999
-)->Interval:
-    "Interval for error of A − error of B, two given nets on fresh images (Bonett & Price 2012); raises `ValueError`."
-    a, b = check_int('only_a', only_a, 0, MANY), check_int('only_b', only_b, 0, MANY)
-    n = min(check_int('n', n, max(a + b, 1)), 10**15) + 2                     # two images more, on which they disagree either way
-    p, difference = (a + b + 2)/n, (a - b)/n
-    half = stats.norm.ppf(.5 + _level(level)/2)*np.sqrt((p - difference**2)/n)
+    only_a: int,  # images that A alone gets wrong
+    only_b: int,  # images that B alone gets wrong
+    n: int,  # number of images, ≥ only_a + only_b
+    level: float = 0.95,  # of confidence, 0.5 to 0.9999
+) -> Interval:
+    """Interval for error of A − error of B, two given nets on fresh images (Bonett & Price
+    2012); raises `ValueError`."""
+    a = check_int('only_a', only_a, 0, MANY)
+    b = check_int('only_b', only_b, 0, MANY)
+    # two images more, on which they disagree either way
+    n = min(check_int('n', n, max(a + b, 1)), 10**15) + 2
+    p = (a + b + 2) / n
+    difference = (a - b) / n
+    half = stats.norm.ppf(0.5 + _level(level) / 2) * np.sqrt((p - difference**2) / n)
     return Interval(float(max(difference - half, -1)), float(min(difference + half, 1)))
 
 # %% ../nbs/10_statistics.ipynb #10-statistics-024
 class PairedT(NamedTuple):
     "Mean difference, its interval, and the two-sided p of 'no difference'."
-    estimate:float
-    low:float
-    high:float
-    p:float
+
+    estimate: float
+    low: float
+    high: float
+    p: float
+
 
 def paired_t(
-    a,                 # error of A for each seed, at least 2
-    b,                 # error of B for the same seeds
-    level:float=.95,   # of confidence, 0.5 to 0.9999
-)->PairedT:
-    "The t interval of a − b over paired seeds, on these images alone (Student 1908); raises `ValueError`."
-    a, b = _numbers('a', a, 2), _numbers('b', b, 2)
-    if len(a) != len(b): raise ValueError(f'a has {len(a)} seeds and b {len(b)}, but they must be pairs.')
-    d, level, rounding = a - b, _level(level), 1e-12*np.abs([a, b]).max()
-    if np.ptp(d) <= rounding:   # all alike: t would be 0/0, or infinite
-        mean = float(d.mean()) if np.abs(d).max() > rounding else 0.
+    a,  # error of A for each seed, at least 2
+    b,  # error of B for the same seeds
+    level: float = 0.95,  # of confidence, 0.5 to 0.9999
+) -> PairedT:
+    """The t interval of a − b over paired seeds, on these images alone (Student 1908); raises
+    `ValueError`."""
+    a = _numbers('a', a, 2)
+    b = _numbers('b', b, 2)
+    if len(a) != len(b):
+        raise ValueError(f'a has {len(a)} seeds and b {len(b)}, but they must be pairs.')
+    d = a - b
+    level = _level(level)
+    rounding = 1e-12 * np.abs([a, b]).max()
+    if np.ptp(d) <= rounding:  # all alike: t would be 0/0, or infinite
+        mean = float(d.mean()) if np.abs(d).max() > rounding else 0.0
         return PairedT(mean, mean, mean, float(mean == 0))
     test = stats.ttest_1samp(d, 0)
-    return PairedT(float(d.mean()), *map(float, test.confidence_interval(level)), float(test.pvalue))
+    return PairedT(
+        float(d.mean()), *map(float, test.confidence_interval(level)), float(test.pvalue)
+    )
+
 
 def _numbers(name, x, least=1):
     "`x` as a vector of finite floats; raises `ValueError`."
     x = _array(name, x, float)
-    if x.ndim != 1 or len(x) < least: raise ValueError(f'{name} has shape {x.shape}, but must be {least} numbers or more.')
-    if not np.isfinite(x).all(): raise ValueError(f'{name} holds {x[~np.isfinite(x)][0]}, but all must be finite.')
+    if x.ndim != 1 or len(x) < least:
+        raise ValueError(f'{name} has shape {x.shape}, but must be {least} numbers or more.')
+    if not np.isfinite(x).all():
+        raise ValueError(f'{name} holds {x[~np.isfinite(x)][0]}, but all must be finite.')
     return x
+
 
 def _array(name, x, dtype=None):
     "`x` as an array; raises `ValueError`."
-    try: return np.array(x, dtype=dtype)
-    except Exception as e: raise ValueError(f'{name} is {shown(x)}, but must be numbers ({str(e)[:200]}).') from None   # they fail in a dozen ways
+    try:
+        return np.array(x, dtype=dtype)
+    # they fail in a dozen ways
+    except Exception as e:
+        raise ValueError(f'{name} is {shown(x)}, but must be numbers ({str(e)[:200]}).') from None
 
 # %% ../nbs/10_statistics.ipynb #10-statistics-028
 @dataclass(frozen=True)
 class CrossedDifference:
     "Error of A − error of B, fractions, with an interval over fresh seeds and fresh images."
-    estimate:float       # mean over all seeds and images
-    low:float
-    high:float
-    level:float          # of confidence
-    seeds:float          # variance component: of the seeds, σα²; NaN with one seed
-    images:float         # of the images, σβ²; with one seed, of the images and all that goes with them
-    residual:float       # of seed × image, σε²; NaN with one seed
-    df:float             # degrees of freedom (Satterthwaite); infinite with one seed
-    n_seeds:int
-    n_images:int
-    disagreements:int    # places, of seeds × images, where just one of the two is wrong
+
+    estimate: float  # mean over all seeds and images
+    low: float
+    high: float
+    level: float  # of confidence
+    seeds: float  # variance component: of the seeds, σα²; NaN with one seed
+    # of the images, σβ²; with one seed, of the images and all that goes with them
+    images: float
+    residual: float  # of seed × image, σε²; NaN with one seed
+    df: float  # degrees of freedom (Satterthwaite); infinite with one seed
+    n_seeds: int
+    n_images: int
+    disagreements: int  # places, of seeds × images, where just one of the two is wrong
 
     @property
-    def covers(self)->str:
+    def covers(self) -> str:
         "The sources of chance that the interval covers."
         return 'images' if self.n_seeds == 1 else 'seeds and images'
 
     @property
-    def shares(self)->dict:
-        "Source of chance → its share of the estimate's variance; with one seed of the images alone."
-        S, n = self.n_seeds, self.n_images + 2
-        parts = {'seeds': self.seeds/S, 'images': self.images/n, 'residual': self.residual/(S*n)}
-        if S == 1: parts = {'images': self.images/n}
-        return {name: part/sum(parts.values()) for name, part in parts.items()}
+    def shares(self) -> dict:
+        """Source of chance → its share of the estimate's variance; with one seed of the images
+        alone."""
+        S = self.n_seeds
+        n = self.n_images + 2
+        parts = {
+            'seeds': self.seeds / S,
+            'images': self.images / n,
+            'residual': self.residual / (S * n),
+        }
+        if S == 1:
+            parts = {'images': self.images / n}
+        return {name: part / sum(parts.values()) for name, part in parts.items()}
 
 # %% ../nbs/10_statistics.ipynb #10-statistics-029
 def crossed_difference(
-    wrong_a,           # does A err? bool, seeds×images; seed s of A is paired with seed s of B
-    wrong_b,           # does B err? on the same images
-    level:float=.95,   # of confidence, 0.5 to 0.9999
-)->CrossedDifference:
-    "Difference of two models' errors, by crossed random effects of seeds and images; raises `ValueError`."
+    wrong_a,  # does A err? bool, seeds×images; seed s of A is paired with seed s of B
+    wrong_b,  # does B err? on the same images
+    level: float = 0.95,  # of confidence, 0.5 to 0.9999
+) -> CrossedDifference:
+    """Difference of two models' errors, by crossed random effects of seeds and images; raises
+    `ValueError`."""
     d = _differences(wrong_a, wrong_b)
     S, N = d.shape
     where = float(d.mean()), *_crossed_interval(d, _level(level))
     return CrossedDifference(*where[:3], level, *where[3:], S, N, int(np.count_nonzero(d)))
 
+
 def _differences(wrong_a, wrong_b):
-    "wrong_a − wrong_b as small integers; raises `ValueError` unless both are bool arrays of one shape."
-    a, b = _bools('wrong_a', wrong_a, 2, 'seeds×images'), _bools('wrong_b', wrong_b, 2, 'seeds×images')
+    """wrong_a − wrong_b as small integers; raises `ValueError` unless both are bool arrays of
+    one shape."""
+    a = _bools('wrong_a', wrong_a, 2, 'seeds×images')
+    b = _bools('wrong_b', wrong_b, 2, 'seeds×images')
     if a.shape != b.shape:
-        raise ValueError(f'wrong_a has shape {a.shape} and wrong_b {b.shape}, but they must be the same seeds and images.')
+        raise ValueError(
+            f'wrong_a has shape {a.shape} and wrong_b {b.shape}, but they must be the same seeds '
+            'and images.'
+        )
     return a.astype(np.int8) - b.astype(np.int8)
+
 
 def _bools(name, x, ndim, axes):
     "`x` as a bool array of `ndim` axes, none empty; raises `ValueError`."
     x = _array(name, x)
-    if x.dtype != bool: raise ValueError(f'{name} holds {x.dtype}, but must be bool.')
-    if x.ndim != ndim or not x.size: raise ValueError(f'{name} has shape {x.shape}, but must be {axes}, none empty.')
+    if x.dtype != bool:
+        raise ValueError(f'{name} holds {x.dtype}, but must be bool.')
+    if x.ndim != ndim or not x.size:
+        raise ValueError(f'{name} has shape {x.shape}, but must be {axes}, none empty.')
     return x
 
 # %% ../nbs/10_statistics.ipynb #10-statistics-030
 def _crossed_interval(d, level):
     "Limits, the variance components of seeds, images and residual, and degrees of freedom."
-    S, n = len(d), d.shape[1] + 2
-    rows, columns = d.sum(1)/n, np.append(d.sum(0)/S, [1, -1])   # means of seeds and of images, the two more among them
+    S = len(d)
+    n = d.shape[1] + 2
+    # means of seeds and of images, the two more among them
+    rows = d.sum(1) / n
+    columns = np.append(d.sum(0) / S, [1, -1])
     if S == 1:
-        only_a, only_b = np.count_nonzero(d > 0), np.count_nonzero(d < 0)
-        return *bonett_price_interval(only_a, only_b, n - 2, level), np.nan, float(columns.var()), np.nan, np.inf
-    seeds, images = n*rows.var(ddof=1), S*columns.var(ddof=1)    # mean squares
-    total = np.count_nonzero(d) + 2*S - S*n*rows.mean()**2
-    df = S - 1, n - 1, (S - 1)*(n - 1)
-    residual = max(total - df[0]*seeds - df[1]*images, 0)/df[2]
-    over = [mean_square*(mean_square > residual) for mean_square in (seeds, images)]
-    mean_squares = *over, residual*(1 - sum(m > 0 for m in over))   # of these the estimate's variance is the sum
-    variance = sum(mean_squares)/(S*n)
-    freedom = sum(mean_squares)**2/sum(m**2/f for m, f in zip(mean_squares, df))
-    half, centre = stats.t.ppf(.5 + level/2, freedom)*np.sqrt(variance), rows.mean()
-    parts = max(seeds - residual, 0)/n, max(images - residual, 0)/S, residual
+        only_a = np.count_nonzero(d > 0)
+        only_b = np.count_nonzero(d < 0)
+        return (
+            *bonett_price_interval(only_a, only_b, n - 2, level),
+            np.nan,
+            float(columns.var()),
+            np.nan,
+            np.inf,
+        )
+    # mean squares
+    seeds = n * rows.var(ddof=1)
+    images = S * columns.var(ddof=1)
+    total = np.count_nonzero(d) + 2 * S - S * n * rows.mean() ** 2
+    df = S - 1, n - 1, (S - 1) * (n - 1)
+    residual = max(total - df[0] * seeds - df[1] * images, 0) / df[2]
+    over = [mean_square * (mean_square > residual) for mean_square in (seeds, images)]
+    # of these the estimate's variance is the sum
+    mean_squares = *over, residual * (1 - sum(m > 0 for m in over))
+    variance = sum(mean_squares) / (S * n)
+    freedom = sum(mean_squares) ** 2 / sum(m**2 / f for m, f in zip(mean_squares, df))
+    half = stats.t.ppf(0.5 + level / 2, freedom) * np.sqrt(variance)
+    centre = rows.mean()
+    parts = max(seeds - residual, 0) / n, max(images - residual, 0) / S, residual
     return tuple(map(float, (max(centre - half, -1), min(centre + half, 1), *parts, freedom)))
 
 # %% ../nbs/10_statistics.ipynb #10-statistics-036
 class ProbBetter(NamedTuple):
     "A probability and its interval."
-    estimate:float
-    low:float
-    high:float
+
+    estimate: float
+    low: float
+    high: float
+
 
 def prob_better(
-    a,                 # errors of A, one for each seed, at least 2
-    b,                 # errors of B
-    level:float=.95,   # of confidence, 0.5 to 0.9999
-)->ProbBetter:
-    "P(a fresh training of A errs less than one of B), ties half (Mann & Whitney 1947; Newcombe 2006); raises `ValueError`."
-    a, b = _numbers('a', a, 2), _numbers('b', b, 2)
-    won = float(stats.mannwhitneyu(b, a, method='asymptotic').statistic)/(len(a)*len(b))
-    z, m = stats.norm.ppf(.5 + _level(level)/2), (len(a) + len(b))/2 - 1
-    def apart(p):   # squared distance from `won`, less what chance would allow if p were true
-        spread = p*(1 - p)*(1 + m*((1 - p)/(2 - p) + p/(1 + p)))/(len(a)*len(b))
-        return (won - p)**2 - z**2*spread
-    low = 0. if won == 0 else optimize.brentq(apart, 0, min(won, 1 - 1e-9))
-    return ProbBetter(won, low, 1. if won == 1 else optimize.brentq(apart, max(won, 1e-9), 1))
+    a,  # errors of A, one for each seed, at least 2
+    b,  # errors of B
+    level: float = 0.95,  # of confidence, 0.5 to 0.9999
+) -> ProbBetter:
+    """P(a fresh training of A errs less than one of B), ties half (Mann & Whitney 1947; Newcombe
+    2006); raises `ValueError`."""
+    a = _numbers('a', a, 2)
+    b = _numbers('b', b, 2)
+    won = float(stats.mannwhitneyu(b, a, method='asymptotic').statistic) / (len(a) * len(b))
+    z = stats.norm.ppf(0.5 + _level(level) / 2)
+    m = (len(a) + len(b)) / 2 - 1
+
+    def apart(p):  # squared distance from `won`, less what chance would allow if p were true
+        spread = p * (1 - p) * (1 + m * ((1 - p) / (2 - p) + p / (1 + p))) / (len(a) * len(b))
+        return (won - p) ** 2 - z**2 * spread
+
+    low = 0.0 if won == 0 else optimize.brentq(apart, 0, min(won, 1 - 1e-9))
+    return ProbBetter(won, low, 1.0 if won == 1 else optimize.brentq(apart, max(won, 1e-9), 1))
 
 # %% ../nbs/10_statistics.ipynb #10-statistics-040
 def expected_best(
-    scores,               # validation score of each trial, the higher the better; NaN: it diverged
-    level:float=.95,      # of the band, 0.5 to 0.9999
-    bounds=(0., 1.),      # lowest and highest possible score; a diverged trial counts as the lowest
-)->pd.DataFrame:
-    "Expected best of 1…N random trials, and a band that holds the whole curve with probability `level`; raises `ValueError`."
-    if not isinstance(bounds, (tuple, list)) or len(bounds) != 2: raise ValueError(f'bounds is {shown(bounds)}, but must be a pair.')
+    scores,  # validation score of each trial, the higher the better; NaN: it diverged
+    level: float = 0.95,  # of the band, 0.5 to 0.9999
+    bounds=(0.0, 1.0),  # lowest and highest possible score; a diverged trial counts as the lowest
+) -> pd.DataFrame:
+    """Expected best of 1…N random trials, and a band that holds the whole curve with probability
+    `level`; raises `ValueError`."""
+    if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
+        raise ValueError(f'bounds is {shown(bounds)}, but must be a pair.')
     x, (worst, best) = _scores(scores, bounds), bounds
     n = np.arange(1, len(x) + 1)[:, None]
     low, high = _ordered_uniforms(len(x), _level(level))
     steps = np.diff([worst, *x, best])
-    return pd.DataFrame({'expected': _best_of(n)@x, 'low': x[-1] - high**n@steps[:-1], 'high': best - low**n@steps[1:]},
-                        index=pd.Index(n[:, 0], name='trials'))
+    return pd.DataFrame(
+        {
+            'expected': _best_of(n) @ x,
+            'low': x[-1] - high**n @ steps[:-1],
+            'high': best - low**n @ steps[1:],
+        },
+        index=pd.Index(n[:, 0], name='trials'),
+    )
+
 
 def _scores(scores, bounds):
     "Sorted scores, NaN as the worst; raises `ValueError`."
     x = _array('scores', scores, float)
-    if x.ndim != 1 or not 0 < len(x) <= 5000: raise ValueError(f'scores has shape {x.shape}, but must be one number for each of 1 to 5,000 trials.')
+    if x.ndim != 1 or not 0 < len(x) <= 5000:
+        raise ValueError(
+            f'scores has shape {x.shape}, but must be one number for each of 1 to 5,000 trials.'
+        )
     worst = check_float('bounds[0]', bounds[0])
     best = check_float('bounds[1]', bounds[1], worst, low_open=True)
     x[np.isnan(x)] = worst
     if (bad := x[(x < worst) | (x > best)]).size:
-        raise ValueError(f'scores holds {bad[0]}, but must be from {worst} to {best}. Give the bounds of your score.')
+        raise ValueError(
+            f'scores holds {bad[0]}, but must be from {worst} to {best}. Give the bounds of your '
+            'score.'
+        )
     return np.sort(x)
 
+
 def _best_of(n):
-    "The probabilities that the best of n drawn from N without replacement is the i-th from below, N×N."
+    """The probabilities that the best of n drawn from N without replacement is the i-th from
+    below, N×N."""
     N = len(n)
     i = np.arange(N, 1, -1)
-    falls = np.cumprod(np.clip((i - n)/(i - 1), 0, None), axis=1)   # each against the one above it
-    return np.fliplr(n/N*np.hstack([np.ones((N, 1)), falls]))
+    falls = np.cumprod(np.clip((i - n) / (i - 1), 0, None), axis=1)  # each against the one above it
+    return np.fliplr(n / N * np.hstack([np.ones((N, 1)), falls]))
 
 # %% ../nbs/10_statistics.ipynb #10-statistics-042
 @lru_cache
 def _ordered_uniforms(N, level):
-    "Limits that all N ordered uniform variables keep with probability `level`, each missing its own equally often."
+    """Limits that all N ordered uniform variables keep with probability `level`, each missing
+    its own equally often."""
     i = np.arange(1, N + 1)
-    def limits(miss): return stats.beta.ppf([[miss/2], [1 - miss/2]], i, N + 1 - i)
-    miss = optimize.brentq(lambda miss: _stay_within(*limits(miss)) - level, (1 - level)/N/2, 1 - level + 1e-9, xtol=1e-12)
+
+    def limits(miss):
+        return stats.beta.ppf([[miss / 2], [1 - miss / 2]], i, N + 1 - i)
+
+    miss = optimize.brentq(
+        lambda miss: _stay_within(*limits(miss)) - level,
+        (1 - level) / N / 2,
+        1 - level + 1e-9,
+        xtol=1e-12,
+    )
     return limits(miss)
 
+
 def _stay_within(low, high):
-    "P(low ≤ U ≤ high for all N ordered uniforms): a Poisson process of rate N, given that it counts N (Moscovich & Nadler 2017)."
-    N, at = len(low), 0.
+    """P(low ≤ U ≤ high for all N ordered uniforms): a Poisson process of rate N, given that it
+    counts N (Moscovich & Nadler 2017)."""
+    N = len(low)
+    at = 0.0
     counts = np.arange(N + 1)
-    chance = (counts == 0).astype(float)   # of each count so far, on paths that kept within
-    for t in np.sort([*low, *high, 1.]):
-        chance = np.convolve(chance, stats.poisson.pmf(counts, N*(t - at)))[:N + 1]
+    chance = (counts == 0).astype(float)  # of each count so far, on paths that kept within
+    for t in np.sort([*low, *high, 1.0]):
+        chance = np.convolve(chance, stats.poisson.pmf(counts, N * (t - at)))[: N + 1]
         chance[(counts < (high <= t).sum()) | (counts > (low < t).sum())] = 0
         at = t
-    return chance[N]/stats.poisson.pmf(N, N)
+    return chance[N] / stats.poisson.pmf(N, N)
 
 # %% ../nbs/10_statistics.ipynb #10-statistics-047
 @dataclass(frozen=True)
 class Calibration:
     "A reliability table, one entry for each bin, and the expected calibration error."
-    edges:np.ndarray        # of the bins, bins + 1
-    count:np.ndarray        # answers in the bin
-    confidence:np.ndarray   # their mean confidence; NaN for none
-    accuracy:np.ndarray     # the share of them that is right; NaN for none
-    error:float             # expected calibration error, a fraction
 
-    def to_frame(self)->pd.DataFrame:
+    edges: np.ndarray  # of the bins, bins + 1
+    count: np.ndarray  # answers in the bin
+    confidence: np.ndarray  # their mean confidence; NaN for none
+    accuracy: np.ndarray  # the share of them that is right; NaN for none
+    error: float  # expected calibration error, a fraction
+
+    def to_frame(self) -> pd.DataFrame:
         "A row for each bin, the empty ones too."
-        return pd.DataFrame({'low': self.edges[:-1], 'high': self.edges[1:], 'count': self.count,
-                             'confidence': self.confidence, 'accuracy': self.accuracy})
+        return pd.DataFrame(
+            {
+                'low': self.edges[:-1],
+                'high': self.edges[1:],
+                'count': self.count,
+                'confidence': self.confidence,
+                'accuracy': self.accuracy,
+            }
+        )
+
 
 def calibration(
-    confidence,      # the probability that the net gave its answer, one for each image, 0 to 1
-    correct,         # was it right? bool
-    bins:int=15,     # of equal width, ≥ 1
-)->Calibration:
-    "Reliability table and expected calibration error; a bin (low, high] holds its upper edge; raises `ValueError`."
-    c, edges = _numbers('confidence', confidence), np.linspace(0, 1, check_int('bins', bins, 1, 10**6) + 1)
-    if (bad := c[(c < 0) | (c > 1)]).size: raise ValueError(f'confidence holds {bad[0]}, but must be from 0 to 1.')
+    confidence,  # the probability that the net gave its answer, one for each image, 0 to 1
+    correct,  # was it right? bool
+    bins: int = 15,  # of equal width, ≥ 1
+) -> Calibration:
+    """Reliability table and expected calibration error; a bin (low, high] holds its upper edge;
+    raises `ValueError`."""
+    c = _numbers('confidence', confidence)
+    edges = np.linspace(0, 1, check_int('bins', bins, 1, 10**6) + 1)
+    if (bad := c[(c < 0) | (c > 1)]).size:
+        raise ValueError(f'confidence holds {bad[0]}, but must be from 0 to 1.')
     right = _bools('correct', correct, 1, 'images')
-    if len(right) != len(c): raise ValueError(f'confidence has {len(c)} answers and correct {len(right)}.')
+    if len(right) != len(c):
+        raise ValueError(f'confidence has {len(c)} answers and correct {len(right)}.')
     place = np.searchsorted(edges[1:-1], c)
     count, sure, true = (np.bincount(place, weights, bins) for weights in (None, c, right))
     none = np.where(count, count, np.nan)
-    return Calibration(edges, count, sure/none, true/none, float(np.abs(sure - true).sum()/len(c)))
+    return Calibration(
+        edges, count, sure / none, true / none, float(np.abs(sure - true).sum() / len(c))
+    )
 
 # %% ../nbs/10_statistics.ipynb #10-statistics-051
 class Agreement(NamedTuple):
     "Shares of images, fractions."
-    all:float     # on which all seeds give one answer
-    pairs:float   # on which two seeds give one answer, the mean over all pairs
+
+    all: float  # on which all seeds give one answer
+    pairs: float  # on which two seeds give one answer, the mean over all pairs
+
 
 def agreement(
-    predictions,   # the answers, whole numbers, seeds×images, at least 2 seeds
-)->Agreement:
+    predictions,  # the answers, whole numbers, seeds×images, at least 2 seeds
+) -> Agreement:
     "How often seeds give the same answer, be it right or wrong; raises `ValueError`."
     p = _array('predictions', predictions)
     if p.ndim != 2 or len(p) < 2 or not p.size or p.dtype.kind not in 'iub':
-        raise ValueError(f'predictions are {p.dtype} of shape {p.shape}, but must be whole numbers, seeds×images, '
-                         'for 2 seeds or more.')
+        raise ValueError(
+            f'predictions are {p.dtype} of shape {p.shape}, but must be whole numbers, '
+            'seeds×images, '
+            'for 2 seeds or more.'
+        )
     S = len(p)
     votes = np.array([(p == answer).sum(0) for answer in np.unique(p)])
-    return Agreement(float((votes.max(0) == S).mean()), float((votes*(votes - 1)).sum(0).mean()/(S*(S - 1))))
+    return Agreement(
+        float((votes.max(0) == S).mean()),
+        float((votes * (votes - 1)).sum(0).mean() / (S * (S - 1))),
+    )

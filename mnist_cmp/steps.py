@@ -16,41 +16,58 @@ from .onednn import OneDNNStep, has_onednn
 from .params import flops
 
 # %% ../nbs/04e_steps.ipynb #063888e3
-_KINDS = {kind.engine: kind for kind in (GraphStep, CompiledStep, OneDNNStep, AutogradStep)}   # the fastest first
+# the fastest first
+_KINDS = {kind.engine: kind for kind in (GraphStep, CompiledStep, OneDNNStep, AutogradStep)}
 ENGINES = ('auto', *_KINDS)
 
 # %% ../nbs/04e_steps.ipynb #0dd60ef9
-MINUTE = 5e12   # floating-point operations that the onednn step does in about a minute on one core
+MINUTE = 5e12  # floating-point operations that the onednn step does in about a minute on one core
 
 # %% ../nbs/04e_steps.ipynb #041af351
 def choose_engine(
-    net:nn.Module,          # on its device
-    engine:str='auto',      # one of ENGINES
+    net: nn.Module,  # on its device
+    engine: str = 'auto',  # one of ENGINES
     *,
-    images:float=0,         # that the job trains on in all: images × epochs × trainings
-    plain:bool=True,        # SGD without momentum and weight decay?
-    check=lambda: None,     # called while the kernel is compiled; what it raises comes through
-)->str:
-    "The engine to train `net` with; raises `ValueError` or `OSError` if the one that was asked for is not to be had."
-    if check_choice('engine', engine, ENGINES) == 'compiled': build_kernel(check)
+    images: float = 0,  # that the job trains on in all: images × epochs × trainings
+    plain: bool = True,  # SGD without momentum and weight decay?
+    check=lambda: None,  # called while the kernel is compiled; what it raises comes through
+) -> str:
+    """The engine to train `net` with; raises `ValueError` or `OSError` if the one that was asked
+    for is not to be had."""
+    if check_choice('engine', engine, ENGINES) == 'compiled':
+        build_kernel(check)
     if engine == 'cudagraph' and (why := why_no_graph(net)):
-        raise ValueError(f"The cudagraph step does not serve this {type(net).__name__}: {why}. Take engine='auto'.")
-    if engine != 'auto': return _KINDS[engine](net, 1.).engine
-    if _is_on_gpu(net): return 'autograd' if why_no_graph(net) else 'cudagraph'
+        raise ValueError(
+            f'The cudagraph step does not serve this {type(net).__name__}: {why}. Take '
+            "engine='auto'."
+        )
+    if engine != 'auto':
+        return _KINDS[engine](net, 1.0).engine
+    if _is_on_gpu(net):
+        return 'autograd' if why_no_graph(net) else 'cudagraph'
     stages = recognise(net)
-    pays = is_served(stages) and (plain or stages[0].is_conv) and images and images * flops(net).training > MINUTE
-    if pays and has_kernel(check): return 'compiled'
+    pays = (
+        is_served(stages)
+        and (plain or stages[0].is_conv)
+        and images
+        and images * flops(net).training > MINUTE
+    )
+    if pays and has_kernel(check):
+        return 'compiled'
     return 'onednn' if stages and has_onednn() else 'autograd'
 
-def _is_on_gpu(net): return any(p.device.type == 'cuda' for p in net.parameters())
+
+def _is_on_gpu(net):
+    return any(p.device.type == 'cuda' for p in net.parameters())
+
 
 def make_step(
-    net:nn.Module,           # in training mode, on its device
-    learning_rate:float,     # step size of SGD, > 0
-    momentum:float=0.,       # share of the last step that is kept, in [0, 1)
-    weight_decay:float=0.,   # share of a weight that is added to its gradient, ≥ 0
-    engine:str='auto',       # as for choose_engine
-)->AutogradStep:
+    net: nn.Module,  # in training mode, on its device
+    learning_rate: float,  # step size of SGD, > 0
+    momentum: float = 0.0,  # share of the last step that is kept, in [0, 1)
+    weight_decay: float = 0.0,  # share of a weight that is added to its gradient, ≥ 0
+    engine: str = 'auto',  # as for choose_engine
+) -> AutogradStep:
     "A training step for `net`; its `.engine` names it. Raises what `choose_engine` raises."
     name = choose_engine(net) if check_choice('engine', engine, ENGINES) == 'auto' else engine
     return _KINDS[name](net, learning_rate, momentum, weight_decay)

@@ -18,57 +18,101 @@ from functools import partial
 from pathlib import Path
 import torch, torch.nn as nn
 from fastcore.basics import patch
-from .core import (MachineError, as_path, available_cores, check_choice, check_int,
-                            machine, machine_calls, machine_kind, printable, remove_unfinished,
-                            tell, warn_caller)
+from mnist_cmp.core import (
+    MachineError,
+    as_path,
+    available_cores,
+    check_choice,
+    check_int,
+    machine,
+    machine_calls,
+    machine_kind,
+    printable,
+    remove_unfinished,
+    tell,
+    warn_caller,
+)
 from .data import Split, divided_as_before
 from .evaluation import check_net, rehearse, weights_digest
 from .ledger import DONE, Ledger, LedgerError, check_same, is_same, read_old_study
-from .models import (Beginning, as_made, begin, get_init, glorot_init, glorot_of_all,
-                              init_name, missed_text, own_init)
+from mnist_cmp.models import (
+    Beginning,
+    as_made,
+    begin,
+    get_init,
+    glorot_init,
+    glorot_of_all,
+    init_name,
+    missed_text,
+    own_init,
+)
 from .population import nets_at_once, train_population, why_no_population
 from .process import callers, working_time
 from .provenance import code_note, is_other_code
 from .steps import ENGINES, choose_engine
 from .training import CHECKPOINT_FILES, device_of, drop_damaged, torch_threads, train
-from .workers import (MAPPED, Outcome, Splits, callers_errors, callers_own, map_splits,
-                               on_workers, run_jobs, why_not_sent)
+from mnist_cmp.workers import (
+    MAPPED,
+    Outcome,
+    Splits,
+    callers_errors,
+    callers_own,
+    map_splits,
+    on_workers,
+    run_jobs,
+    why_not_sent,
+)
 
 # %% ../nbs/08b_studies.ipynb #bef6bbf3
 def _layers_text(net):
     "What PyTorch says of a net's layers; where an object lies in memory is no part of what it is."
     return re.sub(r' at 0x[0-9a-f]+', '', str(net))
 
+
 def net_digest(
-    net:nn.Module,   # a fresh net
-    split,           # images that it is asked about
-)->str:
-    "A word that differs between nets of different layers, sizes, initialisers or answers; raises `ValueError` if it does not fit."
-    shapes, logits = [(name, *w.shape) for name, w in net.state_dict().items()], check_net(net, split)
+    net: nn.Module,  # a fresh net
+    split,  # images that it is asked about
+) -> str:
+    """A word that differs between nets of different layers, sizes, initialisers or answers;
+    raises `ValueError` if it does not fit."""
+    shapes = [(name, *w.shape) for name, w in net.state_dict().items()]
+    logits = check_net(net, split)
     text = json.dumps([_layers_text(net), shapes, logits.double().tolist()])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-_LINES = 400   # of a net's layers that are kept; what follows is told by a digest
+
+_LINES = 400  # of a net's layers that are kept; what follows is told by a digest
+
 
 def layers_of(
-    net:nn.Module,
-)->list[str]:
-    "What PyTorch says of a net's layers, and name and shape of each tensor and whether it is frozen, a line each."
+    net: nn.Module,
+) -> list[str]:
+    """What PyTorch says of a net's layers, and name and shape of each tensor and whether it is
+    frozen, a line each."""
     frozen = {name for name, p in net.named_parameters() if not p.requires_grad}
-    shapes = [f'{name}: {tuple(w.shape)}{", frozen" if name in frozen else ""}'
-              for name, w in net.state_dict().items()]
+    shapes = [
+        f'{name}: {tuple(w.shape)}{", frozen" if name in frozen else ""}'
+        for name, w in net.state_dict().items()
+    ]
     lines = [*_layers_text(net).splitlines(), *shapes]
     if len(lines) <= _LINES:
         return lines
     rest = hashlib.sha256('\n'.join(lines[_LINES:]).encode()).hexdigest()[:16]
     return [*lines[:_LINES], f'and {len(lines) - _LINES} more lines: {rest}']
 
-def machines_of(client)->str:
+
+def machines_of(client) -> str:
     "The kind of machine that trains; on a cluster, the kinds."
-    return machine() if client is None else ' + '.join(sorted(set(on_workers(client, machine).values()) or {machine()}))
+    return (
+        machine()
+        if client is None
+        else ' + '.join(sorted(set(on_workers(client, machine).values()) or {machine()}))
+    )
+
 
 # What a study's identity says of its initialiser; the last one is that of release 0.1.0.
 _WORDS = {as_made: 'None', glorot_init: 'glorot', glorot_of_all: 'glorot_init'}
+
 
 def _word(init):
     "What is written of an initialiser, which may be any callable object."
@@ -79,91 +123,116 @@ def _word(init):
 @dataclass(frozen=True)
 class Recipe:
     "How each net of a study is made and trained, but for its settings and its seed."
-    make:object       # makes the net
-    init:object       # as for `initialise`
-    epochs:int        # of each training
-    device:object     # as for `train`
-    threads:int       # PyTorch's, in each process
-    store:str         # the study's folder; None: no checkpoints
-    engine:str='auto' # as for `train`; `settled` puts a name in its place
 
-    def fresh(self, seed=0)->nn.Module:
+    make: object  # makes the net
+    init: object  # as for `initialise`
+    epochs: int  # of each training
+    device: object  # as for `train`
+    threads: int  # PyTorch's, in each process
+    store: str  # the study's folder; None: no checkpoints
+    engine: str = 'auto'  # as for `train`; `settled` puts a name in its place
+
+    def fresh(self, seed=0) -> nn.Module:
         "A fresh net."
         return begin(self.make, self.init, seed).net
 
-    def identity(self, splits, client)->dict:
-        "All that the trainings depend on, in JSON's types; raises `ValueError` if the net does not fit the images."
+    def identity(self, splits, client) -> dict:
+        """All that the trainings depend on, in JSON's types; raises `ValueError` if the net does
+        not fit the images."""
         with torch_threads(self.threads):
             net = self.fresh()
             digest = net_digest(net, splits.train)
             start = weights_digest(net.state_dict(), {})[:16]
-        return dict(parameters=sum(p.numel() for p in net.parameters()), net=digest,
-                    layers=layers_of(net), first_weights=start,
-                    init=_word(get_init(self.init) or own_init(self.make)),
-                    train=splits.train.fingerprint,
-                    valid=splits.valid.fingerprint, epochs=self.epochs, engine=self.engine,
-                    device=device_of(self.device)[1], threads=self.threads, machine=machines_of(client))
+        return dict(
+            parameters=sum(p.numel() for p in net.parameters()),
+            net=digest,
+            layers=layers_of(net),
+            first_weights=start,
+            init=_word(get_init(self.init) or own_init(self.make)),
+            train=splits.train.fingerprint,
+            valid=splits.valid.fingerprint,
+            epochs=self.epochs,
+            engine=self.engine,
+            device=device_of(self.device)[1],
+            threads=self.threads,
+            machine=machines_of(client),
+        )
 
 # %% ../nbs/08b_studies.ipynb #1f9c0ded
-STUDY_ENGINES = (*ENGINES, 'population')   # the last is no step: it trains all nets of a study as one
+# the last is no step: it trains all nets of a study as one
+STUDY_ENGINES = (*ENGINES, 'population')
 
-class _Enough(Exception): pass
+
+class _Enough(Exception):
+    pass
+
 
 def begun_with(
-    store,   # a study's folder, or None
-)->dict:
+    store,  # a study's folder, or None
+) -> dict:
     "What the study in a folder depends on; empty if there is none."
     begun = study_in(store)
     return begun.identity if begun else {}
 
+
 def _common(engines):
     "The fastest engine that all workers have, each of which chose one."
-    return max(engines, key=ENGINES.index) if len({e == 'cudagraph' for e in engines}) == 1 else 'autograd'
+    return (
+        max(engines, key=ENGINES.index)
+        if len({e == 'cudagraph' for e in engines}) == 1
+        else 'autograd'
+    )
 
 # %% ../nbs/08b_studies.ipynb #d2f00a02
 @dataclass(frozen=True)
 class Begun:
     "A study in a folder, as its ledger tells it."
-    identity:dict    # what it is
-    done:set         # numbers of the trainings that are finished for good
-    is_old:bool      # of release 0.1.0, whose file says less
-    codes:tuple = () # notes of the code that trained; None stands for trainings without one
+
+    identity: dict  # what it is
+    done: set  # numbers of the trainings that are finished for good
+    is_old: bool  # of release 0.1.0, whose file says less
+    codes: tuple = ()  # notes of the code that trained; None stands for trainings without one
+
 
 def study_in(
-    store,   # a folder, or None
-)->Begun:
+    store,  # a folder, or None
+) -> Begun:
     "The study that was begun in a folder; None if there is none; raises `LedgerError`."
     folder = Path(store or '')
-    if store and (folder/'study.sqlite').is_file():
+    if store and (folder / 'study.sqlite').is_file():
         with Ledger.read(folder) as ledger:
             return Begun(ledger.identity, ledger.done(), False, tuple(ledger.codes()))
-    old = folder/'study.json'   # of release 0.1.0
+    old = folder / 'study.json'  # of release 0.1.0
     if not store or not old.is_file():
         return None
     identity, trials = read_old_study(old)
-    if trials:   # its identity does not name the engine
+    if trials:  # its identity does not name the engine
         identity = {'engine': trials[0][1].engine} | identity
     return Begun(identity, {number for number, history in trials if history.state in DONE}, True)
 
-_PLACES = ('machine', 'device')   # where a study was computed
+
+_PLACES = ('machine', 'device')  # where a study was computed
+
 
 def as_begun(
-    now:dict,        # what a finished study is asked for as
-    begun:Begun,     # and what is kept of it
-)->dict:
+    now: dict,  # what a finished study is asked for as
+    begun: Begun,  # and what is kept of it
+) -> dict:
     "The identity with what only says where the study was computed as it was begun."
     was = begun.identity
     for_another = not all(is_same(k, was.get(k), now.get(k)) for k in _PLACES)
-    keys = (*_PLACES, 'first_weights', 'net') if for_another else _PLACES   # as last digits do
+    keys = (*_PLACES, 'first_weights', 'net') if for_another else _PLACES  # as last digits do
     return now | {k: was[k] for k in keys if k in was}
 
+
 @patch
-def continued(self:Recipe,
-    begun:Begun,   # what the folder holds; None: nothing
-    identify,      # gives the study's identity by a recipe
-    numbers,       # of the trainings that are asked for
-    client=None,   # as for run_study
-)->Recipe:
+def continued(
+    self: Recipe,
+    begun: Begun,  # what the folder holds; None: nothing
+    identify,  # gives the study's identity by a recipe
+    numbers,  # of the trainings that are asked for
+    client=None,  # as for run_study
+) -> Recipe:
     "This recipe with what a begun study keeps; raises `LedgerError` if it is another one."
     check_choice('engine', self.engine, STUDY_ENGINES)
     if begun is None:
@@ -173,46 +242,64 @@ def continued(self:Recipe,
     if self.engine == 'auto':
         kept = replace(kept, engine=was.get('engine', 'auto'))
     now = json.loads(json.dumps(identify(kept)))
-    if begun.done.issuperset(numbers) or client is not None:   # a cluster is asked later
+    if begun.done.issuperset(numbers) or client is not None:  # a cluster is asked later
         now = as_begun(now, begun)
     if begun.is_old:
         now = {k: v for k, v in now.items() if k in was}
         was = {k: v for k, v in was.items() if k in now}
     check_same(self.store, was, now)
     if kept.threads != self.threads and not begun.done.issuperset(numbers):
-        warn_caller(f'The study in {self.store} was begun with threads={kept.threads} and goes on '
-                    f'with that, since threads={self.threads} would change the last digits.')
+        warn_caller(
+            f'The study in {self.store} was begun with threads={kept.threads} and goes on '
+            f'with that, since threads={self.threads} would change the last digits.'
+        )
     return kept
 
 # %% ../nbs/08b_studies.ipynb #4ba5b938
 @patch
-def _on_gpu(self:Recipe): return device_of(self.device)[0].type == 'cuda'
+def _on_gpu(self: Recipe):
+    return device_of(self.device)[0].type == 'cuda'
+
 
 @patch
-def _as_population(self:Recipe, engine, client):
+def _as_population(self: Recipe, engine, client):
     "Are the trainings to be a population? Raises `ValueError` if that was asked for and can't be."
-    if engine != 'population' and (engine != 'auto' or client is not None or not self._on_gpu()): return False
+    if engine != 'population' and (engine != 'auto' or client is not None or not self._on_gpu()):
+        return False
     net = self.fresh().to(device_of(self.device)[0])
-    why = why_no_population(net) if client is None else 'it is trained in one process, and not on the workers of a cluster'
+    why = (
+        why_no_population(net)
+        if client is None
+        else 'it is trained in one process, and not on the workers of a cluster'
+    )
     if why and engine == 'population':
-        raise ValueError(f"{type(net).__name__} can't be trained as a population: {why}. Take engine='auto', which trains net by net.")
+        raise ValueError(
+            f"{type(net).__name__} can't be trained as a population: {why}. Take engine='auto', "
+            'which trains net by net.'
+        )
     return not why
 
 # %% ../nbs/08b_studies.ipynb #1c86d963
 @patch
-def settled(self:Recipe,
-    images:int,         # that the study trains on in all: images × epochs × trainings
-    plain:bool,         # SGD without momentum and weight decay?
-    client=None,        # as for run_study
-    should_stop=None,   # asked while the kernel is compiled
-)->Recipe:
-    "This recipe with engine and folder settled; None if asked to stop. Raises `ValueError` or `OSError` if that engine is not to be had."
+def settled(
+    self: Recipe,
+    images: int,  # that the study trains on in all: images × epochs × trainings
+    plain: bool,  # SGD without momentum and weight decay?
+    client=None,  # as for run_study
+    should_stop=None,  # asked while the kernel is compiled
+) -> Recipe:
+    """This recipe with engine and folder settled; None if asked to stop. Raises `ValueError` or
+    `OSError` if that engine is not to be had."""
     engine = check_choice('engine', self.engine, STUDY_ENGINES)
     if engine == 'auto' and self.store:
         engine = begun_with(self.store).get('engine', 'auto')
-    if self._as_population(engine, client): return replace(self, engine='population')
+    if self._as_population(engine, client):
+        return replace(self, engine='population')
+
     def check():
-        if should_stop and should_stop(): raise _Enough
+        if should_stop and should_stop():
+            raise _Enough
+
     def choose(check=lambda: None):
         net = self.fresh().to(device_of(self.device)[0])
         try:
@@ -220,100 +307,154 @@ def settled(self:Recipe,
         except ValueError as e:
             if begun_with(self.store).get('engine') != engine:
                 raise
-            raise LedgerError(f'The study in {self.store} was begun with engine={engine!r}, which '
-                              f'does not train the model of now: {e} But a study keeps its engine: '
-                              'put the model back as it was, or choose another folder.') from None
-    try: found = [choose(check)] if client is None else list(on_workers(client, choose).values()) or [choose(check)]
-    except _Enough: return None
+            raise LedgerError(
+                f'The study in {self.store} was begun with engine={engine!r}, which '
+                f'does not train the model of now: {e} But a study keeps its engine: '
+                'put the model back as it was, or choose another folder.'
+            ) from None
+
+    try:
+        found = (
+            [choose(check)]
+            if client is None
+            else list(on_workers(client, choose).values()) or [choose(check)]
+        )
+    except _Enough:
+        return None
     return replace(self, engine=_common(found))
 
 # %% ../nbs/08b_studies.ipynb #b3d37dd4
 def kept_init(
-    make,        # makes the net, a callable
-    init,        # what is asked for, as for initialise
-    store,       # the study's folder, or None
-    name:str,    # of the model, in messages
+    make,  # makes the net, a callable
+    init,  # what is asked for, as for initialise
+    store,  # the study's folder, or None
+    name: str,  # of the model, in messages
 ):
-    "The initialiser of a study, a function: where it was begun, that of then; raises `LedgerError` on another one."
-    asked, own, word = get_init(init), own_init(make), begun_with(store).get('init')
-    if word is None: return asked or own
+    """The initialiser of a study, a function: where it was begun, that of then; raises
+    `LedgerError` on another one."""
+    asked = get_init(init)
+    own = own_init(make)
+    word = begun_with(store).get('init')
+    if word is None:
+        return asked or own
     known = {word: rule for rule, word in _WORDS.items()}
     if asked is None:
-        if word == _word(own): return own
+        if word == _word(own):
+            return own
         if word not in known:
-            raise LedgerError(f'The study of {name} in {store} was begun with the initialiser {word}. Pass it as init, '
-                              'or choose another folder.')
+            raise LedgerError(
+                f'The study of {name} in {store} was begun with the initialiser {word}. Pass it as '
+                'init, '
+                'or choose another folder.'
+            )
         if known[word] is as_made or own is as_made:
-            tell(f'{name}: the study in {store} was begun with {_FIRST[word]}, and goes on with them. For '
-                 f'{_FIRST[_word(own)]} choose another folder.')
+            tell(
+                f'{name}: the study in {store} was begun with {_FIRST[word]}, and goes on with '
+                'them. For '
+                f'{_FIRST[_word(own)]} choose another folder.'
+            )
         return known[word]
-    if word == _word(asked): return asked
-    if word == 'glorot_init' and asked is glorot_init: return glorot_of_all
-    raise LedgerError(f'init is {init_name(asked)}, but the study of {name} in {store} was begun with '
-                      f'{_FIRST.get(word, word)}. Leave init out to go on with it, or choose another folder.')
+    if word == _word(asked):
+        return asked
+    if word == 'glorot_init' and asked is glorot_init:
+        return glorot_of_all
+    raise LedgerError(
+        f'init is {init_name(asked)}, but the study of {name} in {store} was begun with '
+        f'{_FIRST.get(word, word)}. Leave init out to go on with it, or choose another folder.'
+    )
 
-_FIRST = {'None': 'the values that its maker gives it', 'glorot': "Glorot's values", 'glorot_init': "Glorot's values"}
 
+_FIRST = {
+    'None': 'the values that its maker gives it',
+    'glorot': "Glorot's values",
+    'glorot_init': "Glorot's values",
+}
 
 # %% ../nbs/08b_studies.ipynb #13f79326
 def _check_travel(make, init, name, workers, client, engine):
     "Raise `ValueError` if a model has to be sent to another process and can't be."
-    if engine == 'population' or client is None and workers in (None, 1): return
+    if engine == 'population' or client is None and workers in (None, 1):
+        return
     if why := why_not_sent((make, init)):
-        raise ValueError(f"{name} can't be sent to another process ({why}). Take workers=1 and no client, or make the "
-                         'net by a function of a module.')
+        raise ValueError(
+            f"{name} can't be sent to another process ({why}). Take workers=1 and no client, or "
+            'make the '
+            'net by a function of a module.'
+        )
+
 
 def try_model(
-    recipe:Recipe,   # its initialiser is what was asked for
-    split,           # images to train on
-    name:str,        # of the model, in messages
-    workers,         # processes; None: as many as pay
-    client=None,     # or a distributed.Client
-)->tuple[Recipe, Beginning]:
-    "The recipe with its initialiser settled, and its model as rehearsed; raises `ValueError` that names the model."
+    recipe: Recipe,  # its initialiser is what was asked for
+    split,  # images to train on
+    name: str,  # of the model, in messages
+    workers,  # processes; None: as many as pay
+    client=None,  # or a distributed.Client
+) -> tuple[Recipe, Beginning]:
+    """The recipe with its initialiser settled, and its model as rehearsed; raises `ValueError`
+    that names the model."""
     recipe = replace(recipe, init=kept_init(recipe.make, recipe.init, recipe.store, name))
     _check_travel(recipe.make, recipe.init, name, workers, client, recipe.engine)
     beginning = rehearse(recipe.make, split, recipe.init, name)
-    if text := missed_text(beginning, recipe.init): warn_caller(text)
+    if text := missed_text(beginning, recipe.init):
+        warn_caller(text)
     return recipe, beginning
 
 # %% ../nbs/08b_studies.ipynb #01b8525c
 def _place(store, what, number, point=None, seed=None):
     "Where a running training is kept, without what can't be its checkpoint; None if out of reach."
-    if not store: return None
+    if not store:
+        return None
     with machine_calls(store):
-        if not (Path(store)/'study.sqlite').exists(): return None
+        if not (Path(store) / 'study.sqlite').exists():
+            return None
         place = _own_place(store, f'{what}_{number}')
         drop_damaged(place, {} if point is None else point._asdict() | {'seed': seed})
     return place
 
+
 def _own_place(store, name):
-    "The folder of a checkpoint for this kind of machine; of an older release, for its cores as well."
+    """The folder of a checkpoint for this kind of machine; of an older release, for its cores as
+    well."""
     texts = machine(), machine_kind(machine())
-    places = [Path(store)/f'{name}_{hashlib.sha256(text.encode()).hexdigest()[:6]}' for text in texts]
+    places = [
+        Path(store) / f'{name}_{hashlib.sha256(text.encode()).hexdigest()[:6]}' for text in texts
+    ]
     return places[0] if places[0].exists() else places[1]
 
+
 def train_one(
-    recipe:Recipe,
-    splits:Splits,
-    point,               # the settings
-    seed:int,            # of this net, ≥ 0
-    what:str,            # word for its checkpoint, such as 'trial'
-    number:int,          # and the training's number
-    on_epoch=None,       # called with the History after each epoch
-    should_stop=None,    # asked several times a second
+    recipe: Recipe,
+    splits: Splits,
+    point,  # the settings
+    seed: int,  # of this net, ≥ 0
+    what: str,  # word for its checkpoint, such as 'trial'
+    number: int,  # and the training's number
+    on_epoch=None,  # called with the History after each epoch
+    should_stop=None,  # asked several times a second
 ):
     "A fresh net, trained, and its `History`; gone on with where a checkpoint was left."
     net = recipe.fresh(seed)
-    return net, train(net, splits.train, splits.valid, **point._asdict(), epochs=recipe.epochs, seed=seed,
-                      device=recipe.device, threads=recipe.threads, engine=recipe.engine,
-                      checkpoint=_place(recipe.store, what, number, point, seed), on_epoch=on_epoch,
-                      should_stop=should_stop, progress=None)
+    return net, train(
+        net,
+        splits.train,
+        splits.valid,
+        **point._asdict(),
+        epochs=recipe.epochs,
+        seed=seed,
+        device=recipe.device,
+        threads=recipe.threads,
+        engine=recipe.engine,
+        checkpoint=_place(recipe.store, what, number, point, seed),
+        on_epoch=on_epoch,
+        should_stop=should_stop,
+        progress=None,
+    )
 
 # %% ../nbs/08b_studies.ipynb #93edd942
 class Plan:
     "The work of a study, called by the workers; a dataclass with a `recipe` says what is missing."
-    what = 'training'   # word for the checkpoints
+
+    what = 'training'  # word for the checkpoints
 
     def training(self, number):
         "Settings and seed of a training."
@@ -325,31 +466,39 @@ class Plan:
 
     def __call__(self, splits, number, note, should_stop):
         point, seed = self.training(number)
-        return self.result(*train_one(self.recipe, splits, point, seed, self.what, number, note, should_stop))
+        return self.result(
+            *train_one(self.recipe, splits, point, seed, self.what, number, note, should_stop)
+        )
 
 # %% ../nbs/08b_studies.ipynb #9da110d2
 def number_of_workers(
-    workers,   # what was asked for; None: nobody asked
-    device,    # as for train
-)->int|None:
+    workers,  # what was asked for; None: nobody asked
+    device,  # as for train
+) -> int | None:
     "How many processes train side by side; None: as many as pay. Raises `ValueError`."
-    if workers is not None: return check_int('workers', workers, 1)
+    if workers is not None:
+        return check_int('workers', workers, 1)
     return None if device_of(device)[0].type == 'cpu' and available_cores() > 1 else 1
 
-
 # %% ../nbs/08b_studies.ipynb #4bc2334a
-STARTING = 3.   # s that a worker process takes until it trains
+STARTING = 3.0  # s that a worker process takes until it trains
+
 
 class _Pace:
     "Whether worker processes pay, by what the trainings in this process take."
-    def __init__(self,
-        jobs:int,                  # trainings
-        epochs:int,                # of each
-        cores:int,                 # processes that can train side by side
-        clock=working_time,        # tells the time, s; of this thread's own work
+
+    def __init__(
+        self,
+        jobs: int,  # trainings
+        epochs: int,  # of each
+        cores: int,  # processes that can train side by side
+        clock=working_time,  # tells the time, s; of this thread's own work
     ):
-        self.left,self.epochs,self.cores,self.clock = jobs,epochs,cores,clock
-        self.epoch,self.done,self.since = 0.,0,clock()
+        self.left = jobs
+        self.epochs = epochs
+        self.cores = cores
+        self.clock = clock
+        self.epoch, self.done, self.since = 0.0, 0, clock()
 
     def heard(self, history):
         "A training has begun (`history` is None) or has finished an epoch."
@@ -357,7 +506,7 @@ class _Pace:
         self.done = 0
         if history:
             self.done = len(history.epochs)
-            self.epoch = sum(e.seconds for e in history.epochs)/self.done
+            self.epoch = sum(e.seconds for e in history.epochs) / self.done
 
     def ended(self):
         self.left -= 1
@@ -367,169 +516,221 @@ class _Pace:
     def pays(self):
         "Is starting processes and training there quicker than going on here?"
         epoch = max(self.epoch, self.clock() - self.since)
-        here = epoch*(self.left*self.epochs - self.done)
-        there = STARTING + epoch*self.epochs*-(-self.left//self.cores)
+        here = epoch * (self.left * self.epochs - self.done)
+        there = STARTING + epoch * self.epochs * -(-self.left // self.cores)
         return there < here
+
 
 def _run_as_pays(plan, jobs, in_processes, splits, processes, should_stop=None, on_note=None):
     "The outcomes of trainings in this process, and in others as soon as these pay."
     pace = _Pace(len(jobs), plan.recipe.epochs, processes)
-    should_stop, on_note = callers(should_stop), callers(on_note)   # whose time is no training's
+    # whose time is no training's
+    should_stop = callers(should_stop)
+    on_note = callers(on_note)
     is_over = False
+
     def stop():
         nonlocal is_over
         is_over = is_over or bool(should_stop and should_stop())
         return is_over or pace.pays()
+
     def heard(job, history, worker):
         if on_note:
             on_note(job, history, worker)
         pace.heard(history)
+
     left = list(jobs)
     for outcome in run_jobs(plan, jobs, splits, should_stop=stop, on_note=heard):
         if outcome.value is not None and _history(outcome).state == 'stopped':
-            continue   # it goes on elsewhere, if at all
+            continue  # it goes on elsewhere, if at all
         left.remove(outcome.job)
         pace.ended()
         yield outcome
-        pace.since = pace.clock()   # the caller's time is no training's
+        pace.since = pace.clock()  # the caller's time is no training's
     if left and not is_over:
         yield from in_processes(left)
-
 
 # %% ../nbs/08b_studies.ipynb #dbca8941
 def _train_group(plan, group, splits, should_stop, heard):
     "Trainings side by side: what is kept of each."
-    recipe, trainings = plan.recipe, [plan.training(number) for number in group]
+    recipe = plan.recipe
+    trainings = [plan.training(number) for number in group]
     nets = [recipe.fresh(seed) for _, seed in trainings]
-    histories = train_population(nets, splits.train, splits.valid, points=[p for p, _ in trainings], seeds=[s for _, s in trainings],
-                                 epochs=recipe.epochs, device=recipe.device, threads=recipe.threads, should_stop=should_stop,
-                                 checkpoints=[_place(recipe.store, plan.what, number, *training)
-                                              for number, training in zip(group, trainings)],
-                                 on_epoch=lambda k, history: heard(group[k], history), progress=None)
+    histories = train_population(
+        nets,
+        splits.train,
+        splits.valid,
+        points=[p for p, _ in trainings],
+        seeds=[s for _, s in trainings],
+        epochs=recipe.epochs,
+        device=recipe.device,
+        threads=recipe.threads,
+        should_stop=should_stop,
+        checkpoints=[
+            _place(recipe.store, plan.what, number, *training)
+            for number, training in zip(group, trainings)
+        ],
+        on_epoch=lambda k, history: heard(group[k], history),
+        progress=None,
+    )
     return [plan.result(net, history) for net, history in zip(nets, histories)]
+
 
 def _groups(plan, jobs, splits):
     "The jobs by batch size, in groups of about the same number that fit the memory."
-    jobs, recipe = sorted(jobs, key=lambda number: plan.training(number)[0].batch_size), plan.recipe
+    jobs = sorted(jobs, key=lambda number: plan.training(number)[0].batch_size)
+    recipe = plan.recipe
     net = recipe.fresh().to(device_of(recipe.device)[0])
     most = nets_at_once(net, splits.train, [plan.training(number)[0].batch_size for number in jobs])
     several = -(-len(jobs) // most)
-    return [jobs[len(jobs)*i//several:len(jobs)*(i + 1)//several] for i in range(several)]
+    return [jobs[len(jobs) * i // several : len(jobs) * (i + 1) // several] for i in range(several)]
 
 # %% ../nbs/08b_studies.ipynb #54efa6bf
 def _try_group(plan, group, splits, should_stop, heard):
     "What is kept of each training of a group, and None; or None, and kind and words of its error."
     with callers_errors():
         try:
-            return _train_group(plan, group, splits, should_stop and callers_own(should_stop),
-                                callers_own(heard)), None
+            return _train_group(
+                plan, group, splits, should_stop and callers_own(should_stop), callers_own(heard)
+            ), None
         except MachineError:
             raise
         except Exception as e:
             # And not e, which would hold the memory.
             return None, (type(e).__name__, f'{type(e).__name__}: {e}')
 
+
 def train_together(
-    plan,               # a Plan
-    jobs,               # numbers of the trainings that are missing
-    splits:Splits,
-    should_stop=None,   # asked several times a second
-    on_note=None,       # as for run_jobs
+    plan,  # a Plan
+    jobs,  # numbers of the trainings that are missing
+    splits: Splits,
+    should_stop=None,  # asked several times a second
+    on_note=None,  # as for run_jobs
 ):
     "Yield jobs' `Outcome`s, trained as populations here; raises `MachineError`, callbacks' errors."
-    groups, here = deque(_groups(plan, jobs, splits) if jobs else []), f'process {os.getpid()}'
+    groups = deque(_groups(plan, jobs, splits) if jobs else [])
+    here = f'process {os.getpid()}'
     note = on_note or (lambda job, history, worker: None)
     while groups and not (should_stop and should_stop()):
         group = groups.popleft()
-        for job in group: note(job, None, here)
-        found, error = _try_group(plan, group, splits, should_stop,
-                                  lambda job, history: note(job, history, here))
-        if error is None: yield from (Outcome(job, value=value, worker=here) for job, value in zip(group, found))
+        for job in group:
+            note(job, None, here)
+        found, error = _try_group(
+            plan, group, splits, should_stop, lambda job, history: note(job, history, here)
+        )
+        if error is None:
+            yield from (Outcome(job, value=value, worker=here) for job, value in zip(group, found))
         elif len(group) > 1:
-            if torch.cuda.is_available(): torch.cuda.empty_cache()
-            groups.extendleft((group[len(group)//2:], group[:len(group)//2]))
-        else: yield Outcome(*group, 'crashed' if error[0] in ('MemoryError', 'OutOfMemoryError') else 'failed', error=error[1], worker=here)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            groups.extendleft((group[len(group) // 2 :], group[: len(group) // 2]))
+        else:
+            yield Outcome(
+                *group,
+                'crashed' if error[0] in ('MemoryError', 'OutOfMemoryError') else 'failed',
+                error=error[1],
+                worker=here,
+            )
 
 # %% ../nbs/08b_studies.ipynb #38ba9ec4
 def run_study(
-    plan,          # the work: called by the workers as for run_jobs
-    jobs,          # numbers of the trainings that are missing
-    done,          # and of those that are kept: what a killed run left of them is removed
-    splits:Splits,
-    store:str,     # the study's folder; None: none
-    what:str,      # word for the checkpoints
-    workers,       # processes; None: this one, or as many as the cores hold with their threads, once that pays
-    client=None,   # or a distributed.Client
-    **told,        # should_stop, on_note: as for run_jobs
+    plan,  # the work: called by the workers as for run_jobs
+    jobs,  # numbers of the trainings that are missing
+    done,  # and of those that are kept: what a killed run left of them is removed
+    splits: Splits,
+    store: str,  # the study's folder; None: none
+    what: str,  # word for the checkpoints
+    # processes; None: this one, or as many as the cores hold with their threads, once that pays
+    workers,
+    client=None,  # or a distributed.Client
+    **told,  # should_stop, on_note: as for run_jobs
 ):
-    "Yield the outcome of each job that was not stopped; its checkpoint is removed after the caller has kept it."
-    for number in done: _drop(store, what, number)
+    """Yield the outcome of each job that was not stopped; its checkpoint is removed after the
+    caller has kept it."""
+    for number in done:
+        _drop(store, what, number)
     with ExitStack() as stack:
-        if store: stack.callback(_drop_data, store)   # also what a killed run left
-        if getattr(getattr(plan, 'recipe', None), 'engine', '') == 'population': outcomes = train_together(plan, jobs, splits, **told)
-        elif client is not None: outcomes = run_jobs(plan, jobs, splits, client=client, **told)
+        if store:
+            stack.callback(_drop_data, store)  # also what a killed run left
+        if getattr(getattr(plan, 'recipe', None), 'engine', '') == 'population':
+            outcomes = train_together(plan, jobs, splits, **told)
+        elif client is not None:
+            outcomes = run_jobs(plan, jobs, splits, client=client, **told)
         else:
             if workers is None and why_not_sent(plan):
                 workers = 1
+
             def in_processes(jobs, workers=workers):
                 mapped = splits
                 if workers > 1 and jobs:
                     folder = store or stack.enter_context(tempfile.TemporaryDirectory())
                     mapped = map_splits(splits, folder)
                 return run_jobs(plan, jobs, mapped, workers=workers, **told)
+
             if workers is None:
-                processes = max(1, available_cores()//plan.recipe.threads)
+                processes = max(1, available_cores() // plan.recipe.threads)
                 in_those = partial(in_processes, workers=processes)
                 outcomes = _run_as_pays(plan, jobs, in_those, splits, processes, **told)
-            else: outcomes = in_processes(jobs)
+            else:
+                outcomes = in_processes(jobs)
         for outcome in outcomes:
-            if outcome.value is not None and _history(outcome).state == 'stopped': continue
+            if outcome.value is not None and _history(outcome).state == 'stopped':
+                continue
             yield outcome
             _drop(store, what, outcome.job)
 
+
 def _drop_data(store):
     "Remove the images for the workers; where that can't be done now, the next run does it."
-    with suppress(OSError): (Path(store)/MAPPED).unlink(missing_ok=True)
+    with suppress(OSError):
+        (Path(store) / MAPPED).unlink(missing_ok=True)
+
 
 def _drop(store, what, number):
     "Remove a training's checkpoints, whatever machine wrote them, and nothing else beside them."
     for left in store and Path(store).glob(f'{what}_{number}_*') or ():
         if not re.fullmatch('[0-9a-f]{6}', left.name.rpartition('_')[2]) or left.is_symlink():
             continue
-        with suppress(OSError):   # what can't be removed now is removed by the next run
-            for name in CHECKPOINT_FILES: (left/name).unlink(missing_ok=True)
+        with suppress(OSError):  # what can't be removed now is removed by the next run
+            for name in CHECKPOINT_FILES:
+                (left / name).unlink(missing_ok=True)
             remove_unfinished(left)
-            left.rmdir()   # if it is empty
+            left.rmdir()  # if it is empty
 
-def _history(outcome): return outcome.value[0] if isinstance(outcome.value, tuple) else outcome.value
+
+def _history(outcome):
+    return outcome.value[0] if isinstance(outcome.value, tuple) else outcome.value
 
 # %% ../nbs/08b_studies.ipynb #e12bb78c
 def folder_of(
-    store,   # a folder, or None
-)->str:
+    store,  # a folder, or None
+) -> str:
     "The whole path of a study's folder; None: it has none; raises `TypeError` or `ValueError`."
     return None if store is None else str(as_path('store', store).resolve())
 
 # %% ../nbs/08b_studies.ipynb #bae9a54a
 _notes = ContextVar('mnist_cmp: notes of the models of a comparison', default=None)
 
+
 @contextmanager
 def codes_noted(
-    notes:list,   # pairs of what makes a model and the note of its code
+    notes: list,  # pairs of what makes a model and the note of its code
 ):
-    "Inside the block the code of these models is as noted, whatever becomes of their files, and changes have been told."
+    """Inside the block the code of these models is as noted, whatever becomes of their files,
+    and changes have been told."""
     before = _notes.set(notes)
     try:
         yield
     finally:
         _notes.reset(before)
 
+
 def note_of(
-    make,            # makes the net
-    name:str,        # of the model, in messages
-    begun:Begun,     # the study; None: there is none
-    store,           # its folder, or None
-)->dict:
+    make,  # makes the net
+    name: str,  # of the model, in messages
+    begun: Begun,  # the study; None: there is none
+    store,  # its folder, or None
+) -> dict:
     "The note of the code that is going to train; warns if a study's results are of other code."
     known = [note for other, note in _notes.get() or () if other is make]
     if known:
@@ -538,11 +739,12 @@ def note_of(
     warn_of_change(name, note, [begun], store)
     return note
 
+
 def warn_of_change(
-    name:str,       # of the model
-    now:dict,       # the note of its code
-    studies:list,   # each a Begun, or None
-    store,          # the folder that they are in
+    name: str,  # of the model
+    now: dict,  # the note of its code
+    studies: list,  # each a Begun, or None
+    store,  # the folder that they are in
 ):
     "Warn if results of a model were made by other code than that of now."
     notes = [note for begun in studies if begun for note in begun.codes]
@@ -552,15 +754,17 @@ def warn_of_change(
     warn_caller(
         f'The code of {name} ({file}) has changed since its trainings in {printable(store)} were '
         'made. What is finished there stays the result of the code before, and only what is '
-        'missing is trained by that of now. To train all of it anew, choose another store.')
+        'missing is trained by that of now. To train all of it anew, choose another store.'
+    )
 
 # %% ../nbs/08b_studies.ipynb #2354f328
 def splits_begun(
-    store,         # the study's folder, or None
-    train:Split,   # the splits as they are given now
-    valid:Split,
-)->Splits:
-    "The splits that a study goes on with: those given, or the same images as earlier releases divided them."
+    store,  # the study's folder, or None
+    train: Split,  # the splits as they are given now
+    valid: Split,
+) -> Splits:
+    """The splits that a study goes on with: those given, or the same images as earlier releases
+    divided them."""
     given = Splits(train, valid)
     was = begun_with(folder_of(store))
     if 'train' not in was or was['train'] == train.fingerprint:
@@ -570,27 +774,36 @@ def splits_begun(
         return given
     if [split.fingerprint for split in before] != [was['train'], was.get('valid')]:
         return given
-    tell(f'{store} was begun with the last {len(before[1]):,} training images for validation, '
-         'as earlier releases divided them. It goes on with these.')
+    tell(
+        f'{store} was begun with the last {len(before[1]):,} training images for validation, '
+        'as earlier releases divided them. It goes on with these.'
+    )
     return Splits(*before)
 
 # %% ../nbs/08b_studies.ipynb #a49006d2
 def taken_words(
-    what:str,    # what a training is called
-    taken:int,   # number of those that are in the store
-    new:int,     # and of those that are trained now
-    store,       # the study's folder, or None
-)->str:
+    what: str,  # what a training is called
+    taken: int,  # number of those that are in the store
+    new: int,  # and of those that are trained now
+    store,  # the study's folder, or None
+) -> str:
     "What a progress line says of results that are not made anew; '' where there are none."
     if not taken:
         return ''
-    return f'{taken:,} {what}{"s"*(taken != 1)} taken from {printable(store)}, {new:,} new'
+    return f'{taken:,} {what}{"s" * (taken != 1)} taken from {printable(store)}, {new:,} new'
+
 
 @contextmanager
 def disk_explained(store):
     "Inside the block an error of the disk says that what is finished is safe, and how to go on."
-    try: yield
+    try:
+        yield
     except MachineError as e:
-        if not store or not e.strerror or e.errno == errno.ENOEXEC: raise   # the latter is no matter of the disk
-        raise MachineError(e.errno, f'{str(e).rstrip(".")}. What is finished in {store} is safe: make room there, '
-                                    'or free it, and run the same call again') from e
+        # the latter is no matter of the disk
+        if not store or not e.strerror or e.errno == errno.ENOEXEC:
+            raise
+        raise MachineError(
+            e.errno,
+            f'{str(e).rstrip(".")}. What is finished in {store} is safe: make room there, '
+            'or free it, and run the same call again',
+        ) from e

@@ -16,14 +16,45 @@ from torch.nn.parameter import is_lazy
 from fastcore.basics import patch
 from .autograd import float_images
 from .chains import why_not_fixed
-from .core import (DamagedError, MachineError, Progress, atomic_path, check_choice,
-                            check_fields, check_float, check_folder, check_int, derive_seed,
-                            drawn, format_seconds, json_text, machine, machine_calls, machine_kind,
-                            new_path, plot_style, printable, shown, tell, typed, without_math)
+from mnist_cmp.core import (
+    DamagedError,
+    MachineError,
+    Progress,
+    atomic_path,
+    check_choice,
+    check_fields,
+    check_float,
+    check_folder,
+    check_int,
+    derive_seed,
+    drawn,
+    format_seconds,
+    json_text,
+    machine,
+    machine_calls,
+    machine_kind,
+    new_path,
+    plot_style,
+    printable,
+    shown,
+    tell,
+    typed,
+    without_math,
+)
 from .data import Split, default_device
-from .evaluation import (check_net, cpu_weights, measure, measure_accuracy, put_weights, read_weights,
-                                  save_model, write_weights)
-from .evaluation import load_model, smoke_test, topk_errors   # unused here; part of this room's public names
+from mnist_cmp.evaluation import (
+    check_net,
+    cpu_weights,
+    measure,
+    measure_accuracy,
+    put_weights,
+    read_weights,
+    save_model,
+    write_weights,
+)
+
+# unused here; part of this room's public names
+from .evaluation import load_model, smoke_test, topk_errors
 from .models import net_to_try
 from .params import number_of_params
 from .process import callers, sealed, working_time
@@ -33,123 +64,175 @@ from .steps import ENGINES, choose_engine, make_step
 @dataclass
 class Epoch:
     "One pass over the training images. Losses are means in nats, accuracies fractions."
-    epoch:int                       # 1, 2, …
-    train_loss:float                # mean over the images, each as the net was when it met it
-    train_accuracy:float            # the same way: the running average of 2019
-    seconds:float                   # training and measuring, without callbacks and waiting for other threads
-    valid_loss:float = None         # at the epoch's end
-    valid_accuracy:float = None     # at the epoch's end
-    end_train_accuracy:float = None # on the training images at the epoch's end, if asked for
+
+    epoch: int  # 1, 2, …
+    train_loss: float  # mean over the images, each as the net was when it met it
+    train_accuracy: float  # the same way: the running average of 2019
+    # training and measuring, without callbacks and waiting for other threads
+    seconds: float
+    valid_loss: float = None  # at the epoch's end
+    valid_accuracy: float = None  # at the epoch's end
+    end_train_accuracy: float = None  # on the training images at the epoch's end, if asked for
+
 
 @dataclass
 class History:
     "The epochs of a training, and what they depend on."
-    learning_rate:float             # step size of SGD
-    batch_size:int                  # images a step
-    seed:int                        # of the order of images and of chance in layers
-    engine:str                      # which training step ran
-    threads:int                     # PyTorch's threads
-    device:str                      # 'cpu', 'mps', or the name of the GPU
-    machine:str                     # processor and PyTorch version
-    epochs:list[Epoch] = field(default_factory=list)
-    state:str = 'finished'          # or 'stopped' (by `should_stop`), 'diverged' (a loss that is not finite)
-    momentum:float = 0.             # of SGD
-    weight_decay:float = 0.         # of SGD
-    snapshots:dict = field(default_factory=dict, repr=False)   # epoch → weights on the CPU, if asked for; none of
-                                                               # those before a resume
+
+    learning_rate: float  # step size of SGD
+    batch_size: int  # images a step
+    seed: int  # of the order of images and of chance in layers
+    engine: str  # which training step ran
+    threads: int  # PyTorch's threads
+    device: str  # 'cpu', 'mps', or the name of the GPU
+    machine: str  # processor and PyTorch version
+    epochs: list[Epoch] = field(default_factory=list)
+    # or 'stopped' (by `should_stop`), 'diverged' (a loss that is not finite)
+    state: str = 'finished'
+    momentum: float = 0.0  # of SGD
+    weight_decay: float = 0.0  # of SGD
+    # epoch → weights on the CPU, if asked for; none of
+    snapshots: dict = field(default_factory=dict, repr=False)
+    # those before a resume
 
 # %% ../nbs/06_training.ipynb #06-training-007
 @patch(as_prop=True)
-def last(self:History)->Epoch:
+def last(self: History) -> Epoch:
     "The last epoch that was finished; raises `ValueError` if none was."
-    if not self.epochs: raise ValueError('The history has no epoch yet.')
+    if not self.epochs:
+        raise ValueError('The history has no epoch yet.')
     return self.epochs[-1]
 
+
 @patch(as_prop=True)
-def seconds(self:History)->float:
+def seconds(self: History) -> float:
     "Time of all epochs, s."
     return sum(e.seconds for e in self.epochs)
 
+
 @patch(as_prop=True)
-def best(self:History)->Epoch:
-    "The epoch of highest validation accuracy, the first of equals; raises `ValueError` if none was measured."
-    if self.last.valid_accuracy is None: raise ValueError('Nothing was measured on validation images: pass valid.')
+def best(self: History) -> Epoch:
+    """The epoch of highest validation accuracy, the first of equals; raises `ValueError` if none
+    was measured."""
+    if self.last.valid_accuracy is None:
+        raise ValueError('Nothing was measured on validation images: pass valid.')
     return max(self.epochs, key=lambda e: e.valid_accuracy)
 
-@patch
-def to_frame(self:History):
-    "A row for each epoch."
-    import pandas as pd   # slow to import, and of no use to a worker
-    return pd.DataFrame([asdict(e) for e in self.epochs], columns=list(Epoch.__dataclass_fields__)).set_index('epoch')
 
 @patch
-def _repr_html_(self:History):
-    settings = printable(f'learning rate {self.learning_rate:g}, batch size {self.batch_size}, '
-                         f'seed {self.seed}, {self.engine}, {self.state}')
+def to_frame(self: History):
+    "A row for each epoch."
+    import pandas as pd  # slow to import, and of no use to a worker
+
+    return pd.DataFrame(
+        [asdict(e) for e in self.epochs], columns=list(Epoch.__dataclass_fields__)
+    ).set_index('epoch')
+
+
+@patch
+def _repr_html_(self: History):
+    settings = printable(
+        f'learning rate {self.learning_rate:g}, batch size {self.batch_size}, '
+        f'seed {self.seed}, {self.engine}, {self.state}'
+    )
     percent = {c: '{:.2%}' for c in self.to_frame() if 'accuracy' in c}
-    table = self.to_frame().dropna(axis=1, how='all').style.format({'seconds': '{:.2f}'} | percent, precision=4)
+    table = (
+        self.to_frame()
+        .dropna(axis=1, how='all')
+        .style.format({'seconds': '{:.2f}'} | percent, precision=4)
+    )
     return without_math(f'<p>{html.escape(settings)}</p>{table.to_html()}')
 
 # %% ../nbs/06_training.ipynb #06-training-010
 @patch
-def to_dict(self:History)->dict:
+def to_dict(self: History) -> dict:
     "All but the snapshots, in plain types."
     return {k: v for k, v in asdict(self).items() if k != 'snapshots'}
 
+
 @patch(cls_method=True)
-def from_dict(cls:History, d:dict)->History:
-    "The `History` that `to_dict` gave, also by way of JSON; raises `ValueError` for what it can't have given."
-    def nan(e):   # JSON has neither NaN nor infinity: a loss that is missing where its accuracy is not was one
-        lost = [part for part in ('train', 'valid')
-                if e[f'{part}_accuracy'] is not None and not _is_finite(e[f'{part}_loss'])]
+def from_dict(cls: History, d: dict) -> History:
+    """The `History` that `to_dict` gave, also by way of JSON; raises `ValueError` for what it
+    can't have given."""
+
+    # JSON has neither NaN nor infinity: a loss that is missing where its accuracy is not was one
+    def nan(e):
+        lost = [
+            part
+            for part in ('train', 'valid')
+            if e[f'{part}_accuracy'] is not None and not _is_finite(e[f'{part}_loss'])
+        ]
         return e | {f'{part}_loss': math.nan for part in lost}
+
     self = check_fields(cls(**d | {'epochs': [check_fields(Epoch(**nan(e))) for e in d['epochs']]}))
     check_choice('state', self.state, _STATES)
-    for i, e in enumerate(self.epochs, 1): _check_epoch(i, e)
+    for i, e in enumerate(self.epochs, 1):
+        _check_epoch(i, e)
     return self
 
-def _is_finite(loss): return loss is not None and not (isinstance(loss, float) and not math.isfinite(loss))
+
+def _is_finite(loss):
+    return loss is not None and not (isinstance(loss, float) and not math.isfinite(loss))
+
 
 _STATES = 'running', 'finished', 'stopped', 'diverged', 'failed', 'crashed'
+
 
 def _check_epoch(number, e):
     "Raise `ValueError` unless an epoch has its number and shares of images."
     check_int('epoch', e.epoch, number, number)
     for part in ('train', 'valid', 'end_train'):
-        if (share := getattr(e, f'{part}_accuracy')) is not None: check_float(f'{part}_accuracy', share, 0, 1)
+        if (share := getattr(e, f'{part}_accuracy')) is not None:
+            check_float(f'{part}_accuracy', share, 0, 1)
     check_float('seconds', e.seconds, 0)
 
 # %% ../nbs/06_training.ipynb #06-training-013
 def _order(n, seed, epoch):
     "The order of `n` images in an epoch."
-    return torch.randperm(n, generator=torch.Generator().manual_seed(derive_seed(seed, 'order', epoch)))
+    return torch.randperm(
+        n, generator=torch.Generator().manual_seed(derive_seed(seed, 'order', epoch))
+    )
+
 
 def _layer_chance(history, epoch):
     "A block in which chance starts from (seed, `epoch`)."
     return sealed(derive_seed(history.seed, 'layers', epoch), history.threads)
 
+
 @contextmanager
 def torch_threads(
-    threads:int,   # ≥ 1; None: as many as before
+    threads: int,  # ≥ 1; None: as many as before
 ):
     "Inside the block PyTorch computes with `threads` threads; gives their number."
     before = torch.get_num_threads()
     torch.set_num_threads(before if threads is None else check_int('threads', threads, 1, 1024))
-    try: yield torch.get_num_threads()
-    finally: torch.set_num_threads(before)
+    try:
+        yield torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
 
 # %% ../nbs/06_training.ipynb #06-training-016
-class _Stopped(Exception): pass
+class _Stopped(Exception):
+    pass
 
-def _asker(should_stop, every=.05):
-    "A function to call often, that asks `should_stop` every `every` seconds and raises `_Stopped` when it says yes."
-    asked, enough = -math.inf, False
+
+def _asker(should_stop, every=0.05):
+    """A function to call often, that asks `should_stop` every `every` seconds and raises
+    `_Stopped` when it says yes."""
+    asked = -math.inf
+    enough = False
+
     def ask():
         nonlocal asked, enough
-        if should_stop is None or not enough and time.perf_counter() - asked < every: return
-        asked, enough = time.perf_counter(), enough or should_stop()
-        if enough: raise _Stopped
+        if should_stop is None or not enough and time.perf_counter() - asked < every:
+            return
+        asked = time.perf_counter()
+        enough = enough or should_stop()
+        if enough:
+            raise _Stopped
+
     return ask
+
 
 def _batches(order, size, joined):
     "The order in pieces; if `joined`, a last single image joins the piece before it."
@@ -158,17 +241,21 @@ def _batches(order, size, joined):
         pieces[-2:] = [torch.cat(pieces[-2:])]
     return pieces
 
+
 def _train_epoch(step, split, batches, ask):
-    "One pass over `split`: mean loss and running accuracy. The device is waited for once, at the end."
+    """One pass over `split`: mean loss and running accuracy. The device is waited for once, at
+    the end."""
     loss, correct = step.sweep(split.x, split.y, batches, ask)
     return loss.item() / len(split), correct.item() / len(split)
 
 # %% ../nbs/06_training.ipynb #f2472d84
 def _is_doubtful(net):
     "Might the answer of `net` to an image depend on the other images of its batch?"
-    if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in net.modules()): return True
+    if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in net.modules()):
+        return True
     own = any(type(part).__module__.split('.')[0] != 'torch' for part in net.modules())
-    return own and not why_not_fixed(net)   # a call may leave its mark on what is not copied
+    return own and not why_not_fixed(net)  # a call may leave its mark on what is not copied
+
 
 def _learns(net, split, n):
     "Does a step of a copy of `net` on `n` images work, and give finite gradients?"
@@ -177,51 +264,84 @@ def _learns(net, split, n):
     try:
         loss = nn.functional.cross_entropy(net(float_images(split.x[:n])), split.y[:n])
         gradients = torch.autograd.grad(loss, moving, allow_unused=True)
-    except (RuntimeError, ValueError): return False
+    except (RuntimeError, ValueError):
+        return False
     return all(g.isfinite().all() for g in gradients if g is not None)
+
 
 def _needs_company(net, split):
     "Can `net` learn from two images, but not from one?"
-    if len(split) < 2 or not _is_doubtful(net): return False
-    try: return not _learns(net, split, 1) and _learns(net, split, 2)
-    except Exception: return False   # it can't be copied
+    if len(split) < 2 or not _is_doubtful(net):
+        return False
+    try:
+        return not _learns(net, split, 1) and _learns(net, split, 2)
+    except Exception:
+        return False  # it can't be copied
+
 
 def _joins(net, split, size):
-    "Is a last single image to join the batch before it? Raises `ValueError` if all batches are single images in vain."
+    """Is a last single image to join the batch before it? Raises `ValueError` if all batches are
+    single images in vain."""
     if size == 1 and _needs_company(net, split):
-        raise ValueError(f'batch_size is 1, but must be 2 at least: {type(net).__name__} normalises over the images of a batch.')
-    if size >= len(split) or len(split) % size != 1: return False
-    return any(isinstance(part, nn.BatchNorm1d) for part in net.modules()) or _needs_company(net, split)
+        raise ValueError(
+            f'batch_size is 1, but must be 2 at least: {type(net).__name__} normalises over the '
+            'images of a batch.'
+        )
+    if size >= len(split) or len(split) % size != 1:
+        return False
+    return any(isinstance(part, nn.BatchNorm1d) for part in net.modules()) or _needs_company(
+        net, split
+    )
 
 # %% ../nbs/06_training.ipynb #06-training-022
 def _run_epoch(step, net, train, valid, history, ask, measure_train, joined):
     "Train `net` for one more epoch, and measure."
     number = len(history.epochs) + 1
-    with _layer_chance(history, number), torch.inference_mode(False):   # the latter allows gradients
+    # the latter allows gradients
+    with _layer_chance(history, number), torch.inference_mode(False):
         start = working_time()
         net.train()
         order = _order(len(train), history.seed, number).to(train.x.device)
         batches = _batches(order, history.batch_size, joined)
-        record = Epoch(number, *_train_epoch(step, train, batches, ask), 0.)
-        if valid: record.valid_loss, record.valid_accuracy = measure(net, valid, check=ask)
-        if measure_train: record.end_train_accuracy = measure(net, train, check=ask).accuracy
+        record = Epoch(number, *_train_epoch(step, train, batches, ask), 0.0)
+        if valid:
+            record.valid_loss, record.valid_accuracy = measure(net, valid, check=ask)
+        if measure_train:
+            record.end_train_accuracy = measure(net, train, check=ask).accuracy
         record.seconds = working_time() - start
     return record
 
 # %% ../nbs/06_training.ipynb #06-training-024
-_FORMAT, _VELOCITY = 'mnist_cmp checkpoint 1', 'velocity of '
+_FORMAT = 'mnist_cmp checkpoint 1'
+_VELOCITY = 'velocity of '
+
 
 class _Checkpoint:
     "A training in a folder."
+
     def __init__(self, folder, net, history, train, valid):
-        self.folder,self.file = check_folder('checkpoint', folder),Path(folder)/'last.safetensors'
-        self.identity = {k: v for k, v in history.to_dict().items() if k not in ('epochs', 'state')} | {
-            'model': type(net).__name__, 'train': train.fingerprint, 'valid': valid.fingerprint if valid else None}
+        self.folder, self.file = (
+            check_folder('checkpoint', folder),
+            Path(folder) / 'last.safetensors',
+        )
+        self.identity = {
+            k: v for k, v in history.to_dict().items() if k not in ('epochs', 'state')
+        } | {
+            'model': type(net).__name__,
+            'train': train.fingerprint,
+            'valid': valid.fingerprint if valid else None,
+        }
 
     def save(self, net, step, history, best):
-        "Weights, velocities and history, in one atomic write; before it the best weights, if these are they."
-        if best: save_model(net, self.folder/'best.safetensors')
-        meta = {'format': _FORMAT, 'identity': json_text(self.identity), 'history': json_text(history.to_dict())}
+        """Weights, velocities and history, in one atomic write; before it the best weights, if
+        these are they."""
+        if best:
+            save_model(net, self.folder / 'best.safetensors')
+        meta = {
+            'format': _FORMAT,
+            'identity': json_text(self.identity),
+            'history': json_text(history.to_dict()),
+        }
         velocity = {_VELOCITY + name: v.cpu().contiguous() for name, v in step.velocity.items()}
         write_weights(self.file, cpu_weights(net) | velocity, meta)
 
@@ -229,12 +349,14 @@ class _Checkpoint:
 def _read_checkpoint(file, way_out='Delete it to start anew.'):
     "Weights, velocities, what training they are of, and its history so far; raises `DamagedError`."
     weights, meta = read_weights(file)
-    if meta.get('format') != _FORMAT: raise DamagedError(f'{file} is no {_FORMAT}. {way_out}')
+    if meta.get('format') != _FORMAT:
+        raise DamagedError(f'{file} is no {_FORMAT}. {way_out}')
     try:
-        what = {'momentum': 0., 'weight_decay': 0.} | json.loads(meta['identity'])
+        what = {'momentum': 0.0, 'weight_decay': 0.0} | json.loads(meta['identity'])
         return weights, what, History.from_dict(json.loads(meta['history']))
     except (KeyError, TypeError, ValueError, RecursionError) as e:
         raise DamagedError(f'{file} is damaged: {type(e).__name__} {e}. {way_out}') from None
+
 
 def _agree(name, was, now):
     "Is a part of what a training is as it was? A machine may have more cores than before."
@@ -242,23 +364,38 @@ def _agree(name, was, now):
         return machine_kind(was) == machine_kind(now)
     return was == now
 
+
 @patch
-def resume(self:_Checkpoint, net, step, epochs):
-    "The history so far, its state put into `net` and `step`; None if there is none; `ValueError` if it is another's."
+def resume(self: _Checkpoint, net, step, epochs):
+    """The history so far, its state put into `net` and `step`; None if there is none;
+    `ValueError` if it is another's."""
     with machine_calls(self.file):
-        if not self.file.exists(): return None
+        if not self.file.exists():
+            return None
     way_out = 'Pass the same settings, or another checkpoint folder.'
     weights, was, history = _read_checkpoint(self.file, way_out)
-    wrong = [f'{k} was {was.get(k)!r} and is {v!r}' for k, v in self.identity.items()
-             if not _agree(k, was.get(k), v)]
-    if wrong: raise ValueError(f'The training in {self.folder} is another one: {"; ".join(wrong)}. {way_out}')
+    wrong = [
+        f'{k} was {was.get(k)!r} and is {v!r}'
+        for k, v in self.identity.items()
+        if not _agree(k, was.get(k), v)
+    ]
+    if wrong:
+        raise ValueError(
+            f'The training in {self.folder} is another one: {"; ".join(wrong)}. {way_out}'
+        )
     if len(history.epochs) > epochs:
-        raise ValueError(f'epochs is {epochs}, but the training in {self.folder} has had '
-                         f'{len(history.epochs)} already. {way_out}')
+        raise ValueError(
+            f'epochs is {epochs}, but the training in {self.folder} has had '
+            f'{len(history.epochs)} already. {way_out}'
+        )
     moving = [name for name in weights if name.startswith(_VELOCITY)]
     velocity = {name.removeprefix(_VELOCITY): weights.pop(name) for name in moving}
     put_weights(net, weights, self.file)
-    strange = [name for name, v in velocity.items() if name not in step.params or v.shape != step.params[name].shape]
+    strange = [
+        name
+        for name, v in velocity.items()
+        if name not in step.params or v.shape != step.params[name].shape
+    ]
     if strange:
         raise DamagedError(f'{self.file} is damaged: velocity of {shown(min(strange))}. {way_out}')
     step.velocity = {name: v.to(step.params[name].device) for name, v in velocity.items()}
@@ -267,17 +404,20 @@ def resume(self:_Checkpoint, net, step, epochs):
 # %% ../nbs/06_training.ipynb #2bcf2322
 CHECKPOINT_FILES = 'last.safetensors', 'best.safetensors'
 
+
 def drop_damaged(
-    folder,    # of a checkpoint; it need not exist
-    of:dict={},   # settings and seed of its training, as far as they are known
+    folder,  # of a checkpoint; it need not exist
+    of: dict = {},  # settings and seed of its training, as far as they are known
 ):
     "Remove a checkpoint that can't be gone on with, and say so; raises `MachineError` if not ours."
-    file = Path(folder)/'last.safetensors'
+    file = Path(folder) / 'last.safetensors'
     with machine_calls(file):
-        if not os.path.lexists(file): return
+        if not os.path.lexists(file):
+            return
         if not stat.S_ISREG(file.lstat().st_mode):
-            raise MachineError(errno.EINVAL,
-                               f'{file} is a link, or no plain file. Move it away', None)
+            raise MachineError(
+                errno.EINVAL, f'{file} is a link, or no plain file. Move it away', None
+            )
         try:
             was = _read_checkpoint(file)[1]
             if any(was.get(name) != value for name, value in of.items()):
@@ -287,158 +427,249 @@ def drop_damaged(
             file.unlink()
 
 # %% ../nbs/06_training.ipynb #06-training-028
-def _run(net, step, train, valid, history, epochs, saver, ask, on_epoch, measure_train, snapshots, progress, joined):
-    "The epochs that are missing; if asked to stop, the weights are those after the last whole epoch."
+def _run(
+    net,
+    step,
+    train,
+    valid,
+    history,
+    epochs,
+    saver,
+    ask,
+    on_epoch,
+    measure_train,
+    snapshots,
+    progress,
+    joined,
+):
+    """The epochs that are missing; if asked to stop, the weights are those after the last whole
+    epoch."""
     with closing(step), Progress(epochs, progress, len(history.epochs)) as bar:
         while len(history.epochs) < epochs and history.state == 'finished':
             whole = copy.deepcopy(net.state_dict())
-            try: record = _run_epoch(step, net, train, valid, history, ask, measure_train, joined)
+            try:
+                record = _run_epoch(step, net, train, valid, history, ask, measure_train, joined)
             except _Stopped:
                 net.load_state_dict(whole)
                 return replace(history, state='stopped')
             history.epochs.append(record)
             losses = record.train_loss, record.valid_loss or 0
-            if not all(math.isfinite(loss) for loss in losses): history.state = 'diverged'
-            if snapshots: history.snapshots[record.epoch] = cpu_weights(net)
-            if saver: saver.save(net, step, history, best=valid and history.best is record)
+            if not all(math.isfinite(loss) for loss in losses):
+                history.state = 'diverged'
+            if snapshots:
+                history.snapshots[record.epoch] = cpu_weights(net)
+            if saver:
+                saver.save(net, step, history, best=valid and history.best is record)
             note = f', accuracy {record.valid_accuracy:.2%}' if valid else ''
             bar.update(note=f'loss {record.train_loss:.4f}{note}')
-            if on_epoch: on_epoch(history)
+            if on_epoch:
+                on_epoch(history)
     return history
 
+
 def _resume(checkpoint, net, step, history, train, valid, epochs):
-    "The history to go on with, that of the checkpoint if there is one, and who saves it after each epoch."
-    if not checkpoint: return history, None
+    """The history to go on with, that of the checkpoint if there is one, and who saves it after
+    each epoch."""
+    if not checkpoint:
+        return history, None
     saver = _Checkpoint(checkpoint, net, history, train, valid)
     return saver.resume(net, step, epochs) or history, saver
 
 # %% ../nbs/06_training.ipynb #2cbf9c41
 def _first_step(net, learning_rate, sgd, engine, checkpoint, ask, images):
-    "A step of the engine asked for; else of the one that the training in `checkpoint` began with, or the fastest that pays."
-    begun = Path(checkpoint or '')/'last.safetensors'
-    with machine_calls(begun): has_begun = begun.is_file()
+    """A step of the engine asked for; else of the one that the training in `checkpoint` began
+    with, or the fastest that pays."""
+    begun = Path(checkpoint or '') / 'last.safetensors'
+    with machine_calls(begun):
+        has_begun = begun.is_file()
     if engine == 'auto' and has_begun:
-        with suppress(ValueError, AttributeError):   # of a damaged file, about which `resume` has more to say
+        # of a damaged file, about which `resume` has more to say
+        with suppress(ValueError, AttributeError):
             said = json.loads(read_weights(begun)[1].get('identity', '{}')).get('engine')
             engine = said if said in ENGINES else engine
-    try: engine = choose_engine(net, engine, images=images, plain=not any(sgd.values()), check=ask)
-    except _Stopped: engine = choose_engine(net)   # it won't be used
+    try:
+        engine = choose_engine(net, engine, images=images, plain=not any(sgd.values()), check=ask)
+    except _Stopped:
+        engine = choose_engine(net)  # it won't be used
     return make_step(net, learning_rate, engine=engine, **sgd)
 
 # %% ../nbs/06_training.ipynb #06-training-030
 def device_of(
-    device=None,   # a name, a torch.device, or None: the fastest one here
+    device=None,  # a name, a torch.device, or None: the fastest one here
 ):
     "The device to train on, and its name; raises `ValueError` if it is not to be had."
     try:
         device = torch.device(default_device() if device is None else device)
-        if torch.empty(0, device=device).is_meta: raise ValueError('it computes nothing')
-    except (RuntimeError, AssertionError, TypeError, ValueError, OverflowError, NotImplementedError) as e:
-        raise ValueError(f'device is {shown(device)}, but must be one of this machine, such as {default_device()} '
-                         f'({(str(e) or type(e).__name__).splitlines()[0][:200]}).') from None
+        if torch.empty(0, device=device).is_meta:
+            raise ValueError('it computes nothing')
+    except (
+        RuntimeError,
+        AssertionError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        NotImplementedError,
+    ) as e:
+        raise ValueError(
+            f'device is {shown(device)}, but must be one of this machine, such as '
+            f'{default_device()} '
+            f'({(str(e) or type(e).__name__).splitlines()[0][:200]}).'
+        ) from None
     return device, torch.cuda.get_device_name(device) if device.type == 'cuda' else device.type
 
+
 def _move(net, train, valid, device):
-    "Take the net and the images there, and give the images and the device's name; raises `ValueError`."
+    """Take the net and the images there, and give the images and the device's name; raises
+    `ValueError`."""
     device, name = device_of(device)
     made = [t for t in (*net.parameters(), *net.buffers()) if not is_lazy(t)]
     if any(t.is_inference() for t in made):
-        raise ValueError('The net was made inside torch.inference_mode, and can never be trained. Make it outside.')
+        raise ValueError(
+            'The net was made inside torch.inference_mode, and can never be trained. Make it '
+            'outside.'
+        )
     check_net(net.to(device), train)
     return train.to(device), valid.to(device) if valid else None, name
 
+
 def _check_settings(n, learning_rate, batch_size, epochs, seed):
     "The settings for `n` images as plain numbers; raises `ValueError`."
-    return (check_float('learning_rate', learning_rate, 0, low_open=True), check_int('batch_size', batch_size, 1, n),
-            check_int('epochs', epochs, 1), check_int('seed', seed, 0, 2**63 - 1))
+    return (
+        check_float('learning_rate', learning_rate, 0, low_open=True),
+        check_int('batch_size', batch_size, 1, n),
+        check_int('epochs', epochs, 1),
+        check_int('seed', seed, 0, 2**63 - 1),
+    )
+
 
 def _check_sgd(momentum, weight_decay):
     "What makes SGD less plain, as floats; raises `ValueError`."
-    return {'momentum': check_float('momentum', momentum, 0, .9999),
-            'weight_decay': check_float('weight_decay', weight_decay, 0)}
+    return {
+        'momentum': check_float('momentum', momentum, 0, 0.9999),
+        'weight_decay': check_float('weight_decay', weight_decay, 0),
+    }
 
 # %% ../nbs/06_training.ipynb #06-training-032
 @typed
 def train(
-    net:nn.Module,              # trained in place, moved to device
-    train:Split,                # images to learn from
-    valid:Split=None,           # images to measure on after each epoch
+    net: nn.Module,  # trained in place, moved to device
+    train: Split,  # images to learn from
+    valid: Split = None,  # images to measure on after each epoch
     *,
-    learning_rate:float,        # step size of SGD, > 0
-    batch_size:int,             # images a step, from 1 to len(train)
-    epochs:int,                 # passes over train, ≥ 1; with a checkpoint: in all
-    momentum:float=0.,          # share of the last step that SGD keeps, from 0 to 0.9999
-    weight_decay:float=0.,      # share of a weight that is added to its gradient, ≥ 0
-    seed:int=0,                 # of the order of images and of layers such as dropout, ≥ 0
-    device=None,                # None: cuda or mps where there is one, else cpu
-    threads:int=None,           # PyTorch's threads, ≥ 1; None: as they are
-    engine:str='auto',          # the training step, one of steps.ENGINES; auto: the fastest that pays
-    on_epoch=None,              # called with the History after each epoch
-    should_stop=None,           # asked several times a second (between two steps); True ends the training
-    checkpoint=None,            # a folder to resume from and to write to after each epoch
-    measure_train:bool=False,   # measure accuracy on train at each epoch's end too?
-    snapshots:bool=False,       # keep the weights of each epoch in History.snapshots?
-    progress:str|None='training',   # what the progress bar calls it; None: no bar
-)->History:
-    "Train `net` by SGD on cross-entropy; raises `ValueError` on bad arguments or another training's checkpoint."
-    learning_rate, batch_size, epochs, seed = _check_settings(len(train), learning_rate, batch_size, epochs, seed)
-    sgd, ask = _check_sgd(momentum, weight_decay), _asker(callers(should_stop))
+    learning_rate: float,  # step size of SGD, > 0
+    batch_size: int,  # images a step, from 1 to len(train)
+    epochs: int,  # passes over train, ≥ 1; with a checkpoint: in all
+    momentum: float = 0.0,  # share of the last step that SGD keeps, from 0 to 0.9999
+    weight_decay: float = 0.0,  # share of a weight that is added to its gradient, ≥ 0
+    seed: int = 0,  # of the order of images and of layers such as dropout, ≥ 0
+    device=None,  # None: cuda or mps where there is one, else cpu
+    threads: int = None,  # PyTorch's threads, ≥ 1; None: as they are
+    # the training step, one of steps.ENGINES; auto: the fastest that pays
+    engine: str = 'auto',
+    on_epoch=None,  # called with the History after each epoch
+    # asked several times a second (between two steps); True ends the training
+    should_stop=None,
+    checkpoint=None,  # a folder to resume from and to write to after each epoch
+    measure_train: bool = False,  # measure accuracy on train at each epoch's end too?
+    snapshots: bool = False,  # keep the weights of each epoch in History.snapshots?
+    progress: str | None = 'training',  # what the progress bar calls it; None: no bar
+) -> History:
+    """Train `net` by SGD on cross-entropy; raises `ValueError` on bad arguments or another
+    training's checkpoint."""
+    learning_rate, batch_size, epochs, seed = _check_settings(
+        len(train), learning_rate, batch_size, epochs, seed
+    )
+    sgd = _check_sgd(momentum, weight_decay)
+    ask = _asker(callers(should_stop))
     threads = torch.get_num_threads() if threads is None else check_int('threads', threads, 1, 1024)
     # Within torch.inference_mode(False) gradients are allowed, whatever is around it.
     with sealed(threads=threads), torch.inference_mode(False):
         train, valid, device = _move(net, train, valid, device)
         joined = _joins(net, train, batch_size)
-        step = _first_step(net, learning_rate, sgd, engine, checkpoint, ask, len(train)*epochs)
-        history = History(learning_rate, batch_size, seed, step.engine, threads, device, machine(), **sgd)
+        step = _first_step(net, learning_rate, sgd, engine, checkpoint, ask, len(train) * epochs)
+        history = History(
+            learning_rate, batch_size, seed, step.engine, threads, device, machine(), **sgd
+        )
         history, saver = _resume(checkpoint, net, step, history, train, valid, epochs)
-    return _run(net, step, train, valid, history, epochs, saver, ask, callers(on_epoch), measure_train, snapshots, progress,
-                joined)
+    return _run(
+        net,
+        step,
+        train,
+        valid,
+        history,
+        epochs,
+        saver,
+        ask,
+        callers(on_epoch),
+        measure_train,
+        snapshots,
+        progress,
+        joined,
+    )
 
 # %% ../nbs/06_training.ipynb #06-training-053
 @typed
 def snapshot_accuracies(
-    net:nn.Module,        # of the trained architecture; it is left as it is
-    history:History,      # of a training with snapshots=True
-    split:Split,          # images to measure on
-    display:bool=True,    # print a line for each epoch?
-)->dict[int, float]:
-    "Epoch → accuracy on `split` (a fraction) of the weights after it; raises `ValueError` if there are no snapshots."
-    if not history.snapshots: raise ValueError('The history holds no snapshots. Train with snapshots=True.')
-    running, found = {e.epoch: e.train_accuracy for e in history.epochs}, {}
+    net: nn.Module,  # of the trained architecture; it is left as it is
+    history: History,  # of a training with snapshots=True
+    split: Split,  # images to measure on
+    display: bool = True,  # print a line for each epoch?
+) -> dict[int, float]:
+    """Epoch → accuracy on `split` (a fraction) of the weights after it; raises `ValueError` if
+    there are no snapshots."""
+    if not history.snapshots:
+        raise ValueError('The history holds no snapshots. Train with snapshots=True.')
+    running = {e.epoch: e.train_accuracy for e in history.epochs}
+    found = {}
     with net_to_try(net) as tried:
         for epoch, weights in history.snapshots.items():
             tried.load_state_dict(weights)
             found[epoch] = measure_accuracy(tried, split)
-            if display: print(f'epoch {epoch:3d} : accuracy on {split.name} {found[epoch]:.2%}, '
-                              f'training images {running[epoch]:.2%}')
+            if display:
+                print(
+                    f'epoch {epoch:3d} : accuracy on {split.name} {found[epoch]:.2%}, '
+                    f'training images {running[epoch]:.2%}'
+                )
     return found
 
 # %% ../nbs/06_training.ipynb #06-training-055
 @typed
 def plot_accuracy(
-    history:History,                # what to show, one epoch at least
-    valid_label:str='validation',   # what the second accuracy was measured on
-    title:str='',                   # above the plot
-    save_to=None,                   # a folder for the picture and its log, named by the time; None: not saved
-    net:nn.Module=None,             # the net, described in the log
+    history: History,  # what to show, one epoch at least
+    valid_label: str = 'validation',  # what the second accuracy was measured on
+    title: str = '',  # above the plot
+    # a folder for the picture and its log, named by the time; None: not saved
+    save_to=None,
+    net: nn.Module = None,  # the net, described in the log
 ):
-    "Bars of validation and training accuracy in each epoch, a line at 97 %; `ValueError` if there is none, or it can't be saved."
+    """Bars of validation and training accuracy in each epoch, a line at 97 %; `ValueError` if
+    there is none, or it can't be saved."""
     history.last
-    bars = {drawn(valid_label): [e.valid_accuracy for e in history.epochs],
-            'training (running)': [e.train_accuracy for e in history.epochs]}
-    bars = {k: [100*a for a in v] for k, v in bars.items() if None not in v}
+    bars = {
+        drawn(valid_label): [e.valid_accuracy for e in history.epochs],
+        'training (running)': [e.train_accuracy for e in history.epochs],
+    }
+    bars = {k: [100 * a for a in v] for k, v in bars.items() if None not in v}
     with plot_style():
         import matplotlib.pyplot as plt
+
         fig, ax = plt.subplots(figsize=(7, 3.6))
         epochs = [e.epoch for e in history.epochs]
-        for i, (label, values) in enumerate(bars.items()):   # in greys: colours stand for models
-            ax.bar([e + .3*(i - (len(bars) - 1)/2) for e in epochs], values, .3, label=label, color=('#555555', '#bbbbbb')[i])
+        for i, (label, values) in enumerate(bars.items()):  # in greys: colours stand for models
+            ax.bar(
+                [e + 0.3 * (i - (len(bars) - 1) / 2) for e in epochs],
+                values,
+                0.3,
+                label=label,
+                color=('#555555', '#bbbbbb')[i],
+            )
         lowest = min(97, *(v for values in bars.values() for v in values if math.isfinite(v)))
         ax.axhline(97, color='black', linewidth=1, label='97 %')
         ax.set(xlabel='epoch', ylabel='accuracy (%)', xticks=epochs, title=drawn(title, 80))
         ax.set_ylim(max(0, math.floor(lowest) - 3), 100)
-        ax.legend(loc='upper center', bbox_to_anchor=(.5, -.18), ncols=3)
-        if save_to is not None: _save_plot(fig, save_to, history, net)
+        ax.legend(loc='upper center', bbox_to_anchor=(0.5, -0.18), ncols=3)
+        if save_to is not None:
+            _save_plot(fig, save_to, history, net)
     return ax
 
 # %% ../nbs/06_training.ipynb #06-training-057
@@ -446,18 +677,25 @@ def _save_plot(fig, folder, history, net):
     "The picture and a text file beside it that says what it shows; both named by the time."
     picture = new_path(check_folder('save_to', folder), '.png')
     try:
-        with atomic_path(picture) as p: fig.savefig(p, format='png')
+        with atomic_path(picture) as p:
+            fig.savefig(p, format='png')
     except BaseException:
-        picture.unlink(missing_ok=True)   # it is empty
+        picture.unlink(missing_ok=True)  # it is empty
         raise
     what = ''
-    if net: what = '{} : number of parameters = {}, depth = {}, '.format(type(net).__name__, *number_of_params(net))
+    if net:
+        what = '{} : number of parameters = {}, depth = {}, '.format(
+            type(net).__name__, *number_of_params(net)
+        )
     how = f'lr = {history.learning_rate}, batch size = {history.batch_size}, seed = {history.seed}'
-    with atomic_path(picture.with_suffix('.txt')) as p: p.write_text(f'{what}{how}\n', encoding='utf-8')
+    with atomic_path(picture.with_suffix('.txt')) as p:
+        p.write_text(f'{what}{how}\n', encoding='utf-8')
+
 
 @patch
-def plot(self:History,
-    **kwargs,   # as for plot_accuracy
+def plot(
+    self: History,
+    **kwargs,  # as for plot_accuracy
 ):
     "`plot_accuracy` of this history."
     return plot_accuracy(self, **kwargs)
@@ -465,13 +703,17 @@ def plot(self:History,
 # %% ../nbs/06_training.ipynb #06-training-060
 def _wait_for_device():
     "Wait until the GPU, if one is used, has done its work."
-    if torch.cuda.is_available() and torch.cuda.is_initialized(): torch.cuda.synchronize()
-    elif torch.backends.mps.is_available(): torch.mps.synchronize()
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    elif torch.backends.mps.is_available():
+        torch.mps.synchronize()
+
 
 def display_timer(
-    func,   # any function
+    func,  # any function
 ):
     "`func`, printing the time that each call takes."
+
     @functools.wraps(func)
     def timed(*args, **kwargs):
         _wait_for_device()
@@ -480,4 +722,5 @@ def display_timer(
         _wait_for_device()
         print(f'Time required = {format_seconds(time.perf_counter() - start)}')
         return result
+
     return timed

@@ -9,7 +9,15 @@ __all__ = ['Trial', 'SearchResult']
 import math
 from dataclasses import asdict, dataclass
 from fastcore.basics import patch
-from .core import check_fields, drawn, model_color, need_extra, plot_style, printable, without_math
+from mnist_cmp.core import (
+    check_fields,
+    drawn,
+    model_color,
+    need_extra,
+    plot_style,
+    printable,
+    without_math,
+)
 from .ledger import DONE, Ledger, LedgerError
 from .points import Box, Point, box_axes
 from .training import History
@@ -18,168 +26,268 @@ from .training import History
 @dataclass
 class Trial:
     "A point of the sequence and what came of it."
-    index:int          # place in the Sobol sequence
-    history:History    # settings, epochs, state: 'finished', 'diverged', 'failed' (it raised) or 'crashed' (its process died)
-    worker:str = ''    # who trained it
-    error:str = ''     # why it failed
+
+    index: int  # place in the Sobol sequence
+    # settings, epochs, state: 'finished', 'diverged', 'failed' (it raised) or 'crashed' (its
+    # process died)
+    history: History
+    worker: str = ''  # who trained it
+    error: str = ''  # why it failed
 
     @property
-    def point(self)->Point:
+    def point(self) -> Point:
         "Its settings."
         return Point(*(getattr(self.history, name) for name in Point._fields))
 
     @property
-    def accuracy(self)->float:
+    def accuracy(self) -> float:
         "Validation accuracy after the last epoch, a fraction; NaN without a score."
         return self.history.last.valid_accuracy if self.history.state == 'finished' else math.nan
 
     @property
-    def loss(self)->float:
+    def loss(self) -> float:
         "Validation loss after the last epoch, nats; NaN without a score."
         return self.history.last.valid_loss if self.history.state == 'finished' else math.nan
+
 
 @dataclass
 class SearchResult:
     "The trials of a search, in the order of the sequence."
-    model:str               # the model's name
-    box:Box
-    start:int               # place of the first point in the sequence
-    n:int                   # number of points that were asked for
-    epochs:int              # of each trial
-    scored_on:str           # name of the split that gave the scores
-    trials:list[Trial]
+
+    model: str  # the model's name
+    box: Box
+    start: int  # place of the first point in the sequence
+    n: int  # number of points that were asked for
+    epochs: int  # of each trial
+    scored_on: str  # name of the split that gave the scores
+    trials: list[Trial]
 
 # %% ../nbs/08a_trials.ipynb #08a-trials-008
 @patch(as_prop=True)
-def done(self:SearchResult)->bool:
+def done(self: SearchResult) -> bool:
     "Has every point been tried?"
     return len(self.trials) == self.n
 
+
 @patch(as_prop=True)
-def best(self:SearchResult)->Trial:
-    "The trial of highest accuracy; of equals the one of lowest loss, then the first; raises `ValueError` without one."
+def best(self: SearchResult) -> Trial:
+    """The trial of highest accuracy; of equals the one of lowest loss, then the first; raises
+    `ValueError` without one."""
     good = [t for t in self.trials if not math.isnan(t.accuracy)]
-    if good: return min(good, key=lambda t: (-t.accuracy, t.loss, t.index))
-    states, errors = [t.history.state for t in self.trials], {t.error for t in self.trials if t.error}
-    raise ValueError(f'No trial of {self.model} ended with a score ({len(states)} tried, {states.count("diverged")} '
-                     f'diverged). Choose a box of smaller learning rates. {"; ".join(sorted(errors)[:1])}'.strip())
+    if good:
+        return min(good, key=lambda t: (-t.accuracy, t.loss, t.index))
+    states = [t.history.state for t in self.trials]
+    errors = {t.error for t in self.trials if t.error}
+    raise ValueError(
+        f'No trial of {self.model} ended with a score ({len(states)} tried, '
+        f'{states.count("diverged")} '
+        'diverged). Choose a box of smaller learning rates. '
+        f'{"; ".join(sorted(errors)[:1])}'.strip()
+    )
+
 
 @patch
-def to_frame(self:SearchResult):
+def to_frame(self: SearchResult):
     "A row for each trial; accuracy is a fraction, loss in nats."
-    import pandas as pd   # slow to import, and of no use to a worker
+    import pandas as pd  # slow to import, and of no use to a worker
+
     sides = list(self.box.sides)
-    rows = [dict(index=t.index, **{s: getattr(t.point, s) for s in sides}, accuracy=t.accuracy, loss=t.loss,
-                 seconds=t.history.seconds, state=t.history.state, error=t.error) for t in self.trials]
+    rows = [
+        dict(
+            index=t.index,
+            **{s: getattr(t.point, s) for s in sides},
+            accuracy=t.accuracy,
+            loss=t.loss,
+            seconds=t.history.seconds,
+            state=t.history.state,
+            error=t.error,
+        )
+        for t in self.trials
+    ]
     columns = ['index', *sides, 'accuracy', 'loss', 'seconds', 'state', 'error']
     table = pd.DataFrame(rows, columns=columns).set_index('index')
     return table if table.error.any() else table.drop(columns='error')
 
+
 @patch
-def _repr_html_(self:SearchResult):
-    words = {'accuracy': '{:.2%}', 'loss': '{:.4g}', 'learning_rate': '{:.4g}', 'seconds': '{:.1f}',
-             'momentum': '{:.3f}', 'weight_decay': '{:.2g}', 'error': printable}
+def _repr_html_(self: SearchResult):
+    words = {
+        'accuracy': '{:.2%}',
+        'loss': '{:.4g}',
+        'learning_rate': '{:.4g}',
+        'seconds': '{:.1f}',
+        'momentum': '{:.3f}',
+        'weight_decay': '{:.2g}',
+        'error': printable,
+    }
     table = self.to_frame()
     shown = {name: form for name, form in words.items() if name in table}
     styled = table.style.format(shown, na_rep='–', escape='html').format_index(escape='html')
-    return without_math(styled.highlight_max(subset='accuracy', props='font-weight: bold').to_html())
+    return without_math(
+        styled.highlight_max(subset='accuracy', props='font-weight: bold').to_html()
+    )
 
 # %% ../nbs/08a_trials.ipynb #08a-trials-011
 @patch
-def to_dict(self:SearchResult)->dict:
+def to_dict(self: SearchResult) -> dict:
     "Everything in plain types."
-    return asdict(self) | {'trials': [vars(t) | {'history': t.history.to_dict()} for t in self.trials]}
+    return asdict(self) | {
+        'trials': [vars(t) | {'history': t.history.to_dict()} for t in self.trials]
+    }
+
 
 @patch(cls_method=True)
-def from_dict(cls:SearchResult, d:dict)->SearchResult:
-    "The result that `to_dict` gave, also by way of JSON; raises `ValueError` for what it can't have given."
-    trials = [check_fields(Trial(**t | {'history': History.from_dict(t['history'])})) for t in d['trials']]
-    for t in trials: _check_score(t)
+def from_dict(cls: SearchResult, d: dict) -> SearchResult:
+    """The result that `to_dict` gave, also by way of JSON; raises `ValueError` for what it can't
+    have given."""
+    trials = [
+        check_fields(Trial(**t | {'history': History.from_dict(t['history'])})) for t in d['trials']
+    ]
+    for t in trials:
+        _check_score(t)
     return check_fields(cls(**d | {'box': Box(**d['box']), 'trials': trials}))
+
 
 def _check_score(trial):
     "Raise `ValueError` if a trial says that it is finished, and has no score."
-    if trial.history.state == 'finished' and trial.history.last.valid_accuracy is None: raise ValueError(f'trial {trial.index} has no score')
+    if trial.history.state == 'finished' and trial.history.last.valid_accuracy is None:
+        raise ValueError(f'trial {trial.index} has no score')
 
 # %% ../nbs/08a_trials.ipynb #08a-trials-014
 @patch
-def edges(self:SearchResult,
-    margin:float=.05,   # how near is near, a fraction of the side's length
-)->list[str]:
-    "A sentence for each side of the box that the best point is near to; raises `ValueError` if there is no best one."
+def edges(
+    self: SearchResult,
+    margin: float = 0.05,  # how near is near, a fraction of the side's length
+) -> list[str]:
+    """A sentence for each side of the box that the best point is near to; raises `ValueError` if
+    there is no best one."""
     found = []
     for name, (low, high) in self.box.sides.items():
-        value, scale = getattr(self.best.point, name), math.log if self.box.is_log(name) else float
-        for side, gap in (('lower', scale(value) - scale(low)), ('upper', scale(high) - scale(value))):
+        value = getattr(self.best.point, name)
+        scale = math.log if self.box.is_log(name) else float
+        for side, gap in (
+            ('lower', scale(value) - scale(low)),
+            ('upper', scale(high) - scale(value)),
+        ):
             if gap <= margin * (scale(high) - scale(low)):
-                found.append(f'The best {name.replace("_", " ")} of {self.model}, {value:.4g}, lies at the {side} edge '
-                             f'of the box ({low:g} to {high:g}): better settings may lie outside.')
+                found.append(
+                    f'The best {name.replace("_", " ")} of {self.model}, {value:.4g}, lies at the '
+                    f'{side} edge '
+                    f'of the box ({low:g} to {high:g}): better settings may lie outside.'
+                )
     return found
 
 # %% ../nbs/08a_trials.ipynb #08a-trials-018
 @patch(cls_method=True)
-def load(cls:SearchResult,
-    folder,   # the store of a search
-)->SearchResult:
-    "The search in a folder as far as it is, also while it runs; raises `FileNotFoundError` or `LedgerError`."
-    with Ledger.read(folder) as ledger: what, rows = ledger.identity, ledger.histories()
+def load(
+    cls: SearchResult,
+    folder,  # the store of a search
+) -> SearchResult:
+    """The search in a folder as far as it is, also while it runs; raises `FileNotFoundError` or
+    `LedgerError`."""
+    with Ledger.read(folder) as ledger:
+        what = ledger.identity
+        rows = ledger.histories()
     try:
-        box = Box(**{side: tuple(what[side]) for side in Point._fields if side in what}, log=what.get('log', False))
-        trials = [check_fields(Trial(i, *row)) for i, row in rows.items() if row[0].state in (*DONE, 'crashed')]
-        for t in trials: _check_score(t)
+        box = Box(
+            **{side: tuple(what[side]) for side in Point._fields if side in what},
+            log=what.get('log', False),
+        )
+        trials = [
+            check_fields(Trial(i, *row))
+            for i, row in rows.items()
+            if row[0].state in (*DONE, 'crashed')
+        ]
+        for t in trials:
+            _check_score(t)
         n = max(rows, default=what['start']) - what['start'] + 1
-        return check_fields(cls(what['model'], box, what['start'], n, what['epochs'], what['scored_on'], trials))
-    except (ValueError, TypeError, KeyError) as e: raise LedgerError(f'{folder}/study.sqlite is damaged ({type(e).__name__} {e}).') from None
+        return check_fields(
+            cls(what['model'], box, what['start'], n, what['epochs'], what['scored_on'], trials)
+        )
+    except (ValueError, TypeError, KeyError) as e:
+        raise LedgerError(f'{folder}/study.sqlite is damaged ({type(e).__name__} {e}).') from None
 
 # %% ../nbs/08a_trials.ipynb #08a-trials-022
 _words = {'train': 'training', 'valid': 'validation', 'test': 'test'}
 
-def _color_limits(percents):
-    "Ends of a scale of colours: those of the percentages, or, where they are all alike, a point of room."
-    low, high = (percents.min(), percents.max()) if len(percents) else (0., 100.)
-    return (low, high) if high > low else (max(0., high - 1), min(100., high + 1))
 
-def _split_word(result): return _words.get(result.scored_on, drawn(result.scored_on))
+def _color_limits(percents):
+    """Ends of a scale of colours: those of the percentages, or, where they are all alike, a
+    point of room."""
+    low, high = (percents.min(), percents.max()) if len(percents) else (0.0, 100.0)
+    return (low, high) if high > low else (max(0.0, high - 1), min(100.0, high + 1))
+
+
+def _split_word(result):
+    return _words.get(result.scored_on, drawn(result.scored_on))
+
 
 @patch
-def plot(self:SearchResult,
-    ax=None,   # matplotlib axes; None: new ones
+def plot(
+    self: SearchResult,
+    ax=None,  # matplotlib axes; None: new ones
 ):
-    "Accuracy of each trial over learning rate and batch size; the best is ringed, one without a score is a cross."
+    """Accuracy of each trial over learning rate and batch size; the best is ringed, one without
+    a score is a cross."""
     table = self.to_frame().astype({'accuracy': float})
-    good, lost = table[table.accuracy.notna()], table[table.accuracy.isna()]
+    good = table[table.accuracy.notna()]
+    lost = table[table.accuracy.isna()]
     with plot_style():
         import matplotlib.pyplot as plt
-        if ax is None: _, ax = plt.subplots(figsize=(6.4, 3.8))
+
+        if ax is None:
+            _, ax = plt.subplots(figsize=(6.4, 3.8))
         spread = good.accuracy.max() - good.accuracy.min() if len(good) else 0
-        size = 30 + 220*(good.accuracy - good.accuracy.min())/(spread or 1)
-        low, high = _color_limits(100*good.accuracy)
-        dots = ax.scatter(good.learning_rate, good.batch_size, s=size, c=100*good.accuracy, cmap='viridis', zorder=3,
-                          vmin=low, vmax=high)
-        ax.scatter(lost.learning_rate, lost.batch_size, marker='x', color='#666666', label='no score')
-        if len(good): ax.scatter(*self.best.point[:2], s=420, facecolors='none', edgecolors='black', label='best')
+        size = 30 + 220 * (good.accuracy - good.accuracy.min()) / (spread or 1)
+        low, high = _color_limits(100 * good.accuracy)
+        dots = ax.scatter(
+            good.learning_rate,
+            good.batch_size,
+            s=size,
+            c=100 * good.accuracy,
+            cmap='viridis',
+            zorder=3,
+            vmin=low,
+            vmax=high,
+        )
+        ax.scatter(
+            lost.learning_rate, lost.batch_size, marker='x', color='#666666', label='no score'
+        )
+        if len(good):
+            ax.scatter(
+                *self.best.point[:2], s=420, facecolors='none', edgecolors='black', label='best'
+            )
         box_axes(ax, self.box)
         ax.figure.colorbar(dots, ax=ax, label=f'{_split_word(self)} accuracy (%)')
-        ax.set_title(f'{drawn(self.model)}: {len(table)} trial{"s"*(len(table) != 1)} of {self.epochs} epoch{"s"*(self.epochs != 1)}')
+        ax.set_title(
+            f'{drawn(self.model)}: {len(table)} trial{"s" * (len(table) != 1)} of {self.epochs} '
+            f'epoch{"s" * (self.epochs != 1)}'
+        )
     return ax
 
 # %% ../nbs/08a_trials.ipynb #08a-trials-024
 @patch
-def plot_best(self:SearchResult,
-    ax=None,   # matplotlib axes; None: new ones
+def plot_best(
+    self: SearchResult,
+    ax=None,  # matplotlib axes; None: new ones
 ):
     "Accuracy of each trial in the order of the sequence, and the best so far as a line."
     with plot_style():
         import matplotlib.pyplot as plt
-        if ax is None: _, ax = plt.subplots(figsize=(6, 3.2))
-        accuracy, color = 100*self.to_frame().accuracy, model_color(self.model)
+
+        if ax is None:
+            _, ax = plt.subplots(figsize=(6, 3.2))
+        accuracy = 100 * self.to_frame().accuracy
+        color = model_color(self.model)
         number = accuracy.index - self.start + 1
-        ax.plot(number, accuracy, 'o', color=color, alpha=.5, markersize=5, label='a trial')
+        ax.plot(number, accuracy, 'o', color=color, alpha=0.5, markersize=5, label='a trial')
         ax.step(number, accuracy.cummax(), where='post', color=color, label='best so far')
         ax.xaxis.get_major_locator().set_params(integer=True)
         low, high = ax.get_ylim()
         ax.set_ylim(max(low, -1), min(high, 101))
-        ax.set_yticks([tick for tick in ax.get_yticks() if 0 <= tick <= 100 and low <= tick <= high])
+        ax.set_yticks(
+            [tick for tick in ax.get_yticks() if 0 <= tick <= 100 and low <= tick <= high]
+        )
         ax.set(xlabel='trials', ylabel=f'{_split_word(self)} accuracy (%)', title=drawn(self.model))
         ax.legend(loc='lower right')
     return ax
@@ -187,23 +295,48 @@ def plot_best(self:SearchResult,
 # %% ../nbs/08a_trials.ipynb #08a-trials-027
 _STATES = {'finished': 'COMPLETE', 'diverged': 'FAIL', 'failed': 'FAIL', 'crashed': 'FAIL'}
 
+
 @patch
-def to_optuna(self:SearchResult,
-    storage,           # an Optuna storage or its URL, such as 'sqlite:///optuna.db'
-    name:str=None,     # of the study; None: the model's
+def to_optuna(
+    self: SearchResult,
+    storage,  # an Optuna storage or its URL, such as 'sqlite:///optuna.db'
+    name: str = None,  # of the study; None: the model's
 ):
-    "Copy the trials into a new Optuna study and give it; raises `ValueError` if there is one of that name."
-    optuna, sides = need_extra('optuna', 'optuna'), self.box.sides
-    kinds = {side: optuna.distributions.IntDistribution if side == 'batch_size' else
-             optuna.distributions.FloatDistribution for side in sides}
+    """Copy the trials into a new Optuna study and give it; raises `ValueError` if there is one
+    of that name."""
+    optuna = need_extra('optuna', 'optuna')
+    sides = self.box.sides
+    kinds = {
+        side: optuna.distributions.IntDistribution
+        if side == 'batch_size'
+        else optuna.distributions.FloatDistribution
+        for side in sides
+    }
     space = {side: kind(*sides[side], log=self.box.is_log(side)) for side, kind in kinds.items()}
-    try: study = optuna.create_study(storage=storage, study_name=name or self.model, direction='maximize')
+    try:
+        study = optuna.create_study(
+            storage=storage, study_name=name or self.model, direction='maximize'
+        )
     except optuna.exceptions.DuplicatedStudyError:
-        raise ValueError(f'{storage} has a study {name or self.model!r} already. Choose another name.') from None
-    study.add_trials([optuna.trial.create_trial(
-        state=optuna.trial.TrialState[_STATES[t.history.state]], value=None if math.isnan(t.accuracy) else t.accuracy,
-        params={side: getattr(t.point, side) for side in sides}, distributions=space,
-        intermediate_values={e.epoch: e.valid_accuracy for e in t.history.epochs},
-        user_attrs={'index': t.index, 'seconds': t.history.seconds, 'worker': t.worker, 'error': t.error})
-        for t in self.trials])
+        raise ValueError(
+            f'{storage} has a study {name or self.model!r} already. Choose another name.'
+        ) from None
+    study.add_trials(
+        [
+            optuna.trial.create_trial(
+                state=optuna.trial.TrialState[_STATES[t.history.state]],
+                value=None if math.isnan(t.accuracy) else t.accuracy,
+                params={side: getattr(t.point, side) for side in sides},
+                distributions=space,
+                intermediate_values={e.epoch: e.valid_accuracy for e in t.history.epochs},
+                user_attrs={
+                    'index': t.index,
+                    'seconds': t.history.seconds,
+                    'worker': t.worker,
+                    'error': t.error,
+                },
+            )
+            for t in self.trials
+        ]
+    )
     return study

@@ -24,41 +24,51 @@ from .evaluation import write_tensors
 @dataclass(frozen=True)
 class Splits:
     "Images to train on and images to score on."
-    train:Split
-    valid:Split
 
-    def load(self): return self
+    train: Split
+    valid: Split
+
+    def load(self):
+        return self
+
 
 @dataclass(frozen=True)
 class MappedSplits:
     "`Splits` in a file."
-    path:str           # of the file
-    names:tuple        # of the two splits
-    classes:tuple      # the classes' names, by label
 
-    def load(self)->Splits:
+    path: str  # of the file
+    names: tuple  # of the two splits
+    classes: tuple  # the classes' names, by label
+
+    def load(self) -> Splits:
         "The splits, mapped into memory at the first call in a process, and kept for the others."
         return _map_splits(self)
 
+
 @functools.lru_cache(4)
 def _map_splits(mapped):
-    with safe_open(mapped.path, 'pt') as f: x = {name: f.get_tensor(name) for name in f.keys()}
+    with safe_open(mapped.path, 'pt') as f:
+        x = {name: f.get_tensor(name) for name in f.keys()}
     train = Split(x['train.x'], x['train.y'], mapped.names[0], mapped.classes)
-    if 'valid.x' not in x: return Splits(train, train)
+    if 'valid.x' not in x:
+        return Splits(train, train)
     return Splits(train, Split(x['valid.x'], x['valid.y'], mapped.names[1], mapped.classes))
 
 # %% ../nbs/08_workers.ipynb #08-workers-007
-MAPPED = '.mnist_cmp-data.safetensors'   # a name that nobody else makes
+MAPPED = '.mnist_cmp-data.safetensors'  # a name that nobody else makes
+
 
 def map_splits(
-    splits:Splits,   # what to put into the file
-    folder,          # where; the file is called as MAPPED says
-)->MappedSplits:
+    splits: Splits,  # what to put into the file
+    folder,  # where; the file is called as MAPPED says
+) -> MappedSplits:
     "Write splits to a file for other processes; raises `MachineError` if that can't be done."
-    train, valid = splits.train, splits.valid
+    train = splits.train
+    valid = splits.valid
     tensors = {'train.x': train.x, 'train.y': train.y}
-    if valid is not train: tensors |= {'valid.x': valid.x, 'valid.y': valid.y}
-    path = Path(folder).resolve()/MAPPED
+    if valid is not train:
+        tensors |= {'valid.x': valid.x, 'valid.y': valid.y}
+    path = Path(folder).resolve() / MAPPED
     write_tensors(path, {name: t.cpu().contiguous() for name, t in tensors.items()}, {})
     return MappedSplits(str(path), (train.name, valid.name), train.classes)
 
@@ -70,8 +80,10 @@ def _loaded(shared):
     try:
         return shared.load()
     except Exception as e:
-        raise MachineError(getattr(e, 'errno', None) or errno.EIO,
-                           f'The data cannot be read ({e})') from e
+        raise MachineError(
+            getattr(e, 'errno', None) or errno.EIO, f'The data cannot be read ({e})'
+        ) from e
+
 
 def _try(work, shared, job, note, should_stop):
     "The state and the value of a try, or its error."
@@ -87,75 +99,105 @@ def _try(work, shared, job, note, should_stop):
         return 'failed', traceback.format_exception_only(e)[-1].strip()
 
 # %% ../nbs/08_workers.ipynb #943ee5e8
-RETRIES = 2   # further tries for a job whose process died
+RETRIES = 2  # further tries for a job whose process died
+
 
 @dataclass
 class Outcome:
     "What came of a job."
-    job:object
-    state:str='done'      # or 'failed': it raised; or 'crashed': its process died in each try
-    value:object=None     # what the function gave
-    error:str=''          # why there is no value
-    worker:str=''         # who did it
+
+    job: object
+    state: str = 'done'  # or 'failed': it raised; or 'crashed': its process died in each try
+    value: object = None  # what the function gave
+    error: str = ''  # why there is no value
+    worker: str = ''  # who did it
+
 
 class _Jobs:
     "The jobs that wait, and how often each has crashed."
-    def __init__(self, jobs): self.waiting,self.crashes = deque(jobs),Counter()
+
+    def __init__(self, jobs):
+        self.waiting, self.crashes = deque(jobs), Counter()
 
     def ended(self, job, state, value, worker):
         "A try's outcome; None if another one follows; raises `MachineError` if the machine failed."
-        if state == 'no machine': raise MachineError(*value)
-        if state == 'done': return Outcome(job, state, value, worker=worker)
-        if state == 'failed': return Outcome(job, state, error=value, worker=worker)
+        if state == 'no machine':
+            raise MachineError(*value)
+        if state == 'done':
+            return Outcome(job, state, value, worker=worker)
+        if state == 'failed':
+            return Outcome(job, state, error=value, worker=worker)
         self.crashes[job] += 1
         if self.crashes[job] > RETRIES:
-            return Outcome(job, 'crashed', error=f'{value} ({self.crashes[job]} tries)', worker=worker)
+            return Outcome(
+                job, 'crashed', error=f'{value} ({self.crashes[job]} tries)', worker=worker
+            )
         self.waiting.appendleft(job)
 
 # %% ../nbs/08_workers.ipynb #08-workers-015
 def _serve():
     "What a worker process does."
-    out, jobs = os.fdopen(os.dup(1), 'wb'), queue.SimpleQueue()
-    os.dup2(2, 1)   # what a model prints is not for the pipe
+    out = os.fdopen(os.dup(1), 'wb')
+    jobs = queue.SimpleQueue()
+    os.dup2(2, 1)  # what a model prints is not for the pipe
+
     def listen():
         try:
-            while True: jobs.put(pickle.load(sys.stdin.buffer))
-        finally: os._exit(0)   # the coordinator is gone
+            while True:
+                jobs.put(pickle.load(sys.stdin.buffer))
+        finally:
+            os._exit(0)  # the coordinator is gone
+
     def send(kind, value=None):
         message = cloudpickle.dumps((kind, value))
-        try: out.write(message); out.flush()
-        except OSError: os._exit(0)
+        try:
+            out.write(message)
+            out.flush()
+        except OSError:
+            os._exit(0)
+
     threading.Thread(target=listen, daemon=True).start()
-    try: work, shared = cloudpickle.loads(jobs.get())
-    except BaseException: return send('unfit', traceback.format_exc())
+    try:
+        work, shared = cloudpickle.loads(jobs.get())
+    except BaseException:
+        return send('unfit', traceback.format_exc())
     send('ready')
-    while True: send(*_try(work, shared, jobs.get(), functools.partial(send, 'note'), lambda: False))
+    while True:
+        send(*_try(work, shared, jobs.get(), functools.partial(send, 'note'), lambda: False))
 
 # %% ../nbs/08_workers.ipynb #08-workers-016
 def python_code(
-    code:str,   # statements
-)->str:
+    code: str,  # statements
+) -> str:
     "Code for a fresh Python process: the statements, with `sys` there and modules found as here."
     # Python itself passes over any other.
     path = [str(place) for place in sys.path if isinstance(place, str)]
     return f'import sys; sys.path[:] = {path!r}; {code}'
 
+
 def _begin_python(code):
     "A fresh Python process that runs the code, with a pipe to it and one from it."
     closed = sys.__stderr__ is None or sys.__stderr__.closed
-    return subprocess.Popen([sys.executable, '-c', code],
-                            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                            # Not a file that has its number now.
-                            stderr=subprocess.DEVNULL if closed else None,
-                            start_new_session=True,   # Ctrl-C is the coordinator's
-                            creationflags=getattr(subprocess, 'CREATE_NEW_PROCESS_GROUP', 0))
+    return subprocess.Popen(
+        [sys.executable, '-c', code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        # Not a file that has its number now.
+        stderr=subprocess.DEVNULL if closed else None,
+        start_new_session=True,  # Ctrl-C is the coordinator's
+        creationflags=getattr(subprocess, 'CREATE_NEW_PROCESS_GROUP', 0),
+    )
 
 # %% ../nbs/08_workers.ipynb #0e607e68
 class _Process:
-    "A worker process, seen from the coordinator; what it says is put into `inbox`, and `None` when it is dead."
+    """A worker process, seen from the coordinator; what it says is put into `inbox`, and `None`
+    when it is dead."""
+
     def __init__(self, payload, inbox):
         self.process = _begin_python(python_code('from mnist_cmp.workers import _serve; _serve()'))
-        self.job,self.begun,self.name = None,False,f'process {self.process.pid}'
+        self.job = None
+        self.begun = False
+        self.name = f'process {self.process.pid}'
         self.listener = threading.Thread(target=self._talk, args=(payload, inbox), daemon=True)
         # If there is no room for another thread, the process ends with its pipes.
         self.listener.start()
@@ -164,14 +206,17 @@ class _Process:
         self._write(payload)
         with self.process.stdout as pipe:
             try:
-                while True: inbox.put((self, pickle.load(pipe)))
-            except Exception: inbox.put((self, None))   # the end of the pipe, or what can't be read
+                while True:
+                    inbox.put((self, pickle.load(pipe)))
+            except Exception:
+                inbox.put((self, None))  # the end of the pipe, or what can't be read
 
     def _write(self, item):
         try:
             pickle.dump(item, self.process.stdin)
             self.process.stdin.flush()
-        except (OSError, ValueError): pass   # it is dead, which the inbox will say
+        except (OSError, ValueError):
+            pass  # it is dead, which the inbox will say
 
     def give(self, job):
         self.job = job
@@ -184,15 +229,22 @@ class _Process:
         # The pipe has ended, unless a process that the worker began still holds it.
         self.listener.join(1)
         if not self.listener.is_alive():
-            try: self.process.stdin.close()
-            except OSError: pass   # it held what was never read
+            try:
+                self.process.stdin.close()
+            except OSError:
+                pass  # it held what was never read
         return code
 
 # %% ../nbs/08_workers.ipynb #08-workers-018
 class _Crew:
     "Some worker processes, each replaced when it dies."
+
     def __init__(self, work, shared, size):
-        self.payload,self.inbox,self.stillborn = cloudpickle.dumps((work, shared)),queue.SimpleQueue(),0
+        self.payload, self.inbox, self.stillborn = (
+            cloudpickle.dumps((work, shared)),
+            queue.SimpleQueue(),
+            0,
+        )
         self.members = set()
         try:
             self.begin(size)
@@ -204,10 +256,12 @@ class _Crew:
         "One more worker; raises `RuntimeError` if the system has no room for it."
         try:
             self.members.add(_Process(self.payload, self.inbox))
-        except (OSError, RuntimeError) as e:   # the latter: no room for a thread
-            raise RuntimeError(f'No worker process can be started beside {len(self.members)} '
-                               f'others ({getattr(e, "strerror", None) or e}). '
-                               'Give fewer workers, or raise that limit.') from e
+        except (OSError, RuntimeError) as e:  # the latter: no room for a thread
+            raise RuntimeError(
+                f'No worker process can be started beside {len(self.members)} '
+                f'others ({getattr(e, "strerror", None) or e}). '
+                'Give fewer workers, or raise that limit.'
+            ) from e
 
     def begin(self, size):
         "As many more workers; raises `RuntimeError` if the system has no room for them."
@@ -220,17 +274,27 @@ class _Crew:
         self.members.discard(worker)
 
     def bury(self, worker, needed):
-        "Take a dead worker out, put another one in its place if there is work, and say how it died."
+        """Take a dead worker out, put another one in its place if there is work, and say how it
+        died."""
         code = worker.kill()
         self.members.discard(worker)
         self.stillborn = 0 if worker.begun else self.stillborn + 1
         if self.stillborn > RETRIES + len(self.members):
-            raise RuntimeError(f'Worker processes end before they begin (exit code {code}). Try workers=1 to see why.')
-        if needed: self._begin()
-        return f'its process was ended by signal {-code}' if code < 0 else f'its process ended with exit code {code}'
+            raise RuntimeError(
+                f'Worker processes end before they begin (exit code {code}). Try workers=1 to see '
+                'why.'
+            )
+        if needed:
+            self._begin()
+        return (
+            f'its process was ended by signal {-code}'
+            if code < 0
+            else f'its process ended with exit code {code}'
+        )
 
     def end(self):
-        for worker in self.members: worker.kill()
+        for worker in self.members:
+            worker.kill()
 
 # %% ../nbs/08_workers.ipynb #08-workers-019
 def _free(crew, alone):
@@ -240,50 +304,66 @@ def _free(crew, alone):
         return free
     return free[:1] if len(free) == len(crew.members) else []
 
+
 def _run_in_processes(work, jobs, shared, workers, should_stop, on_note, alone=False):
     "The outcomes, as processes give them."
     jobs = _Jobs(jobs)
     crew = _Crew(work, shared, min(workers, len(jobs.waiting)))
     try:
         while jobs.waiting or any(w.job is not None for w in crew.members):
-            if should_stop and should_stop(): return
-            try: worker, said = crew.inbox.get(timeout=.1)
-            except queue.Empty: continue
-            if worker not in crew.members: continue   # the end of one that was taken out
+            if should_stop and should_stop():
+                return
+            try:
+                worker, said = crew.inbox.get(timeout=0.1)
+            except queue.Empty:
+                continue
+            if worker not in crew.members:
+                continue  # the end of one that was taken out
             kind, value = said or ('died', None)
-            if kind == 'unfit': raise RuntimeError(f'A worker process cannot take the work:\n{value}')
-            if kind == 'note': on_note(worker.job, value, worker.name)
-            elif kind == 'ready': worker.begun = True
+            if kind == 'unfit':
+                raise RuntimeError(f'A worker process cannot take the work:\n{value}')
+            if kind == 'note':
+                on_note(worker.job, value, worker.name)
+            elif kind == 'ready':
+                worker.begun = True
             else:
-                job, worker.job = worker.job, None
-                if kind in ('died', 'no memory'): value = crew.bury(worker, jobs.waiting or job is not None)
-                elif alone: crew.retire(worker)
-                if job is not None and (outcome := jobs.ended(job, kind, value, worker.name)): yield outcome
-            if not crew.members: crew.begin(min(workers, len(jobs.waiting)))
-            for idle in _free(crew, alone)[:len(jobs.waiting)]:
+                job = worker.job
+                worker.job = None
+                if kind in ('died', 'no memory'):
+                    value = crew.bury(worker, jobs.waiting or job is not None)
+                elif alone:
+                    crew.retire(worker)
+                if job is not None and (outcome := jobs.ended(job, kind, value, worker.name)):
+                    yield outcome
+            if not crew.members:
+                crew.begin(min(workers, len(jobs.waiting)))
+            for idle in _free(crew, alone)[: len(jobs.waiting)]:
                 idle.give(jobs.waiting.popleft())
                 on_note(idle.job, None, idle.name)
-    finally: crew.end()   # also after Ctrl-C, an error, or when nobody wants more
+    finally:
+        crew.end()  # also after Ctrl-C, an error, or when nobody wants more
 
 # %% ../nbs/08_workers.ipynb #0e363e6f
 def why_not_sent(
-    work,   # anything
-)->str:
+    work,  # anything
+) -> str:
     "Why something can't be sent to another process; '' if it can."
     try:
         cloudpickle.dumps(work)
-    except Exception as e:   # whatever a stranger's class raises
+    except Exception as e:  # whatever a stranger's class raises
         return f'{type(e).__name__}: {e}'
     return ''
 
 # %% ../nbs/08_workers.ipynb #84928ebe
-PATIENCE = 3.   # s without a worker, after which that is said
+PATIENCE = 3.0  # s without a worker, after which that is said
+
 
 class _Lookout:
     "Counts the workers of a cluster, and says once if it has had none for some seconds."
+
     def __init__(self, client):
         self.client = client
-        self.since = None   # when was a worker missed first?
+        self.since = None  # when was a worker missed first?
         self.is_told = False
 
     def workers(self):
@@ -297,29 +377,33 @@ class _Lookout:
             self.since = now
         elif now - self.since > PATIENCE and not self.is_told:
             self.is_told = True
-            tell(f'The Dask scheduler{self._address()} has no workers: waiting until one joins. '
-                 'What is finished is kept; Ctrl-C ends the wait.')
+            tell(
+                f'The Dask scheduler{self._address()} has no workers: waiting until one joins. '
+                'What is finished is kept; Ctrl-C ends the wait.'
+            )
         return number
 
     def _address(self):
         address = getattr(self.client.scheduler, 'address', '')
         return f' at {address}' if address else ''
 
+
 def wait_for_workers(
-    client,             # a distributed.Client
-    should_stop=None,   # asked several times a second; True ends the wait
-)->bool:
+    client,  # a distributed.Client
+    should_stop=None,  # asked several times a second; True ends the wait
+) -> bool:
     "Wait until a cluster has a worker; is there one? False if asked to stop before."
     lookout = _Lookout(client)
     while lookout.workers() == 0:
         if should_stop and should_stop():
             return False
-        time.sleep(.1)
+        time.sleep(0.1)
     return True
 
 # %% ../nbs/08_workers.ipynb #31a0f6ce
 _ABSENT = re.compile(r"No module named '([^']+)'")
 _OTHER = re.compile(r"Can't get attribute '[^']+' on <module '([^']+)'")
+
 
 def _lacking(error):
     "An `ImportError` in words, if that is why a worker can't take the work; else None."
@@ -329,17 +413,23 @@ def _lacking(error):
         return None
     name = found[1].partition('.')[0]
     if name == 'mnist_cmp':
-        return ImportError(f"The Dask workers lack this package, or have another release ({text}): "
-                           f"pip install 'mnist_cmp=={__version__}' there.", name=name)
-    return ImportError(f'The Dask workers cannot import what they need of {name} ({text}). '
-                       f"If it is a file of yours, send it: client.upload_file('{name}.py'). Else "
-                       'install it where the workers run, or start them where Python finds it.',
-                       name=name)
+        return ImportError(
+            f'The Dask workers lack this package, or have another release ({text}): '
+            f"pip install 'mnist_cmp=={__version__}' there.",
+            name=name,
+        )
+    return ImportError(
+        f'The Dask workers cannot import what they need of {name} ({text}). '
+        f"If it is a file of yours, send it: client.upload_file('{name}.py'). Else "
+        'install it where the workers run, or start them where Python finds it.',
+        name=name,
+    )
+
 
 def on_workers(
-    client,     # a distributed.Client
-    function,   # called without arguments
-)->dict:
+    client,  # a distributed.Client
+    function,  # called without arguments
+) -> dict:
     "What a function gives on each worker, by address; raises `ImportError` if one lacks a module."
     try:
         return client.run(function)
@@ -351,19 +441,27 @@ def on_workers(
 # %% ../nbs/08_workers.ipynb #08-workers-021
 _one_at_a_time = threading.Lock()
 
+
 def _dask_job(work, shared, job, topic):
     "A try, on a worker of the cluster; its name comes with the result."
     from distributed import get_worker
-    worker, task = get_worker(), get_worker().get_current_task()
+
+    worker = get_worker()
+    task = get_worker().get_current_task()
+
     def note(value):
         with machine_calls():
             worker.log_event(topic, cloudpickle.dumps((job, value, worker.address)))
+
     heard = []
+
     def cancelled():
         "Does nobody want the result any more?"
         state = worker.state.tasks.get(task)
-        if state is None or state.state == 'cancelled': heard.append(True)
+        if state is None or state.state == 'cancelled':
+            heard.append(True)
         return bool(heard)
+
     with _one_at_a_time:
         if not cancelled():
             note(None)
@@ -372,24 +470,37 @@ def _dask_job(work, shared, job, topic):
             except Exception as e:
                 return 'unfit', f'{type(e).__name__}: {e}', worker.address
             tried = _try(work, shared, job, note, cancelled)
-    if heard: return 'died', 'the cluster cancelled it', worker.address   # the scheduler may have changed its mind since
+    # the scheduler may have changed its mind since
+    if heard:
+        return 'died', 'the cluster cancelled it', worker.address
     return *tried, worker.address
+
 
 def _set_allowed_failures(number, dask_scheduler):
     "On the scheduler: put a number in, give the one before."
-    before, dask_scheduler.allowed_failures = dask_scheduler.allowed_failures, number
+    before = dask_scheduler.allowed_failures
+    dask_scheduler.allowed_failures = number
     return before
 
 # %% ../nbs/08_workers.ipynb #08-workers-022
 class _Cluster:
     "Our jobs on a Dask cluster; what is heard of them is put into `inbox`."
+
     def __init__(self, client, work, shared):
         # As bytes: only the workers have to know what is in them.
-        self.client,self.work,self.shared,self.inbox = client,cloudpickle.dumps(work),shared,queue.SimpleQueue()
-        self.topic,self.futures = f'mnist_cmp-{uuid4()}',{}
+        self.client, self.work, self.shared, self.inbox = (
+            client,
+            cloudpickle.dumps(work),
+            shared,
+            queue.SimpleQueue(),
+        )
+        self.topic = f'mnist_cmp-{uuid4()}'
+        self.futures = {}
         self.data = None
         self.lookout = _Lookout(client)
-        client.subscribe_topic(self.topic, lambda event: self.inbox.put(('note', cloudpickle.loads(event[1]))))
+        client.subscribe_topic(
+            self.topic, lambda event: self.inbox.put(('note', cloudpickle.loads(event[1])))
+        )
         self.failures = client.run_on_scheduler(_set_allowed_failures, 1000)
 
     def has_data(self):
@@ -397,7 +508,7 @@ class _Cluster:
         if self.data is None or self.data.status != 'finished':
             try:
                 self.data = self.client.scatter(self.shared, broadcast=True, hash=False)
-            except TimeoutError:   # the last worker has just left
+            except TimeoutError:  # the last worker has just left
                 return False
         return True
 
@@ -411,90 +522,118 @@ class _Cluster:
         future.add_done_callback(lambda f: self.inbox.put(('end', (job, f))))
 
     def drop(self, job):
-        if future := self.futures.pop(job, None): future.cancel(force=True)
+        if future := self.futures.pop(job, None):
+            future.cancel(force=True)
 
     def end(self):
-        for job in list(self.futures): self.drop(job)
+        for job in list(self.futures):
+            self.drop(job)
         self.client.unsubscribe_topic(self.topic)
         self.client.run_on_scheduler(_set_allowed_failures, self.failures)
 
 # %% ../nbs/08_workers.ipynb #08-workers-023
 def _result(future):
     "State, value and worker of a future that has ended, in whatever way."
-    if future.status == 'finished': return future.result()
-    if future.status == 'cancelled': return 'lost', None, ''
+    if future.status == 'finished':
+        return future.result()
+    if future.status == 'cancelled':
+        return 'lost', None, ''
     error = future.exception() if future.status == 'error' else None
     if lacking := _lacking(error):
         raise lacking from error
     why = f'{type(error).__name__}: {error}'.splitlines()[0][:200] if error else future.status
     return 'died', f'the cluster lost it ({why})', ''
 
+
 def _run_on_dask(work, jobs, shared, client, should_stop, on_note):
     "The outcomes, as a cluster gives them."
-    jobs, cluster, tries = _Jobs(jobs), _Cluster(client, work, shared), Counter()
+    jobs = _Jobs(jobs)
+    cluster = _Cluster(client, work, shared)
+    tries = Counter()
     try:
         while jobs.waiting or cluster.futures:
-            if should_stop and should_stop(): return
+            if should_stop and should_stop():
+                return
             room = min(cluster.room(), len(jobs.waiting))
             if room > 0 and cluster.has_data():
                 for _ in range(room):
                     cluster.give(jobs.waiting.popleft())
-            try: kind, said = cluster.inbox.get(timeout=.1)
-            except queue.Empty: continue
+            try:
+                kind, said = cluster.inbox.get(timeout=0.1)
+            except queue.Empty:
+                continue
             job, *rest = said
-            if job not in cluster.futures: continue   # old news
+            if job not in cluster.futures:
+                continue  # old news
             if kind == 'note':
                 value, worker = rest
                 tries[job] += value is None
                 if value is not None or tries[job] <= RETRIES + 1:
                     on_note(job, value, worker)
                     continue
-                state, value = 'died', 'its worker died'   # for the third time; the scheduler has begun a fourth try
+                # for the third time; the scheduler has begun a fourth try
+                state = 'died'
+                value = 'its worker died'
                 jobs.crashes[job] = RETRIES
-            elif rest[0] is not cluster.futures[job]: continue
-            else: state, value, worker = _result(rest[0])
+            elif rest[0] is not cluster.futures[job]:
+                continue
+            else:
+                state, value, worker = _result(rest[0])
             cluster.drop(job)
             if state == 'unfit':
-                raise _lacking(value) or RuntimeError(f'A Dask worker cannot take the work: {value}')
-            if state == 'lost': jobs.waiting.appendleft(job)   # with the data, through no fault of its own
-            elif outcome := jobs.ended(job, state, value, worker): yield outcome
-    finally: cluster.end()
+                raise _lacking(value) or RuntimeError(
+                    f'A Dask worker cannot take the work: {value}'
+                )
+            # with the data, through no fault of its own
+            if state == 'lost':
+                jobs.waiting.appendleft(job)
+            elif outcome := jobs.ended(job, state, value, worker):
+                yield outcome
+    finally:
+        cluster.end()
 
 # %% ../nbs/08_workers.ipynb #08-workers-025
 def run_jobs(
-    work,                # called with (shared, job, note, should_stop), gives the job's result; note(x) sends x home
-    jobs,                # what to work on: numbers, texts or other small things, no two equal
-    shared=None,         # what every job needs: Splits, MappedSplits or anything else
+    # called with (shared, job, note, should_stop), gives the job's result; note(x) sends x home
+    work,
+    jobs,  # what to work on: numbers, texts or other small things, no two equal
+    shared=None,  # what every job needs: Splits, MappedSplits or anything else
     *,
-    workers:int=1,       # processes, ≥ 1; 1: this one, job after job
-    client=None,         # a distributed.Client: its workers do the work
-    should_stop=None,    # asked several times a second; True ends the work
-    on_note=None,        # called with (job, None, worker) when a job begins, and (job, x, worker) for each note
-    alone:bool=False,    # each job in a fresh process of its own, while no other one works?
+    workers: int = 1,  # processes, ≥ 1; 1: this one, job after job
+    client=None,  # a distributed.Client: its workers do the work
+    should_stop=None,  # asked several times a second; True ends the work
+    # called with (job, None, worker) when a job begins, and (job, x, worker) for each note
+    on_note=None,
+    alone: bool = False,  # each job in a fresh process of its own, while no other one works?
 ):
     "Yield each job's `Outcome` as it ends; raises `ValueError`, `MachineError`, callbacks' errors."
-    jobs, on_note = list(jobs), on_note or (lambda job, note, worker: None)
+    jobs = list(jobs)
+    on_note = on_note or (lambda job, note, worker: None)
     workers = check_int('workers', workers, 1)
-    if client is not None: return _run_on_dask(work, jobs, shared, client, should_stop, on_note)
+    if client is not None:
+        return _run_on_dask(work, jobs, shared, client, should_stop, on_note)
     if jobs and (workers > 1 or alone):
         return _run_in_processes(work, jobs, shared, workers, should_stop, on_note, alone)
     return _run_here(work, jobs, shared, should_stop, on_note)
-
 
 # %% ../nbs/08_workers.ipynb #28b38a47
 class _CallersError(BaseException):
     "Carries an error of the caller's own through code that is not."
 
+
 def callers_own(
-    callback,   # of the caller's
+    callback,  # of the caller's
 ):
     "The callback, its errors carried past all that catches errors; for use in `callers_errors`."
+
     def called(*args):
         try:
             return callback(*args)
         except BaseException as e:
             raise _CallersError from e
+
     return called
+
 
 @contextmanager
 def callers_errors():
@@ -505,13 +644,16 @@ def callers_errors():
         error = e.__cause__
         raise error from error.__cause__
 
+
 def _run_here(work, jobs, shared, should_stop, on_note):
     "The outcomes, one after the other, from this process."
-    jobs, here = _Jobs(jobs), f'process {os.getpid()}'
+    jobs = _Jobs(jobs)
+    here = f'process {os.getpid()}'
     while jobs.waiting and not (should_stop and should_stop()):
         job = jobs.waiting.popleft()
         on_note(job, None, here)
         note = callers_own(lambda value: on_note(job, value, here))
         with callers_errors():
             tried = _try(work, shared, job, note, should_stop and callers_own(should_stop))
-        if outcome := jobs.ended(job, *tried, here): yield outcome
+        if outcome := jobs.ended(job, *tried, here):
+            yield outcome

@@ -1,4 +1,5 @@
 "What several tests share: small data, small models, and runs of them."
+
 import os
 import warnings
 
@@ -36,18 +37,26 @@ def free_costs(monkeypatch):
 @pytest.fixture
 def search_in(data):
     "A tiny search in a folder: 2 trials of 2 epochs; keywords as for `search`."
+
     def run(folder, **kwargs):
         kwargs = dict(n=2, epochs=2, workers=1, name='one') | kwargs
         return mc.search(
-            kwargs.pop('make', one), data.train, data.valid, mc.Box(batch_size=(8, 16)),
-            store=folder, **kwargs)
+            kwargs.pop('make', one),
+            data.train,
+            data.valid,
+            mc.Box(batch_size=(8, 16)),
+            store=folder,
+            **kwargs,
+        )
+
     return run
 
 
 @pytest.fixture
 def compare_in(data, free_costs):
-    ("A tiny comparison in a folder: 1 trial and 2 trainings of each of two models, 1 epoch; "
-     "keywords as for `compare`.")
+    """A tiny comparison in a folder: 1 trial and 2 trainings of each of two models, 1 epoch;
+    keywords as for `compare`."""
+
     def run(folder, **kwargs):
         kwargs = dict(points=1, seeds=2, search_epochs=1, epochs=1, workers=1) | kwargs
         models = kwargs.pop('models', {'one': one, 'two': two})
@@ -55,4 +64,5 @@ def compare_in(data, free_costs):
             # their sizes differ on purpose
             warnings.filterwarnings('ignore', message='.*parameters')
             return mc.compare(models, data, {'batch_size': (8, 16)}, store=folder, **kwargs)
+
     return run

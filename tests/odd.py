@@ -1,4 +1,5 @@
 "Nets that go wrong in known ways, and small data that they go wrong on."
+
 import numpy as np
 import torch
 from torch import nn
@@ -33,7 +34,7 @@ class Diverging(Counting):
 
     def forward(self, x):
         logits, is_over = self.logits(x)
-        return logits*float('inf') if self.training and is_over else logits
+        return logits * float('inf') if self.training and is_over else logits
 
 
 class Constant(nn.Module):
@@ -45,9 +46,9 @@ class Constant(nn.Module):
         self.layer.first = nn.Parameter(torch.zeros(()))
 
     def forward(self, x):
-        logits = self.layer(x.flatten(1)[:, :1]*0)*0
+        logits = self.layer(x.flatten(1)[:, :1] * 0) * 0
         sure = 1 + self.layer.first.abs()
-        return logits + torch.nn.functional.one_hot(torch.tensor(0), logits.shape[1])*sure
+        return logits + torch.nn.functional.one_hot(torch.tensor(0), logits.shape[1]) * sure
 
 
 class Guessing(nn.Module):
@@ -58,8 +59,8 @@ class Guessing(nn.Module):
         self.scale = nn.Parameter(torch.ones(classes))
 
     def forward(self, x):
-        noise = x.flatten(1)[:, 300:300 + len(self.scale)]
-        return noise*self.scale
+        noise = x.flatten(1)[:, 300 : 300 + len(self.scale)]
+        return noise * self.scale
 
 
 class Falling(Counting):
@@ -79,7 +80,7 @@ def images(labels, contrast=90):
     chance = np.random.default_rng(len(labels))
     x = chance.integers(0, 150, (len(labels), 28, 28))
     for label in range(max(labels) + 1):
-        x[labels == label, 8*label:8*label + 8] += contrast
+        x[labels == label, 8 * label : 8 * label + 8] += contrast
     return x.astype(np.uint8)
 
 
@@ -89,6 +90,8 @@ def data_of(classes=2, train=120, valid=80, test=100, rare=None, contrast=90):
     for n in (train, test, valid):
         labels = np.arange(n) % classes
         if rare is not None:
-            labels = (np.arange(n)*rare % 1 + rare > 1 - 1e-9)*1
+            labels = (np.arange(n) * rare % 1 + rare > 1 - 1e-9) * 1
         parts += [images(labels, contrast), labels]
-    return mc.Data.from_arrays(*parts, name='made up', classes=[f'class {k}' for k in range(classes)])
+    return mc.Data.from_arrays(
+        *parts, name='made up', classes=[f'class {k}' for k in range(classes)]
+    )

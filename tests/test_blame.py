@@ -1,5 +1,6 @@
-("What is the machine's or the caller's is never a trial's, wherever the trial runs; "
- "and what is the model's is.")
+"""What is the machine's or the caller's is never a trial's, wherever the trial runs; and what is
+the model's is."""
+
 import os
 from pathlib import Path
 
@@ -10,9 +11,11 @@ from mnist_cmp import training
 from mnist_cmp.core import MachineError
 from mnist_cmp.studies import _place
 
-WAYS = {'here': dict(workers=1),
-        'in processes': dict(workers=2),
-        'as a population': dict(engine='population', device='cpu')}
+WAYS = {
+    'here': dict(workers=1),
+    'in processes': dict(workers=2),
+    'as a population': dict(engine='population', device='cpu'),
+}
 
 
 @pytest.fixture(params=WAYS.values(), ids=WAYS)
@@ -24,7 +27,10 @@ def way(request):
 def client():
     distributed = pytest.importorskip('distributed')
     with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=1, dashboard_address=None, host='127.0.0.1',
+        n_workers=1,
+        threads_per_worker=1,
+        dashboard_address=None,
+        host='127.0.0.1',
     ) as cluster:
         with distributed.Client(cluster) as client:
             yield client
@@ -37,7 +43,7 @@ def states(found):
 def begin(search_in, store, **way):
     "A search that has a ledger and no trial yet."
     search_in(store, should_stop=lambda: True, **way)
-    assert (store/'study.sqlite').exists()
+    assert (store / 'study.sqlite').exists()
 
 
 def in_the_way(store):
@@ -69,6 +75,7 @@ def test_the_same_on_a_cluster(search_in, tmp_path, client):
 @pytest.mark.parametrize('number', ['ENOSPC', 'EIO', 'EROFS', 'EDQUOT', 'EMFILE'])
 def test_a_disk_that_fails_once(search_in, tmp_path, monkeypatch, number):
     import errno
+
     save = training._Checkpoint.save
     calls = []
 
@@ -92,11 +99,12 @@ def test_a_disk_that_fails_once(search_in, tmp_path, monkeypatch, number):
 
 class NeedsAFile(torch.nn.Linear):
     "Reads a file that is soon gone, as a model might that caches something."
+
     steps = 0
 
     def forward(self, x):
         self.steps += self.training
-        if self.steps > 3:   # after it was rehearsed
+        if self.steps > 3:  # after it was rehearsed
             Path('no such folder', 'cache').read_bytes()
         return super().forward(x.flatten(1))
 
@@ -136,18 +144,18 @@ def test_a_callback_that_raises_is_the_callers(search_in, tmp_path, way, callbac
 
 
 def test_a_damaged_checkpoint_costs_its_training_and_no_more(search_in, tmp_path, capsys):
-    whole = search_in(tmp_path/'whole')
+    whole = search_in(tmp_path / 'whole')
 
     def stop(history):
         raise Mine
 
     with pytest.raises(Mine):
-        search_in(tmp_path/'s', on_epoch=stop)
-    file, = (tmp_path/'s').glob('trial_*/last.safetensors')
+        search_in(tmp_path / 's', on_epoch=stop)
+    (file,) = (tmp_path / 's').glob('trial_*/last.safetensors')
     content = bytearray(file.read_bytes())
     content[-10] ^= 1
     file.write_bytes(content)
-    again = search_in(tmp_path/'s')
+    again = search_in(tmp_path / 's')
     assert [t.loss for t in again.trials] == [t.loss for t in whole.trials]
     assert 'The training begins anew' in capsys.readouterr().err
 
@@ -155,52 +163,56 @@ def test_a_damaged_checkpoint_costs_its_training_and_no_more(search_in, tmp_path
 def test_workers_that_cannot_read_the_data_say_so(search_in, tmp_path, monkeypatch):
     from mnist_cmp import studies
     from mnist_cmp.workers import MappedSplits
+
     monkeypatch.setattr(
-        studies, 'map_splits',
-        lambda splits, folder: MappedSplits(str(tmp_path/'gone'), ('train', 'valid'), ('a',)))
+        studies,
+        'map_splits',
+        lambda splits, folder: MappedSplits(str(tmp_path / 'gone'), ('train', 'valid'), ('a',)),
+    )
     with pytest.raises(MachineError, match='The data cannot be read'):
-        search_in(tmp_path/'s', workers=2)
+        search_in(tmp_path / 's', workers=2)
     monkeypatch.undo()
-    assert states(search_in(tmp_path/'s', workers=2)) == ['finished', 'finished']
+    assert states(search_in(tmp_path / 's', workers=2)) == ['finished', 'finished']
 
 
 ODD_CHECKPOINTS = {
     'a folder': lambda file, other: file.mkdir(),
     'a pipe': lambda file, other: os.mkfifo(file),
-    'a link': lambda file, other: file.symlink_to(other)}
+    'a link': lambda file, other: file.symlink_to(other),
+}
 
 
 @pytest.mark.parametrize('put', ODD_CHECKPOINTS.values(), ids=ODD_CHECKPOINTS)
 def test_what_is_no_checkpoint_of_ours_ends_the_search_in_words(search_in, tmp_path, way, put):
-    begin(search_in, tmp_path/'s', **way)
-    place = _place(str(tmp_path/'s'), 'trial', 1030)
+    begin(search_in, tmp_path / 's', **way)
+    place = _place(str(tmp_path / 's'), 'trial', 1030)
     place.mkdir()
-    file = place/'last.safetensors'
-    put(file, tmp_path/'other')
+    file = place / 'last.safetensors'
+    put(file, tmp_path / 'other')
     with pytest.raises(MachineError, match='last.safetensors is a link, or no plain file'):
-        search_in(tmp_path/'s', **way)
+        search_in(tmp_path / 's', **way)
     if file.is_dir():
         file.rmdir()
     else:
         file.unlink()
-    assert states(search_in(tmp_path/'s', **way)) == ['finished', 'finished']
+    assert states(search_in(tmp_path / 's', **way)) == ['finished', 'finished']
 
 
 def test_another_trainings_checkpoint_is_not_gone_on_with(search_in, tmp_path, capsys):
-    whole = search_in(tmp_path/'whole')
+    whole = search_in(tmp_path / 'whole')
 
     def stop(history):
         if history.learning_rate == whole.trials[1].point.learning_rate:
             raise Mine
 
     with pytest.raises(Mine):
-        search_in(tmp_path/'s', on_epoch=stop)
-    theirs, = (tmp_path/'s').glob('trial_1031_*/last.safetensors')
-    begin(search_in, tmp_path/'t')
-    place = _place(str(tmp_path/'t'), 'trial', 1030)
+        search_in(tmp_path / 's', on_epoch=stop)
+    (theirs,) = (tmp_path / 's').glob('trial_1031_*/last.safetensors')
+    begin(search_in, tmp_path / 't')
+    place = _place(str(tmp_path / 't'), 'trial', 1030)
     place.mkdir()
-    (place/'last.safetensors').write_bytes(theirs.read_bytes())
-    again = search_in(tmp_path/'t')
+    (place / 'last.safetensors').write_bytes(theirs.read_bytes())
+    again = search_in(tmp_path / 't')
     assert [t.loss for t in again.trials] == [t.loss for t in whole.trials]
     assert 'is of another training' in capsys.readouterr().err
 
@@ -209,6 +221,7 @@ def test_another_trainings_checkpoint_is_not_gone_on_with(search_in, tmp_path, c
 def test_a_look_at_a_checkpoint_that_fails(search_in, tmp_path, monkeypatch, number):
     "Each look at a file of a trial's folder fails once."
     import errno
+
     real = os.stat
     looks = []
 
@@ -221,16 +234,16 @@ def test_a_look_at_a_checkpoint_that_fails(search_in, tmp_path, monkeypatch, num
 
     monkeypatch.setattr(os, 'stat', watched)
     fails_at = -1
-    search_in(tmp_path/'whole')
+    search_in(tmp_path / 'whole')
     several = len(looks)
     assert several > 5
     for fails_at in range(1, several + 1):
         looks.clear()
-        store = tmp_path/str(fails_at)
+        store = tmp_path / str(fails_at)
         try:
             search_in(store)
         except OSError as e:
             assert 'no look' in str(e)
         looks.clear()
-        looks.extend([None]*several)
+        looks.extend([None] * several)
         assert states(search_in(store)) == ['finished', 'finished']

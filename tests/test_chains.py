@@ -1,4 +1,6 @@
-"Which nets are taken for chains, for what can be recorded, and for neither: what is certain, and nothing else."
+"""Which nets are taken for chains, for what can be recorded, and for neither: what is certain,
+and nothing else."""
+
 import math
 import random
 import time
@@ -20,6 +22,7 @@ from mnist_cmp.steps import choose_engine
 
 class Two(nn.Module):
     "Two linear layers; `forward` is what the cases differ in."
+
     def __init__(self, act=None):
         super().__init__()
         self.fc1 = nn.Linear(784, 16)
@@ -38,7 +41,7 @@ def two(forward, act=None, **more):
 
 
 def f_relu(self, x):
-    x = x.view(-1, 28*28)
+    x = x.view(-1, 28 * 28)
     x = F.relu(self.fc1(x))
     return self.fc2(x)
 
@@ -72,7 +75,7 @@ def in_features(self, x):
 
 def unpacked(self, x):
     n, c, h, w = x.shape
-    return self.fc2(F.relu(self.fc1(x.view(n, c*h*w))))
+    return self.fc2(F.relu(self.fc1(x.view(n, c * h * w))))
 
 
 def attribute(self, x):
@@ -89,11 +92,11 @@ def helped(self, x):
 
 def in_training(self, x):
     x = F.relu(self.fc1(x.flatten(1)))
-    return self.fc2(F.dropout(x, .5) if self.training else x)
+    return self.fc2(F.dropout(x, 0.5) if self.training else x)
 
 
 def passing_training(self, x):
-    return self.fc2(F.dropout(F.relu(self.fc1(x.flatten(1))), .5, self.training))
+    return self.fc2(F.dropout(F.relu(self.fc1(x.flatten(1))), 0.5, self.training))
 
 
 def functional_dropout(self, x):
@@ -106,11 +109,11 @@ def by_python(self, x):
 
 
 def by_numpy(self, x):
-    return self.fc2(F.relu(self.fc1(x.flatten(1)*np.random.rand())))
+    return self.fc2(F.relu(self.fc1(x.flatten(1) * np.random.rand())))
 
 
 def by_torch(self, x):
-    return self.fc2(F.relu(self.fc1(x.flatten(1)*torch.rand(()))))
+    return self.fc2(F.relu(self.fc1(x.flatten(1) * torch.rand(()))))
 
 
 def by_clock(self, x):
@@ -134,7 +137,9 @@ SLOPE = 0
 
 
 def by_global_number(self, x):
-    return self.fc2(F.relu(self.fc1(x.flatten(1)))) if SLOPE == 0 else self.fc2(self.fc1(x.flatten(1)))
+    return (
+        self.fc2(F.relu(self.fc1(x.flatten(1)))) if SLOPE == 0 else self.fc2(self.fc1(x.flatten(1)))
+    )
 
 
 def by_flag(self, x):
@@ -204,25 +209,28 @@ def softmaxed(self, x):
 def local_function(self, x):
     def act(x):
         return F.relu(x)
+
     return self.fc2(act(self.fc1(x.flatten(1))))
 
 
 def importing(self, x):
     import torch.nn.functional as G
+
     return self.fc2(G.relu(self.fc1(x.flatten(1))))
 
 
 def flip(x):
-    return x.flip(3) if random.random() < .5 else x
+    return x.flip(3) if random.random() < 0.5 else x
 
 
 class Doubling:
     def __call__(self, x):
-        return 2*x
+        return 2 * x
 
 
 class Grudging(nn.Module):
     "A module with a call of its own."
+
     def __call__(self, x):
         return super().__call__(x)
 
@@ -237,6 +245,7 @@ class Louder(nn.ReLU):
 
 class Lost(nn.Module):
     "Gives what it is asked for, and it may be anything."
+
     def __init__(self):
         super().__init__()
         self.fc = nn.Linear(784, 3)
@@ -250,6 +259,7 @@ class Lost(nn.Module):
 
 class Turning(nn.Module):
     "Does something when it is put into training mode."
+
     def __init__(self):
         super().__init__()
         self.fc = nn.Linear(784, 3)
@@ -278,6 +288,7 @@ class Looped(nn.Module):
 
 class Nested(nn.Module):
     "The usual convolutional net: a block of its own, and functions."
+
     class Block(nn.Module):
         def __init__(self, i, o):
             super().__init__()
@@ -291,7 +302,7 @@ class Nested(nn.Module):
         super().__init__()
         self.one = self.Block(1, 4)
         self.two = self.Block(4, 8)
-        self.fc = nn.Linear(8*49, 3)
+        self.fc = nn.Linear(8 * 49, 3)
 
     def forward(self, x):
         x = self.two(self.one(x))
@@ -310,24 +321,29 @@ def sequential(*layers):
 
 def changed(make, change):
     "A maker that changes its net."
+
     def made():
         net = make()
         change(net)
         return net
+
     return made
 
 
 def with_closure():
     calls = []
+
     def forward(self, x):
         calls.append(1)
         return self.fc2(F.relu(self.fc1(x.flatten(1))))
+
     return two(forward)()
 
 
 def put(name, value):
     def change(net):
         setattr(net, name, value)
+
     return change
 
 
@@ -360,38 +376,90 @@ def add_buffer(net):
 
 
 CHAINS = {
-    'MLP': partial(mc.MLP, 16, 16), 'CNN': partial(mc.CNNClassifier, 16), 'deep': partial(mc.DeepMLP, 16, 4),
+    'MLP': partial(mc.MLP, 16, 16),
+    'CNN': partial(mc.CNNClassifier, 16),
+    'deep': partial(mc.DeepMLP, 16, 4),
     'Sequential': sequential(nn.Linear(784, 16), nn.ReLU(), nn.Linear(16, 3)),
-    'Sequential with Identity': sequential(nn.Identity(), nn.Linear(784, 16), nn.ReLU(inplace=True), nn.Linear(16, 3)),
-    'own Sequential': OwnSequential, 'logistic regression': sequential(nn.Linear(784, 3, bias=False)),
-    'F.relu': two(f_relu), 'torch.relu': two(t_relu), 'x.relu': two(m_relu), 'in place': two(in_place_passed_on),
-    'view by an attribute': two(sized), 'view by in_features': two(in_features), 'unpacked shape': two(unpacked),
-    'act=F.relu': two(attribute, F.relu), 'act=torch.relu': two(attribute, torch.relu), 'act=nn.ReLU()': two(attribute, nn.ReLU()),
-    'act=nn.Identity()': two(attribute, nn.Identity()), 'a helper': two(helped, helper=helper),
-    'a loop': Looped, 'blocks': Nested,
+    'Sequential with Identity': sequential(
+        nn.Identity(), nn.Linear(784, 16), nn.ReLU(inplace=True), nn.Linear(16, 3)
+    ),
+    'own Sequential': OwnSequential,
+    'logistic regression': sequential(nn.Linear(784, 3, bias=False)),
+    'F.relu': two(f_relu),
+    'torch.relu': two(t_relu),
+    'x.relu': two(m_relu),
+    'in place': two(in_place_passed_on),
+    'view by an attribute': two(sized),
+    'view by in_features': two(in_features),
+    'unpacked shape': two(unpacked),
+    'act=F.relu': two(attribute, F.relu),
+    'act=torch.relu': two(attribute, torch.relu),
+    'act=nn.ReLU()': two(attribute, nn.ReLU()),
+    'act=nn.Identity()': two(attribute, nn.Identity()),
+    'a helper': two(helped, helper=helper),
+    'a loop': Looped,
+    'blocks': Nested,
     'evaluation mode': changed(two(f_relu), nn.Module.eval),
     'an unused lambda': changed(two(f_relu), put('note', lambda: 0)),
-    'convolutions': lambda: nn.Sequential(nn.Conv2d(1, 4, 3, stride=2), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten(),
-                                          nn.Linear(144, 3))}
+    'convolutions': lambda: nn.Sequential(
+        nn.Conv2d(1, 4, 3, stride=2), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)
+    ),
+}
 
-DECIDES = {   # in Python, and perhaps differently next time
-    'a function': two(attribute, flip), 'a lambda': two(attribute, lambda x: F.relu(x) * random.random()), 'an object': two(attribute, Doubling()),
-    'a partial': two(attribute, partial(F.relu, inplace=random.random() < 2)), 'Python': two(by_python), 'NumPy': two(by_numpy),
-    'the clock': two(by_clock), 'a count': two(by_count, calls=0), 'a global list': two(by_global), 'a global number': two(by_global_number),
-    'a closure': with_closure, 'an import': two(importing), 'changes its mode': two(switching),
-    'own call': two(attribute, Grudging()), 'own getattr': Lost, 'caught errors': two(catching), 'hooks': changed(Two, hook_forward),
-    'hooks backward': changed(Two, hook_backward), 'patched': changed(Two, put('forward', lambda x: x.flatten(1)[:, :3]))}
+DECIDES = {  # in Python, and perhaps differently next time
+    'a function': two(attribute, flip),
+    'a lambda': two(attribute, lambda x: F.relu(x) * random.random()),
+    'an object': two(attribute, Doubling()),
+    'a partial': two(attribute, partial(F.relu, inplace=random.random() < 2)),
+    'Python': two(by_python),
+    'NumPy': two(by_numpy),
+    'the clock': two(by_clock),
+    'a count': two(by_count, calls=0),
+    'a global list': two(by_global),
+    'a global number': two(by_global_number),
+    'a closure': with_closure,
+    'an import': two(importing),
+    'changes its mode': two(switching),
+    'own call': two(attribute, Grudging()),
+    'own getattr': Lost,
+    'caught errors': two(catching),
+    'hooks': changed(Two, hook_forward),
+    'hooks backward': changed(Two, hook_backward),
+    'patched': changed(Two, put('forward', lambda x: x.flatten(1)[:, :3])),
+}
 
-OTHERS = {   # no chains, but the same in Python each time
-    'dropout': sequential(nn.Linear(784, 16), nn.Dropout(), nn.Linear(16, 3)), 'tanh': two(attribute, torch.tanh),
-    'nn.Tanh': two(attribute, nn.Tanh()), 'batch normalisation': sequential(nn.Linear(784, 16), nn.BatchNorm1d(16), nn.Linear(16, 3)),
-    'in training': two(in_training), 'passing training': two(passing_training), 'functional dropout': two(functional_dropout), 'torch': two(by_torch),
-    'a flag': two(by_flag), 'values': two(by_values), 'the batch': two(by_batch), 'the batch, equal': two(by_batch_equal), 'the batch, truth': two(by_batch_truth),
-    'residual': two(residual), 'scaled': two(scaled), 'a context': two(in_context), 'detached': two(detached), 'softmax': two(softmaxed),
-    'a local function': two(local_function), 'a default': two(by_default), 'in place, not passed on': two(in_place), 'own ReLU': two(attribute, Louder()),
-    'frozen': changed(Two, freeze), 'hook on a weight': changed(Two, hook_weight),
-    'weight_norm': changed(Two, normalise_weight), 'tied': changed(Two, tie), 'a buffer': changed(Two, add_buffer), 'own train': Turning,
-    'double': changed(Two, nn.Module.double), 'a ReLU at the end': sequential(nn.Linear(784, 3), nn.ReLU())}
+OTHERS = {  # no chains, but the same in Python each time
+    'dropout': sequential(nn.Linear(784, 16), nn.Dropout(), nn.Linear(16, 3)),
+    'tanh': two(attribute, torch.tanh),
+    'nn.Tanh': two(attribute, nn.Tanh()),
+    'batch normalisation': sequential(nn.Linear(784, 16), nn.BatchNorm1d(16), nn.Linear(16, 3)),
+    'in training': two(in_training),
+    'passing training': two(passing_training),
+    'functional dropout': two(functional_dropout),
+    'torch': two(by_torch),
+    'a flag': two(by_flag),
+    'values': two(by_values),
+    'the batch': two(by_batch),
+    'the batch, equal': two(by_batch_equal),
+    'the batch, truth': two(by_batch_truth),
+    'residual': two(residual),
+    'scaled': two(scaled),
+    'a context': two(in_context),
+    'detached': two(detached),
+    'softmax': two(softmaxed),
+    'a local function': two(local_function),
+    'a default': two(by_default),
+    'in place, not passed on': two(in_place),
+    'own ReLU': two(attribute, Louder()),
+    'frozen': changed(Two, freeze),
+    'hook on a weight': changed(Two, hook_weight),
+    'weight_norm': changed(Two, normalise_weight),
+    'tied': changed(Two, tie),
+    'a buffer': changed(Two, add_buffer),
+    'own train': Turning,
+    'double': changed(Two, nn.Module.double),
+    'a ReLU at the end': sequential(nn.Linear(784, 3), nn.ReLU()),
+}
 
 
 @pytest.mark.parametrize('name', CHAINS)
@@ -423,13 +491,15 @@ def test_other_nets_are_no_chains(name):
 def test_what_is_the_same_in_python_each_time_can_be_recorded():
     doubts = {name: why_not_fixed(make()) for name, make in OTHERS.items()}
     assert {name: why for name, why in doubts.items() if why} == {
-        'a default': 'by_default has a default that may change, the function relu'}
+        'a default': 'by_default has a default that may change, the function relu'
+    }
 
 
 @pytest.mark.parametrize('engine', ['onednn', 'compiled'])
 @pytest.mark.parametrize('name', ['a function', 'a count', 'dropout', 'values', 'hooks'])
 def test_who_insists_is_told_why_not(name, engine, monkeypatch):
     from mnist_cmp import steps
+
     monkeypatch.setattr(steps, 'build_kernel', lambda check: None)
     net = (DECIDES | OTHERS)[name]()
     with pytest.raises(ValueError) as error:
@@ -441,13 +511,20 @@ def test_who_insists_is_told_why_not(name, engine, monkeypatch):
 def test_reasons_name_the_call_or_the_layer():
     assert why_no_chain(DECIDES['a function']()) == 'attribute uses act, the function flip'
     assert why_no_chain(DECIDES['an object']()) == 'attribute uses act, a Doubling'
-    assert why_no_chain(OTHERS['dropout']()) == 'its part 2 is a Dropout, which has no place in a chain'
+    assert (
+        why_no_chain(OTHERS['dropout']())
+        == 'its part 2 is a Dropout, which has no place in a chain'
+    )
     assert why_no_chain(OTHERS['in training']()).startswith('in_training uses ')
-    assert why_no_chain(DECIDES['a count']()) == 'by_count sets or imports calls, and may do so differently each time'
+    assert (
+        why_no_chain(DECIDES['a count']())
+        == 'by_count sets or imports calls, and may do so differently each time'
+    )
 
 
 class TestNothingIsCalledBefore:
     "A net that counts its calls, or draws, is left as it was found."
+
     def test_counts(self):
         calls = []
         net = two(attribute, lambda x: calls.append(1) or F.relu(x))()
@@ -461,39 +538,65 @@ class TestNothingIsCalledBefore:
             net.fc1.eval() if hasattr(net, 'fc1') else None
             modes = [part.training for part in net.modules()]
             values = [t.clone() for t in net.state_dict().values()]
-            before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+            before = (
+                random.getstate(),
+                np.random.get_state()[1].tolist(),
+                torch.get_rng_state().tolist(),
+            )
             recognise(net)
             why_not_fixed(net)
-            assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before
+            assert (
+                random.getstate(),
+                np.random.get_state()[1].tolist(),
+                torch.get_rng_state().tolist(),
+            ) == before
             assert [part.training for part in net.modules()] == modes
             assert all(map(torch.equal, net.state_dict().values(), values))
 
 
 def test_one_net_takes_the_general_path_each_time(data):
     "With a trace, which function was called at the moment decided."
+
     class Net(Two):
         def forward(self, x):
             return self.fc2(F.relu(self.fc1(self.act(x).flatten(1))))
+
     random.seed(0)
-    engines = {mc.train(Net(flip), data.train, learning_rate=.1, batch_size=20, epochs=1, progress=None).engine
-               for _ in range(10)}
+    engines = {
+        mc.train(
+            Net(flip), data.train, learning_rate=0.1, batch_size=20, epochs=1, progress=None
+        ).engine
+        for _ in range(10)
+    }
     assert engines == {'autograd'}
-    found = mc.search(lambda: Net(flip), data.train, data.valid, mc.Box(batch_size=(8, 16)), n=4, epochs=1, workers=1, name='net')
-    assert [t.history.state for t in found.trials] == ['finished']*4
+    found = mc.search(
+        lambda: Net(flip),
+        data.train,
+        data.valid,
+        mc.Box(batch_size=(8, 16)),
+        n=4,
+        epochs=1,
+        workers=1,
+        name='net',
+    )
+    assert [t.history.state for t in found.trials] == ['finished'] * 4
 
 
 def test_dropout_by_a_lambda_is_the_same_from_either_mode(data):
     class Drop(Two):
         def __init__(self):
             super().__init__()
-            self.drop = lambda x: F.dropout(x, .5) if self.training else x
+            self.drop = lambda x: F.dropout(x, 0.5) if self.training else x
 
         def forward(self, x):
             return self.fc2(self.drop(F.relu(self.fc1(x.flatten(1)))))
+
     losses = set()
     for mode in True, False:
         net = mc.initialise(Drop).train(mode)
-        history = mc.train(net, data.train, learning_rate=.1, batch_size=8, epochs=2, progress=None)
+        history = mc.train(
+            net, data.train, learning_rate=0.1, batch_size=8, epochs=2, progress=None
+        )
         losses.add((history.engine, history.last.train_loss))
     assert len(losses) == 1
 
@@ -503,15 +606,28 @@ def test_an_activation_that_changes_is_the_same_by_all_engines(data):
         def __init__(self):
             super().__init__()
             calls = [0]
+
             def act(x):
                 calls[0] += 1
                 return F.relu(x) if calls[0] < 5 else torch.tanh(x)
+
             self.act = act
 
         def forward(self, x):
             return self.fc2(self.act(self.fc1(x.flatten(1))))
-    losses = [mc.train(mc.initialise(Warm), data.train, learning_rate=.1, batch_size=10, epochs=3, engine=engine,
-                       progress=None).last.train_loss for engine in ('auto', 'autograd')]
+
+    losses = [
+        mc.train(
+            mc.initialise(Warm),
+            data.train,
+            learning_rate=0.1,
+            batch_size=10,
+            epochs=3,
+            engine=engine,
+            progress=None,
+        ).last.train_loss
+        for engine in ('auto', 'autograd')
+    ]
     assert losses[0] == losses[1]
 
 
@@ -522,21 +638,24 @@ def test_layers_of_pytorch_that_somebody_changed(monkeypatch):
     assert recognise(net) is None
     monkeypatch.undo()
     assert recognise(net)
-    monkeypatch.setattr(nn.Linear, 'forward', lambda self, x: 2*x)
+    monkeypatch.setattr(nn.Linear, 'forward', lambda self, x: 2 * x)
     assert recognise(net) is None
 
 
 def test_code_without_source():
     "A class that was typed into a prompt has no file; its bytecode is read."
     names = {'nn': nn, 'F': F}
-    exec('''
+    exec(
+        """
 class Typed(nn.Module):
     def __init__(self):
         super().__init__()
         self.fc = nn.Linear(784, 3)
     def forward(self, x):
         return self.fc(x.flatten(1))
-''', names)
+""",
+        names,
+    )
     assert recognise(names['Typed']())
 
 

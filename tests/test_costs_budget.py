@@ -1,5 +1,6 @@
-("Measuring what a model costs takes two seconds for each model, by a clock that only the model "
- "moves, and a single call of it where that takes longer.")
+"""Measuring what a model costs takes two seconds for each model, by a clock that only the model
+moves, and a single call of it where that takes longer."""
+
 import json
 import os
 
@@ -12,13 +13,14 @@ from mnist_cmp.comparison import Stopped
 from mnist_cmp.costs import MEASURING, Cost, check_cost
 from tiny import one, two
 
-POINT = mc.Point(.1, 8)
+POINT = mc.Point(0.1, 8)
 
 
 class Clock:
     "Stands still, but for what moves it."
+
     def __init__(self):
-        self.now = 0.
+        self.now = 0.0
 
     def __call__(self):
         return self.now
@@ -26,6 +28,7 @@ class Clock:
 
 class Slow(torch.nn.Module):
     "A net whose call takes so many seconds by a clock."
+
     def __init__(self, clock, seconds):
         super().__init__()
         self.clock = clock
@@ -43,14 +46,16 @@ def measured(data, seconds):
     "The cost of a net whose calls take so long, the clock after it, and the net."
     clock = Clock()
     nets = []
+
     def make():
         nets.append(Slow(clock, seconds))
         return nets[-1]
+
     model = costs._Measured(make, POINT, 'autograd')
     return costs._measure(model, data.train, 'cpu', clock), clock.now, nets[-1]
 
 
-@pytest.mark.parametrize('seconds', [5e-4, .01, .05, .1])
+@pytest.mark.parametrize('seconds', [5e-4, 0.01, 0.05, 0.1])
 def test_whole_measurement_takes_two_seconds(data, seconds):
     cost, spent, _ = measured(data, seconds)
     assert spent <= MEASURING + seconds
@@ -65,7 +70,7 @@ def test_fast_model_is_measured_often(data):
     assert spent < MEASURING
 
 
-@pytest.mark.parametrize('seconds', [1., 30.])
+@pytest.mark.parametrize('seconds', [1.0, 30.0])
 def test_slow_model_is_measured_once(data, seconds):
     cost, _, net = measured(data, seconds)
     assert (cost.calls_1, cost.calls_1000) == (1, 1)
@@ -76,34 +81,38 @@ def test_slow_model_is_measured_once(data, seconds):
 
 def test_latency_is_told_by_the_clock_and_leaves_the_net_as_it_was(data):
     clock = Clock()
-    net = Slow(clock, .25)
+    net = Slow(clock, 0.25)
     net.train()
     net.layers.eval()
-    assert mc.latency(net, data.train, 1, 1., clock) == .25
+    assert mc.latency(net, data.train, 1, 1.0, clock) == 0.25
     assert net.calls == 4
     assert net.training and not net.layers.training
 
 
 def test_time_that_swings_is_measured_as_long_as_there_is_time():
     clock = Clock()
-    swings = iter([.001, .002]*10**6)
+    swings = iter([0.001, 0.002] * 10**6)
+
     def call():
         clock.now += next(swings)
-    taken = costs._repeated(call, 1., clock)
-    assert .99 < clock.now <= 1.
+
+    taken = costs._repeated(call, 1.0, clock)
+    assert 0.99 < clock.now <= 1.0
     assert len(taken) > 600
 
 
 def test_only_the_images_that_are_used_travel(data, monkeypatch):
     many = mc.load_data('digits').train
     sent = []
+
     def run_jobs(work, jobs, shared, **how):
         sent.append(shared)
         return iter(())
+
     monkeypatch.setattr(costs, 'run_jobs', run_jobs)
-    costs.measure_costs({'one': one}, many, {'one': mc.Point(.1, 16)})
+    costs.measure_costs({'one': one}, many, {'one': mc.Point(0.1, 16)})
     assert len(many) > 1000 and len(sent[0]) == 1000
-    costs.measure_costs({'one': one}, many, {'one': mc.Point(.1, 60)})
+    costs.measure_costs({'one': one}, many, {'one': mc.Point(0.1, 60)})
     assert len(sent[1]) == min(len(many), 1200)
 
 
@@ -111,40 +120,49 @@ def test_processes_start_together_and_measure_alone(data, monkeypatch):
     "Two models, two processes: both are there before the first one measures."
     started = []
     begin = workers._Crew._begin
+
     def count(crew):
         begin(crew)
         started.append(len(crew.members))
+
     monkeypatch.setattr(workers._Crew, '_begin', count)
     monkeypatch.setattr(costs, 'available_cores', lambda: 2)
     begun = []
     points = dict.fromkeys(('one', 'two', 'three'), POINT)
     costs.measure_costs(
-        {'one': one, 'two': two, 'three': one}, data.train, points,
-        on_cost=lambda name, cost: begun.append((name, list(started))))
+        {'one': one, 'two': two, 'three': one},
+        data.train,
+        points,
+        on_cost=lambda name, cost: begun.append((name, list(started))),
+    )
     assert [name for name, _ in begun] == ['one', 'two', 'three']
     assert [several for _, several in begun] == [[1, 2], [1, 2], [1, 2, 1]]
 
 
 def test_process_that_dies_while_others_wait_costs_a_try(data, tmp_path):
     here = os.getpid()
+
     def make():
-        mark = tmp_path/'died'
+        mark = tmp_path / 'died'
         if os.getpid() != here and not mark.exists():
             mark.touch()
             os._exit(3)
         return one()
+
     found = costs.measure_costs({'one': make, 'two': two}, data.train, {'one': POINT, 'two': POINT})
     assert set(found) == {'one', 'two'}
-    assert (tmp_path/'died').exists()
+    assert (tmp_path / 'died').exists()
 
 
 @pytest.fixture
 def asked(monkeypatch):
     "The names of the models that each call of `measure_costs` measures."
     calls = []
+
     def measure(models, *args, on_cost=None, **kwargs):
         calls.append(list(models))
-        return {name: Cost(.001, .002, None, 7, 3) for name in models}
+        return {name: Cost(0.001, 0.002, None, 7, 3) for name in models}
+
     monkeypatch.setattr(comparison, 'measure_costs', measure)
     return calls
 
@@ -155,6 +173,7 @@ def compared(data, asked):
         how = dict(points=1, seeds=1, search_epochs=1, epochs=1, workers=1) | kwargs
         models = {'one': one, 'two': two}
         return mc.compare(models, data, {'batch_size': (8, 16)}, store=folder, **how)
+
     return run
 
 
@@ -164,7 +183,7 @@ def test_comparison_measures_all_together_and_once(compared, asked, tmp_path):
     assert asked == [['one', 'two']]
     compared(tmp_path)
     assert asked == [['one', 'two']]
-    (tmp_path/'costs'/'two.json').unlink()
+    (tmp_path / 'costs' / 'two.json').unlink()
     found = compared(tmp_path)
     assert asked[1:] == [['two']]
     assert (found['two'].cost.calls_1, found['two'].cost.calls_1000) == (7, 3)
@@ -176,7 +195,7 @@ def test_comparison_measures_all_together_and_once(compared, asked, tmp_path):
 def test_cost_of_an_older_version_is_read(compared, asked, tmp_path):
     compared(tmp_path)
     for name in 'one', 'two':
-        file = tmp_path/'costs'/f'{name}.json'
+        file = tmp_path / 'costs' / f'{name}.json'
         kept = json.loads(file.read_text())
         for new in 'calls_1', 'calls_1000', 'sha256':
             kept['found'].pop(new, None)
@@ -184,7 +203,7 @@ def test_cost_of_an_older_version_is_read(compared, asked, tmp_path):
         file.write_text(json.dumps(kept))
     found = compared(tmp_path)
     assert asked == [['one', 'two']]
-    assert found['one'].cost == check_cost(Cost(.001, .002, None))
+    assert found['one'].cost == check_cost(Cost(0.001, 0.002, None))
     assert found['one'].cost.calls_1 is None
 
 

@@ -1,4 +1,5 @@
 """Right values at edges, where a slip of one, of a sign or of an end would hide."""
+
 import os
 from dataclasses import replace
 from functools import partial
@@ -29,6 +30,7 @@ RESULTS = 'nbs/results'
 
 # core
 
+
 def test_limits_of_numbers_are_included():
     assert (core.check_int('n', 5, 1, 5), core.check_int('n', 1, 1, 5)) == (5, 1)
     assert (core.check_float('x', 0, 0, 1), core.check_float('x', 1, 0, 1)) == (0, 1)
@@ -36,18 +38,20 @@ def test_limits_of_numbers_are_included():
         core.check_float('x', 0, 0, 1, low_open=True)
 
 
-@pytest.mark.parametrize('seconds, words', [
-    (59, '59 s'), (60, '1 min 00 s'), (3599, '59 min 59 s'), (3600, '1 h 00 min')])
+@pytest.mark.parametrize(
+    'seconds, words',
+    [(59, '59 s'), (60, '1 min 00 s'), (3599, '59 min 59 s'), (3600, '1 h 00 min')],
+)
 def test_where_units_change(seconds, words):
     assert core.format_seconds(seconds) == words
 
 
 def test_time_left_is_that_of_the_steps_to_come(monkeypatch):
-    clock = [100.]
+    clock = [100.0]
     monkeypatch.setattr(core.time, 'perf_counter', lambda: clock[0])
     with core.Progress(10, 'work', done=2) as bar:
         clock[0] += 12
-        bar.update(4)   # 3 s each, and 4 to come
+        bar.update(4)  # 3 s each, and 4 to come
         assert ', 12 s left' in bar._html('')
 
 
@@ -55,31 +59,36 @@ def test_time_left_is_that_of_the_steps_to_come(monkeypatch):
 def test_file_and_name_are_put_on_the_disk_in_order(tmp_path, monkeypatch):
     said = []
     replace_file = os.replace
+
     def fsync(path):
         said.append('folder' if os.path.isdir(path) else 'file')
+
     def rename(*paths):
         said.append('name')
         replace_file(*paths)
+
     monkeypatch.setattr(core, '_fsync', fsync)
     monkeypatch.setattr(core.os, 'replace', rename)
-    core.write_json(tmp_path/'a.json', {})
+    core.write_json(tmp_path / 'a.json', {})
     assert said == ['file', 'name', 'folder']
 
 
 # data
+
 
 @pytest.mark.parametrize('most, good', [(9, False), (10, True)])
 def test_a_download_may_have_so_many_bytes_and_no_more(tmp_path, most, good):
     class Answer:
         def iter_content(self, size):
             yield from (b'12345', b'67890')
+
     stream = sources._Stream(most)
     if good:
-        stream._save(Answer(), tmp_path/'a')
-        assert (tmp_path/'a').read_bytes() == b'1234567890'
+        stream._save(Answer(), tmp_path / 'a')
+        assert (tmp_path / 'a').read_bytes() == b'1234567890'
     else:
         with pytest.raises(ValueError, match='more than 9 bytes'):
-            stream._save(Answer(), tmp_path/'a')
+            stream._save(Answer(), tmp_path / 'a')
 
 
 def test_fingerprint_tells_shapes_and_types():
@@ -94,6 +103,7 @@ def test_samples_depend_on_the_seed(data):
 
 
 # nets
+
 
 def test_deep_mlp_ends_in_plain_logits():
     logits = mc.initialise(mc.DeepMLP)(torch.rand(64, 1, 28, 28))
@@ -110,14 +120,16 @@ def test_answers_of_an_mlp_are_those_of_its_layers_with_relu_between():
 
 
 def test_sizes_that_differ_by_just_the_tolerance_are_equal():
-    assert unequal_sizes({'a': 1000, 'b': 1250}, tolerance=.25) == ''
-    assert 'not of one size' in unequal_sizes({'a': 1000, 'b': 1251}, tolerance=.25)
+    assert unequal_sizes({'a': 1000, 'b': 1250}, tolerance=0.25) == ''
+    assert 'not of one size' in unequal_sizes({'a': 1000, 'b': 1251}, tolerance=0.25)
 
 
 def test_scoring_leaves_each_layer_in_its_mode(data):
-    net = nn.Sequential(nn.Flatten(), nn.Dropout(.5), nn.Linear(784, len(data.classes)), nn.Dropout(.5))
+    net = nn.Sequential(
+        nn.Flatten(), nn.Dropout(0.5), nn.Linear(784, len(data.classes)), nn.Dropout(0.5)
+    )
     net.train()
-    net[1].eval()   # such as a part that is frozen
+    net[1].eval()  # such as a part that is frozen
     before = [part.training for part in net.modules()]
     assert len(set(before)) == 2
     mc.measure(net, data.valid)
@@ -125,14 +137,16 @@ def test_scoring_leaves_each_layer_in_its_mode(data):
 
 
 def test_digest_tells_shapes():
-    numbers = torch.arange(6.)
+    numbers = torch.arange(6.0)
     digests = [weights_digest({'w': numbers.view(shape)}, {}) for shape in ((2, 3), (3, 2))]
     assert digests[0] != digests[1]
 
 
 def test_a_pooling_of_a_rare_kind_is_no_chain():
     pool = nn.MaxPool2d(2, ceil_mode=True)
-    net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), pool, nn.Flatten(), nn.Linear(4*14*14, 3))
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), pool, nn.Flatten(), nn.Linear(4 * 14 * 14, 3)
+    )
     assert 'rare kind' in why_no_chain(net)
 
 
@@ -140,7 +154,7 @@ def test_a_pooling_of_a_rare_kind_is_no_chain():
 def test_whether_root_is_trusted(monkeypatch):
     root = os.open('/', os.O_RDONLY)
     if os.fstat(root).st_uid or os.fstat(root).st_mode & 0o022:
-        pytest.skip('/ is not root\'s alone')
+        pytest.skip("/ is not root's alone")
     monkeypatch.setattr(os, 'geteuid', lambda: 1234)
     try:
         assert _who_else(root) == ''
@@ -152,32 +166,42 @@ def test_whether_root_is_trusted(monkeypatch):
 def test_overlapping_poolings_are_not_served():
     found = []
     for stride, side in ((2, 13), (1, 25)):
-        net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.MaxPool2d(2, stride), nn.Flatten(),
-                            nn.Linear(4*side*side, 3))
+        net = nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.MaxPool2d(2, stride), nn.Flatten(), nn.Linear(4 * side * side, 3)
+        )
         found.append(is_served(recognise(net)))
     assert found == [True, False]
 
 
 class Dropping(nn.Module):
     "A net whose layers draw random numbers in training."
+
     def __init__(self, share):
         super().__init__()
-        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(784, 16), nn.Dropout(share),
-                                    nn.Linear(16, 3))
+        self.layers = nn.Sequential(
+            nn.Flatten(), nn.Linear(784, 16), nn.Dropout(share), nn.Linear(16, 3)
+        )
 
     def forward(self, x):
         return self.layers(x)
 
 
-@pytest.mark.parametrize('share, differ', [(0., False), (.5, True)])
+@pytest.mark.parametrize('share, differ', [(0.0, False), (0.5, True)])
 def test_layers_draw_from_the_seed(data, share, differ):
     "All images are the same one: their order is of no account, what is dropped is."
     same = data.train[torch.zeros(len(data.train), dtype=torch.int64)]
     weights = []
     for seed in (0, 1):
         net = mc.initialise(lambda: Dropping(share))
-        mc.train(net, same, learning_rate=.1, batch_size=len(same), epochs=1, seed=seed,
-                 engine='autograd')
+        mc.train(
+            net,
+            same,
+            learning_rate=0.1,
+            batch_size=len(same),
+            epochs=1,
+            seed=seed,
+            engine='autograd',
+        )
         weights.append(torch.cat([p.detach().flatten() for p in net.parameters()]))
     assert ((weights[0] - weights[1]).abs().max() > 1e-4) == differ
 
@@ -185,15 +209,16 @@ def test_layers_draw_from_the_seed(data, share, differ):
 @pytest.mark.parametrize('measured', [True, False])
 def test_a_training_that_diverges_is_said_to_with_and_without_validation(data, measured):
     net = mc.initialise(partial(odd.Diverging, 3, 3))
-    history = mc.train(net, data.train, data.valid if measured else None, learning_rate=.1,
-                       batch_size=8, epochs=3)
+    history = mc.train(
+        net, data.train, data.valid if measured else None, learning_rate=0.1, batch_size=8, epochs=3
+    )
     assert not np.isfinite(history.last.train_loss)
     assert history.state == 'diverged'
 
 
 def test_a_net_stopped_within_an_epoch_has_the_weights_of_the_last_whole_one():
     digits = mc.load_data('digits')
-    how = dict(learning_rate=.05, batch_size=1, seed=3, threads=1, engine='autograd')
+    how = dict(learning_rate=0.05, batch_size=1, seed=3, threads=1, engine='autograd')
     whole = mc.initialise(partial(mc.MLP, 8, 8))
     mc.train(whole, digits.train, epochs=1, **how)
     done = []
@@ -201,11 +226,12 @@ def test_a_net_stopped_within_an_epoch_has_the_weights_of_the_last_whole_one():
 
     def should_stop():
         asked.extend(done)
-        return len(asked) == 3   # well within the second epoch
+        return len(asked) == 3  # well within the second epoch
 
     stopped = mc.initialise(partial(mc.MLP, 8, 8))
-    history = mc.train(stopped, digits.train, epochs=2, on_epoch=done.append,
-                       should_stop=should_stop, **how)
+    history = mc.train(
+        stopped, digits.train, epochs=2, on_epoch=done.append, should_stop=should_stop, **how
+    )
     assert (history.state, len(history.epochs), len(asked)) == ('stopped', 1, 3)
     for before, after in zip(whole.parameters(), stopped.parameters()):
         assert torch.equal(before, after)
@@ -214,8 +240,8 @@ def test_a_net_stopped_within_an_epoch_has_the_weights_of_the_last_whole_one():
 def test_a_net_in_evaluation_mode_is_trained_like_any_other(data):
     weights = []
     for mode in (True, False):
-        net = mc.initialise(lambda: Dropping(.5)).train(mode)
-        mc.train(net, data.train, learning_rate=.1, batch_size=20, epochs=1, engine='autograd')
+        net = mc.initialise(lambda: Dropping(0.5)).train(mode)
+        mc.train(net, data.train, learning_rate=0.1, batch_size=20, epochs=1, engine='autograd')
         weights.append(torch.cat([p.detach().flatten() for p in net.parameters()]))
     assert torch.equal(*weights)
 
@@ -223,34 +249,50 @@ def test_a_net_in_evaluation_mode_is_trained_like_any_other(data):
 def test_a_finished_training_is_read_and_not_refused(data, tmp_path):
     def go():
         net = mc.initialise(lambda: mc.MLP(8, 8, 3))
-        return mc.train(net, data.train, data.valid, learning_rate=.1, batch_size=8, epochs=2,
-                        checkpoint=tmp_path/'c')
+        return mc.train(
+            net,
+            data.train,
+            data.valid,
+            learning_rate=0.1,
+            batch_size=8,
+            epochs=2,
+            checkpoint=tmp_path / 'c',
+        )
+
     assert go() == go()
 
 
 def test_best_is_the_first_of_equals():
-    epochs = [Epoch(number, 1., .5, 1., valid_loss=1., valid_accuracy=accuracy)
-              for number, accuracy in ((1, .5), (2, .7), (3, .7))]
-    history = History(.1, 8, 0, 'autograd', 1, 'cpu', 'some machine', epochs=epochs)
+    epochs = [
+        Epoch(number, 1.0, 0.5, 1.0, valid_loss=1.0, valid_accuracy=accuracy)
+        for number, accuracy in ((1, 0.5), (2, 0.7), (3, 0.7))
+    ]
+    history = History(0.1, 8, 0, 'autograd', 1, 'cpu', 'some machine', epochs=epochs)
     assert history.best.epoch == 2
 
 
 def test_half_of_the_free_memory_is_left(data):
-    net, free = mc.MLP(), 2**33
-    least = 4*6*sum(p.numel() for p in net.parameters())   # bytes that a net and its training take
-    used = least*nets_at_once(net, data.train, [1], free=free)
-    assert .9*free/2 < used <= free/2
+    net = mc.MLP()
+    free = 2**33
+    least = (
+        4 * 6 * sum(p.numel() for p in net.parameters())
+    )  # bytes that a net and its training take
+    used = least * nets_at_once(net, data.train, [1], free=free)
+    assert 0.9 * free / 2 < used <= free / 2
 
 
 def test_latency_is_that_of_an_answer(data):
     modes = []
+
     class Told(nn.Module):
         def __init__(self):
             super().__init__()
             self.layer = nn.Linear(784, 3)
+
         def forward(self, x):
             modes.append(self.training)
             return self.layer(x.flatten(1))
+
     net = Told().train()
     costs.latency(net, data.test, seconds=0)
     assert (set(modes), net.training) == ({False}, True)
@@ -258,13 +300,23 @@ def test_latency_is_that_of_an_answer(data):
 
 # studies
 
-def history(state='finished', accuracy=.5, loss=1.):
-    return History(.1, 8, 0, 'autograd', 1, 'cpu', 'some machine', state=state,
-                   epochs=[Epoch(1, 1., .5, 1., valid_loss=loss, valid_accuracy=accuracy)])
+
+def history(state='finished', accuracy=0.5, loss=1.0):
+    return History(
+        0.1,
+        8,
+        0,
+        'autograd',
+        1,
+        'cpu',
+        'some machine',
+        state=state,
+        epochs=[Epoch(1, 1.0, 0.5, 1.0, valid_loss=loss, valid_accuracy=accuracy)],
+    )
 
 
 def test_of_equal_trials_the_one_of_lower_loss_is_best():
-    trials = [mc.Trial(index, history(loss=loss)) for index, loss in enumerate((2., 1., 1.))]
+    trials = [mc.Trial(index, history(loss=loss)) for index, loss in enumerate((2.0, 1.0, 1.0))]
     found = mc.SearchResult('one', mc.Box(), 0, 3, 1, 'valid', trials)
     assert found.best.index == 1
 
@@ -272,10 +324,11 @@ def test_of_equal_trials_the_one_of_lower_loss_is_best():
 def test_edges_of_a_box():
     def edges(rate):
         trial = mc.Trial(0, replace(history(), learning_rate=rate, batch_size=50))
-        box = mc.Box((.1, 1.1), (1, 101))
+        box = mc.Box((0.1, 1.1), (1, 101))
         return mc.SearchResult('one', box, 0, 1, 1, 'valid', [trial]).edges()
-    assert [len(edges(rate)) for rate in (.1, .14, .2, 1., 1.06, 1.1)] == [1, 1, 0, 0, 1, 1]
-    assert 'lower edge' in edges(.1)[0] and 'upper edge' in edges(1.1)[0]
+
+    assert [len(edges(rate)) for rate in (0.1, 0.14, 0.2, 1.0, 1.06, 1.1)] == [1, 1, 0, 0, 1, 1]
+    assert 'lower edge' in edges(0.1)[0] and 'upper edge' in edges(1.1)[0]
 
 
 def test_what_failed_halfway_is_not_kept(tmp_path):
@@ -290,7 +343,7 @@ def test_what_failed_halfway_is_not_kept(tmp_path):
 
 def test_ledger_waits_for_the_disk(tmp_path):
     with Ledger(tmp_path, {'epochs': 1}) as ledger:
-        assert ledger.connection.pragma('synchronous') == 2   # FULL
+        assert ledger.connection.pragma('synchronous') == 2  # FULL
 
 
 @pytest.mark.parametrize('state', ['finished', 'diverged', 'failed'])
@@ -302,16 +355,16 @@ def test_no_trial_is_done_twice(tmp_path, state):
 
 
 def test_a_crashed_trial_is_shown_and_tried_again(tmp_path, search_in):
-    search_in(tmp_path/'s')
-    with Ledger.read(tmp_path/'s') as ledger:
+    search_in(tmp_path / 's')
+    with Ledger.read(tmp_path / 's') as ledger:
         identity = ledger.identity
         index = min(ledger.histories())
-    with Ledger(tmp_path/'s', identity) as ledger:
+    with Ledger(tmp_path / 's', identity) as ledger:
         ledger.reopen(index)
         ledger.record(index, history('crashed'))
-    found = mc.SearchResult.load(tmp_path/'s')
+    found = mc.SearchResult.load(tmp_path / 's')
     assert [t.history.state for t in found.trials] == ['crashed', 'finished']
-    with Ledger(tmp_path/'s', identity) as ledger:
+    with Ledger(tmp_path / 's', identity) as ledger:
         assert ledger.histories()[index][0].state == 'stopped'
 
 
@@ -327,32 +380,40 @@ def test_ctrl_c_does_not_reach_the_workers():
 
 # statistics
 
-@pytest.mark.parametrize('low, high, chance', [
-    ([.1], [.9], .8), ([.1, .1], [.9, .9], .64), ([0, .5], [.5, 1], .5)])
+
+@pytest.mark.parametrize(
+    'low, high, chance',
+    [([0.1], [0.9], 0.8), ([0.1, 0.1], [0.9, 0.9], 0.64), ([0, 0.5], [0.5, 1], 0.5)],
+)
 def test_chance_to_stay_within(low, high, chance):
     "Of one uniform variable; of two with the same limits; of one on each side of the middle."
     assert _stay_within(np.array(low), np.array(high)) == pytest.approx(chance, abs=1e-12)
 
 
 def test_a_bin_holds_its_upper_edge():
-    found = calibration([.2, .4, 1.], [True, False, True], bins=5)
+    found = calibration([0.2, 0.4, 1.0], [True, False, True], bins=5)
     assert found.count.tolist() == [1, 1, 0, 0, 1]
 
 
 # comparison
 
-@pytest.mark.parametrize('low, high, better', [
-    (-.2, -.1, 'a'), (-.1, 0., None), (0., .1, None), (.1, .2, 'b')])
+
+@pytest.mark.parametrize(
+    'low, high, better', [(-0.2, -0.1, 'a'), (-0.1, 0.0, None), (0.0, 0.1, None), (0.1, 0.2, 'b')]
+)
 def test_an_interval_that_ends_at_0_tells_nothing(low, high, better):
-    d = Difference('a', 'b', .95, (low + high)/2, low, high, {}, None, (low, high), 0, 0, (), None,
-                   False)
+    d = Difference(
+        'a', 'b', 0.95, (low + high) / 2, low, high, {}, None, (low, high), 0, 0, (), None, False
+    )
     assert d.better == better
 
 
 def test_few_trainings_are_warned_of():
     found = comparison.Comparison.load(RESULTS + '/digits')
+
     def with_runs(n):
         return replace(found, contestants=[replace(c, runs=c.runs[:n]) for c in found.contestants])
+
     warned = ['tell little about the chance of the seed' in verdict(with_runs(n)) for n in (4, 5)]
     assert warned == [True, False]
 

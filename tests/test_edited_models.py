@@ -1,5 +1,6 @@
-("A store remembers which code trained: changed code is told, once, and a report names the code "
- "that made its results.")
+"""A store remembers which code trained: changed code is told, once, and a report names the code
+that made its results."""
+
 import hashlib
 import json
 import sqlite3
@@ -14,7 +15,7 @@ import pytest
 import mnist_cmp as mc
 from mnist_cmp.ledger import Ledger, LedgerError
 
-NETS = '''import torch
+NETS = """import torch
 
 class Net(torch.nn.Module):
     def __init__(self):
@@ -26,7 +27,7 @@ class Net(torch.nn.Module):
 
 def Other():
     return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 3))
-'''
+"""
 PLAIN = 'return self.layer(x.flatten(1))'
 DROPOUT = 'return self.layer(torch.nn.functional.dropout(x.flatten(1), .5, self.training))'
 
@@ -39,7 +40,7 @@ def digest(text):
 def nets(tmp_path, monkeypatch):
     "Write the models' file, as it is read by the next process."
     before = set(sys.modules)
-    path = tmp_path/'nets.py'
+    path = tmp_path / 'nets.py'
 
     def forget():
         for name in set(sys.modules) - before:
@@ -66,32 +67,33 @@ def changes(call):
 def in_report(found, folder):
     "The code that a written report names for each model."
     mc.write_report(found, folder)
-    report = json.loads((folder/'report.json').read_text())
+    report = json.loads((folder / 'report.json').read_text())
     jsonschema.validate(report, mc.report_schema())
     return {c['name']: c['code'] for c in report['contestants']}
 
 
-def test_an_edited_model_is_told_once_and_its_report_names_the_old_code(
-        nets, compare_in, tmp_path):
-    run = tmp_path/'run'
+def test_an_edited_model_is_told_once_and_its_report_names_the_old_code(nets, compare_in, tmp_path):
+    run = tmp_path / 'run'
     said, first = changes(lambda: compare_in(run, models=nets(NETS)))
     assert not said
     edited = NETS.replace(PLAIN, DROPOUT)
     models = nets(edited)
     said, again = changes(lambda: compare_in(run, models=models))
-    assert [str(w.message).partition(' has changed')[0] for w in said] == ['The code of a (nets.py)']
+    assert [str(w.message).partition(' has changed')[0] for w in said] == [
+        'The code of a (nets.py)'
+    ]
     assert f'in {run} were made' in str(said[0].message)
-    assert said[0].filename.endswith('conftest.py')   # the line that called compare
+    assert said[0].filename.endswith('conftest.py')  # the line that called compare
     assert again['a'].wrong == first['a'].wrong
     codes = in_report(again, run)
     assert codes['a']['sha256'] == digest(NETS) and codes['a']['also'] == []
-    assert digest(NETS) in (run/'report.html').read_text()
-    assert digest(edited) not in (run/'report.html').read_text()
+    assert digest(NETS) in (run / 'report.html').read_text()
+    assert digest(edited) not in (run / 'report.html').read_text()
     assert mc.Comparison.load(run)['a'].code == again['a'].code
 
 
 def test_what_is_trained_by_changed_code_is_named_beside_the_old(nets, compare_in, tmp_path):
-    run = tmp_path/'run'
+    run = tmp_path / 'run'
     compare_in(run, models=nets(NETS), engine='autograd')
     edited = NETS.replace(PLAIN, DROPOUT)
     models = nets(edited)
@@ -100,35 +102,44 @@ def test_what_is_trained_by_changed_code_is_named_beside_the_old(nets, compare_i
     codes = in_report(found, run)
     assert (codes['a']['sha256'], codes['a']['also']) == (digest(NETS), [digest(edited)])
     assert (codes['b']['sha256'], codes['b']['also']) == (digest(NETS), [])
-    page = (run/'report.html').read_text()
+    page = (run / 'report.html').read_text()
     assert f'{digest(NETS)}; some of its results by changed code, SHA-256 {digest(edited)}' in page
-    models = nets(NETS)   # taken back: a part is still of the other
+    models = nets(NETS)  # taken back: a part is still of the other
     said, _ = changes(lambda: compare_in(run, models=models, seeds=3))
     assert len(said) == 1
 
 
 def test_an_engine_that_does_not_train_changed_code_says_the_cause(nets, compare_in, tmp_path):
     "The plain net was trained as a chain, and this one is none."
-    run = tmp_path/'run'
+    run = tmp_path / 'run'
     try:
         first = compare_in(run, models=nets(NETS), engine='onednn')
     except ValueError as e:
         pytest.skip(str(e))
     models = nets(NETS.replace(PLAIN, DROPOUT))
-    with pytest.raises(LedgerError, match='begun with engine=.onednn., which does not train the '
-                                          'model of now.*put the model back.*another folder'):
+    with pytest.raises(
+        LedgerError,
+        match='begun with engine=.onednn., which does not train the '
+        'model of now.*put the model back.*another folder',
+    ):
         changes(lambda: compare_in(run, models=models, seeds=3))
-    _, again = changes(lambda: compare_in(run, models=models))   # what is there can be had
+    _, again = changes(lambda: compare_in(run, models=models))  # what is there can be had
     assert again['a'].wrong == first['a'].wrong
 
 
-@pytest.mark.parametrize('change', [
-    NETS + '\n# a remark',
-    NETS + '\n\nclass Third(Net): pass\n',
-    NETS.replace('import torch', 'import torch\nif __name__ == "__main__":\n    compare(seeds=9)')])
+@pytest.mark.parametrize(
+    'change',
+    [
+        NETS + '\n# a remark',
+        NETS + '\n\nclass Third(Net): pass\n',
+        NETS.replace(
+            'import torch', 'import torch\nif __name__ == "__main__":\n    compare(seeds=9)'
+        ),
+    ],
+)
 def test_what_the_model_does_not_use_is_no_change(nets, compare_in, tmp_path, change):
     "A script that holds the models and the call of compare may be edited."
-    run = tmp_path/'run'
+    run = tmp_path / 'run'
     compare_in(run, models=nets(NETS))
     models = nets(change)
     said, found = changes(lambda: compare_in(run, models=models, seeds=3))
@@ -138,19 +149,20 @@ def test_what_the_model_does_not_use_is_no_change(nets, compare_in, tmp_path, ch
 
 def test_what_the_model_uses_is_a_change(nets, compare_in, tmp_path):
     before = NETS.replace(PLAIN, 'return mixed(self.layer(x.flatten(1)), self.training)') + (
-        '\nSHARE = 0.\ndef mixed(x, training): return x + SHARE*training\n')
-    compare_in(tmp_path/'run', models=nets(before))
+        '\nSHARE = 0.\ndef mixed(x, training): return x + SHARE*training\n'
+    )
+    compare_in(tmp_path / 'run', models=nets(before))
     models = nets(before.replace('SHARE = 0.', 'SHARE = .5'))
-    said, _ = changes(lambda: compare_in(tmp_path/'run', models=models))
+    said, _ = changes(lambda: compare_in(tmp_path / 'run', models=models))
     assert ['The code of a ' in str(w.message) for w in said] == [True]
 
 
 def test_an_edit_in_the_same_process_changes_nothing_that_runs(nets, compare_in, tmp_path):
     "Python has the module as it was; so has the note."
     models = nets(NETS)
-    compare_in(tmp_path/'run', models=models)
-    (tmp_path/'nets.py').write_text(NETS.replace(PLAIN, DROPOUT))
-    said, found = changes(lambda: compare_in(tmp_path/'run', models=models, seeds=3))
+    compare_in(tmp_path / 'run', models=models)
+    (tmp_path / 'nets.py').write_text(NETS.replace(PLAIN, DROPOUT))
+    said, found = changes(lambda: compare_in(tmp_path / 'run', models=models, seeds=3))
     assert not said
     assert found['a'].code.sha256 == digest(NETS)
 
@@ -165,7 +177,7 @@ def forget_notes(folder):
 
 
 def test_an_older_store_goes_on_and_nothing_is_claimed(nets, compare_in, tmp_path):
-    run = tmp_path/'run'
+    run = tmp_path / 'run'
     first = compare_in(run, models=nets(NETS), engine='autograd')
     forget_notes(run)
     models = nets(NETS.replace(PLAIN, DROPOUT))
@@ -173,8 +185,8 @@ def test_an_older_store_goes_on_and_nothing_is_claimed(nets, compare_in, tmp_pat
     assert not said
     assert again['a'].wrong == first['a'].wrong
     assert in_report(again, run) == {'a': None, 'b': None}
-    assert 'code of a' not in (run/'report.html').read_text()
-    compare_in(run, models=models, seeds=3)   # from here on something is known
+    assert 'code of a' not in (run / 'report.html').read_text()
+    compare_in(run, models=models, seeds=3)  # from here on something is known
     models = nets(NETS)
     said, longer = changes(lambda: compare_in(run, models=models, seeds=3))
     assert len(said) == 1
@@ -186,16 +198,27 @@ def test_search_and_retrain_tell_it_too(nets, search_in, data, tmp_path):
 
     def both(text):
         make = get_model(nets(text)['a'])
-        search_in(tmp_path/'search', make=make)
-        mc.retrain(make, data.train, data.valid, mc.Point(.1, 8), seeds=1, epochs=1, workers=1,
-                   name='one', store=tmp_path/'weights')
+        search_in(tmp_path / 'search', make=make)
+        mc.retrain(
+            make,
+            data.train,
+            data.valid,
+            mc.Point(0.1, 8),
+            seeds=1,
+            epochs=1,
+            workers=1,
+            name='one',
+            store=tmp_path / 'weights',
+        )
 
     both(NETS)
     said, _ = changes(lambda: both(NETS))
     assert not said
     said, _ = changes(lambda: both(NETS.replace(PLAIN, DROPOUT)))
-    assert [f'in {tmp_path/place} were' in str(w.message)
-            for place, w in zip(('search', 'weights'), said, strict=True)] == [True, True]
+    assert [
+        f'in {tmp_path / place} were' in str(w.message)
+        for place, w in zip(('search', 'weights'), said, strict=True)
+    ] == [True, True]
     assert said[1].filename == __file__
 
 
@@ -232,7 +255,8 @@ cell('def noisy(x, on): return x + .1*on', 4)
 print(searched())
 """
     from pathlib import Path
-    code = code.format(tests=str(Path(__file__).parent), store=str(tmp_path/'run'))
+
+    code = code.format(tests=str(Path(__file__).parent), store=str(tmp_path / 'run'))
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=120)
     assert done.stdout.splitlines() == ['[] []', '[True]'], done.stderr
 
@@ -240,15 +264,15 @@ print(searched())
 @pytest.mark.parametrize('value', ['[{}]', '{}x', '3', '[{"source": "x"}]'])
 def test_a_damaged_note_is_named(search_in, tmp_path, value):
     search_in(tmp_path)
-    with closing(sqlite3.connect(tmp_path/'study.sqlite')) as ledger, ledger:
+    with closing(sqlite3.connect(tmp_path / 'study.sqlite')) as ledger, ledger:
         ledger.execute("UPDATE study SET value=? WHERE key='codes'", [value])
     with pytest.raises(LedgerError, match='study.sqlite is damaged'):
         search_in(tmp_path)
 
 
 def test_a_note_is_kept_with_the_trainings(nets, compare_in, tmp_path):
-    compare_in(tmp_path/'run', models=nets(NETS))
+    compare_in(tmp_path / 'run', models=nets(NETS))
     for kind in 'search', 'weights':
-        with Ledger.read(tmp_path/'run'/kind/'a') as ledger:
-            note, = ledger.codes()
+        with Ledger.read(tmp_path / 'run' / kind / 'a') as ledger:
+            (note,) = ledger.codes()
         assert (note['file'], note['sha256']) == ('nets.py', digest(NETS))

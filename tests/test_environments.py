@@ -1,5 +1,6 @@
-("The command in odd environments: it works, or it says in a sentence why not; no traceback, "
- "no bare number, no orphan.")
+"""The command in odd environments: it works, or it says in a sentence why not; no traceback, no
+bare number, no orphan."""
+
 import configparser
 import errno
 import functools
@@ -26,8 +27,9 @@ ROOT = Path(mnist_cmp.__file__).parent.parent
 POSIX = pytest.mark.skipif(os.name != 'posix', reason='needs a POSIX shell')
 pytestmark = POSIX
 
-TINY = ('--models small:one,small:two --points 1 --search_epochs 1 --seeds 1 --epochs 1 '
-        '--workers 1').split()
+TINY = (
+    '--models small:one,small:two --points 1 --search_epochs 1 --seeds 1 --epochs 1 --workers 1'
+).split()
 COMMAND = [sys.executable, '-m', 'mnist_cmp', *TINY]
 SMALL = """
 "Two models as small as can be. They print, and they wait where a file asks for it."
@@ -52,8 +54,8 @@ hold('import')
 
 
 def clean_environment(**changes):
-    ("The environment of a command, with the modules of this checkout; "
-     "None: the variable is not set.")
+    """The environment of a command, with the modules of this checkout; None: the variable is not
+    set."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(('PYTHON', 'MNIST_CMP', 'MPL'))}
     # nothing is drawn: that takes seconds
     ours = {'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'MPLBACKEND': 'nonsense'}
@@ -62,32 +64,47 @@ def clean_environment(**changes):
 
 @pytest.fixture(scope='session')
 def finished(tmp_path_factory):
-    ("A folder with the models and a finished run, `run`: the same command again reads "
-     "what it needs from there.")
+    """A folder with the models and a finished run, `run`: the same command again reads what it
+    needs from there."""
     folder = tmp_path_factory.mktemp('environments')
-    (folder/'small.py').write_text(SMALL)
-    subprocess.run([*COMMAND, '--out', 'run'], cwd=folder, env=clean_environment(), check=True,
-                   capture_output=True)
-    (folder/'run'/'report.html').unlink()
+    (folder / 'small.py').write_text(SMALL)
+    subprocess.run(
+        [*COMMAND, '--out', 'run'],
+        cwd=folder,
+        env=clean_environment(),
+        check=True,
+        capture_output=True,
+    )
+    (folder / 'run' / 'report.html').unlink()
     return folder
 
 
 @pytest.fixture
 def place(finished, tmp_path):
     "A copy of that folder."
-    return Path(shutil.copytree(finished, tmp_path/'place'))
+    return Path(shutil.copytree(finished, tmp_path / 'place'))
 
 
 def shell(line, place):
-    ("Run a line of bash in a folder with a finished run; `$RUN` is the command there, "
-     "`$NEW` that of a new run.")
+    """Run a line of bash in a folder with a finished run; `$RUN` is the command there, `$NEW`
+    that of a new run."""
     environment = clean_environment(
-        NEW=shlex.join(COMMAND), RUN=shlex.join([*COMMAND, '--out', 'run']), PYTHON=sys.executable,
-        ROOT=str(ROOT), OPTIONS=shlex.join([*TINY, '--out', 'run']))
+        NEW=shlex.join(COMMAND),
+        RUN=shlex.join([*COMMAND, '--out', 'run']),
+        PYTHON=sys.executable,
+        ROOT=str(ROOT),
+        OPTIONS=shlex.join([*TINY, '--out', 'run']),
+    )
     for name in ('RUN', 'NEW', 'OPTIONS', 'PYTHON', 'ROOT'):
         line = line.replace(f'${name}', environment.pop(name))
-    return subprocess.run(['bash', '-c', line], cwd=place, env=environment, timeout=300,
-                          stdin=subprocess.DEVNULL, capture_output=True)
+    return subprocess.run(
+        ['bash', '-c', line],
+        cwd=place,
+        env=environment,
+        timeout=300,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+    )
 
 
 def is_plain(text):
@@ -96,9 +113,10 @@ def is_plain(text):
     return not any(word in text for word in odd)
 
 
-MEASURE = 'rm run/costs/two.json; '   # what it costs is measured again, in a process of its own
-ISOLATED = ("import sys; sys.path.insert(0, '$ROOT'); "
-            "from mnist_cmp.cli import main; sys.exit(main())")
+MEASURE = 'rm run/costs/two.json; '  # what it costs is measured again, in a process of its own
+ISOLATED = (
+    "import sys; sys.path.insert(0, '$ROOT'); from mnist_cmp.cli import main; sys.exit(main())"
+)
 UNSHARE = 'unshare -rm bash -c "mount -t tmpfs {} && {}"'
 GONE = 'mkdir gone && cd gone && rmdir ../gone && '
 
@@ -110,11 +128,14 @@ ENVIRONMENTS = {
     'no stderr': (f'{MEASURE} $RUN 2>&-', 0, 'Report: ', ''),
     'no standard files': (f'{MEASURE} $RUN <&- >&- 2>&-', 0, '', ''),
     'a full disk behind stdout': (
-        '$RUN >/dev/full', 1, '', 'Nothing more can be printed (No space left on device)'),
+        '$RUN >/dev/full',
+        1,
+        '',
+        'Nothing more can be printed (No space left on device)',
+    ),
     'a full disk behind stderr': ('$RUN 2>/dev/full', 0, 'Report: ', ''),
     'ASCII': ('LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 $RUN', 0, 'error % +- sd', ''),
-    'a redirected stdout on Windows': (
-        'PYTHONIOENCODING=cp1252 $RUN', 0, 'error % \xb1 sd', ''),
+    'a redirected stdout on Windows': ('PYTHONIOENCODING=cp1252 $RUN', 0, 'error % \xb1 sd', ''),
     'Latin-1': ('PYTHONIOENCODING=latin-1 $RUN', 0, 'error % \xb1 sd', ''),
     'python -I': (f'$PYTHON -I -c "{ISOLATED}" $OPTIONS', 0, 'Report: ', ''),
     # with --help, else all libraries would be compiled
@@ -128,16 +149,29 @@ ENVIRONMENTS = {
     'private files': ('umask 077; $RUN && stat -c %a run/report.html', 0, '\n600\n', ''),
     '64 open files': (f'{MEASURE} ulimit -n 64; $RUN', 0, 'Report: ', ''),
     '24 open files': (
-        'ulimit -n 24; $NEW --out new --points 12 --workers 12', 1, '', 'fewer workers'),
+        'ulimit -n 24; $NEW --out new --points 12 --workers 12',
+        1,
+        '',
+        'fewer workers',
+    ),
     'a folder that is gone': (f'{GONE} $NEW --out ../run', 1, '', 'The current folder is gone'),
     'a folder that is gone, no --out': (f'{GONE} $NEW', 1, '', 'The current folder is gone'),
     'a read-only disk': (
-        UNSHARE.format('-o ro none run', 'cd run && $NEW'), 1, '', '(Read-only file system)'),
+        UNSHARE.format('-o ro none run', 'cd run && $NEW'),
+        1,
+        '',
+        '(Read-only file system)',
+    ),
     'no /proc': (UNSHARE.format('none /proc', 'rm -r run && $RUN'), 0, 'Report: ', ''),
     'warnings as errors, and TeX asked for': (
-        (f'{MEASURE} echo text.usetex: True > rc; '
-         'export PYTHONWARNINGS=error MATPLOTLIBRC=rc MPLBACKEND=agg; $RUN && ls run/figures'),
-        0, '\nruns.png\n', ''),
+        (
+            f'{MEASURE} echo text.usetex: True > rc; '
+            'export PYTHONWARNINGS=error MATPLOTLIBRC=rc MPLBACKEND=agg; $RUN && ls run/figures'
+        ),
+        0,
+        '\nruns.png\n',
+        '',
+    ),
     'little memory': ('ulimit -v 400000; $RUN', 1, '', 'mnist_cmp: '),
 }
 
@@ -145,19 +179,26 @@ ENVIRONMENTS = {
 @functools.cache
 def has_namespaces():
     "May this user unshare?"
-    return shutil.which('unshare') and subprocess.run(
-        ['unshare', '-rm', 'true'], capture_output=True).returncode == 0
+    return (
+        shutil.which('unshare')
+        and subprocess.run(['unshare', '-rm', 'true'], capture_output=True).returncode == 0
+    )
 
 
 @pytest.fixture(scope='session')
 def answers(request, finished, tmp_path_factory):
     "Name → the future answer of each of these environments that a test asks for, two at a time."
-    asked = [item.callspec.params['name'] for item in request.session.items
-             if 'answers' in getattr(item, 'fixturenames', ())]
+    asked = [
+        item.callspec.params['name']
+        for item in request.session.items
+        if 'answers' in getattr(item, 'fixturenames', ())
+    ]
     with ThreadPoolExecutor(2) as pool:
+
         def answer(name):
-            place = shutil.copytree(finished, tmp_path_factory.mktemp('place')/'it')
-            return shell(ENVIRONMENTS[name][0], place), (place/'run'/'report.html').exists()
+            place = shutil.copytree(finished, tmp_path_factory.mktemp('place') / 'it')
+            return shell(ENVIRONMENTS[name][0], place), (place / 'run' / 'report.html').exists()
+
         yield {name: pool.submit(answer, name) for name in asked}
 
 
@@ -183,13 +224,20 @@ def test_reader_of_a_pipe_that_has_gone_ends_nothing(place):
     os.close(reader)
     with os.fdopen(writer, 'wb') as out:
         process = subprocess.run(
-            [*COMMAND, '--out', 'run'], cwd=place, env=clean_environment(), stdout=out,
-            stderr=subprocess.PIPE, text=True, timeout=300)
+            [*COMMAND, '--out', 'run'],
+            cwd=place,
+            env=clean_environment(),
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=300,
+        )
     assert process.returncode == 0
-    assert ('Nothing more can be printed (Broken pipe). '
-            'The run goes on, for run/report.html.') in process.stderr
+    assert (
+        'Nothing more can be printed (Broken pipe). The run goes on, for run/report.html.'
+    ) in process.stderr
     assert is_plain(process.stderr)
-    assert (place/'run'/'report.html').exists()
+    assert (place / 'run' / 'report.html').exists()
 
 
 def is_alive(pid):
@@ -204,25 +252,34 @@ def waited_for(condition):
     "Does it come true in a minute?"
     end = time.monotonic() + 60
     while not condition() and time.monotonic() < end:
-        time.sleep(.02)
+        time.sleep(0.02)
     return condition()
 
 
-@pytest.mark.parametrize('name, where, options', [
-    ('SIGINT', 'import', '--out run'),
-    ('SIGTERM', 'here', '--out run'),
-    ('SIGHUP', 'worker', '--out new --workers 2'),
-    ('SIGINT', 'worker', '--out run')])   # the last: while costs are measured
+@pytest.mark.parametrize(
+    'name, where, options',
+    [
+        ('SIGINT', 'import', '--out run'),
+        ('SIGTERM', 'here', '--out run'),
+        ('SIGHUP', 'worker', '--out new --workers 2'),
+        ('SIGINT', 'worker', '--out run'),
+    ],
+)  # the last: while costs are measured
 def test_signal_ends_all_processes_and_says_how_to_go_on(place, name, where, options):
-    (place/f'hold_{where}').touch()
-    (place/'run'/'costs'/'two.json').unlink()
+    (place / f'hold_{where}').touch()
+    (place / 'run' / 'costs' / 'two.json').unlink()
     command = [*COMMAND, *options.split()]
     process = subprocess.Popen(
-        command, cwd=place, env=clean_environment(), stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE, text=True)
+        command,
+        cwd=place,
+        env=clean_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
-        assert waited_for((place/'held').exists)
-        held = int((place/'held').read_text())
+        assert waited_for((place / 'held').exists)
+        held = int((place / 'held').read_text())
         process.send_signal(getattr(signal, name))
         errors = process.communicate(timeout=60)[1]
     finally:
@@ -234,25 +291,29 @@ def test_signal_ends_all_processes_and_says_how_to_go_on(place, name, where, opt
 
 
 def test_what_a_signal_stopped_goes_on(place):
-    (place/'hold_worker').touch()
-    (place/'run'/'costs'/'two.json').unlink()
-    before = (place/'run'/'tests'/'two_0.json').read_bytes()
+    (place / 'hold_worker').touch()
+    (place / 'run' / 'costs' / 'two.json').unlink()
+    before = (place / 'run' / 'tests' / 'two_0.json').read_bytes()
     process = subprocess.Popen(
-        [*COMMAND, '--out', 'run'], cwd=place, env=clean_environment(), stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL)
+        [*COMMAND, '--out', 'run'],
+        cwd=place,
+        env=clean_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
-        assert waited_for((place/'held').exists)
+        assert waited_for((place / 'held').exists)
         process.terminate()
         process.wait(60)
     finally:
         process.kill()
-    (place/'hold_worker').unlink()
+    (place / 'hold_worker').unlink()
     assert shell('$RUN', place).returncode == 0
-    assert (place/'run'/'costs'/'two.json').exists()
-    assert (place/'run'/'tests'/'two_0.json').read_bytes() == before
+    assert (place / 'run' / 'costs' / 'two.json').exists()
+    assert (place / 'run' / 'tests' / 'two_0.json').read_bytes() == before
 
 
-SIGNALS = '''
+SIGNALS = """
 import signal
 from mnist_cmp.cli import _signals_heard
 heard = []
@@ -263,41 +324,52 @@ with _signals_heard(heard, restore=True):
     except KeyboardInterrupt: print(heard == [signal.SIGTERM], flush=True)
     signal.raise_signal(signal.SIGTERM)
 print('not reached')
-'''
+"""
 
 
 def test_ignored_signal_stays_so_and_a_second_one_kills():
     process = subprocess.run(
-        [sys.executable, '-c', SIGNALS], env=clean_environment(), capture_output=True, text=True)
+        [sys.executable, '-c', SIGNALS], env=clean_environment(), capture_output=True, text=True
+    )
     assert (process.returncode, process.stdout, process.stderr) == (-signal.SIGTERM, 'True\n', '')
 
 
 def test_commands_of_one_second_get_folders_of_their_own(tmp_path):
-    code = ("import sys, time; time.strftime = lambda _: 'now'; "
-            "from mnist_cmp.core import new_path; sys.stdin.read(); "
-            "print(*(new_path('runs').name for _ in range(20)))")
-    several = [subprocess.Popen(
-        [sys.executable, '-c', code], cwd=tmp_path, env=clean_environment(),
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    code = (
+        "import sys, time; time.strftime = lambda _: 'now'; "
+        'from mnist_cmp.core import new_path; sys.stdin.read(); '
+        "print(*(new_path('runs').name for _ in range(20)))"
+    )
+    several = [
+        subprocess.Popen(
+            [sys.executable, '-c', code],
+            cwd=tmp_path,
+            env=clean_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
+    ]
     for process in several:
-        process.stdin.close()   # now they begin
+        process.stdin.close()  # now they begin
     names = [name for process in several for name in process.stdout.read().split()]
     for process in several:
         process.wait()
     assert len(names) == len(set(names)) == 80
-    assert {folder.name for folder in (tmp_path/'runs').iterdir()} == set(names)
+    assert {folder.name for folder in (tmp_path / 'runs').iterdir()} == set(names)
 
 
 def test_name_that_is_taken_by_a_dangling_link_is_passed_over(tmp_path, monkeypatch):
     monkeypatch.setattr(time, 'strftime', lambda _: 'now')
-    (tmp_path/'now.png').symlink_to(tmp_path/'elsewhere.png')
+    (tmp_path / 'now.png').symlink_to(tmp_path / 'elsewhere.png')
     assert new_path(tmp_path, '.png').name == 'now_1.png'
 
 
 def test_run_that_never_began_leaves_no_folder(place):
     process = shell('$NEW --models mlp,rnn', place)
     assert process.returncode == 1
-    assert not (place/'runs').exists()
+    assert not (place / 'runs').exists()
 
 
 def test_search_path_with_a_path_in_it(monkeypatch):
@@ -305,17 +377,20 @@ def test_search_path_with_a_path_in_it(monkeypatch):
     path = [place for place in sys.path if isinstance(place, str)]
     code = workers.python_code('print(sys.path)')
     assert subprocess.run(
-        [sys.executable, '-c', code], capture_output=True, text=True).stdout.strip() == repr(path)
+        [sys.executable, '-c', code], capture_output=True, text=True
+    ).stdout.strip() == repr(path)
 
 
 def test_worker_that_cannot_be_started_leaves_no_other(monkeypatch):
     started = []
     begin = subprocess.Popen
+
     def popen(*args, **kwargs):
         if started:
             raise OSError(24, 'Too many open files')
         started.append(begin(*args, **kwargs))
         return started[0]
+
     monkeypatch.setattr(subprocess, 'Popen', popen)
     with pytest.raises(RuntimeError, match='Too many open files'):
         list(workers.run_jobs(print, [0, 1], workers=2))
@@ -330,23 +405,26 @@ class Unreadable:
 
 def test_result_that_cannot_be_read_is_a_crash(monkeypatch):
     monkeypatch.setattr(workers, 'RETRIES', 0)
-    end = time.monotonic() + 120   # it hung
-    outcomes = list(workers.run_jobs(
-        lambda *_: Unreadable(), [0], workers=2, should_stop=lambda: time.monotonic() > end))
+    end = time.monotonic() + 120  # it hung
+    outcomes = list(
+        workers.run_jobs(
+            lambda *_: Unreadable(), [0], workers=2, should_stop=lambda: time.monotonic() > end
+        )
+    )
     assert [outcome.state for outcome in outcomes] == ['crashed']
 
 
 def test_memory_is_unknown_where_the_system_does_not_tell(tmp_path, monkeypatch):
-    (tmp_path/'status').write_text('Name: x\n')
-    monkeypatch.setattr(costs, 'open', lambda path: (tmp_path/'status').open(), raising=False)
+    (tmp_path / 'status').write_text('Name: x\n')
+    monkeypatch.setattr(costs, 'open', lambda path: (tmp_path / 'status').open(), raising=False)
     assert costs._Memory(torch.device('cpu')).peak() is None
 
 
-NO_LOCKS = '''
+NO_LOCKS = """
 import errno, fcntl
 def flock(*_): raise OSError(errno.{0}, 'no locks here')
 fcntl.flock = flock
-'''
+"""
 
 
 @pytest.mark.parametrize('name', ['EINVAL', 'ENOTSUP', 'ENOSYS', 'EBADF'])
@@ -354,20 +432,24 @@ def test_file_system_that_cannot_flush_a_folder(search_in, tmp_path, monkeypatch
     "The files are flushed; that their names are is left to such a system."
     fsync = os.fsync
     flushed = []
+
     def only_files(handle):
         if stat.S_ISDIR(os.fstat(handle).st_mode):
             raise OSError(getattr(errno, name), os.strerror(getattr(errno, name)))
         flushed.append(handle)
         return fsync(handle)
+
     monkeypatch.setattr(os, 'fsync', only_files)
-    found = search_in(tmp_path/'new'/'folder')
+    found = search_in(tmp_path / 'new' / 'folder')
     assert found.done and flushed
 
 
 def test_file_system_without_rights(search_in, tmp_path, monkeypatch):
     "CIFS and mounted object stores refuse chmod."
+
     def refuse(*args, **kwargs):
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
     for each in 'chmod', 'fchmod', 'lchmod', 'chown', 'fchown':
         if hasattr(os, each):
             monkeypatch.setattr(os, each, refuse)
@@ -376,8 +458,8 @@ def test_file_system_without_rights(search_in, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('name', ['ENOLCK', 'ENOSYS'])
 def test_file_system_without_locks(place, name):
-    (place/'patch').mkdir()
-    (place/'patch'/'sitecustomize.py').write_text(NO_LOCKS.format(name))
+    (place / 'patch').mkdir()
+    (place / 'patch' / 'sitecustomize.py').write_text(NO_LOCKS.format(name))
     process = shell('PYTHONPATH=patch:$ROOT $RUN', place)
     errors = process.stderr.decode()
     assert is_plain(errors), errors
@@ -387,8 +469,13 @@ def test_file_system_without_locks(place, name):
 def test_oldest_libraries_are_named():
     "Each was tried; with an older Matplotlib a figure is lost, so pip must not take one."
     settings = configparser.ConfigParser(delimiters=['='])
-    settings.read(ROOT/'settings.ini', encoding='utf-8')
+    settings.read(ROOT / 'settings.ini', encoding='utf-8')
     least = dict(re.findall(r'([\w-]+)>=([\d.]+)', settings['DEFAULT']['requirements']))
-    oldest = {'numpy': '1.26', 'scipy': '1.11', 'scikit-learn': '1.3', 'pandas': '1.5',
-              'matplotlib': '3.7'}
+    oldest = {
+        'numpy': '1.26',
+        'scipy': '1.11',
+        'scikit-learn': '1.3',
+        'pandas': '1.5',
+        'matplotlib': '3.7',
+    }
     assert {name: least.get(name) for name in oldest} == oldest

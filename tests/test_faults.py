@@ -2,6 +2,7 @@
 
 A sample of what `make soak ARGS="faults kills powerloss"` tries in full, and tests of its parts.
 """
+
 import random
 import subprocess
 import sys
@@ -17,7 +18,7 @@ needs_shim = pytest.mark.skipif(bool(why_not()), reason=why_not() or 'it can be 
 
 def soak(*arguments):
     "Exit code and printed lines of a part of tools/soak.py."
-    command = [sys.executable, str(ROOT/'tools'/'soak.py'), *map(str, arguments)]
+    command = [sys.executable, str(ROOT / 'tools' / 'soak.py'), *map(str, arguments)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     return done.returncode, done.stdout
 
@@ -25,20 +26,22 @@ def soak(*arguments):
 @needs_shim
 @pytest.mark.parametrize('part, cases', [('faults', 28), ('kills', 20), ('powerloss', 10)])
 def test_the_same_call_again_ends_as_if_nothing_had_been(part, cases, tmp_path):
-    code, text = soak(part, '--sample', cases, '--progress', tmp_path/'progress.jsonl')
+    code, text = soak(part, '--sample', cases, '--progress', tmp_path / 'progress.jsonl')
     assert code == 0, text
     assert f'{cases} cases, 0 BAD' in text
 
 
 def test_a_sweep_that_was_cut_goes_on(tmp_path):
-    path = tmp_path/'new'/'progress.jsonl'
+    path = tmp_path / 'new' / 'progress.jsonl'
     Progress(path).add('first', {'bad': []})
     with path.open('a') as file:
-        file.write('\n["second", {"ba')   # killed while writing
+        file.write('\n["second", {"ba')  # killed while writing
     tried = []
+
     def work(case):
         tried.append(case)
         return {'bad': [case]}
+
     progress = Progress(path)
     progress.go_on(['first', 'second'], work)
     assert tried == ['second']
@@ -78,55 +81,57 @@ def in_shim(code, folder):
 @needs_shim
 @pytest.mark.parametrize('sticky, passed', [(False, 'abd'), (True, 'ab')])
 def test_the_third_write_fails(sticky, passed, tmp_path):
-    code = f'''
+    code = f"""
 shim.arm(folder, WRITE, 3, error=errno.EIO, sticky={sticky})
 for name in 'abcd':
     fd = os.open(folder/name, os.O_CREAT | os.O_WRONLY)
     try: os.write(fd, b'text')
     except OSError as error: assert error.errno == errno.EIO
 shim.disarm()
-print(shim.hit_call, shim.count, shim.hits)'''
+print(shim.hit_call, shim.count, shim.hits)"""
     assert in_shim(code, tmp_path) == f'write c 4 {2 if sticky else 1}\n'
     assert ''.join(sorted(p.name for p in tmp_path.iterdir() if p.read_text())) == passed
 
 
 @needs_shim
 def test_a_write_is_cut_and_goes_on(tmp_path):
-    code = '''
+    code = """
 shim.arm(folder, WRITE, 1, Action.CUT, errno.ENOSPC)
 fd = os.open(folder/'x', os.O_CREAT | os.O_WRONLY)
-print(os.write(fd, b'123456'), os.write(fd, b'456'))'''
+print(os.write(fd, b'123456'), os.write(fd, b'456'))"""
     assert in_shim(code, tmp_path) == '3 3\n'
-    assert (tmp_path/'x').read_bytes() == b'123456'
+    assert (tmp_path / 'x').read_bytes() == b'123456'
 
 
 @needs_shim
 def test_calls_elsewhere_pass(tmp_path):
-    (tmp_path/'x').mkdir()
-    code = '''
+    (tmp_path / 'x').mkdir()
+    code = """
 shim.arm(folder/'x', CHANGES | READ, 1, error=errno.EIO, sticky=True)
 (folder/'xy').write_text('a name that begins like the folder')
-print((folder/'xy').read_text())'''
+print((folder/'xy').read_text())"""
     assert 'begins like' in in_shim(code, tmp_path)
 
 
-CALLS = {'mkdir': "(folder/'new').mkdir()",
-         'rename': "os.replace(folder/'a', folder/'b')",
-         'unlink': "(folder/'a').unlink()",
-         'fsync': "os.fsync(os.open(folder/'a', os.O_RDWR))",
-         'chmod': "(folder/'a').chmod(0o600)",
-         'truncate': "os.truncate(os.open(folder/'a', os.O_RDWR), 1)",
-         'rmdir': "(folder/'sub').rmdir()",
-         'open': "(folder/'new').touch()",
-         'flock': "fcntl.flock(os.open(folder/'a', os.O_RDONLY), fcntl.LOCK_EX)",
-         'mmap': "mmap.mmap(os.open(folder/'a', os.O_RDWR), 3)"}
+CALLS = {
+    'mkdir': "(folder/'new').mkdir()",
+    'rename': "os.replace(folder/'a', folder/'b')",
+    'unlink': "(folder/'a').unlink()",
+    'fsync': "os.fsync(os.open(folder/'a', os.O_RDWR))",
+    'chmod': "(folder/'a').chmod(0o600)",
+    'truncate': "os.truncate(os.open(folder/'a', os.O_RDWR), 1)",
+    'rmdir': "(folder/'sub').rmdir()",
+    'open': "(folder/'new').touch()",
+    'flock': "fcntl.flock(os.open(folder/'a', os.O_RDONLY), fcntl.LOCK_EX)",
+    'mmap': "mmap.mmap(os.open(folder/'a', os.O_RDWR), 3)",
+}
 
 
 @needs_shim
 @pytest.mark.parametrize('call', CALLS)
 def test_it_dies_before_the_call(call, tmp_path):
-    (tmp_path/'a').write_text('abc')
-    (tmp_path/'sub').mkdir()
+    (tmp_path / 'a').write_text('abc')
+    (tmp_path / 'sub').mkdir()
     before = read_tree(tmp_path)
     classes = 'OPEN' if call == 'open' else 'CHANGES & ~OPEN'
     arm = f'import fcntl, mmap\nshim.arm(folder, {classes}, 1, Action.KILL)\n'
@@ -137,16 +142,16 @@ def test_it_dies_before_the_call(call, tmp_path):
 
 @needs_shim
 def test_reads_are_a_class_of_their_own(tmp_path):
-    (tmp_path/'a').write_text('abc')
-    code = '''
+    (tmp_path / 'a').write_text('abc')
+    code = """
 shim.arm(folder, CHANGES)
 (folder/'a').read_text()
 print(shim.count)
 shim.arm(folder, READ)
 (folder/'a').read_text()
-print(shim.count)'''
+print(shim.count)"""
     none, several = map(int, in_shim(code, tmp_path).split())
-    assert none == 0 and several >= 2   # it is opened, and read to its end
+    assert none == 0 and several >= 2  # it is opened, and read to its end
 
 
 # Power loss
@@ -154,9 +159,9 @@ print(shim.count)'''
 
 @needs_shim
 def test_a_record_gives_the_folder_again(tmp_path):
-    folder = tmp_path/'run'
-    record = tmp_path/'record'
-    code = f'''
+    folder = tmp_path / 'run'
+    record = tmp_path / 'record'
+    code = f"""
 import shutil, sqlite3, tempfile
 with shim.recording(folder, {str(record)!r}):
     folder.mkdir()
@@ -180,15 +185,15 @@ with shim.recording(folder, {str(record)!r}):
         with connection: connection.execute('CREATE TABLE t (x)')
         rows = [[str(i)*100] for i in range(99)]
         with connection: connection.executemany('INSERT INTO t VALUES (?)', rows)
-        connection.close()'''
+        connection.close()"""
     assert in_shim(code, folder) == ''
     tree = replayed(read_record(record)).tree()
     assert tree == read_tree(folder)
     assert tree['b'] == b'aBcde'
     assert tree['sub'] == {'d': b'aBcde'}
     assert len(tree['wal.sqlite']) > 8000
-    write_tree(tree, tmp_path/'again')
-    assert read_tree(tmp_path/'again') == tree
+    write_tree(tree, tmp_path / 'again')
+    assert read_tree(tmp_path / 'again') == tree
 
 
 SYNC_NAMES = Call('sync', '.')
@@ -205,7 +210,7 @@ def safe(name, inode, data):
 
 
 OLD = safe('file', 9, b'old')
-NEW = written('part', 1, b'new'*1000)
+NEW = written('part', 1, b'new' * 1000)
 SYNC = Call('sync', 'part', inode=1)
 RENAME = Call('rename', 'part', 'file')
 
@@ -223,28 +228,29 @@ def states(calls, model):
 @pytest.mark.parametrize('model', ['ordered', 'weak'])
 def test_a_file_that_is_synced_and_then_renamed_is_old_or_new(model):
     calls = [*OLD, *NEW, SYNC, RENAME]
-    assert {tree.get('file') for tree in states(calls, model)} == {b'old', b'new'*1000}
-    assert states([*calls, SYNC_NAMES], model) == [{'file': b'new'*1000}]
+    assert {tree.get('file') for tree in states(calls, model)} == {b'old', b'new' * 1000}
+    assert states([*calls, SYNC_NAMES], model) == [{'file': b'new' * 1000}]
 
 
 @pytest.mark.parametrize('model', ['ordered', 'weak'])
 def test_one_that_is_renamed_without_a_sync_may_be_empty_or_torn(model):
     found = {tree.get('file') for tree in states([*OLD, *NEW, RENAME, SYNC_NAMES], model)}
     assert b'' in found
-    assert b'new'*1000 in found
+    assert b'new' * 1000 in found
     assert any(0 < len(content) < 3000 for content in found)
 
 
 def test_only_the_weak_model_grows_a_file_by_zeros():
     def has_zeros(model):
         return any(0 in tree.get('part', b'') for tree in states(NEW, model))
+
     assert has_zeros('weak')
     assert not has_zeros('ordered')
 
 
 def test_only_the_weak_model_loses_the_name_of_a_synced_file():
     calls = [*NEW, SYNC]
-    assert states(calls, 'ordered') == [{'part': b'new'*1000}]
+    assert states(calls, 'ordered') == [{'part': b'new' * 1000}]
     assert {} in states(calls, 'weak')
 
 
@@ -260,8 +266,8 @@ def test_names_of_one_folder_survive_in_order_and_those_of_two_do_not():
 
 @pytest.mark.parametrize('model', ['ordered', 'weak'])
 def test_a_write_into_a_file_is_torn_at_sectors(model):
-    calls = [*safe('f', 1, b'a'*1024), Call('write', 'f', inode=1, data=b'b'*1024)]
+    calls = [*safe('f', 1, b'a' * 1024), Call('write', 'f', inode=1, data=b'b' * 1024)]
     found = {tree['f'] for tree in states(calls, model)}
-    a = b'a'*512
-    b = b'b'*512
+    a = b'a' * 512
+    b = b'b' * 512
     assert found == {a + a, a + b, b + a, b + b}

@@ -2,10 +2,10 @@
 
 
 def test_search_ends_with_scores(search_in, tmp_path):
-    found = search_in(tmp_path/'s')
+    found = search_in(tmp_path / 's')
     assert [trial.history.state for trial in found.trials] == ['finished', 'finished']
 
 
 def test_comparison_ends_with_all_runs(compare_in, tmp_path):
-    found = compare_in(tmp_path/'c')
+    found = compare_in(tmp_path / 'c')
     assert [len(model.runs) for model in found.contestants] == [2, 2]

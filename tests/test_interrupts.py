@@ -1,4 +1,5 @@
 "Ctrl-C comes through as Ctrl-C at every moment, leaves no lock taken and nothing changed."
+
 import os
 import random
 import signal
@@ -21,7 +22,7 @@ def once():
 
 def nested():
     with sealed(7):
-        torch.set_default_dtype(torch.float16)   # as a stranger's net might do
+        torch.set_default_dtype(torch.float16)  # as a stranger's net might do
         with sealed():
             random.random()
             with sealed(8):
@@ -46,18 +47,23 @@ WORK = [once, nested, asking]
 
 
 class Interrupt:
-    "Raises KeyboardInterrupt at the k-th line, or beginning of a function, of 00b_process; counts them."
+    """Raises KeyboardInterrupt at the k-th line, or beginning of a function, of 00b_process;
+    counts them."""
+
     def __init__(self, k):
         self.k = k
         self.seen = 0
         # Python looks for signals at calls, so never at a bare `try`.
         with open(process.__file__, encoding='utf-8') as file:
-            self.bare = {i for i, line in enumerate(file, 1) if line.strip() in ('try:', 'finally:')}
+            self.bare = {
+                i for i, line in enumerate(file, 1) if line.strip() in ('try:', 'finally:')
+            }
 
     def __call__(self, frame, event, arg):
         if frame.f_code.co_filename != process.__file__:
             return None
-        is_block = frame.f_code.co_name in ('__enter__', '__exit__')   # the `with` statement's own step
+        # the `with` statement's own step
+        is_block = frame.f_code.co_name in ('__enter__', '__exit__')
         if event == 'line' and frame.f_lineno not in self.bare or event == 'call' and not is_block:
             self.seen += 1
             if self.seen == self.k:
@@ -75,8 +81,15 @@ class Interrupt:
 
 def state():
     _, numpy, place, *_ = np.random.get_state()
-    return [process._read_settings(), torch.get_default_device().type, torch.get_num_threads(),
-            random.getstate(), numpy.tolist(), place, torch.get_rng_state().numpy().tolist()]
+    return [
+        process._read_settings(),
+        torch.get_default_device().type,
+        torch.get_num_threads(),
+        random.getstate(),
+        numpy.tolist(),
+        place,
+        torch.get_rng_state().numpy().tolist(),
+    ]
 
 
 def is_free():
@@ -123,7 +136,7 @@ def told(request):
 
 @pytest.mark.parametrize('work', WORK)
 def test_ctrl_c_at_every_step(work, told, monkeypatch):
-    monkeypatch.setattr(process, '_SETTINGS', process._SETTINGS[:3])   # they stand for all
+    monkeypatch.setattr(process, '_SETTINGS', process._SETTINGS[:3])  # they stand for all
     before = state()
     n = steps(work)
     assert n > 20
@@ -137,6 +150,7 @@ def test_ctrl_c_at_every_step(work, told, monkeypatch):
 
 class Holder:
     "Another thread that keeps the lock until it is told to leave."
+
     def __init__(self):
         self.holds = threading.Event()
         self.leave = threading.Event()
@@ -158,7 +172,7 @@ class Holder:
 
 def interrupt_soon():
     "Ctrl-C, once the main thread waits."
-    time.sleep(.3)
+    time.sleep(0.3)
     signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
 
@@ -181,7 +195,7 @@ def test_ctrl_c_does_not_wait_for_another_thread(when):
         with sealed(7), sealed():
             process.callers(callback)()
             raise AssertionError('the lock was taken while another thread had it')
-    assert not holder.leave.is_set()   # it still holds the lock
+    assert not holder.leave.is_set()  # it still holds the lock
     holder.__exit__()
     assert is_free()
     assert state() == before
@@ -202,6 +216,7 @@ def test_ctrl_c_while_a_first_block_waits():
 def test_ctrl_c_comes_through_where_a_setting_cannot_be_put_back(monkeypatch):
     def refuse(*_):
         raise RuntimeError('can not be put')
+
     with pytest.raises(KeyboardInterrupt):
         with sealed(7), sealed():
             monkeypatch.setattr(process, '_put_settings', refuse)
@@ -232,7 +247,7 @@ def test_a_block_left_for_a_while_goes_on_where_it_was():
 
 def test_waiting_for_another_thread_is_no_working_time():
     def release(holder):
-        time.sleep(.5)
+        time.sleep(0.5)
         holder.leave.set()
 
     for inside in (False, True):
@@ -249,5 +264,5 @@ def test_waiting_for_another_thread_is_no_working_time():
             with sealed(7):
                 pass
         whole = time.perf_counter() - begin[0]
-        assert working_time() - begin[1] <= whole - .4
+        assert working_time() - begin[1] <= whole - 0.4
         holder.__exit__()

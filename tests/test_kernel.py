@@ -1,4 +1,5 @@
 "The compiled kernel: whose file is loaded, what is built anew, what is left of a compiler."
+
 import hashlib
 import os
 import pwd
@@ -18,13 +19,13 @@ from mnist_cmp import compiled
 COMPILER = shutil.which('g++')
 needs_compiler = pytest.mark.skipif(not COMPILER, reason='there is no g++')
 is_root = pytest.mark.skipif(os.geteuid() != 0, reason='only root can give files away')
-OTHER = 65534   # the user `nobody`
+OTHER = 65534  # the user `nobody`
 
 
 @pytest.fixture
 def kernels(tmp_path, monkeypatch):
     "An empty folder for kernels; nothing has failed in this process yet."
-    folder = tmp_path/'kernels'
+    folder = tmp_path / 'kernels'
     folder.mkdir(mode=0o700)
     monkeypatch.setenv('MNIST_CMP_KERNELS', str(folder))
     monkeypatch.delenv('CXX', raising=False)
@@ -37,7 +38,7 @@ def library(tmp_path_factory):
     "A kernel's library, compiled once."
     if not COMPILER:
         pytest.skip('there is no g++')
-    made = tmp_path_factory.mktemp('library')/'step.so'
+    made = tmp_path_factory.mktemp('library') / 'step.so'
     flags = ['-shared', '-fPIC', '-std=c++20', '-O1', '-fopenmp']
     subprocess.run([COMPILER, *flags, '-o', made, compiled.SOURCE], check=True)
     return made.read_bytes()
@@ -47,9 +48,11 @@ def library(tmp_path_factory):
 def compiler(library, monkeypatch):
     "A compiler that takes no time; how often it was asked."
     asked = []
+
     def compile_it(check):
         asked.append(check)
         return library
+
     monkeypatch.setattr(compiled, '_compile', compile_it)
     return asked
 
@@ -59,11 +62,13 @@ def planted(kernels, tmp_path):
     "A stranger's library with a right digest in the kernel's place; the file that it would write."
     if not COMPILER:
         pytest.skip('there is no g++')
-    ran = tmp_path/'ran'
-    source = tmp_path/'evil.cpp'
-    made = tmp_path/'evil.so'
-    source.write_text('#include <fcntl.h>\n__attribute__((constructor)) void go(void) {'
-                      f' open("{ran}", O_CREAT | O_WRONLY, 0600); }}')
+    ran = tmp_path / 'ran'
+    source = tmp_path / 'evil.cpp'
+    made = tmp_path / 'evil.so'
+    source.write_text(
+        '#include <fcntl.h>\n__attribute__((constructor)) void go(void) {'
+        f' open("{ran}", O_CREAT | O_WRONLY, 0600); }}'
+    )
     subprocess.run([COMPILER, '-shared', '-fPIC', '-o', made, source], check=True)
     content = made.read_bytes()
     path = compiled.kernel_path()
@@ -86,8 +91,8 @@ def refuse(capsys, words, ran=None):
 def test_the_plant_would_run(planted):
     path, ran = planted
     with pytest.raises(OSError, match='cannot be loaded'):
-        compiled._kernel(path)   # it is no kernel,
-    assert ran.exists()   # but, with nothing wrong about its owner, was loaded
+        compiled._kernel(path)  # it is no kernel,
+    assert ran.exists()  # but, with nothing wrong about its owner, was loaded
 
 
 @pytest.mark.parametrize('mode', [0o777, 0o757, 0o703])
@@ -102,8 +107,10 @@ def test_file_that_others_can_write_to(planted, capsys):
 
 
 @is_root
-@pytest.mark.parametrize('what', ['file', 'folder', 'file in a sticky folder', 'group of the file',
-                                  'group of the folder'])
+@pytest.mark.parametrize(
+    'what',
+    ['file', 'folder', 'file in a sticky folder', 'group of the file', 'group of the folder'],
+)
 def test_owner_and_group(planted, kernels, capsys, what):
     path, ran = planted
     if what.startswith('file'):
@@ -121,6 +128,7 @@ def test_owner_and_group(planted, kernels, capsys, what):
 
 def test_private_group_may_write(kernels, compiler, monkeypatch):
     import grp
+
     me = pwd.getpwuid(os.geteuid())
     group = grp.getgrgid(os.getegid())
     private = grp.struct_group((me.pw_name, 'x', group.gr_gid, []))
@@ -143,13 +151,13 @@ def test_own_file_in_a_sticky_folder(kernels, compiler):
 
 def test_link_and_pipe(planted, capsys, tmp_path):
     path, ran = planted
-    path.rename(tmp_path/'elsewhere.so')
-    path.symlink_to(tmp_path/'elsewhere.so')
+    path.rename(tmp_path / 'elsewhere.so')
+    path.symlink_to(tmp_path / 'elsewhere.so')
     refuse(capsys, 'cannot be opened', ran)
     path.unlink()
     os.mkfifo(path, 0o600)
     with pytest.raises(OSError, match='is no file'):
-        compiled.build_kernel()   # without waiting
+        compiled.build_kernel()  # without waiting
 
 
 def test_swapped_after_the_look(kernels, compiler, planted, tmp_path, monkeypatch):
@@ -159,22 +167,26 @@ def test_swapped_after_the_look(kernels, compiler, planted, tmp_path, monkeypatc
     path.unlink()
     compiled.build_kernel()
     load = compiled._load
+
     def swap_and_load(file):
-        other = tmp_path/'other.so'
+        other = tmp_path / 'other.so'
         other.write_bytes(plant)
         os.replace(other, path)
         return load(file)
+
     monkeypatch.setattr(compiled, '_load', swap_and_load)
     assert compiled._kernel(path).lanes() in (8, 16)
     assert not ran.exists()
 
 
-DAMAGE = {'empty': lambda whole: b'',
-          'text': lambda whole: b'hello',
-          'half': lambda whole: whole[:len(whole)//2],
-          'four kB': lambda whole: whole[:4096],
-          'a bit': lambda whole: bytes([whole[0] ^ 1]) + whole[1:],
-          'no digest': lambda whole: whole[:-32]}
+DAMAGE = {
+    'empty': lambda whole: b'',
+    'text': lambda whole: b'hello',
+    'half': lambda whole: whole[: len(whole) // 2],
+    'four kB': lambda whole: whole[:4096],
+    'a bit': lambda whole: bytes([whole[0] ^ 1]) + whole[1:],
+    'no digest': lambda whole: whole[:-32],
+}
 
 
 @pytest.mark.parametrize('kind', DAMAGE)
@@ -185,7 +197,7 @@ def test_damaged_file_is_built_anew(kernels, compiler, kind):
     assert compiled.has_kernel()
     assert path.read_bytes() == whole
     assert len(compiler) == 2
-    assert compiled.build_kernel() == path and len(compiler) == 2   # and stays
+    assert compiled.build_kernel() == path and len(compiler) == 2  # and stays
 
 
 def test_file_for_another_machine(kernels, capsys):
@@ -201,7 +213,7 @@ def test_file_without_our_functions(planted, capsys):
 
 @pytest.mark.parametrize('mask', [0o000, 0o002, 0o077])
 def test_what_is_made_is_ours_alone(tmp_path, compiler, monkeypatch, mask):
-    monkeypatch.setenv('MNIST_CMP_KERNELS', str(tmp_path/'new'/'kernels'))
+    monkeypatch.setenv('MNIST_CMP_KERNELS', str(tmp_path / 'new' / 'kernels'))
     before = os.umask(mask)
     try:
         path = compiled.build_kernel()
@@ -213,14 +225,16 @@ def test_what_is_made_is_ours_alone(tmp_path, compiler, monkeypatch, mask):
 
 
 def test_unwritable_cache_is_noticed_before_compiling(tmp_path, compiler, monkeypatch, capsys):
-    (tmp_path/'file').touch()
-    monkeypatch.setenv('MNIST_CMP_KERNELS', str(tmp_path/'file'/'kernels'))
+    (tmp_path / 'file').touch()
+    monkeypatch.setenv('MNIST_CMP_KERNELS', str(tmp_path / 'file' / 'kernels'))
     monkeypatch.setattr(compiled, '_failed', set())
     refuse(capsys, 'Not a directory')
-    (tmp_path/'full').mkdir()
-    monkeypatch.setenv('MNIST_CMP_KERNELS', str(tmp_path/'full'))
+    (tmp_path / 'full').mkdir()
+    monkeypatch.setenv('MNIST_CMP_KERNELS', str(tmp_path / 'full'))
+
     def no_room(*args, **kwargs):
         raise OSError(28, 'No space left on device')
+
     monkeypatch.setattr(compiled.tempfile, 'TemporaryFile', no_room)
     refuse(capsys, 'cannot be written to: No space left on device')
     assert not compiler
@@ -229,8 +243,10 @@ def test_unwritable_cache_is_noticed_before_compiling(tmp_path, compiler, monkey
 def test_no_home(monkeypatch, compiler, capsys, tmp_path):
     for name in ('HOME', 'XDG_CACHE_HOME', 'MNIST_CMP_KERNELS'):
         monkeypatch.delenv(name, raising=False)
+
     def unknown(uid):
         raise KeyError(uid)
+
     monkeypatch.setattr(pwd, 'getpwuid', unknown)
     monkeypatch.setattr(compiled, '_failed', set())
     monkeypatch.chdir(tmp_path)
@@ -240,12 +256,14 @@ def test_no_home(monkeypatch, compiler, capsys, tmp_path):
 
 def test_training_goes_on_without(kernels, data, monkeypatch, capsys):
     "By itself a long job takes another engine; one that was asked for by name is refused."
-    monkeypatch.setattr('mnist_cmp.steps.MINUTE', 1)   # so that this one counts as long
+    monkeypatch.setattr('mnist_cmp.steps.MINUTE', 1)  # so that this one counts as long
     kernels.chmod(0o777)
     small = partial(mc.MLP, 5, 5, classes=3)
+
     def train(**engine):
-        how = dict(learning_rate=.1, batch_size=20, epochs=1) | engine
+        how = dict(learning_rate=0.1, batch_size=20, epochs=1) | engine
         return mc.train(mc.initialise(small), data.train, **how)
+
     assert train().engine in ('onednn', 'autograd')
     assert 'MNIST_CMP_KERNELS. Going on without it.' in capsys.readouterr().err
     with pytest.raises(OSError, match='can be written to by everybody'):
@@ -271,16 +289,16 @@ def gone(pid, seconds=60):
         state = Path(f'/proc/{pid}/stat')
         if state.exists() and state.read_text().rpartition(')')[2].split()[0] == 'Z':
             return True
-        time.sleep(.02)
+        time.sleep(0.02)
     return False
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='it looks into /proc')
 @pytest.mark.parametrize('end', [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_compiler_ends_with_its_process(kernels, tmp_path, end):
-    noted = tmp_path/'pid'
-    script = tmp_path/'cxx'
-    temporary = tmp_path/'tmp'
+    noted = tmp_path / 'pid'
+    script = tmp_path / 'cxx'
+    temporary = tmp_path / 'tmp'
     temporary.mkdir()
     script.write_text(HANGING.format(pid=noted))
     script.chmod(0o755)
@@ -289,22 +307,22 @@ def test_compiler_ends_with_its_process(kernels, tmp_path, end):
     process = subprocess.Popen([sys.executable, '-c', BUILD], env=env, stderr=subprocess.DEVNULL)
     while not (noted.exists() and noted.read_text().endswith('\n')):
         assert process.poll() is None
-        time.sleep(.02)
+        time.sleep(0.02)
     pid = int(noted.read_text())
     process.send_signal(end)
     process.wait(60)
     assert gone(pid)
-    for _ in range(3000):   # the launcher sweeps up after it
+    for _ in range(3000):  # the launcher sweeps up after it
         if not os.listdir(temporary):
             break
-        time.sleep(.02)
+        time.sleep(0.02)
     assert os.listdir(temporary) == []
     assert os.listdir(kernels) == []
 
 
 def compiler_says(tmp_path, monkeypatch, body):
     "The error of a build with a compiler that does as a shell script does."
-    script = tmp_path/'cxx'
+    script = tmp_path / 'cxx'
     script.write_text('#!/bin/sh\n' + body)
     script.chmod(0o755)
     monkeypatch.setenv('CXX', f'{script} --with words')

@@ -1,4 +1,5 @@
 """The table of tools/mutate.py fits the package, and changes are made where they are said to be."""
+
 import ast
 import json
 
@@ -28,28 +29,34 @@ def test_module_and_notebook_are_changed_alike():
     cells = [''.join(cell['source']) for cell in json.loads(notebook)['cells']]
     assert [new in text for text in (module, '\n'.join(cells))] == [True, True]
     for path, content in mutation.files.items():
-        before = (mutate.ROOT/path).read_text(encoding='utf-8')
+        before = (mutate.ROOT / path).read_text(encoding='utf-8')
         assert content != before
         assert len(content.splitlines()) == len(before.splitlines())
 
 
-@pytest.mark.parametrize('entry, words', [
-    (('no_such_function', 'a', 'b'), 'no_such_function is in no module'),
-    (('derive_seed', 'no such text', ''), "core.derive_seed holds 'no such text' 0 times"),
-    (('derive_seed', 'seed', 'b'), 'times, but must hold it once'),
-])
+@pytest.mark.parametrize(
+    'entry, words',
+    [
+        (('no_such_function', 'a', 'b'), 'no_such_function is in no module'),
+        (('derive_seed', 'no such text', ''), "core.derive_seed holds 'no such text' 0 times"),
+        (('derive_seed', 'seed', 'b'), 'times, but must hold it once'),
+    ],
+)
 def test_what_is_not_found_is_named(entry, words):
     found, faults = mutate.found([entry])
     assert (found, len(faults)) == ([], 1)
     assert words in faults[0]
 
 
-@pytest.mark.parametrize('source, name', [
-    ('def f(): return 1', 'f'),
-    ('class A:\n    def f(self): return 1', 'A.f'),
-    ('@patch\ndef f(self:A): return 1', 'A.f'),
-    ('@patch(as_prop=True)\ndef f(self:A)->int: return 1', 'A.f'),
-])
+@pytest.mark.parametrize(
+    'source, name',
+    [
+        ('def f(): return 1', 'f'),
+        ('class A:\n    def f(self): return 1', 'A.f'),
+        ('@patch\ndef f(self:A): return 1', 'A.f'),
+        ('@patch(as_prop=True)\ndef f(self:A)->int: return 1', 'A.f'),
+    ],
+)
 def test_functions_are_known_by_name(source, name):
     made = mutate.changed(f'x = 1\n{source}\ny = 1\n', name, 'return 1', 'return 2')
     assert made == f'x = 1\n{source}\ny = 1\n'.replace('return 1', 'return 2')
@@ -67,10 +74,12 @@ def test_own_notebook_is_asked_first():
     name, old, new = next(entry for entry in MUTATIONS if entry[0] == '_stay_within')
     tests = mutate.tests_of(mutate.find_mutation(name, old, new), 2)
     assert [path.as_posix() for path in tests][:2] == [
-        'nbs/10_statistics.ipynb', 'tests/test_edges.py']
+        'nbs/10_statistics.ipynb',
+        'tests/test_edges.py',
+    ]
 
 
 def test_files_that_call_a_function_by_its_callers_are_asked():
     name, old, new = next(entry for entry in MUTATIONS if entry[0] == '_begin_python')
     tests = mutate.tests_of(mutate.find_mutation(name, old, new), 30)
-    assert 'tests/test_edges.py' in [path.as_posix() for path in tests]   # which calls `run_jobs`
+    assert 'tests/test_edges.py' in [path.as_posix() for path in tests]  # which calls `run_jobs`

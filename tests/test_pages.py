@@ -1,4 +1,5 @@
 """The pages: no number typed where a result belongs, no empty table, tests that can fail."""
+
 import ast
 import json
 import re
@@ -14,9 +15,10 @@ from mnist_cmp.report import verdict
 from test_notebook import WATCH, Watch
 
 ROOT = Path(__file__).resolve().parent.parent
-NOTEBOOKS = sorted(path for path in (ROOT/'nbs').rglob('*.ipynb')
-                   if not path.parent.name.startswith('.'))
-TESTS = sorted((ROOT/'tests').glob('test_*.py'))
+NOTEBOOKS = sorted(
+    path for path in (ROOT / 'nbs').rglob('*.ipynb') if not path.parent.name.startswith('.')
+)
+TESTS = sorted((ROOT / 'tests').glob('test_*.py'))
 
 
 def cells(path, kind):
@@ -27,11 +29,11 @@ def cells(path, kind):
 
 # Numbers as measuring gives them: with a unit, a percent sign or a spread, with decimals, or
 # 'so many of so many'.
-NUMBER = re.compile(r'''(?x)
+NUMBER = re.compile(r"""(?x)
     (?<![\w.,]) [−+-]? \d[\d,]* (?:\.\d+)? [\s ]?
         (?: % | points?\b | ± | ms\b | s\b | min\b | [kMG]B\b | [MG]FLOP | times\b | of\ \d[\d,]* )
     | ± \s? \d
-    | (?<![\w.]) \d+\.\d+ (?![\w.])''')
+    | (?<![\w.]) \d+\.\d+ (?![\w.])""")
 
 # What may be typed: definitions, settings, and what the notebook of 2019 or a paper printed.
 DEFINITIONS = {
@@ -40,21 +42,50 @@ DEFINITIONS = {
     '03_params': ['over 10 % more'],
     '06_training': ['every 0.05 s'],
     '08b_studies': ['Epochs of 10 ms', 'epochs of 2 s'],
-    '10a_costs': ['95 % of all samples, n/2 ± 0.98 √n', '1999, 3.2',
-                  'calls of 1 ms, of 70 ms and of 5 s'],
-    '10b_health': ['test at 1 % |', 'test at 0.1 %', 'right on 40 % of the images',
-                   'honest at 40 %', '2,300 of 10,000'],
-    '10_statistics': ['95 %', 'from 0.03 % to 50 %', '93.5 %', '95 of 100',
-                      'says 0.9 should', 'share 0.9 of', 'skill 0.4'],
+    '10a_costs': [
+        '95 % of all samples, n/2 ± 0.98 √n',
+        '1999, 3.2',
+        'calls of 1 ms, of 70 ms and of 5 s',
+    ],
+    '10b_health': [
+        'test at 1 % |',
+        'test at 0.1 %',
+        'right on 40 % of the images',
+        'honest at 40 %',
+        '2,300 of 10,000',
+    ],
+    '10_statistics': [
+        '95 %',
+        'from 0.03 % to 50 %',
+        '93.5 %',
+        '95 of 100',
+        'says 0.9 should',
+        'share 0.9 of',
+        'skill 0.4',
+    ],
     '11a_findings': ['95 %', '80 %', 'beyond 100 points', '100 to 100 points'],
     '12_report': ['Here 95 of 100'],
     '13_sound': ['done in 3 min 12 s'],
     'index': ['Python 3.11'],
     'the_report': ['cut at 100 points'],
-    'the_2019_experiment': ['about 0.88 million', '11.37 %', '2.311', '0.0831689', '0.0505483',
-                            '0.0953835', '0.01 to 0.1', 'From 0.001'],
-    'the_fair_comparison': ['0.80 %', '1.74 %', 'same 20 points of', 'p < 0.05', '95 %',
-                            'in 5 % of'],
+    'the_2019_experiment': [
+        'about 0.88 million',
+        '11.37 %',
+        '2.311',
+        '0.0831689',
+        '0.0505483',
+        '0.0953835',
+        '0.01 to 0.1',
+        'From 0.001',
+    ],
+    'the_fair_comparison': [
+        '0.80 %',
+        '1.74 %',
+        'same 20 points of',
+        'p < 0.05',
+        '95 %',
+        'in 5 % of',
+    ],
     'your_own_model_and_data': ['black line at 97 %'],
     'what_changed': ['0.15 points', '0.01 to 0.1', 'from 0.001', 'above 0.001, not 0.01'],
 }
@@ -77,19 +108,21 @@ def texts_of(path):
     return [''.join(cell['source']) for cell in cells(path, 'markdown')]
 
 
-PAGES = [*NOTEBOOKS, ROOT/'nbs'/'the_report.md']
+PAGES = [*NOTEBOOKS, ROOT / 'nbs' / 'the_report.md']
 
 
 @pytest.mark.parametrize('path', PAGES, ids=lambda path: path.name)
 def test_numbers_are_made_by_cells(path):
     found = [number for text in texts_of(path) for number in typed_numbers(path.stem, text)]
-    assert not found, (f'{path.name}: {", ".join(found)}. Let a cell make the sentence from the '
-                       'results, or, if this defines something, name it in DEFINITIONS.')
+    assert not found, (
+        f'{path.name}: {", ".join(found)}. Let a cell make the sentence from the '
+        'results, or, if this defines something, name it in DEFINITIONS.'
+    )
 
 
 @pytest.mark.parametrize('name', DEFINITIONS)
 def test_no_definition_is_left_over(name):
-    path, = [path for path in PAGES if path.stem == name]
+    (path,) = [path for path in PAGES if path.stem == name]
     text = '\n'.join(texts_of(path))
     missing = [words for words in DEFINITIONS[name] if words not in text]
     assert not missing, f'{name} does not say {missing} any more'
@@ -101,31 +134,40 @@ DEFINED = {'decimals', 'format_seconds', 'level', 'plot_accuracy'}
 
 def test_docstrings_hold_no_measured_number():
     kinds = ast.Module, ast.ClassDef, ast.FunctionDef
-    modules = sorted((ROOT/'mnist_cmp').glob('*.py'))
-    nodes = [node for path in modules
-             for node in ast.walk(ast.parse(path.read_text(encoding='utf-8')))
-             if isinstance(node, kinds)]
+    modules = sorted((ROOT / 'mnist_cmp').glob('*.py'))
+    nodes = [
+        node
+        for path in modules
+        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8')))
+        if isinstance(node, kinds)
+    ]
     texts = [(getattr(node, 'name', 'module'), ast.get_docstring(node) or '') for node in nodes]
     found = {name for name, text in texts if typed_numbers('', text)}
     assert found == DEFINED
 
 
-@pytest.mark.parametrize('text, numbers', [
-    ('The CNN leads (98.93 % against 98.21 %).', ['98.93 %', '98.21 %']),
-    ('ahead in 8 of 10 seeds', ['8 of 10']),
-    ('178.4 ± 7.8 wrong', ['178.4 ±', '7.8']),
-    ('93 s for a training instead of 12 s', ['93 s', '12 s']),
-    ('a batch of 31 images in 2019', []),
-    ('`0.5 s`, $p = 0.3$, [a paper](https://doi.org/10.1162/0.5)', []),
-])
+@pytest.mark.parametrize(
+    'text, numbers',
+    [
+        ('The CNN leads (98.93 % against 98.21 %).', ['98.93 %', '98.21 %']),
+        ('ahead in 8 of 10 seeds', ['8 of 10']),
+        ('178.4 ± 7.8 wrong', ['178.4 ±', '7.8']),
+        ('93 s for a training instead of 12 s', ['93 s', '12 s']),
+        ('a batch of 31 images in 2019', []),
+        ('`0.5 s`, $p = 0.3$, [a paper](https://doi.org/10.1162/0.5)', []),
+    ],
+)
 def test_what_counts_as_a_number(text, numbers):
     assert typed_numbers('', text) == numbers
 
 
 def emptiness(output):
     "What is empty in an output of a cell; '' if nothing is."
-    data = {kind: ''.join(content) for kind, content in output.get('data', {}).items()
-            if kind.startswith('text/')}
+    data = {
+        kind: ''.join(content)
+        for kind, content in output.get('data', {}).items()
+        if kind.startswith('text/')
+    }
     text = ''.join(output.get('text', '')) + data.get('text/plain', '')
     if 'Empty DataFrame' in text or 'Series([]' in text:
         return 'an empty frame'
@@ -139,51 +181,61 @@ def emptiness(output):
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda path: path.name)
 def test_no_output_is_empty(path):
-    found = [f'code cell {number}: {what}' for number, cell in enumerate(cells(path, 'code'), 1)
-             for output in cell['outputs'] if (what := emptiness(output))]
+    found = [
+        f'code cell {number}: {what}'
+        for number, cell in enumerate(cells(path, 'code'), 1)
+        for output in cell['outputs']
+        if (what := emptiness(output))
+    ]
     assert not found, f'{path.name}, {"; ".join(found)}'
 
 
-@pytest.mark.parametrize('data, is_empty', [
-    ({'text/plain': 'Empty DataFrame\nColumns: []\nIndex: []'}, True),
-    ({'text/html': '<table><thead><tr><th>a</th></tr></thead><tbody></tbody></table>'}, True),
-    ({'text/html': '<table><tr><th>a</th></tr><tr><td>1</td></tr></table>'}, False),
-    ({'text/markdown': '| a | b |\n| --- | --- |'}, True),
-    ({'text/markdown': '| a | b |\n| --- | --- |\n| 1 | 2 |'}, False),
-])
+@pytest.mark.parametrize(
+    'data, is_empty',
+    [
+        ({'text/plain': 'Empty DataFrame\nColumns: []\nIndex: []'}, True),
+        ({'text/html': '<table><thead><tr><th>a</th></tr></thead><tbody></tbody></table>'}, True),
+        ({'text/html': '<table><tr><th>a</th></tr><tr><td>1</td></tr></table>'}, False),
+        ({'text/markdown': '| a | b |\n| --- | --- |'}, True),
+        ({'text/markdown': '| a | b |\n| --- | --- |\n| 1 | 2 |'}, False),
+    ],
+)
 def test_what_counts_as_empty(data, is_empty):
     assert bool(emptiness({'output_type': 'display_data', 'data': data})) == is_empty
 
 
 def test_the_report_page_says_what_was_compared():
-    file = ROOT/'nbs'/'results'/'fair_comparison'/'report.json'
+    file = ROOT / 'nbs' / 'results' / 'fair_comparison' / 'report.json'
     report = json.loads(file.read_text(encoding='utf-8'))
     number = {3: 'three', 10: 'ten', 20: 'twenty'}
     trials = {len(model['search']['trials']) for model in report['contestants']}
     seeds = {len(model['runs']) for model in report['contestants']}
-    words = (f'{number[len(report["contestants"])]} models on the real MNIST, '
-             f'{number[trials.pop()]} trials and {number[seeds.pop()]} seeds each')
+    words = (
+        f'{number[len(report["contestants"])]} models on the real MNIST, '
+        f'{number[trials.pop()]} trials and {number[seeds.pop()]} seeds each'
+    )
     assert not trials and not seeds
-    assert words in ' '.join((ROOT/'nbs'/'the_report.md').read_text(encoding='utf-8').split())
+    assert words in ' '.join((ROOT / 'nbs' / 'the_report.md').read_text(encoding='utf-8').split())
 
 
 def test_the_card_shows_the_results():
-    found = runpy.run_path(str(ROOT/'tools'/'site'/'card.py'))
-    runs = read_json(ROOT/'nbs'/'results'/'the_2019_experiment.json')
-    with Image.open(ROOT/'nbs'/'images'/'card.png') as picture:
+    found = runpy.run_path(str(ROOT / 'tools' / 'site' / 'card.py'))
+    runs = read_json(ROOT / 'nbs' / 'results' / 'the_2019_experiment.json')
+    with Image.open(ROOT / 'nbs' / 'images' / 'card.png') as picture:
         said = picture.info['Description']
     assert said == found['caption'](runs), 'run `python tools/site/card.py`'
 
 
 def test_readme_says_what_make_compare_said():
-    found = Comparison.load(ROOT/'nbs'/'results'/'digits')
+    found = Comparison.load(ROOT / 'nbs' / 'results' / 'digits')
     said = f'`make compare` says: *{verdict(found).splitlines()[0]}*'
-    readme = (ROOT/'README.md').read_text(encoding='utf-8')
+    readme = (ROOT / 'README.md').read_text(encoding='utf-8')
     assert said in readme, 'run index.ipynb again, then `make readme`'
 
 
 # Tests that can't fail, as far as that is seen without running them;
 # tools/test_notebook.py sees the empty loops.
+
 
 def sources():
     "Name and syntax tree of each file of tests and each code cell."
@@ -228,8 +280,9 @@ def swallows(node):
 
 def faults(tree):
     "The tests in a tree that can't fail."
-    return ([ast.unparse(node) for node in ast.walk(tree) if is_test(node) and always_true(node)]
-            + [f'try: {ast.unparse(node.body[0])}' for node in ast.walk(tree) if swallows(node)])
+    return [ast.unparse(node) for node in ast.walk(tree) if is_test(node) and always_true(node)] + [
+        f'try: {ast.unparse(node.body[0])}' for node in ast.walk(tree) if swallows(node)
+    ]
 
 
 def test_tests_can_fail():
@@ -237,27 +290,42 @@ def test_tests_can_fail():
     assert not found, '\n'.join(found)
 
 
-@pytest.mark.parametrize('source, number', [
-    ('assert True', 1),
-    ('assert (x == 1, "no")', 1),
-    ('test_eq(1, 1)', 1),
-    ('try: test_eq(f(), 1)\nexcept Exception: pass', 1),
-    ('try:\n    assert f()\nexcept (ValueError, AssertionError): pass', 1),
-    ('try: assert f()\nfinally: g()', 0),
-    ('assert f() == 1', 0),
-])
+@pytest.mark.parametrize(
+    'source, number',
+    [
+        ('assert True', 1),
+        ('assert (x == 1, "no")', 1),
+        ('test_eq(1, 1)', 1),
+        ('try: test_eq(f(), 1)\nexcept Exception: pass', 1),
+        ('try:\n    assert f()\nexcept (ValueError, AssertionError): pass', 1),
+        ('try: assert f()\nfinally: g()', 0),
+        ('assert f() == 1', 0),
+    ],
+)
 def test_what_can_not_fail(source, number):
     assert len(faults(ast.parse(source))) == number
 
 
 def asserting(trees):
     "Names of functions that test something, themselves or by what they call."
-    functions = {node.name: node for tree in trees for node in ast.walk(tree)
-                 if isinstance(node, ast.FunctionDef)}
-    def calls(node): return {called(part) for part in ast.walk(node) if isinstance(part, ast.Call)}
-    def asserts(node): return any(isinstance(part, ast.Assert) for part in ast.walk(node))
-    found = {name for name, node in functions.items()
-             if asserts(node) or calls(node) & {'raises', 'warns', 'fail'}}
+    functions = {
+        node.name: node
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+    }
+
+    def calls(node):
+        return {called(part) for part in ast.walk(node) if isinstance(part, ast.Call)}
+
+    def asserts(node):
+        return any(isinstance(part, ast.Assert) for part in ast.walk(node))
+
+    found = {
+        name
+        for name, node in functions.items()
+        if asserts(node) or calls(node) & {'raises', 'warns', 'fail'}
+    }
     while more := {name for name, node in functions.items() if calls(node) & found} - found:
         found |= more
     return found
@@ -266,34 +334,43 @@ def asserting(trees):
 @pytest.mark.parametrize('path', TESTS, ids=lambda path: path.name)
 def test_each_test_asserts(path):
     own = ast.parse(path.read_text(encoding='utf-8'))
-    helpers = [ast.parse((ROOT/'tests'/name).read_text(encoding='utf-8'))
-               for name in ('conftest.py', 'tiny.py')]
-    names = [node.name for node in own.body
-             if isinstance(node, ast.FunctionDef) and node.name.startswith('test_')]
+    helpers = [
+        ast.parse((ROOT / 'tests' / name).read_text(encoding='utf-8'))
+        for name in ('conftest.py', 'tiny.py')
+    ]
+    names = [
+        node.name
+        for node in own.body
+        if isinstance(node, ast.FunctionDef) and node.name.startswith('test_')
+    ]
     assert names, 'no test stands here'
     silent = sorted({*names} - asserting([own, *helpers]))
     assert not silent, f'{", ".join(silent)}: nothing is asserted there'
 
 
-@pytest.mark.parametrize('source, empty, skipped', [
-    ('for x in [1, 2]: test_eq(x > 0, True)', 0, 0),
-    ('for x in []: test_eq(x, 1)', 1, 0),
-    ('for x in []: print(x)', 0, 0),
-    ('for x in [[], [1]]:\n    for y in x: test_eq(y, 1)', 0, 0),   # once is enough
-    ('for x in [[], []]:\n    for y in x: test_eq(y, 1)', 1, 0),
-    ('test_eq(all(x > 0 for x in []), True)', 1, 0),
-    ('test_eq(all(x > 0 for x in [1]), True)', 0, 0),
-    ('assert all([])', 1, 0),
-    ('assert not all(x > 1 for x in [1])', 0, 0),
-    ('def check(xs):\n    for x in xs: test_eq(x, 1)\ncheck([])', 1, 0),
-    ('def check(x): test_eq(x, 1)\nfor x in []: check(x)', 1, 0),
-    ('if 1 > 2: test_eq(1, 2)', 0, 1),
-    ('if 1 < 2: test_eq(1, 1)', 0, 0),
-    ('if 1 > 2: test_eq(1, 2)\nelse: test_eq(1, 1)', 0, 0),
-])
+@pytest.mark.parametrize(
+    'source, empty, skipped',
+    [
+        ('for x in [1, 2]: test_eq(x > 0, True)', 0, 0),
+        ('for x in []: test_eq(x, 1)', 1, 0),
+        ('for x in []: print(x)', 0, 0),
+        ('for x in [[], [1]]:\n    for y in x: test_eq(y, 1)', 0, 0),  # once is enough
+        ('for x in [[], []]:\n    for y in x: test_eq(y, 1)', 1, 0),
+        ('test_eq(all(x > 0 for x in []), True)', 1, 0),
+        ('test_eq(all(x > 0 for x in [1]), True)', 0, 0),
+        ('assert all([])', 1, 0),
+        ('assert not all(x > 1 for x in [1])', 0, 0),
+        ('def check(xs):\n    for x in xs: test_eq(x, 1)\ncheck([])', 1, 0),
+        ('def check(x): test_eq(x, 1)\nfor x in []: check(x)', 1, 0),
+        ('if 1 > 2: test_eq(1, 2)', 0, 1),
+        ('if 1 < 2: test_eq(1, 1)', 0, 0),
+        ('if 1 > 2: test_eq(1, 2)\nelse: test_eq(1, 1)', 0, 0),
+    ],
+)
 def test_notebooks_tests_are_watched(source, empty, skipped):
     def test_eq(a, b):
         assert a == b
+
     watch = Watch()
     tree = watch.visit(ast.parse(source))
     exec(compile(tree, 'cell', 'exec'), {WATCH: watch, 'test_eq': test_eq, 'print': print})

@@ -1,4 +1,5 @@
 "The panel says what is true of a run at each moment of its life, and of what its fields hold."
+
 import os
 import signal
 import subprocess
@@ -49,7 +50,7 @@ def until(condition, seconds=300):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, 'it never comes true'
-        time.sleep(.02)
+        time.sleep(0.02)
 
 
 def enabled(panel):
@@ -58,14 +59,17 @@ def enabled(panel):
 
 # ---- a run in a folder, by what its file says and who holds it
 
+
 @pytest.fixture
 def begun(tmp_path):
     "Write a run's file; gives its folder."
+
     def make(state):
-        folder = tmp_path/'runs'/'run'
-        write_json(folder/'panel.json', dict(state=state, settings=SMALL))
-        (folder/'.panel').mkdir()
+        folder = tmp_path / 'runs' / 'run'
+        write_json(folder / 'panel.json', dict(state=state, settings=SMALL))
+        (folder / '.panel').mkdir()
         return folder
+
     return make
 
 
@@ -74,38 +78,44 @@ def test_nobody_is_at_work(begun):
     assert RunState.read(folder).state == 'stopped'
 
 
-@pytest.mark.parametrize('told,by_panel,by_run,state', [
-    ('running', True, False, 'starting'),
-    ('running', True, True, 'running'),
-    ('running', False, True, 'running'),
-    ('paused', True, True, 'stopping'),
-    ('stopped', True, False, 'stopping'),
-    ('stopped', False, True, 'running'),   # the command goes on with it
-    ('paused', False, False, 'paused'),
-    ('failed', False, False, 'failed'),
-])
+@pytest.mark.parametrize(
+    'told,by_panel,by_run,state',
+    [
+        ('running', True, False, 'starting'),
+        ('running', True, True, 'running'),
+        ('running', False, True, 'running'),
+        ('paused', True, True, 'stopping'),
+        ('stopped', True, False, 'stopping'),
+        ('stopped', False, True, 'running'),  # the command goes on with it
+        ('paused', False, False, 'paused'),
+        ('failed', False, False, 'failed'),
+    ],
+)
 def test_state_by_the_locks(begun, told, by_panel, by_run, state):
     folder = begun(told)
     with ExitStack() as stack:
         if by_panel:
-            stack.enter_context(folder_lock(folder/'.panel'))
+            stack.enter_context(folder_lock(folder / '.panel'))
         if by_run:
             stack.enter_context(folder_lock(folder))
         assert RunState.read(folder).state == state
 
 
-@pytest.mark.parametrize('state,buttons', [
-    ('starting', {'pause', 'stop'}),
-    ('running', {'pause', 'stop'}),
-    ('stopping', set()),
-    ('paused', {'stop', 'resume'}),
-    ('stopped', {'run', 'resume'}),
-    ('failed', {'run', 'resume'}),
-    ('finished', {'run', 'resume'}),   # to go on with more of the same
-])
+@pytest.mark.parametrize(
+    'state,buttons',
+    [
+        ('starting', {'pause', 'stop'}),
+        ('running', {'pause', 'stop'}),
+        ('stopping', set()),
+        ('paused', {'stop', 'resume'}),
+        ('stopped', {'run', 'resume'}),
+        ('failed', {'run', 'resume'}),
+        ('finished', {'run', 'resume'}),  # to go on with more of the same
+    ],
+)
 def test_buttons_of_each_state(begun, state, buttons):
     panel = mc.ComparePanel(runs=begun('stopped').parent, workers=1)
-    panel._tell(RunState(panel.runs/'run', panel.settings, state))
+    panel._tell(RunState(panel.runs / 'run', panel.settings, state))
     assert enabled(panel) == buttons
     assert panel.fields['points'].disabled == ('run' not in buttons)
 
@@ -131,42 +141,53 @@ def report_in(folder, **how):
     folder.mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr('mnist_cmp.comparison.measure_costs', known_costs)
-        found = mc.compare(MODELS, mc.load_data('digits'), workers=1, store=folder, progress=False,
-                           box=dict(learning_rate=(.001, .1), batch_size=(16, 48)), **how)
+        found = mc.compare(
+            MODELS,
+            mc.load_data('digits'),
+            workers=1,
+            store=folder,
+            progress=False,
+            box=dict(learning_rate=(0.001, 0.1), batch_size=(16, 48)),
+            **how,
+        )
     found.save(folder)
-    write_json(folder/'panel.json', dict(state='stopped', settings=SMALL | how))
+    write_json(folder / 'panel.json', dict(state='stopped', settings=SMALL | how))
     return folder
 
 
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory):
-    return report_in(tmp_path_factory.mktemp('grown')/'runs'/'run')
+    return report_in(tmp_path_factory.mktemp('grown') / 'runs' / 'run')
 
 
 def test_trainings_of_fewer_epochs_are_none_of_the_longer_ones(finished):
-    before = (finished/'panel.json').read_bytes()
-    write_json(finished/'panel.json', dict(state='running', settings=SMALL | dict(epochs=40)))
+    before = (finished / 'panel.json').read_bytes()
+    write_json(finished / 'panel.json', dict(state='running', settings=SMALL | dict(epochs=40)))
     try:
         with folder_lock(finished):
             state = RunState.read(finished, running=True)
     finally:
-        (finished/'panel.json').write_bytes(before)
-    assert state.share == 2/82   # the trials alone
+        (finished / 'panel.json').write_bytes(before)
+    assert state.share == 2 / 82  # the trials alone
     assert _sentence(state, 1).startswith('Running: 2% of 82 epochs')
     assert RunState.read(finished).share == 1
 
 
 def test_what_a_run_does_not_ask_for_is_not_counted(finished, tmp_path):
-    folder = report_in(tmp_path/'runs'/'run', seeds=2, points=2)
-    write_json(folder/'panel.json', dict(state='stopped', settings=SMALL))
+    folder = report_in(tmp_path / 'runs' / 'run', seeds=2, points=2)
+    write_json(folder / 'panel.json', dict(state='stopped', settings=SMALL))
     state = RunState.read(folder)
-    assert state.share == 1 and {len(m) for d in (state.trials, state.trainings) for m in d.values()} == {1}
+    assert state.share == 1 and {
+        len(m) for d in (state.trials, state.trainings) for m in d.values()
+    } == {1}
 
 
 def test_the_share_never_falls_when_a_longer_search_finds_better_settings(tmp_path):
     "Trainings of a shorter search's settings are none of the run that is asked for now."
-    folder = report_in(tmp_path/'runs'/'run', seeds=2)
-    write_json(folder/'panel.json', dict(state='running', settings=SMALL | dict(points=4, seeds=2)))
+    folder = report_in(tmp_path / 'runs' / 'run', seeds=2)
+    write_json(
+        folder / 'panel.json', dict(state='running', settings=SMALL | dict(points=4, seeds=2))
+    )
     shares = []
 
     def look(trial=None, result=None):
@@ -178,10 +199,20 @@ def test_the_share_never_falls_when_a_longer_search_finds_better_settings(tmp_pa
     look()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr('mnist_cmp.comparison.measure_costs', known_costs)
-        mc.compare(MODELS, mc.load_data('digits'), workers=1, store=folder, progress=False,
-                   box=dict(learning_rate=(.001, .1), batch_size=(16, 48)), points=4,
-                   search_epochs=1, epochs=1, seeds=2, on_trial=look,
-                   on_epoch=lambda history: look())
+        mc.compare(
+            MODELS,
+            mc.load_data('digits'),
+            workers=1,
+            store=folder,
+            progress=False,
+            box=dict(learning_rate=(0.001, 0.1), batch_size=(16, 48)),
+            points=4,
+            search_epochs=1,
+            epochs=1,
+            seeds=2,
+            on_trial=look,
+            on_epoch=lambda history: look(),
+        )
     look()
     assert any(found), 'no longer search found better settings: this test says nothing'
     assert shares == sorted(shares)
@@ -192,54 +223,61 @@ def test_a_number_typed_by_mistake_can_be_taken_back(finished, monkeypatch):
     panel = mc.ComparePanel(finished, workers=1)
     noted = panel.state.settings
     wrong = noted | dict(seeds=100, epochs=50, points=30, models=[*MODELS, 'cnn'])
-    write_json(finished/'panel.json', dict(state='stopped', settings=wrong))
+    write_json(finished / 'panel.json', dict(state='stopped', settings=wrong))
     panel.set(**noted)
     assert panel._grown(wrong) == noted
     for name in 'seeds', 'epochs', 'points':
         assert panel._grown(wrong)[name] == 1
-    panel.set(models=['mlp', 'cnn'])   # of deep_mlp it holds results
+    panel.set(models=['mlp', 'cnn'])  # of deep_mlp it holds results
     with pytest.raises(ValueError, match='models was'):
         panel._grown(wrong)
     panel.set(models=MODELS)
-    write_json(finished/'panel.json', dict(state='stopped', settings=noted))
+    write_json(finished / 'panel.json', dict(state='stopped', settings=noted))
 
 
 def test_fewer_than_the_report_holds_are_refused(tmp_path):
-    folder = report_in(tmp_path/'runs'/'run', seeds=2, points=2)
+    folder = report_in(tmp_path / 'runs' / 'run', seeds=2, points=2)
     panel = mc.ComparePanel(folder, workers=1)
     noted = panel.state.settings
     for name in 'seeds', 'points':
         panel.set(**noted | {name: 1})
         with pytest.raises(ValueError, match=f'{name} was 2 and is 1'):
-            panel._grown(noted | {name: 100})   # whatever the note says
+            panel._grown(noted | {name: 100})  # whatever the note says
         with pytest.raises(ValueError, match=f'{name} was 2 and is 1'):
             panel._grown(noted)
 
 
 def test_the_panels_process_refuses_what_its_report_would_lose_by(finished):
-    before = (finished/'panel.json').read_bytes()
+    before = (finished / 'panel.json').read_bytes()
     seen = []
     how = dict(data_dir=None, download=False, workers=1)
-    write_json(finished/'panel.json', dict(
-        state='running', how=how, settings=check_settings(SMALL | dict(models=['mlp', 'cnn']))))
+    write_json(
+        finished / 'panel.json',
+        dict(
+            state='running', how=how, settings=check_settings(SMALL | dict(models=['mlp', 'cnn']))
+        ),
+    )
     try:
         with pytest.raises(LedgerError, match='deep_mlp would be dropped'):
             _compare_in(finished, lambda: seen.append(1) or False)
     finally:
-        (finished/'panel.json').write_bytes(before)
-    assert seen == [] and not (finished/'search'/'cnn').exists()
+        (finished / 'panel.json').write_bytes(before)
+    assert seen == [] and not (finished / 'search' / 'cnn').exists()
 
 
 # ---- runs
 
+
 @pytest.fixture(scope='module')
 def told(tmp_path_factory):
     "A whole run: what the panel said, and at each word whether verdict and report were there."
-    panel = panel_on(tmp_path_factory.mktemp('whole')/'runs', **SMALL)
+    panel = panel_on(tmp_path_factory.mktemp('whole') / 'runs', **SMALL)
     said = []
+
     def hear(change):
         there = bool(panel.words.value) and bool(panel.link.name) and '<svg' in panel.pictures.value
         said.append((change.new, there, enabled(panel)))
+
     panel.message.observe(hear, 'value')
     panel.run()
     panel.wait()
@@ -251,11 +289,16 @@ def test_words_of_a_whole_run(told):
     words = [text for text, _, _ in said]
     kinds = [text.split()[0].rstrip(':.') for text in words]
     assert words[0] == 'Starting: 0% of 4 epochs are done; the data are being loaded.'
-    assert ('Running: all epochs are done; costs are being measured, '
-            'then the report is written.') in words
+    assert (
+        'Running: all epochs are done; costs are being measured, then the report is written.'
+    ) in words
     assert words[-2:] == ['The run has ended; its result is being drawn.', 'Finished.']
     assert [kind for kind, last in zip(kinds, ['', *kinds]) if kind != last] == [
-        'Starting', 'Running', 'The', 'Finished']
+        'Starting',
+        'Running',
+        'The',
+        'Finished',
+    ]
 
 
 def test_finished_is_said_with_the_result(told):
@@ -267,8 +310,10 @@ def test_finished_is_said_with_the_result(told):
 def test_last_run_is_shown_with_its_result(told):
     again = mc.ComparePanel(runs=told[0].runs, workers=1)
     said = []
+
     def hear(change):
         said.append((change.new, bool(again.words.value)))
+
     again.message.observe(hear, 'value')
     again.last.click()
     assert said == [(f'{told[0].folder} is being read.', False), ('Finished.', True)]
@@ -277,17 +322,18 @@ def test_last_run_is_shown_with_its_result(told):
 def test_failing_on_finish_is_said(told):
     def fail(run):
         raise ValueError('there is no pad')
+
     again = mc.ComparePanel(told[0].folder, workers=1, on_finish=fail)
     assert again.message.value == 'Finished, but what on_finish calls has failed: there is no pad'
     assert again.message.bad and again.words.value
 
 
 def test_panel_of_another_notebook_stops_a_run(tmp_path):
-    panel = panel_on(tmp_path/'runs', **LONG)
+    panel = panel_on(tmp_path / 'runs', **LONG)
     panel.run()
-    other = mc.ComparePanel(runs=tmp_path/'runs', workers=1)
+    other = mc.ComparePanel(runs=tmp_path / 'runs', workers=1)
     other.show_last()
-    assert other.state.state in ('starting', 'running')   # not stopped, though it has hardly begun
+    assert other.state.state in ('starting', 'running')  # not stopped, though it has hardly begun
     with pytest.raises(ValueError, match='is in use'):
         mc.ComparePanel(panel.folder, workers=1).resume()
     until(lambda: any(panel.state.trainings.values()))
@@ -305,10 +351,10 @@ def test_panel_of_another_notebook_stops_a_run(tmp_path):
 
 
 def test_a_run_hears_of_a_pause_while_its_panel_draws(tmp_path, monkeypatch):
-    panel = panel_on(tmp_path/'runs', **LONG)
+    panel = panel_on(tmp_path / 'runs', **LONG)
     panel.run()
-    until(lambda: is_taken(panel.folder))   # its process is at work
-    monkeypatch.setattr(mc.ComparePanel, '_glance', lambda *_: None)   # that has no end
+    until(lambda: is_taken(panel.folder))  # its process is at work
+    monkeypatch.setattr(mc.ComparePanel, '_glance', lambda *_: None)  # that has no end
     other = mc.ComparePanel(panel.folder, workers=1)
     other.buttons['pause'].click()
     panel.wait(60)
@@ -321,7 +367,7 @@ def test_a_run_hears_of_a_pause_while_its_panel_draws(tmp_path, monkeypatch):
 def test_stop_that_nobody_answers(begun):
     folder = begun('running')
     panel = mc.ComparePanel(folder, workers=1)
-    with folder_lock(folder):   # such as the command
+    with folder_lock(folder):  # such as the command
         panel._press('stop')
         assert 'is at work in another program' in panel.message.value and panel.message.bad
         assert RunState.read(folder).state == 'running'
@@ -344,8 +390,11 @@ time.sleep(600)"""
 @pytest.mark.parametrize('when', ['early', 'late'])
 def test_kernel_that_dies_takes_its_run_along(tmp_path, when):
     "Killed so that nothing of it can say a word, while the run starts and while it trains."
-    kernel = subprocess.Popen([sys.executable, '-c', KERNEL, str(tmp_path/'runs'), when],
-                              stdout=subprocess.PIPE, text=True)
+    kernel = subprocess.Popen(
+        [sys.executable, '-c', KERNEL, str(tmp_path / 'runs'), when],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     folder = kernel.stdout.readline().strip()
     number = int(kernel.stdout.readline())
     kernel.send_signal(signal.SIGKILL)
@@ -368,16 +417,17 @@ def is_alive(number):
         os.kill(number, 0)
     except ProcessLookupError:
         return False
-    entry = Path(f'/proc/{number}/stat')   # where nobody fetches its exit code it stays as a zombie
+    entry = Path(f'/proc/{number}/stat')  # where nobody fetches its exit code it stays as a zombie
     return not entry.exists() or entry.read_text().rpartition(')')[2].split()[0] != 'Z'
 
 
 def test_process_that_dies_at_its_start_has_failed(tmp_path, monkeypatch):
     "It has no time to note why."
     from mnist_cmp import controls
+
     dying = 'raise SystemExit("no memory for this")'
     monkeypatch.setattr(controls, 'python_code', lambda code: dying)
-    panel = panel_on(tmp_path/'runs', **SMALL)
+    panel = panel_on(tmp_path / 'runs', **SMALL)
     panel.run()
     panel.wait()
     assert panel.state.state == 'failed' and panel.message.bad
@@ -386,23 +436,27 @@ def test_process_that_dies_at_its_start_has_failed(tmp_path, monkeypatch):
 
 # ---- fields
 
-WRONG = [('points', '0', 'trials is 0, but must be a whole number from 1 to 1000000000.'),
-         ('points', '-3', 'trials is -3, but must be a whole number from 1 to 1000000000.'),
-         ('points', '2000000000', 'trials is 2000000000, but must be'),
-         ('points', '2.5', "trials is '2.5', but must be a whole number"),
-         ('points', 'many', "trials is 'many', but must be a whole number"),
-         ('points', '', "trials is '', but must be a whole number"),
-         ('search_epochs', '0', 'trial epochs is 0, but must be'),
-         ('epochs', '0', 'epochs is 0, but must be'),
-         ('seeds', '0', 'seeds is 0, but must be'),
-         ('seed', '-1', 'seed is -1, but must be a whole number from 0')]
-WRONG_ENDS = [('learning_rate', 0, '0', 'learning rate is 0.0, but must be a finite number'),
-              ('learning_rate', 1, 'nan', 'learning rate is nan, but must be a finite number'),
-              ('learning_rate', 0, '0,1', "learning rate is '0,1', but must be a finite number"),
-              ('learning_rate', 0, '7', 'lower end must be below'),
-              ('batch_size', 0, '0', 'batch size is 0, but must be a whole number from 1'),
-              ('batch_size', 1, '1.5', "batch size is '1.5', but must be a whole number"),
-              ('batch_size', 0, '99', 'lower end must be below')]
+WRONG = [
+    ('points', '0', 'trials is 0, but must be a whole number from 1 to 1000000000.'),
+    ('points', '-3', 'trials is -3, but must be a whole number from 1 to 1000000000.'),
+    ('points', '2000000000', 'trials is 2000000000, but must be'),
+    ('points', '2.5', "trials is '2.5', but must be a whole number"),
+    ('points', 'many', "trials is 'many', but must be a whole number"),
+    ('points', '', "trials is '', but must be a whole number"),
+    ('search_epochs', '0', 'trial epochs is 0, but must be'),
+    ('epochs', '0', 'epochs is 0, but must be'),
+    ('seeds', '0', 'seeds is 0, but must be'),
+    ('seed', '-1', 'seed is -1, but must be a whole number from 0'),
+]
+WRONG_ENDS = [
+    ('learning_rate', 0, '0', 'learning rate is 0.0, but must be a finite number'),
+    ('learning_rate', 1, 'nan', 'learning rate is nan, but must be a finite number'),
+    ('learning_rate', 0, '0,1', "learning rate is '0,1', but must be a finite number"),
+    ('learning_rate', 0, '7', 'lower end must be below'),
+    ('batch_size', 0, '0', 'batch size is 0, but must be a whole number from 1'),
+    ('batch_size', 1, '1.5', "batch size is '1.5', but must be a whole number"),
+    ('batch_size', 0, '99', 'lower end must be below'),
+]
 
 
 def says(panel, field, text, problem):
@@ -418,7 +472,7 @@ def says(panel, field, text, problem):
 
 @pytest.mark.parametrize('name,text,problem', WRONG)
 def test_wrong_number_is_said(tmp_path, name, text, problem):
-    panel = panel_on(tmp_path/'runs', **SMALL)
+    panel = panel_on(tmp_path / 'runs', **SMALL)
     panel.fields[name].value = text
     says(panel, panel.fields[name], text, problem)
     panel.fields[name].value = '3'
@@ -428,27 +482,27 @@ def test_wrong_number_is_said(tmp_path, name, text, problem):
 
 @pytest.mark.parametrize('name,end,text,problem', WRONG_ENDS)
 def test_wrong_end_of_a_side_is_said(tmp_path, name, end, text, problem):
-    panel = panel_on(tmp_path/'runs', **SMALL)
+    panel = panel_on(tmp_path / 'runs', **SMALL)
     panel.fields[name][end].value = text
     says(panel, panel.fields[name][end], text, problem)
 
 
 def test_one_model_is_said(tmp_path):
-    panel = panel_on(tmp_path/'runs', **SMALL)
+    panel = panel_on(tmp_path / 'runs', **SMALL)
     panel.fields['models'].value = ('mlp',)
     assert 'a comparison needs two at least' in panel.problem.value
 
 
 def test_set_mends_a_wrong_field(tmp_path):
-    panel = panel_on(tmp_path/'runs', **SMALL)
+    panel = panel_on(tmp_path / 'runs', **SMALL)
     panel.fields['points'].value = 'many'
-    panel.set(points=4, learning_rate=[.002, .25])
-    assert panel.settings == panel.settings | dict(points=4, learning_rate=[.002, .25])
+    panel.set(points=4, learning_rate=[0.002, 0.25])
+    assert panel.settings == panel.settings | dict(points=4, learning_rate=[0.002, 0.25])
     assert panel.problem.value == ''
 
 
 def test_epochs_of_ones_own_outlive_another_data_set(tmp_path):
-    panel = mc.ComparePanel(runs=tmp_path/'runs', workers=1)
+    panel = mc.ComparePanel(runs=tmp_path / 'runs', workers=1)
     panel.fields['epochs'].value = '7'
     panel.fields['dataset'].value = 'mnist'
     assert panel.settings['epochs'] == 7
@@ -459,11 +513,13 @@ def test_epochs_of_ones_own_outlive_another_data_set(tmp_path):
 
 def test_each_label_has_a_title(tmp_path):
     "A label whose widget has no tooltip gets the title 'null' in the browser."
+
     def parts(widget):
         yield widget
         for child in getattr(widget, 'children', ()):
             yield from parts(child)
-    panel = mc.ComparePanel(runs=tmp_path/'runs', workers=1)
+
+    panel = mc.ComparePanel(runs=tmp_path / 'runs', workers=1)
     labelled = widgets.widget_description.DescriptionWidget
     found = [w for w in parts(panel.ui) if isinstance(w, labelled)]
     assert len(found) > 10

@@ -1,4 +1,6 @@
-"What a process was told before, and whose chance is drawn from, changes no result; afterwards all is as it was."
+"""What a process was told before, and whose chance is drawn from, changes no result; afterwards
+all is as it was."""
+
 import random
 import subprocess
 import sys
@@ -17,26 +19,31 @@ from tiny import noise
 
 class Noisy(nn.Module):
     "Draws from NumPy and Python in training, and when it is made."
+
     def __init__(self):
         super().__init__()
         self.fc = nn.Linear(784, 3)
-        self.register_buffer('mask', torch.from_numpy((np.random.rand(784) < .5).astype('float32')))
+        self.register_buffer(
+            'mask', torch.from_numpy((np.random.rand(784) < 0.5).astype('float32'))
+        )
         self.shift = random.random()
 
     def forward(self, x):
         if self.training:
-            x = x*float(np.random.uniform(.5, 1.5)) + self.shift*random.random()
-        return self.fc(x.flatten(1)*self.mask)
+            x = x * float(np.random.uniform(0.5, 1.5)) + self.shift * random.random()
+        return self.fc(x.flatten(1) * self.mask)
 
 
 class Dropping(nn.Sequential):
     def __init__(self):
-        super().__init__(nn.Flatten(), nn.Linear(784, 16), nn.Dropout(.5), nn.Linear(16, 3))
+        super().__init__(nn.Flatten(), nn.Linear(784, 16), nn.Dropout(0.5), nn.Linear(16, 3))
 
 
 class Convolving(nn.Sequential):
     def __init__(self):
-        super().__init__(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(4), nn.Flatten(), nn.Linear(144, 3))
+        super().__init__(
+            nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(4), nn.Flatten(), nn.Linear(144, 3)
+        )
 
 
 MAKERS = [Noisy, Dropping, Convolving]
@@ -48,8 +55,18 @@ def digest(net):
 
 def trained(make, data, seed=0, epochs=3, **kwargs):
     net = mc.initialise(make, seed=seed)
-    history = mc.train(net, data.train, data.valid, learning_rate=.1, batch_size=8, epochs=epochs,
-                       seed=seed, threads=1, progress=None, **kwargs)
+    history = mc.train(
+        net,
+        data.train,
+        data.valid,
+        learning_rate=0.1,
+        batch_size=8,
+        epochs=epochs,
+        seed=seed,
+        threads=1,
+        progress=None,
+        **kwargs,
+    )
     return digest(net), [(e.train_loss, e.valid_loss, e.valid_accuracy) for e in history.epochs]
 
 
@@ -102,29 +119,56 @@ def put_chance():
     torch.manual_seed(99)
 
 
-STATES = [put_double, put_medium, put_mixed_precision, put_deterministic, put_flushing,
-          put_without_onednn, put_benchmarking, put_on_meta, put_autocast, put_chance]
+STATES = [
+    put_double,
+    put_medium,
+    put_mixed_precision,
+    put_deterministic,
+    put_flushing,
+    put_without_onednn,
+    put_benchmarking,
+    put_on_meta,
+    put_autocast,
+    put_chance,
+]
 
 
 def state():
     "All that a user may have told the process, as far as it can be asked for."
+
     def ask(get):
         try:
             return get()
         except (RuntimeError, AttributeError) as error:
             return type(error).__name__
+
     backends = torch.backends
-    return [str(ask(get)) for get in (
-        torch.get_default_dtype, torch.get_float32_matmul_precision, torch.get_default_device,
-        torch.get_deterministic_debug_mode, torch.get_num_threads, torch.is_grad_enabled,
-        lambda: sys.float_info.min / 2, lambda: torch.is_autocast_enabled('cpu'),
-        lambda: backends.mkldnn.enabled, lambda: backends.mkldnn.deterministic,
-        lambda: backends.cudnn.enabled, lambda: backends.cudnn.benchmark,
-        lambda: backends.cudnn.deterministic, lambda: backends.mkldnn.matmul.fp32_precision,
-        lambda: backends.mkldnn.conv.fp32_precision, lambda: backends.cudnn.conv.fp32_precision,
-        lambda: backends.cuda.matmul.fp32_precision, lambda: backends.fp32_precision,
-        random.getstate, lambda: np.random.get_state()[1].tobytes() + bytes(np.random.get_state()[2]),
-        lambda: torch.get_rng_state().numpy().tobytes())]
+    return [
+        str(ask(get))
+        for get in (
+            torch.get_default_dtype,
+            torch.get_float32_matmul_precision,
+            torch.get_default_device,
+            torch.get_deterministic_debug_mode,
+            torch.get_num_threads,
+            torch.is_grad_enabled,
+            lambda: sys.float_info.min / 2,
+            lambda: torch.is_autocast_enabled('cpu'),
+            lambda: backends.mkldnn.enabled,
+            lambda: backends.mkldnn.deterministic,
+            lambda: backends.cudnn.enabled,
+            lambda: backends.cudnn.benchmark,
+            lambda: backends.cudnn.deterministic,
+            lambda: backends.mkldnn.matmul.fp32_precision,
+            lambda: backends.mkldnn.conv.fp32_precision,
+            lambda: backends.cudnn.conv.fp32_precision,
+            lambda: backends.cuda.matmul.fp32_precision,
+            lambda: backends.fp32_precision,
+            random.getstate,
+            lambda: np.random.get_state()[1].tobytes() + bytes(np.random.get_state()[2]),
+            lambda: torch.get_rng_state().numpy().tobytes(),
+        )
+    ]
 
 
 def put_all_back():
@@ -169,12 +213,21 @@ def test_a_training_is_that_of_a_fresh_process(data, usual, told, make):
 
 def test_a_scoring_is_that_of_a_fresh_process(data, told):
     net = mc.initialise(Convolving)
+
     def found():
         score = mc.measure(net, data.test)
         answers = mc.predict(net, data.test)
         smoke = mc.smoke_test(net, data.train)
         latency(net, data.test, 1, seconds=0)
-        return score, answers.tolist(), str(answers.dtype), smoke, net_digest(net, data.train), mc.flops(net)
+        return (
+            score,
+            answers.tolist(),
+            str(answers.dtype),
+            smoke,
+            net_digest(net, data.train),
+            mc.flops(net),
+        )
+
     alone = found()
     told()
     before = state()
@@ -231,7 +284,7 @@ def test_chance_in_a_net_differs_by_seed_and_by_epoch():
     def drawn_by(seed):
         drawn.clear()
         trained(Telling, noise(), seed)
-        assert len(set(drawn)) == len(drawn) == 15   # 3 epochs of 5 batches
+        assert len(set(drawn)) == len(drawn) == 15  # 3 epochs of 5 batches
         return list(drawn)
 
     drawn = []
@@ -244,8 +297,11 @@ def test_chance_in_a_net_differs_by_seed_and_by_epoch():
 def test_a_search_gives_the_same_with_other_workers(data, make):
     def searched(workers):
         put_chance()
-        found = mc.search(make, data.train, data.valid, mc.Box(batch_size=(8, 16)), n=2, epochs=2, workers=workers)
+        found = mc.search(
+            make, data.train, data.valid, mc.Box(batch_size=(8, 16)), n=2, epochs=2, workers=workers
+        )
         return [(t.accuracy, t.loss) for t in found.trials]
+
     put_double()
     try:
         assert searched(1) == searched(2)
@@ -263,8 +319,8 @@ def test_a_fork_in_the_middle_of_a_training(tmp_path):
     "The child of a process in which a thread trains can train as well."
     if not hasattr(__import__('os'), 'fork'):
         pytest.skip('there is no fork')
-    script = tmp_path/'forking.py'
-    script.write_text('''
+    script = tmp_path / 'forking.py'
+    script.write_text("""
 import os, sys, threading, time
 from tiny import noise, one
 import mnist_cmp as mc
@@ -292,7 +348,7 @@ if child == 0:
 code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 leave.set()
 sys.exit(code)
-''')
+""")
     here = str(__import__('pathlib').Path(__file__).parent)
-    path = f"import sys; sys.path[:0] = [{here!r}]; import runpy; runpy.run_path({str(script)!r})"
+    path = f'import sys; sys.path[:0] = [{here!r}]; import runpy; runpy.run_path({str(script)!r})'
     assert subprocess.run([sys.executable, '-W', 'ignore', '-c', path], timeout=120).returncode == 0

@@ -1,5 +1,6 @@
-("One line says what is going on, where somebody watches: the same in compare, search and retrain; "
- "and the work goes on whatever becomes of the line.")
+"""One line says what is going on, where somebody watches: the same in compare, search and
+retrain; and the work goes on whatever becomes of the line."""
+
 import io
 import sys
 import time
@@ -14,6 +15,7 @@ from tiny import one
 
 class Terminal(io.TextIOWrapper):
     "A terminal that can be read."
+
     def __init__(self, encoding='utf-8', errors='strict'):
         super().__init__(io.BytesIO(), encoding, errors, write_through=True)
 
@@ -26,6 +28,7 @@ class Terminal(io.TextIOWrapper):
 
 class Broken(Terminal):
     "A terminal that has gone after so many writes."
+
     def __init__(self, left):
         super().__init__()
         self.left = left
@@ -42,9 +45,11 @@ def watch(monkeypatch):
     "Have errors printed to a stream, as in a session that nobody has asked to be quiet."
     for name in 'MNIST_CMP_QUIET', 'IN_TEST':
         monkeypatch.delenv(name, raising=False)
+
     def begin(stream):
         monkeypatch.setattr(sys, 'stderr', stream)
         return stream
+
     return begin
 
 
@@ -59,7 +64,11 @@ def test_function_is_told_each_step_of_a_comparison(compare_in, tmp_path):
     compare_in(tmp_path, progress=told.append)
     assert all(isinstance(status, Status) for status in told)
     assert parts(told)[:4] == [
-        ('one: search', 1), ('two: search', 1), ('one: trainings', 2), ('two: trainings', 2)]
+        ('one: search', 1),
+        ('two: search', 1),
+        ('one: trainings', 2),
+        ('two: trainings', 2),
+    ]
     assert parts(told)[4][0] == 'measuring costs'
     assert 'one: search, 0 of 1, none good yet, epoch 1 of 1' in ' '.join(map(str, told))
     assert any('best ' in status.note for status in told)
@@ -75,11 +84,23 @@ def test_what_is_done_already_is_counted(compare_in, tmp_path):
 
 def test_models_are_counted_while_costs_are_measured(data, tmp_path):
     told = []
-    mc.compare({'one': one, 'other': one}, data, {'batch_size': (8, 16)}, points=1, seeds=1,
-               search_epochs=1, epochs=1, workers=1, progress=told.append)
+    mc.compare(
+        {'one': one, 'other': one},
+        data,
+        {'batch_size': (8, 16)},
+        points=1,
+        seeds=1,
+        search_epochs=1,
+        epochs=1,
+        workers=1,
+        progress=told.append,
+    )
     costs = [s for s in told if s.what == 'measuring costs']
     assert [(s.done, s.total, s.note) for s in costs] == [
-        (0, 2, ''), (1, 2, 'one'), (2, 2, 'other')]
+        (0, 2, ''),
+        (1, 2, 'one'),
+        (2, 2, 'other'),
+    ]
 
 
 @pytest.mark.parametrize('progress', [None, 'yes', 1.5])
@@ -89,7 +110,7 @@ def test_wrong_value_is_refused_before_work(data, compare_in, search_in, tmp_pat
     with pytest.raises(ValueError, match='progress is '):
         search_in(tmp_path, progress=progress)
     with pytest.raises(ValueError, match='progress is '):
-        mc.retrain(one, data.train, data.valid, mc.Point(.1, 8), epochs=1, progress=progress)
+        mc.retrain(one, data.train, data.valid, mc.Point(0.1, 8), epochs=1, progress=progress)
     assert not list(tmp_path.iterdir())
 
 
@@ -97,18 +118,28 @@ def test_error_of_the_function_comes_through(search_in, tmp_path):
     def fail(status):
         if status.note:
             raise KeyError('a fault of its own')
+
     with pytest.raises(KeyError, match='a fault of its own'):
         search_in(tmp_path, progress=fail)
 
 
 def retrained(data, **kwargs):
-    return mc.retrain(one, data.train, data.valid, mc.Point(.1, 8), seeds=2, epochs=2, workers=1,
-                      name='one', **kwargs)
+    return mc.retrain(
+        one,
+        data.train,
+        data.valid,
+        mc.Point(0.1, 8),
+        seeds=2,
+        epochs=2,
+        workers=1,
+        name='one',
+        **kwargs,
+    )
 
 
 def wait(history=None):
     "Longer than the line stays as it is."
-    time.sleep(.12)
+    time.sleep(0.12)
 
 
 def test_terminal_shows_a_line(watch, data):
@@ -165,8 +196,9 @@ def test_closed_in_the_middle(watch):
 
 class FalseTime:
     "Stands for the module."
+
     def __init__(self):
-        self.now = 100.
+        self.now = 100.0
 
     def perf_counter(self):
         return self.now
@@ -183,18 +215,19 @@ def test_time_goes_on_between_steps(watch, monkeypatch):
         ask = bar.asking(lambda: clock.now > 103)
         answers = []
         for _ in range(40):
-            clock.now += .1
+            clock.now += 0.1
             answers.append(ask())
-    assert answers == [False]*30 + [True]*10
+    assert answers == [False] * 30 + [True] * 10
     lines = [line for line in shown if line]
     assert 3 <= len(lines) <= 4
     assert 'one: trainings' in lines[-1] and '0/2, ' in lines[-1]
     assert len(set(lines)) == len(lines)
-    assert shown[-1] == ''   # at the end nothing is left
+    assert shown[-1] == ''  # at the end nothing is left
 
 
 class Handle:
     "What IPython gives to change what is displayed."
+
     def __init__(self, shown):
         self.shown = shown
 
@@ -207,9 +240,11 @@ def test_notebook_shows_a_line_and_empties_it(watch, data, monkeypatch):
     shown = []
     watch(io.StringIO())
     monkeypatch.setattr(core, '_in_notebook', lambda: True)
+
     def display(bundle, raw, display_id):
         shown.append(bundle['text/html'])
         return Handle(shown)
+
     monkeypatch.setattr('IPython.display.display', display)
     retrained(data, on_epoch=wait)
     assert 'one: trainings' in shown[0] and '0/2' in shown[0]
@@ -221,6 +256,7 @@ def test_notebook_shows_a_line_and_empties_it(watch, data, monkeypatch):
 def test_whoever_is_not_watching_is_asked_no_more_than_before():
     def stop():
         return False
+
     with Progress(1, 'work') as bar:
         assert bar.asking(stop) is stop
         assert bar.asking(None) is None

@@ -1,4 +1,6 @@
-"What a study will do with a model is tried before the first training; what can be served is served."
+"""What a study will do with a model is tried before the first training; what can be served is
+served."""
+
 import contextlib
 import threading
 from functools import partial
@@ -12,12 +14,16 @@ import mnist_cmp as mc
 from mnist_cmp import comparison
 from tiny import noise, one
 
-AROUND = {'plain': contextlib.nullcontext, 'no_grad': torch.no_grad,
-          'inference_mode': torch.inference_mode}
+AROUND = {
+    'plain': contextlib.nullcontext,
+    'no_grad': torch.no_grad,
+    'inference_mode': torch.inference_mode,
+}
 
 
 class Wide(nn.Module):
     "One layer, and what a test adds to it."
+
     def __init__(self):
         super().__init__()
         self.fc = nn.Linear(784, 3)
@@ -38,6 +44,7 @@ class InTraining(Wide):
 
 class Forgetful(Wide):
     "Answers by something that no file of weights holds."
+
     def __init__(self):
         super().__init__()
         self.mean = torch.rand(1)
@@ -62,6 +69,7 @@ class Sparse(Wide):
 
 class Changing(Wide):
     "Another size at each call of its maker."
+
     def __init__(self):
         super().__init__()
         self.more = nn.Parameter(torch.zeros(torch.randint(2, 10**6, ()).item()))
@@ -119,19 +127,46 @@ REFUSED = {
 def test_a_model_that_would_fail_is_refused_by_name_first(data, tmp_path, make):
     said = REFUSED[make]
     begun = []
+
     def note(*what):
         begun.append(what)
+
     splits = data.train, data.valid
     for study in (
-            partial(mc.search, make, *splits, mc.Box(batch_size=(8, 16)), n=1, epochs=1, workers=1, on_epoch=note,
-                    store=tmp_path/'search'),
-            partial(mc.retrain, make, *splits, mc.Point(.1, 8), seeds=1, epochs=1, workers=1,
-                    on_epoch=note, store=tmp_path/'weights')):
+        partial(
+            mc.search,
+            make,
+            *splits,
+            mc.Box(batch_size=(8, 16)),
+            n=1,
+            epochs=1,
+            workers=1,
+            on_epoch=note,
+            store=tmp_path / 'search',
+        ),
+        partial(
+            mc.retrain,
+            make,
+            *splits,
+            mc.Point(0.1, 8),
+            seeds=1,
+            epochs=1,
+            workers=1,
+            on_epoch=note,
+            store=tmp_path / 'weights',
+        ),
+    ):
         with pytest.raises(ValueError, match=said):
             study(name='odd')
     with pytest.raises(ValueError, match=said):
-        mc.compare({'one': one, 'odd': make}, data, {'batch_size': (8, 16)}, workers=1,
-                   on_epoch=note, store=tmp_path/'all')
+        mc.compare(
+            {'one': one, 'odd': make},
+            data,
+            {'batch_size': (8, 16)},
+            workers=1,
+            on_epoch=note,
+            store=tmp_path / 'all',
+        )
     assert not begun
     assert not list(tmp_path.rglob('study.sqlite'))
 
@@ -157,7 +192,7 @@ def old_norm():
 
 
 def pruned():
-    return plain(prune.random_unstructured(nn.Linear(784, 4), 'weight', .5), nn.Linear(4, 3))
+    return plain(prune.random_unstructured(nn.Linear(784, 4), 'weight', 0.5), nn.Linear(4, 3))
 
 
 def spectral():
@@ -173,12 +208,13 @@ def tied():
 def transposed():
     "A weight that is not contiguous."
     net = Wide()
-    net.fc.weight = nn.Parameter(torch.rand(784, 3).T/28)
+    net.fc.weight = nn.Parameter(torch.rand(784, 3).T / 28)
     return net
 
 
 class Locked(Wide):
     "It can't be copied, and neither it nor what makes it can be sent anywhere."
+
     def __init__(self):
         super().__init__()
         self.lock = threading.Lock()
@@ -190,13 +226,13 @@ SERVED = scripted, traced, lazy, old_norm, pruned, spectral, tied, transposed, L
 @pytest.mark.filterwarnings('ignore')
 @pytest.mark.parametrize('make', SERVED, ids=lambda make: make.__name__)
 def test_an_unusual_model_goes_all_the_way(compare_in, data, tmp_path, make):
-    found = compare_in(tmp_path/'run', models={'one': one, 'odd': make})
-    found.save(tmp_path/'saved')
-    again = mc.Comparison.load(tmp_path/'saved')
+    found = compare_in(tmp_path / 'run', models={'one': one, 'odd': make})
+    found.save(tmp_path / 'saved')
+    again = mc.Comparison.load(tmp_path / 'saved')
     for run in again['odd'].runs:
-        net = again.load_net('odd', tmp_path/'saved', run.number, make=make)
+        net = again.load_net('odd', tmp_path / 'saved', run.number, make=make)
         assert comparison.measure_test(net, data.test) == run.test
-    again = compare_in(tmp_path/'run', models={'one': one, 'odd': make})   # read from its folder
+    again = compare_in(tmp_path / 'run', models={'one': one, 'odd': make})  # read from its folder
     assert again['odd'].wrong == found['odd'].wrong
 
 
@@ -205,12 +241,15 @@ def test_an_unusual_model_goes_all_the_way(compare_in, data, tmp_path, make):
 def test_gradients_that_the_caller_switched_off_change_nothing(compare_in, data, tmp_path, make):
     def losses(around):
         with AROUND[around]():
-            found = compare_in(tmp_path/around, models={'one': one, 'odd': make})
+            found = compare_in(tmp_path / around, models={'one': one, 'odd': make})
             net = mc.initialise(make, seed=1)
-            alone = mc.train(net, data.train, learning_rate=.1, batch_size=8, epochs=1,
-                             progress=None)
-        return [[r.history.last.train_loss for r in c.runs] for c in found.contestants], \
-            alone.last.train_loss
+            alone = mc.train(
+                net, data.train, learning_rate=0.1, batch_size=8, epochs=1, progress=None
+            )
+        return [
+            [r.history.last.train_loss for r in c.runs] for c in found.contestants
+        ], alone.last.train_loss
+
     plain = losses('plain')
     assert losses('no_grad') == plain
     assert losses('inference_mode') == plain
@@ -219,8 +258,9 @@ def test_gradients_that_the_caller_switched_off_change_nothing(compare_in, data,
 def test_a_population_whose_caller_switched_gradients_off(data):
     nets = [mc.initialise(one, seed=seed) for seed in range(2)]
     with torch.inference_mode():
-        found = mc.train_population(nets, data.train, points=[mc.Point(.1, 8)]*2, seeds=[0, 1],
-                                    epochs=1, progress=None)
+        found = mc.train_population(
+            nets, data.train, points=[mc.Point(0.1, 8)] * 2, seeds=[0, 1], epochs=1, progress=None
+        )
     assert [len(history.epochs) for history in found] == [1, 1]
 
 
@@ -228,13 +268,13 @@ def test_a_net_that_was_made_in_inference_mode(data):
     with torch.inference_mode():
         net = one()
     with pytest.raises(ValueError, match='made inside torch.inference_mode'):
-        mc.train(net, data.train, learning_rate=.1, batch_size=8, epochs=1, progress=None)
+        mc.train(net, data.train, learning_rate=0.1, batch_size=8, epochs=1, progress=None)
 
 
 @pytest.mark.filterwarnings('ignore:Lazy modules')
 def test_a_lazy_net_is_trained_as_it_is(data):
     net = plain(nn.LazyLinear(3))
-    history = mc.train(net, data.train, learning_rate=.1, batch_size=8, epochs=1, progress=None)
+    history = mc.train(net, data.train, learning_rate=0.1, batch_size=8, epochs=1, progress=None)
     assert history.state == 'finished'
     assert net[1].weight.shape == (3, 784)
     with pytest.raises(ValueError, match="The shape of '1.weight' is not known yet"):
@@ -244,8 +284,10 @@ def test_a_lazy_net_is_trained_as_it_is(data):
 def unsendable():
     "A maker that can't be pickled."
     lock = threading.Lock()
+
     def make(lock=lock):
         return one()
+
     return make
 
 
@@ -262,14 +304,24 @@ def test_a_maker_that_cannot_be_sent_to_another_process(compare_in, data, tmp_pa
 def test_a_cost_that_cannot_be_measured_costs_no_more_than_that(data, tmp_path, capfd, monkeypatch):
     "The process that measures may fail where those that train did not."
     measure_costs = comparison.measure_costs
+
     def failing(models, *args, **kwargs):
         if 'two' in models:
             raise RuntimeError('The cost of two could not be measured: it has gone.')
         return measure_costs(models, *args, **kwargs)
+
     monkeypatch.setattr(comparison, 'measure_costs', failing)
-    found = mc.compare({'one': one, 'two': partial(mc.MLP, 3, 3, classes=3)}, data,
-                       {'batch_size': (8, 16)}, points=1, seeds=2, search_epochs=1, epochs=1,
-                       workers=1, store=tmp_path)
+    found = mc.compare(
+        {'one': one, 'two': partial(mc.MLP, 3, 3, classes=3)},
+        data,
+        {'batch_size': (8, 16)},
+        points=1,
+        seeds=2,
+        search_epochs=1,
+        epochs=1,
+        workers=1,
+        store=tmp_path,
+    )
     assert 'The cost of two could not be measured' in capfd.readouterr().err
     assert found['one'].cost is not None
     assert found['two'].cost is None
@@ -280,12 +332,28 @@ def test_a_cost_that_cannot_be_measured_costs_no_more_than_that(data, tmp_path, 
 @pytest.mark.filterwarnings('ignore')
 def test_one_test_image():
     data = noise()
-    few = mc.Data.from_arrays(data.train.x, data.train.y, data.test.x[:1], data.test.y[:1],
-                              data.valid.x, data.valid.y, classes=list('abc'))
+    few = mc.Data.from_arrays(
+        data.train.x,
+        data.train.y,
+        data.test.x[:1],
+        data.test.y[:1],
+        data.valid.x,
+        data.valid.y,
+        classes=list('abc'),
+    )
     begun = []
     with pytest.raises(ValueError, match='number of test images is 1, but must be .* 2'):
-        mc.compare({'one': one, 'odd': Wide}, few, {'batch_size': (8, 16)}, points=1, seeds=2,
-                   search_epochs=1, epochs=1, workers=1, on_epoch=begun.append)
+        mc.compare(
+            {'one': one, 'odd': Wide},
+            few,
+            {'batch_size': (8, 16)},
+            points=1,
+            seeds=2,
+            search_epochs=1,
+            epochs=1,
+            workers=1,
+            on_epoch=begun.append,
+        )
     assert not begun
 
 
@@ -293,13 +361,29 @@ def test_one_test_image():
 def test_two_test_images_and_two_classes(free_costs, tmp_path):
     data = noise()
     y = data.train.y % 2
-    few = mc.Data.from_arrays(data.train.x, y, data.test.x[:2], torch.tensor([0, 1]),
-                              data.valid.x, data.valid.y % 2, classes=['a', 'b'])
+    few = mc.Data.from_arrays(
+        data.train.x,
+        y,
+        data.test.x[:2],
+        torch.tensor([0, 1]),
+        data.valid.x,
+        data.valid.y % 2,
+        classes=['a', 'b'],
+    )
+
     def pair():
         return nn.Sequential(nn.Flatten(), nn.Linear(784, 2))
-    found = mc.compare({'one': pair, 'two': partial(mc.MLP, 2, 2, classes=2)}, few,
-                       {'batch_size': (8, 16)}, points=1, seeds=2, search_epochs=1, epochs=1,
-                       workers=1)
+
+    found = mc.compare(
+        {'one': pair, 'two': partial(mc.MLP, 2, 2, classes=2)},
+        few,
+        {'batch_size': (8, 16)},
+        points=1,
+        seeds=2,
+        search_epochs=1,
+        epochs=1,
+        workers=1,
+    )
     mc.write_report(found, tmp_path)
     assert mc.verdict(found)
 
@@ -309,5 +393,13 @@ def test_a_maker_that_gives_one_net_again_and_again(data):
     net = one()
     for make in (lambda: net), (lambda: torch.nn.Sequential(*net)):
         with pytest.raises(ValueError, match='shared gives nets that share weights'):
-            mc.search(make, data.train, data.valid, mc.Box(batch_size=(8, 16)), n=1, epochs=1,
-                      workers=1, name='shared')
+            mc.search(
+                make,
+                data.train,
+                data.valid,
+                mc.Box(batch_size=(8, 16)),
+                n=1,
+                epochs=1,
+                workers=1,
+                name='shared',
+            )

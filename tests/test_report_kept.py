@@ -1,4 +1,5 @@
 "A report is never lost by another one that is written into its folder."
+
 import json
 from functools import partial
 
@@ -15,8 +16,9 @@ SMALL = '--points 1 --search_epochs 1 --seeds 2 --epochs 1 --workers 1 --quiet'.
 
 
 def three():
-    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 2), torch.nn.Tanh(),
-                               torch.nn.Linear(2, 3))
+    return torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(784, 2), torch.nn.Tanh(), torch.nn.Linear(2, 3)
+    )
 
 
 ALL = {'one': tiny.one, 'two': tiny.two, 'three': three}
@@ -27,14 +29,18 @@ def without(name):
 
 
 def contents(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes()
-            for path in folder.rglob('*') if path.is_file() and path.name != '.lock'}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob('*')
+        if path.is_file() and path.name != '.lock'
+    }
 
 
 @pytest.fixture(autouse=True)
 def one_figure(monkeypatch):
     "Of the figures, that take long, only those of the models' searches are drawn."
     from mnist_cmp import figures, report
+
     everything = figures.comparison_figures
 
     def few(comparison):
@@ -44,7 +50,7 @@ def one_figure(monkeypatch):
 
 
 def names_in(folder):
-    report = json.loads((folder/'report.json').read_text())
+    report = json.loads((folder / 'report.json').read_text())
     return [each['name'] for each in report['contestants']]
 
 
@@ -52,7 +58,7 @@ def test_a_report_grows_with_its_comparison(compare_in, tmp_path):
     write_report(compare_in(tmp_path, models=without('three')), tmp_path)
     write_report(compare_in(tmp_path, models=ALL, seeds=3), tmp_path)
     assert names_in(tmp_path) == list(ALL)
-    figures = sorted(path.name for path in (tmp_path/'figures').glob('*.png'))
+    figures = sorted(path.name for path in (tmp_path / 'figures').glob('*.png'))
     assert figures == ['search_one.png', 'search_three.png', 'search_two.png']
 
 
@@ -62,25 +68,32 @@ def test_a_model_is_not_dropped(compare_in, tmp_path):
     before = contents(tmp_path)
     with pytest.raises(LedgerError, match='two would be dropped'):
         compare_in(tmp_path, models=without('two'))
-    with pytest.raises(LedgerError, match=r'two would be dropped. Ask for all its models '
-                                          r'\(one, two, three\), or choose another folder'):
+    with pytest.raises(
+        LedgerError,
+        match=r'two would be dropped. Ask for all its models '
+        r'\(one, two, three\), or choose another folder',
+    ):
         write_report(other, tmp_path)
     assert contents(tmp_path) == before
-    write_report(other, tmp_path/'other')   # the way out
-    write_report(compare_in(tmp_path, models=ALL), tmp_path)   # and the other one
+    write_report(other, tmp_path / 'other')  # the way out
+    write_report(compare_in(tmp_path, models=ALL), tmp_path)  # and the other one
     assert names_in(tmp_path) == list(ALL)
 
 
 def test_overwriting_leaves_nothing_that_the_report_does_not_know(compare_in, tmp_path):
-    folder = tmp_path/'run'
+    folder = tmp_path / 'run'
     first = compare_in(folder, models=without('three'))
     write_report(first, folder)
-    (folder/'figures'/'mine.png').write_text('mine')
+    (folder / 'figures' / 'mine.png').write_text('mine')
     write_report(compare_in(None, models=without('two')), folder, overwrite=True)
-    assert sorted(path.name for path in (folder/'weights').iterdir()) == ['one', 'three']
-    assert sorted(path.stem for path in (folder/'figures').glob('*.png')) == ['mine', 'search_one', 'search_three']
-    aside, = (folder/'kept').glob('report_*')
-    assert names_in(aside) == ['one', 'two'] and (aside/'figures'/'search_two.png').is_file()
+    assert sorted(path.name for path in (folder / 'weights').iterdir()) == ['one', 'three']
+    assert sorted(path.stem for path in (folder / 'figures').glob('*.png')) == [
+        'mine',
+        'search_one',
+        'search_three',
+    ]
+    (aside,) = (folder / 'kept').glob('report_*')
+    assert names_in(aside) == ['one', 'two'] and (aside / 'figures' / 'search_two.png').is_file()
     seen = []
     again = compare_in(folder, models=ALL, on_epoch=seen.append)
     assert again['two'].runs == first['two'].runs
@@ -91,13 +104,15 @@ def test_overwriting_leaves_nothing_that_the_report_does_not_know(compare_in, tm
 
 def test_another_comparison_in_a_plain_folder(compare_in, tmp_path):
     "Without a store its weights are nobody's but the report's."
-    models = {'one': partial(Scaled, 1.), 'two': tiny.two}
+    models = {'one': partial(Scaled, 1.0), 'two': tiny.two}
     write_report(compare_in(None, models=models), tmp_path)
     before = contents(tmp_path)
-    for change, word in ((dict(seeds=1), 'seeds of one was 2 and is 1'),
-                         (dict(seed=3), 'seed was 0 and is 3'),
-                         (dict(models=without('one')), 'one would be dropped'),
-                         (dict(models=models | {'one': partial(Scaled, 9.)}), 'one has other results')):
+    for change, word in (
+        (dict(seeds=1), 'seeds of one was 2 and is 1'),
+        (dict(seed=3), 'seed was 0 and is 3'),
+        (dict(models=without('one')), 'one would be dropped'),
+        (dict(models=models | {'one': partial(Scaled, 9.0)}), 'one has other results'),
+    ):
         found = compare_in(None, **dict(models=models) | change)
         with pytest.raises(LedgerError, match=word):
             write_report(found, tmp_path)
@@ -107,24 +122,26 @@ def test_another_comparison_in_a_plain_folder(compare_in, tmp_path):
     write_report(found, tmp_path, overwrite=True)
     less = compare_in(None, seeds=1, models=without('one'))
     write_report(less, tmp_path, overwrite=True)
-    assert sorted(p.relative_to(tmp_path).as_posix() for p in (tmp_path/'weights').rglob('*.safetensors')) == [
-        'weights/three/seed_0.safetensors', 'weights/two/seed_0.safetensors']
+    assert sorted(
+        p.relative_to(tmp_path).as_posix() for p in (tmp_path / 'weights').rglob('*.safetensors')
+    ) == ['weights/three/seed_0.safetensors', 'weights/two/seed_0.safetensors']
     # and the reports that were there are whole, with their nets
-    for aside in (tmp_path/'kept').iterdir():
+    for aside in (tmp_path / 'kept').iterdir():
         report = mc.Comparison.load(aside)
         assert report.load_net('two', aside, 1, make=tiny.two) is not None
-    assert len(list((tmp_path/'kept').iterdir())) == 2
+    assert len(list((tmp_path / 'kept').iterdir())) == 2
 
 
 class Scaled(torch.nn.Module):
     "A net whose code, and nothing else, depends on a number."
+
     def __init__(self, factor):
         super().__init__()
         self.layer = torch.nn.Linear(784, 3)
         self.factor = factor
 
     def forward(self, x):
-        return self.factor*self.layer(x.flatten(1))
+        return self.factor * self.layer(x.flatten(1))
 
 
 def test_a_report_does_not_stand_beside_other_weights(compare_in, tmp_path):
@@ -132,8 +149,8 @@ def test_a_report_does_not_stand_beside_other_weights(compare_in, tmp_path):
     first = compare_in(tmp_path, epochs=1)
     write_report(first, tmp_path)
     longer = compare_in(tmp_path, epochs=2)
-    assert not (tmp_path/'report.json').exists() and not (tmp_path/'report.html').exists()
-    aside, = (tmp_path/'kept').glob('report_*')
+    assert not (tmp_path / 'report.json').exists() and not (tmp_path / 'report.html').exists()
+    (aside,) = (tmp_path / 'kept').glob('report_*')
     assert mc.Comparison.load(aside) == first
     write_report(longer, tmp_path)
     net = mc.Comparison.load(tmp_path).load_net('one', tmp_path, 0, make=tiny.one)
@@ -143,10 +160,10 @@ def test_a_report_does_not_stand_beside_other_weights(compare_in, tmp_path):
 
 def test_a_newer_releases_report_is_left_alone(compare_in, tmp_path):
     found = compare_in(None)
-    (tmp_path/'report.json').write_text(json.dumps({'format': 'mnist_cmp report 99'}))
+    (tmp_path / 'report.json').write_text(json.dumps({'format': 'mnist_cmp report 99'}))
     with pytest.raises(LedgerError, match='Choose another folder'):
         write_report(found, tmp_path)
-    (tmp_path/'report.json').write_text('{"form')   # damaged: nothing to lose
+    (tmp_path / 'report.json').write_text('{"form')  # damaged: nothing to lose
     write_report(found, tmp_path)
     assert mc.Comparison.load(tmp_path) == found
 
@@ -156,27 +173,31 @@ def command(tmp_path, monkeypatch, capsys):
     "The command on small models; exit code and error output."
     monkeypatch.setattr('mnist_cmp.comparison.measure_costs', tiny.known_costs)
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path/'few_nets.py').write_text(
+    (tmp_path / 'few_nets.py').write_text(
         'import torch\n'
         'def net(*layers): return torch.nn.Sequential(torch.nn.Flatten(), *layers)\n'
         'def A(): return net(torch.nn.Linear(784, 10))\n'
         'def B(): return net(torch.nn.Linear(784, 10), torch.nn.Tanh())\n'
-        'def C(): return net(torch.nn.Linear(784, 10), torch.nn.Sigmoid())\n')
+        'def C(): return net(torch.nn.Linear(784, 10), torch.nn.Sigmoid())\n'
+    )
 
     def run(models, *words):
         named = ','.join(f'few_nets:{name}' for name in models)
-        code = cli.main(['--models', named, *SMALL, '--out', str(tmp_path/'out'), *words])
+        code = cli.main(['--models', named, *SMALL, '--out', str(tmp_path / 'out'), *words])
         return code, capsys.readouterr().err
+
     return run
 
 
 def test_the_command_refuses_before_any_work_and_extends(command, tmp_path):
-    out = tmp_path/'out'
+    out = tmp_path / 'out'
     assert command('AB')[0] == 0
     before = contents(out)
-    for models, words, why in (('AC', [], 'B would be dropped'),
-                               ('AB', ['--seeds', '1'], 'seeds of A was 2 and is 1'),
-                               ('AB', ['--seed', '5'], 'seed was 0 and is 5')):
+    for models, words, why in (
+        ('AC', [], 'B would be dropped'),
+        ('AB', ['--seeds', '1'], 'seeds of A was 2 and is 1'),
+        ('AB', ['--seed', '5'], 'seed was 0 and is 5'),
+    ):
         code, said = command(models, *words)
         assert code == 1 and why in said and 'another folder' in said
         assert contents(out) == before
@@ -189,6 +210,7 @@ def test_the_command_refuses_before_any_work_and_extends(command, tmp_path):
 def test_every_figure_of_a_report_is_known(compare_in, tmp_path):
     "By these names the figures of an old report are found."
     from mnist_cmp.figures import comparison_figures
+
     found = compare_in(tmp_path, models=ALL)
     found.save(tmp_path)
     names = {f'{name}.png' for _, name, _, _ in comparison_figures(found)}

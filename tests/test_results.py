@@ -1,4 +1,5 @@
 """The kept results: of today's experiments, and of one engine where one stands beside another."""
+
 import json
 from pathlib import Path
 
@@ -22,7 +23,9 @@ def test_other_settings_make_a_result_stale(monkeypatch):
 
 def test_other_inputs_make_a_result_stale(monkeypatch):
     assert experiments.why_stale('flaw_running') is None
-    monkeypatch.setattr(experiments, 'best_of_comparison', lambda folder: experiments.Point(.5, 16))
+    monkeypatch.setattr(
+        experiments, 'best_of_comparison', lambda folder: experiments.Point(0.5, 16)
+    )
     assert 'made with given' in experiments.why_stale('flaw_running')
 
 
@@ -30,6 +33,7 @@ def test_a_comment_makes_no_result_stale(tmp_path, monkeypatch):
     def search_holdout(name):
         "Another docstring."
         # and a comment
+
     job = experiments.JOBS['mlp']
     other = experiments.Job(search_holdout, job.args, job.file, job.key)
     monkeypatch.setitem(experiments.JOBS, 'mlp', other)
@@ -47,7 +51,7 @@ def engines(found):
 
 
 def read(name):
-    return json.loads((RESULTS/name).read_text(encoding='utf-8'))
+    return json.loads((RESULTS / name).read_text(encoding='utf-8'))
 
 
 # What a page holds against each other.
@@ -98,16 +102,23 @@ def second_job(more=1):
 
 
 def test_jobs_run_after_those_they_need_and_are_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(experiments, 'WORK', tmp_path/'work')
-    monkeypatch.setattr(experiments, 'RESULTS', tmp_path/'results')
-    monkeypatch.setattr(experiments, 'JOBS', {
-        'second': experiments.Job(second_job, file='both.json', key='second', needs=('first',)),
-        'first': experiments.Job(first_job, file='both.json', key='first')})
+    monkeypatch.setattr(experiments, 'WORK', tmp_path / 'work')
+    monkeypatch.setattr(experiments, 'RESULTS', tmp_path / 'results')
+    monkeypatch.setattr(
+        experiments,
+        'JOBS',
+        {
+            'second': experiments.Job(second_job, file='both.json', key='second', needs=('first',)),
+            'first': experiments.Job(first_job, file='both.json', key='first'),
+        },
+    )
     experiments.run_all(['second', 'first'], 1)
     assert experiments.entry('second')['result'] == 4
     assert experiments.entry('second')['given'] == {'first': {'1': 3}}
     assert [experiments.why_stale(job) for job in ('first', 'second')] == [None, None]
-    experiments.put('first', experiments.entry('first') | {'result': {'test': {'errors': {'1': 5}}}})
+    experiments.put(
+        'first', experiments.entry('first') | {'result': {'test': {'errors': {'1': 5}}}}
+    )
     assert 'made with given' in experiments.why_stale('second')
     experiments.run_all(['second'], 1)
     assert experiments.entry('second')['result'] == 6

@@ -1,5 +1,6 @@
-("Splits that the package makes hold every class, on every machine the same; odd ones are "
- "warned of by name; what was begun on an earlier release's split goes on with it.")
+"""Splits that the package makes hold every class, on every machine the same; odd ones are warned
+of by name; what was begun on an earlier release's split goes on with it."""
+
 import warnings
 from dataclasses import replace
 
@@ -25,9 +26,10 @@ def images(n, seed=0):
 def made(counts, **kwargs):
     "Data whose training images are sorted by class."
     y = np.repeat(np.arange(len(counts)), counts)
-    kwargs = dict(classes=CLASSES[:len(counts)], name='insects') | kwargs
+    kwargs = dict(classes=CLASSES[: len(counts)], name='insects') | kwargs
     return mc.Data.from_arrays(
-        images(len(y)), y, images(15, seed=1), np.arange(15) % len(counts), **kwargs)
+        images(len(y)), y, images(15, seed=1), np.arange(15) % len(counts), **kwargs
+    )
 
 
 def counts_of(split):
@@ -44,6 +46,7 @@ def warned(call):
 
 
 # ---- splits that we make
+
 
 def test_sorted_images_are_divided_by_class():
     data, said = warned(lambda: made([60, 30, 30]))
@@ -75,10 +78,14 @@ def test_the_seed_decides():
         made([6, 6], seed=-1)
 
 
-@pytest.mark.parametrize('counts, valid', [
-    ([100, 2, 2], [15, 1, 1]),
-    ([2, 2, 2], [1, 1, 1]),      # more than a sixth, so that each class is in both parts
-    ([3, 3, 600], [1, 1, 99])])
+@pytest.mark.parametrize(
+    'counts, valid',
+    [
+        ([100, 2, 2], [15, 1, 1]),
+        ([2, 2, 2], [1, 1, 1]),  # more than a sixth, so that each class is in both parts
+        ([3, 3, 600], [1, 1, 99]),
+    ],
+)
 def test_rare_classes_are_in_both_parts(counts, valid):
     data, said = warned(lambda: made(counts))
     assert counts_of(data.valid) == valid
@@ -89,8 +96,10 @@ def test_the_only_image_of_a_class_is_trained_on():
     data, said = warned(lambda: made([30, 29, 1]))
     assert counts_of(data.train)[2] == 1
     assert counts_of(data.valid)[2] == 0
-    assert said == ['insects: the validation split has no image of 1 of the 3 classes (cat), so '
-                    'settings are chosen without them.']
+    assert said == [
+        'insects: the validation split has no image of 1 of the 3 classes (cat), so '
+        'settings are chosen without them.'
+    ]
 
 
 def test_without_an_image_to_spare():
@@ -101,6 +110,7 @@ def test_without_an_image_to_spare():
 
 # ---- splits that the user makes
 
+
 def test_an_explicit_size_takes_the_last_and_says_what_they_lack():
     data, said = warned(lambda: made([60, 30, 30], valid_size=30))
     assert data.valid.places is None
@@ -109,13 +119,16 @@ def test_an_explicit_size_takes_the_last_and_says_what_they_lack():
         'insects: the training split has no image of 1 of the 3 classes (cat), so no model can '
         'learn them.',
         'insects: the validation split has no image of 2 of the 3 classes (ant, bee), so settings '
-        'are chosen without them.']
+        'are chosen without them.',
+    ]
 
 
 def given_parts(**kwargs):
     "Arguments of `from_arrays`, three parts of noise."
-    parts = {part: images(n, seed) for seed, (part, n) in enumerate(
-        {'x_train': 60, 'x_valid': 12, 'x_test': 15}.items())}
+    parts = {
+        part: images(n, seed)
+        for seed, (part, n) in enumerate({'x_train': 60, 'x_valid': 12, 'x_test': 15}.items())
+    }
     labels = {'y' + part[1:]: np.arange(len(x)) % 3 for part, x in parts.items()}
     return parts | labels | dict(classes=CLASSES, name='insects') | kwargs
 
@@ -134,10 +147,14 @@ def test_a_missing_class_is_named(part):
     assert 'no image of 1 of the 3 classes (cat)' in said[0]
 
 
-@pytest.mark.parametrize('part, among, words', [
-    ('test', 'train', '4 of the 15 test images also stand in the training split'),
-    ('valid', 'train', '4 of the 12 validation images also stand in the training split'),
-    ('test', 'valid', '4 of the 15 test images also stand in the validation split')])
+@pytest.mark.parametrize(
+    'part, among, words',
+    [
+        ('test', 'train', '4 of the 15 test images also stand in the training split'),
+        ('valid', 'train', '4 of the 12 validation images also stand in the training split'),
+        ('test', 'valid', '4 of the 15 test images also stand in the validation split'),
+    ],
+)
 def test_images_in_two_parts_are_counted_by_class(part, among, words):
     parts = given_parts()
     parts[f'x_{part}'][[0, 3, 6, 1]] = parts[f'x_{among}'][[7, 7, 8, 9]]
@@ -149,7 +166,7 @@ def test_images_in_two_parts_are_counted_by_class(part, among, words):
 
 def test_the_same_image_as_bytes_and_as_floats():
     parts = given_parts()
-    parts['x_test'] = parts['x_train'][:15]/255
+    parts['x_test'] = parts['x_train'][:15] / 255
     said = warned(lambda: mc.Data.from_arrays(**parts))[1]
     assert ['15 of the 15 test images' in text for text in said] == [True]
 
@@ -157,11 +174,14 @@ def test_the_same_image_as_bytes_and_as_floats():
 def test_our_own_split_of_images_that_come_twice():
     x = images(30)
     y = np.arange(60) % 30 % 3
-    said = warned(lambda: mc.Data.from_arrays(
-        np.concatenate([x, x]), y, images(15, seed=1), np.arange(15) % 3, name='insects'))[1]
+    said = warned(
+        lambda: mc.Data.from_arrays(
+            np.concatenate([x, x]), y, images(15, seed=1), np.arange(15) % 3, name='insects'
+        )
+    )[1]
     assert len(said) == 1
     assert 'validation images also stand in the training split' in said[0]
-    assert said[0].endswith('drop what they hold twice.')   # nobody can take them out of our parts
+    assert said[0].endswith('drop what they hold twice.')  # nobody can take them out of our parts
 
 
 def test_data_made_by_hand_are_warned_of_once_by_compare(monkeypatch):
@@ -174,7 +194,9 @@ def test_data_made_by_hand_are_warned_of_once_by_compare(monkeypatch):
         return mc.compare({'one': one, 'two': two}, by_hand, BOX, **how)
 
     said = [text for text in warned(compare)[1] if 'one size' not in text]
-    assert ['12 of the 12 test images also stand in the training' in text for text in said] == [True]
+    assert ['12 of the 12 test images also stand in the training' in text for text in said] == [
+        True
+    ]
     again = [text for text in warned(compare)[1] if 'one size' not in text]
     assert again == []
 
@@ -189,21 +211,24 @@ def test_named_data_are_as_they_were_and_silent():
 
 # ---- stores of earlier releases
 
+
 def as_before(data):
     "The same images with the last sixth of them for validation, as earlier releases had them."
     order = torch.cat([data.train.places, data.valid.places]).argsort()
     x = torch.cat([data.train.x, data.valid.x])[order]
     y = torch.cat([data.train.y, data.valid.y])[order]
-    return mc.Data.from_arrays(x, y, data.test.x, data.test.y, valid_size=len(x)//6,
-                               classes=data.classes, name=data.name)
+    return mc.Data.from_arrays(
+        x, y, data.test.x, data.test.y, valid_size=len(x) // 6, classes=data.classes, name=data.name
+    )
 
 
 @pytest.fixture
 def mixed():
     "Data whose last sixth holds all classes; and the same as earlier releases divided them."
     y = np.arange(60) % 3
-    data = mc.Data.from_arrays(images(60), y, images(15, seed=1), np.arange(15) % 3,
-                               classes=CLASSES, name='insects')
+    data = mc.Data.from_arrays(
+        images(60), y, images(15, seed=1), np.arange(15) % 3, classes=CLASSES, name='insects'
+    )
     return data, as_before(data)
 
 
@@ -215,8 +240,16 @@ def test_a_search_goes_on_with_its_split(mixed, tmp_path, capsys):
     now, before = mixed
 
     def search(data, n):
-        return mc.search(one, data.train, data.valid, mc.Box(**BOX), n=n, epochs=1, workers=1,
-                         store=tmp_path/'search')
+        return mc.search(
+            one,
+            data.train,
+            data.valid,
+            mc.Box(**BOX),
+            n=n,
+            epochs=1,
+            workers=1,
+            store=tmp_path / 'search',
+        )
 
     begun = search(before, 1)
     assert 'earlier releases' not in capsys.readouterr().err
@@ -228,8 +261,9 @@ def test_a_search_goes_on_with_its_split(mixed, tmp_path, capsys):
     alone = mc.search(one, before.train, before.valid, mc.Box(**BOX), n=2, epochs=1, workers=1)
     assert [t.accuracy for t in found.trials] == [t.accuracy for t in alone.trials]
     # and a new one has the new split
-    new = mc.search(one, now.train, now.valid, mc.Box(**BOX), n=2, epochs=1, workers=1,
-                    store=tmp_path/'new')
+    new = mc.search(
+        one, now.train, now.valid, mc.Box(**BOX), n=2, epochs=1, workers=1, store=tmp_path / 'new'
+    )
     assert [t.loss for t in new.trials] != [t.loss for t in alone.trials]
 
 
@@ -237,8 +271,16 @@ def test_a_retraining_goes_on_with_its_split(mixed, tmp_path, capsys):
     now, before = mixed
 
     def retrain(data, seeds):
-        return mc.retrain(one, data.train, data.valid, Point(.01, 8), seeds=seeds, epochs=1,
-                          workers=1, store=tmp_path)
+        return mc.retrain(
+            one,
+            data.train,
+            data.valid,
+            Point(0.01, 8),
+            seeds=seeds,
+            epochs=1,
+            workers=1,
+            store=tmp_path,
+        )
 
     begun = retrain(before, 1)
     found = retrain(now, 2)
@@ -260,8 +302,18 @@ def test_a_comparison_goes_on_with_its_split(mixed, tmp_path, capsys, monkeypatc
     def compare(data, **kwargs):
         with warnings.catch_warnings():
             warnings.filterwarnings('ignore', message='.*parameters')
-            return mc.compare({'one': one, 'two': two}, data, BOX, points=2, seeds=2,
-                              search_epochs=1, epochs=1, workers=1, store=tmp_path, **kwargs)
+            return mc.compare(
+                {'one': one, 'two': two},
+                data,
+                BOX,
+                points=2,
+                seeds=2,
+                search_epochs=1,
+                epochs=1,
+                workers=1,
+                store=tmp_path,
+                **kwargs,
+            )
 
     if end == 'during the search':
         with pytest.raises(comparison.Stopped):
@@ -283,8 +335,17 @@ def test_the_old_split_is_warned_of_as_well(tmp_path, monkeypatch):
     before = warned(lambda: as_before(now))[0]
 
     def compare(data):
-        return mc.compare({'one': one, 'two': two}, data, BOX, points=1, seeds=1, search_epochs=1,
-                          epochs=1, workers=1, store=tmp_path)
+        return mc.compare(
+            {'one': one, 'two': two},
+            data,
+            BOX,
+            points=1,
+            seeds=1,
+            search_epochs=1,
+            epochs=1,
+            workers=1,
+            store=tmp_path,
+        )
 
     warned(lambda: compare(before))
     said = [text for text in warned(lambda: compare(now))[1] if 'one size' not in text]
@@ -300,8 +361,10 @@ def test_2019_joins_the_images_in_the_order_given(mixed):
 def test_other_images_are_refused_as_before(mixed, tmp_path):
     now, before = mixed
     other = replace(now, train=replace(now.train, x=255 - now.train.x))
-    mc.search(one, before.train, before.valid, mc.Box(**BOX), n=1, epochs=1, workers=1,
-              store=tmp_path)
+    mc.search(
+        one, before.train, before.valid, mc.Box(**BOX), n=1, epochs=1, workers=1, store=tmp_path
+    )
     with pytest.raises(ValueError, match='fingerprint of the training images was'):
-        mc.search(one, other.train, other.valid, mc.Box(**BOX), n=1, epochs=1, workers=1,
-                  store=tmp_path)
+        mc.search(
+            one, other.train, other.valid, mc.Box(**BOX), n=1, epochs=1, workers=1, store=tmp_path
+        )

@@ -1,5 +1,6 @@
-("A run folder that a stranger made: pipes and links in it, "
- "and reports that ask for gigabytes, are refused at once.")
+"""A run folder that a stranger made: pipes and links in it, and reports that ask for gigabytes,
+are refused at once."""
+
 import json
 import os
 import shutil
@@ -21,33 +22,36 @@ SETTINGS = {'state': 'finished', 'error': None, 'how': {}, 'settings': {'models'
 @pytest.fixture
 def run_folder(compare_in, tmp_path):
     "A finished run as a panel leaves it, small."
-    found = compare_in(tmp_path/'run')
-    found.save(tmp_path/'run')
-    (tmp_path/'run'/'report.html').write_text('<p>')
-    write_json(tmp_path/'run'/'panel.json', SETTINGS)
-    return tmp_path/'run'
+    found = compare_in(tmp_path / 'run')
+    found.save(tmp_path / 'run')
+    (tmp_path / 'run' / 'report.html').write_text('<p>')
+    write_json(tmp_path / 'run' / 'panel.json', SETTINGS)
+    return tmp_path / 'run'
 
 
-READERS = {'report.json': lambda folder: mc.Comparison.load(folder),
-           'panel.json': lambda folder: RunState.read(folder),
-           'weights/one/seed_0.safetensors': lambda folder: mc.Comparison.load(folder).load_net(
-               'one', folder, make=one)}
+READERS = {
+    'report.json': lambda folder: mc.Comparison.load(folder),
+    'panel.json': lambda folder: RunState.read(folder),
+    'weights/one/seed_0.safetensors': lambda folder: mc.Comparison.load(folder).load_net(
+        'one', folder, make=one
+    ),
+}
 
 
 @posix
 @pytest.mark.parametrize('name', READERS)
 def test_pipes_are_refused(run_folder, name):
     READERS[name](run_folder)
-    (run_folder/name).unlink()
-    os.mkfifo(run_folder/name)
+    (run_folder / name).unlink()
+    os.mkfifo(run_folder / name)
     assert isinstance(error_of(lambda: READERS[name](run_folder)), (ValueError, FileNotFoundError))
 
 
 @posix
 @pytest.mark.parametrize('name', READERS)
 def test_linked_files_are_refused(run_folder, tmp_path, name):
-    shutil.move(run_folder/name, tmp_path/'outside')
-    (run_folder/name).symlink_to(tmp_path/'outside')
+    shutil.move(run_folder / name, tmp_path / 'outside')
+    (run_folder / name).symlink_to(tmp_path / 'outside')
     with pytest.raises(ValueError, match='is a link'):
         READERS[name](run_folder)
 
@@ -55,16 +59,16 @@ def test_linked_files_are_refused(run_folder, tmp_path, name):
 @posix
 @pytest.mark.parametrize('name', ['weights', 'weights/one'])
 def test_weights_of_linked_folders_are_not_read(run_folder, tmp_path, name):
-    shutil.move(run_folder/name, tmp_path/'outside')
-    (run_folder/name).symlink_to(tmp_path/'outside')
+    shutil.move(run_folder / name, tmp_path / 'outside')
+    (run_folder / name).symlink_to(tmp_path / 'outside')
     with pytest.raises(ValueError, match='is a link'):
         READERS['weights/one/seed_0.safetensors'](run_folder)
 
 
 @posix
 def test_pad_reads_no_linked_weights(run_folder, tmp_path):
-    shutil.move(run_folder/'weights', tmp_path/'outside')
-    (run_folder/'weights').symlink_to(tmp_path/'outside')
+    shutil.move(run_folder / 'weights', tmp_path / 'outside')
+    (run_folder / 'weights').symlink_to(tmp_path / 'outside')
     with pytest.raises(ValueError, match='is a link'):
         mc.DigitPad.load(run_folder, makers={'one': one, 'two': one})
 
@@ -73,8 +77,8 @@ def test_pad_reads_no_linked_weights(run_folder, tmp_path):
 @pytest.mark.parametrize('name', ['search', 'search/one', 'search/one/study.sqlite'])
 def test_panel_reads_no_linked_ledger(run_folder, tmp_path, name):
     assert _histories(run_folder, 'search', 'one')
-    shutil.move(run_folder/name, tmp_path/'outside')
-    (run_folder/name).symlink_to(tmp_path/'outside')
+    shutil.move(run_folder / name, tmp_path / 'outside')
+    (run_folder / name).symlink_to(tmp_path / 'outside')
     with pytest.raises(ValueError, match='is a link'):
         RunState.read(run_folder)
 
@@ -82,11 +86,11 @@ def test_panel_reads_no_linked_ledger(run_folder, tmp_path, name):
 @posix
 @pytest.mark.parametrize('name', ['figures', 'weights', 'weights/two'])
 def test_reports_write_nothing_outside(run_folder, tmp_path, compare_in, name):
-    found = compare_in(tmp_path/'other')
-    outside = tmp_path/'outside'
+    found = compare_in(tmp_path / 'other')
+    outside = tmp_path / 'outside'
     outside.mkdir()
-    shutil.rmtree(run_folder/name, ignore_errors=True)
-    (run_folder/name).symlink_to(outside)
+    shutil.rmtree(run_folder / name, ignore_errors=True)
+    (run_folder / name).symlink_to(outside)
     with pytest.raises(ValueError, match='is a link'):
         mc.write_report(found, run_folder)
     assert not list(outside.iterdir())
@@ -94,52 +98,54 @@ def test_reports_write_nothing_outside(run_folder, tmp_path, compare_in, name):
 
 @posix
 def test_linked_files_are_put_aside_and_not_written_through(run_folder, tmp_path, compare_in):
-    found = compare_in(tmp_path/'other')
-    (tmp_path/'outside').write_text('mine')
-    (run_folder/'figures').mkdir()
+    found = compare_in(tmp_path / 'other')
+    (tmp_path / 'outside').write_text('mine')
+    (run_folder / 'figures').mkdir()
     for name in 'report.json', 'report.html', 'runs.csv', 'figures/runs.png':
-        (run_folder/name).unlink(missing_ok=True)
-        (run_folder/name).symlink_to(tmp_path/'outside')
+        (run_folder / name).unlink(missing_ok=True)
+        (run_folder / name).symlink_to(tmp_path / 'outside')
     with pytest.raises(ValueError, match='files that are none of a report here'):
         mc.write_report(found, run_folder)
-    assert (run_folder/'figures'/'runs.png').is_symlink()   # nothing was touched
+    assert (run_folder / 'figures' / 'runs.png').is_symlink()  # nothing was touched
     mc.write_report(found, run_folder, overwrite=True)
-    assert (tmp_path/'outside').read_text() == 'mine'
-    assert not (run_folder/'figures'/'runs.png').is_symlink()
+    assert (tmp_path / 'outside').read_text() == 'mine'
+    assert not (run_folder / 'figures' / 'runs.png').is_symlink()
 
 
 @posix
 def test_log_of_a_run_is_not_written_through_links_and_pipes(run_folder, tmp_path):
-    (tmp_path/'outside').write_text('mine')
-    (run_folder/'panel.log').symlink_to(tmp_path/'outside')
+    (tmp_path / 'outside').write_text('mine')
+    (run_folder / 'panel.log').symlink_to(tmp_path / 'outside')
     with pytest.raises(ValueError, match='is a link'):
         _Child(run_folder)
-    (run_folder/'panel.log').unlink()
-    os.mkfifo(run_folder/'panel.log')
+    (run_folder / 'panel.log').unlink()
+    os.mkfifo(run_folder / 'panel.log')
     error = error_of(lambda: _Child(run_folder))
     assert isinstance(error, ValueError) and 'panel.log is no file' in str(error)
-    assert (tmp_path/'outside').read_text() == 'mine'
+    assert (tmp_path / 'outside').read_text() == 'mine'
 
 
 @posix
 def test_links_among_the_runs_are_no_runs(run_folder, tmp_path):
-    linked = run_folder.parent/'linked'
+    linked = run_folder.parent / 'linked'
     linked.mkdir()
-    write_json(tmp_path/'outside.json', SETTINGS)
-    os.utime(tmp_path/'outside.json', (2e9, 2e9))
-    (linked/'panel.json').symlink_to(tmp_path/'outside.json')
+    write_json(tmp_path / 'outside.json', SETTINGS)
+    os.utime(tmp_path / 'outside.json', (2e9, 2e9))
+    (linked / 'panel.json').symlink_to(tmp_path / 'outside.json')
     assert _newest(run_folder.parent) == run_folder
 
 
 def test_panel_opens_nothing_unasked(run_folder, monkeypatch):
     def read(*args, **kwargs):
         raise AssertionError('a folder was opened unasked')
+
     monkeypatch.setattr(controls.RunState, 'read', read)
     panel = mc.ComparePanel(runs=run_folder.parent, workers=1)
     assert panel.folder is None and panel.last.layout.display is None
 
 
 # ---- reports that ask for more than they are
+
 
 def without_labels(report):
     report.update(labels=[], pictures={})
@@ -151,14 +157,14 @@ def ten_million_images(report):
 
 
 def million_classes(report):
-    report['classes'] = ['x']*10**6
+    report['classes'] = ['x'] * 10**6
 
 
 def many_runs(report):
     without_labels(report)
     report['sizes']['test'] = 10**6
     for c in report['contestants']:
-        c['runs'] = c['runs'][:1]*100
+        c['runs'] = c['runs'][:1] * 100
 
 
 def many_models(report):
@@ -184,12 +190,14 @@ def many_pictures(report):
     report['pictures'] = {'all': {str(k): picture for k in range(16)}}
 
 
-@pytest.mark.parametrize('change', [
-    ten_million_images, million_classes, many_runs, many_models, many_ks, large_k, many_pictures])
+@pytest.mark.parametrize(
+    'change',
+    [ten_million_images, million_classes, many_runs, many_models, many_ks, large_k, many_pictures],
+)
 def test_reports_that_ask_for_much_are_refused(run_folder, change):
-    report = json.loads((run_folder/'report.json').read_text())
+    report = json.loads((run_folder / 'report.json').read_text())
     change(report)
-    write_json(run_folder/'report.json', report)
+    write_json(run_folder / 'report.json', report)
     tracemalloc.start()
     with pytest.raises(ValueError, match='report.json is damaged'):
         mc.Comparison.load(run_folder)
@@ -200,12 +208,12 @@ def test_reports_that_ask_for_much_are_refused(run_folder, change):
 
 def test_findings_take_memory_by_what_a_report_holds(run_folder):
     "5,000 classes and 500 runs are worked out in seconds: no table of classes², none of runs²."
-    report = json.loads((run_folder/'report.json').read_text())
+    report = json.loads((run_folder / 'report.json').read_text())
     report['classes'] = [str(k) for k in range(5000)]
-    report['trained_on'] = [1]*5000
+    report['trained_on'] = [1] * 5000
     for c in report['contestants']:
         c['runs'] = [c['runs'][0] | {'number': k} for k in range(500)]
-    write_json(run_folder/'report.json', report)
+    write_json(run_folder / 'report.json', report)
     found = mc.Comparison.load(run_folder)
     tracemalloc.start()
     assert len(found.class_errors()) == 5000
@@ -217,11 +225,13 @@ def test_findings_take_memory_by_what_a_report_holds(run_folder):
 
 def test_settings_of_a_panel_are_bounded(run_folder):
     for change in {'points': 10**300}, {'models': [f'net_{k}' for k in range(1000)]}:
-        write_json(run_folder/'panel.json', SETTINGS | {'settings': SETTINGS['settings'] | change})
+        write_json(
+            run_folder / 'panel.json', SETTINGS | {'settings': SETTINGS['settings'] | change}
+        )
         with pytest.raises(ValueError, match='panel.json is damaged'):
             RunState.read(run_folder)
 
 
 def test_long_error_of_a_run_is_cut(run_folder):
-    write_json(run_folder/'panel.json', SETTINGS | {'state': 'failed', 'error': 'x'*10**6})
+    write_json(run_folder / 'panel.json', SETTINGS | {'state': 'failed', 'error': 'x' * 10**6})
     assert len(RunState.read(run_folder).error) == 2000

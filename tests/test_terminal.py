@@ -1,4 +1,5 @@
 "In a terminal, however narrow, no line breaks inside a word or a number, and the bar stays a bar."
+
 import os
 import re
 import struct
@@ -26,6 +27,7 @@ UNITS = '%', 's', 'ms', 'min', 'h', 'points', 'epochs', 'seeds', 'trials', 'imag
 
 class Terminal:
     "A pseudo-terminal, and all that was written to it."
+
     def __init__(self, width):
         self.end, self.slave = pty.openpty()
         self.resize(width)
@@ -40,7 +42,7 @@ class Terminal:
         while True:
             try:
                 new = os.read(self.end, 65536)
-            except OSError:   # the other side is closed
+            except OSError:  # the other side is closed
                 return
             if not new:
                 return
@@ -56,7 +58,7 @@ class Terminal:
 
 @pytest.fixture(scope='module')
 def found():
-    return mc.Comparison.load(ROOT/'nbs'/'results'/'digits')
+    return mc.Comparison.load(ROOT / 'nbs' / 'results' / 'digits')
 
 
 def check_lines(lines, original, width):
@@ -88,11 +90,11 @@ def test_result_at_each_width(found, monkeypatch):
 
 def test_a_pipe_gets_whole_lines(found, tmp_path, monkeypatch):
     text = report.verdict(found)
-    with open(tmp_path/'out', 'w', encoding='utf-8') as stream:
+    with open(tmp_path / 'out', 'w', encoding='utf-8') as stream:
         monkeypatch.setattr(sys, 'stdout', stream)
         cli._Printer()(text)
         monkeypatch.undo()
-    assert (tmp_path/'out').read_text(encoding='utf-8') == text + '\n'
+    assert (tmp_path / 'out').read_text(encoding='utf-8') == text + '\n'
 
 
 def test_errors_warnings_and_the_command_to_go_on(monkeypatch):
@@ -102,14 +104,16 @@ def test_errors_warnings_and_the_command_to_go_on(monkeypatch):
         terminal = Terminal(width)
         with os.fdopen(os.dup(terminal.slave), 'w', encoding='utf-8') as stream:
             monkeypatch.setattr(sys, 'stderr', stream)
-            cli._complain('mnist_cmp: There is no Dask scheduler at tcp://127.0.0.1:9 '
-                          '(it did not answer in 10 s).')
+            cli._complain(
+                'mnist_cmp: There is no Dask scheduler at tcp://127.0.0.1:9 '
+                '(it did not answer in 10 s).'
+            )
             core.tell('costs/mlp.json is damaged (no JSON). What it held is measured again.')
             cli._complain(f'  {cli._resume_command(argv, None, cli._room())}')
             monkeypatch.undo()
         shown = terminal.close().replace('\r\n', '\n')
         assert max(map(core.text_width, shown.splitlines())) <= width
-        assert shown[shown.index('  mnist_cmp'):].replace('\\\n', '').split() == command.split()
+        assert shown[shown.index('  mnist_cmp') :].replace('\\\n', '').split() == command.split()
 
 
 def test_help_at_each_width(monkeypatch):
@@ -132,13 +136,20 @@ def test_choices_are_named_at_each_width(monkeypatch):
 
 
 def renamed(found, *names):
-    return replace(found, pictures={}, contestants=[
-        replace(c, name=name) for c, name in zip(found.contestants, names)])
+    return replace(
+        found,
+        pictures={},
+        contestants=[replace(c, name=name) for c, name in zip(found.contestants, names)],
+    )
 
 
 LONG = 'a_model_of_mine_with_a_name_that_is_wide_and_long'
-ALIKE = [(f'{LONG}_a', f'{LONG}_b'), ('網'*30 + 'a', '網'*30 + 'b'), (f'a_{LONG}', f'b_{LONG}'),
-         (f'{LONG}_a_{LONG}', f'{LONG}_b_{LONG}')]
+ALIKE = [
+    (f'{LONG}_a', f'{LONG}_b'),
+    ('網' * 30 + 'a', '網' * 30 + 'b'),
+    (f'a_{LONG}', f'b_{LONG}'),
+    (f'{LONG}_a_{LONG}', f'{LONG}_b_{LONG}'),
+]
 
 
 @pytest.mark.parametrize('names', ALIKE)
@@ -153,7 +164,8 @@ def test_long_names_stay_apart_at_each_width(found, names):
         assert max(map(core.text_width, table.splitlines())) <= width
         if heads != list(names):
             assert f'{heads[0]} is {below}' == '\n'.join(
-                f'{head} is {name}' for head, name in zip(heads, names) if head != name)
+                f'{head} is {name}' for head, name in zip(heads, names) if head != name
+            )
 
 
 @pytest.mark.parametrize('width,is_narrow', [(100, False), (80, False), (70, True)])
@@ -164,7 +176,7 @@ def test_long_names_do_not_make_a_table_narrow(found, tmp_path, monkeypatch, wid
     monkeypatch.setattr(cli, 'terminal_width', lambda stream: width)
     said = []
     args = cli._parser().parse_args(['--quiet'])
-    cli.run(args, tmp_path/'out', said.append)
+    cli.run(args, tmp_path / 'out', said.append)
     table = report.narrow_summary(models, width) if is_narrow else report.summary(models)
     assert said[0].startswith(f'\n{table}\n\n')
 
@@ -179,28 +191,39 @@ def test_table_at_each_width(found):
 
 # ---- the bar
 
+
 def drawn(width, encoding='utf-8', desc='deep_mlp: search', note='best 93.00% at 0.0440, 22'):
     "Each state of a bar's line in a terminal that gets wider by ten columns in its midst."
     terminal = Terminal(width)
-    code = ('import sys, time, os; from mnist_cmp.core import Progress\n'
-            f'with Progress(20, {desc!r}) as bar:\n'
-            '    for i in range(20):\n'
-            f'        time.sleep(.06); bar.update(note={note!r})\n'
-            '        if i == 9: print("half", flush=True); sys.stdin.readline()\n')
+    code = (
+        'import sys, time, os; from mnist_cmp.core import Progress\n'
+        f'with Progress(20, {desc!r}) as bar:\n'
+        '    for i in range(20):\n'
+        f'        time.sleep(.06); bar.update(note={note!r})\n'
+        '        if i == 9: print("half", flush=True); sys.stdin.readline()\n'
+    )
     environment = os.environ | dict(PYTHONIOENCODING=encoding, TERM='xterm')
     environment.pop('MNIST_CMP_QUIET', None)
-    process = subprocess.Popen([sys.executable, '-c', code], env=environment, text=True,
-                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=terminal.slave)
+    process = subprocess.Popen(
+        [sys.executable, '-c', code],
+        env=environment,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=terminal.slave,
+    )
     process.stdout.readline()
-    time.sleep(.3)
+    time.sleep(0.3)
     before = len(terminal.content)
     terminal.resize(width + 10)
     process.communicate('\n', timeout=60)
     assert process.returncode == 0
     terminal.close()
     parts = terminal.content[:before], terminal.content[before:]
-    return [[line.rstrip() for line in re.split(r'[\r\n]+', part.decode(encoding)) if line.strip()]
-            for part in parts]
+    return [
+        [line.rstrip() for line in re.split(r'[\r\n]+', part.decode(encoding)) if line.strip()]
+        for part in parts
+    ]
 
 
 @pytest.mark.parametrize('width', [40, 60, 80, 120, 200])
@@ -213,7 +236,7 @@ def test_bar_keeps_its_width(width):
             assert line.startswith('deep_mlp: search ') and re.search(r' \d+/20\b', line), line
     done = re.search('[█▏▎▍▌▋▊▉]+', after[-1])[0]
     assert len(done) >= 10, after[-1]
-    assert max(map(core.text_width, after)) > width   # it has grown
+    assert max(map(core.text_width, after)) > width  # it has grown
     assert ('best 93.00% at 0.0440' in before[-1]) == (width >= 80), before[-1]
 
 
@@ -231,18 +254,39 @@ from mnist_cmp import cli, comparison
 from tiny import known_costs
 comparison.measure_costs = known_costs
 sys.exit(cli.main(sys.argv[1:]))"""
-SMALL = ['--models', 'mlp,deep_mlp', '--points', '2', '--seeds', '2', '--search_epochs', '1',
-         '--epochs', '1', '--workers', '1', '--out', 'run']
+SMALL = [
+    '--models',
+    'mlp,deep_mlp',
+    '--points',
+    '2',
+    '--seeds',
+    '2',
+    '--search_epochs',
+    '1',
+    '--epochs',
+    '1',
+    '--workers',
+    '1',
+    '--out',
+    'run',
+]
 
 
 def run_in(terminal, folder, **environment):
     environment = os.environ | dict(TERM='xterm', PYTHONIOENCODING='utf-8') | environment
     environment.pop('MNIST_CMP_QUIET', None)
-    package, tests = Path(mc.__file__).parent.parent, Path(__file__).parent
+    package = Path(mc.__file__).parent.parent
+    tests = Path(__file__).parent
     environment['PYTHONPATH'] = os.pathsep.join([str(package), str(tests)])
-    done = subprocess.run([sys.executable, '-c', RUN, *SMALL], cwd=folder, env=environment,
-                          stdin=subprocess.DEVNULL, stdout=terminal.slave, stderr=terminal.slave,
-                          timeout=300)
+    done = subprocess.run(
+        [sys.executable, '-c', RUN, *SMALL],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=terminal.slave,
+        stderr=terminal.slave,
+        timeout=300,
+    )
     assert done.returncode == 0, terminal.content.decode()
     return terminal.close()
 

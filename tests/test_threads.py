@@ -1,4 +1,5 @@
 "Threads of one process that make, train and search at once: each gives what it gives alone."
+
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,7 @@ def hasty():
 
 
 def dropout():
-    return nn.Sequential(nn.Flatten(), nn.Linear(784, 16), nn.Dropout(.5), nn.Linear(16, 3))
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 16), nn.Dropout(0.5), nn.Linear(16, 3))
 
 
 def plain():
@@ -33,9 +34,11 @@ def plain():
 def in_threads(work):
     "What `work` gives for 0, 1, … in threads that begin at the same moment."
     begin = threading.Barrier(THREADS)
+
     def run(number):
         begin.wait(60)
         return work(number)
+
     with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(run, range(THREADS), timeout=300))
 
@@ -46,7 +49,7 @@ def digest(net):
 
 def trained(make, data, seed, **kwargs):
     net = mc.initialise(make, seed=seed)
-    kwargs = dict(learning_rate=.1, batch_size=8, epochs=3, threads=1, progress=None) | kwargs
+    kwargs = dict(learning_rate=0.1, batch_size=8, epochs=3, threads=1, progress=None) | kwargs
     history = mc.train(net, data.train, data.valid, seed=seed, **kwargs)
     return digest(net), [(e.train_loss, e.valid_loss, e.valid_accuracy) for e in history.epochs]
 
@@ -54,7 +57,8 @@ def trained(make, data, seed, **kwargs):
 @pytest.mark.parametrize('init', [None, mc.glorot_init])
 def test_nets_are_drawn_from_their_own_seed(init):
     def make_many(number):
-        return [digest(mc.initialise(dropout, init, 1000*number + i)) for i in range(75)]
+        return [digest(mc.initialise(dropout, init, 1000 * number + i)) for i in range(75)]
+
     alone = [make_many(number) for number in range(THREADS)]
     assert in_threads(make_many) == alone
 
@@ -69,15 +73,26 @@ def test_trainings_are_those_of_each_alone(data, make):
 
 def test_searches_are_those_of_each_alone(data, tmp_path):
     def searched(seed, folder):
-        found = mc.search(dropout, data.train, data.valid, mc.Box(batch_size=(8, 16)), n=3, epochs=2,
-                          workers=1, seed=seed, store=tmp_path/f'{folder}_{seed}')
+        found = mc.search(
+            dropout,
+            data.train,
+            data.valid,
+            mc.Box(batch_size=(8, 16)),
+            n=3,
+            epochs=2,
+            workers=1,
+            seed=seed,
+            store=tmp_path / f'{folder}_{seed}',
+        )
         return [(t.index, t.accuracy, t.loss) for t in found.trials]
+
     alone = [searched(seed, 'alone') for seed in range(THREADS)]
     assert in_threads(lambda seed: searched(seed, 'together')) == alone
 
 
 def test_the_process_is_left_as_it_was(data):
-    threads, before = torch.get_num_threads(), torch.get_rng_state()
+    threads = torch.get_num_threads()
+    before = torch.get_rng_state()
     in_threads(lambda seed: trained(dropout, data, seed, threads=seed % 2 + 1))
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.get_num_threads() == threads
@@ -91,9 +106,12 @@ def test_the_process_is_left_as_it_was(data):
 def test_recognising_a_net_leaves_those_of_other_threads_alone():
     "A trace that changes `nn.Module` for the whole process would make them fail."
     from mnist_cmp.chains import recognise
+
     mine = mc.initialise(mc.MLP, seed=0)
     x = torch.zeros(2, 1, 28, 28)
-    done, errors = threading.Event(), []
+    done = threading.Event()
+    errors = []
+
     def call_it():
         while not done.is_set():
             try:
@@ -101,6 +119,7 @@ def test_recognising_a_net_leaves_those_of_other_threads_alone():
             except Exception as error:
                 errors.append(error)
                 return
+
     caller = threading.Thread(target=call_it)
     caller.start()
     try:
@@ -116,20 +135,24 @@ class TestCallbacks:
     def test_a_training_in_a_callback(self, data):
         alone = trained(dropout, data, 0), trained(dropout, data, 1)
         within = []
+
         def on_epoch(history):
             within.append(trained(dropout, data, 1))
+
         assert trained(dropout, data, 0, on_epoch=on_epoch) == alone[0]
-        assert within == [alone[1]]*3
+        assert within == [alone[1]] * 3
 
     @pytest.mark.parametrize('name', ['on_epoch', 'should_stop'])
     def test_a_callback_that_waits_for_a_training_in_another_thread(self, data, name):
         alone = trained(dropout, data, 0), trained(dropout, data, 1)
         within = []
         with ThreadPoolExecutor(1) as pool:
+
             def callback(*args):
                 if len(within) < 2:
                     other = pool.submit(trained, dropout, data, 1)
                     within.append(other.result(timeout=60))
+
             assert trained(dropout, data, 0, **{name: callback}) == alone[0]
         assert within and set(map(str, within)) == {str(alone[1])}
 
@@ -138,16 +161,26 @@ class TestCallbacks:
         alone = trained(plain, data, 1)
         within = []
         with ThreadPoolExecutor(1) as pool:
+
             def wait(history):
                 within.append(pool.submit(trained, plain, data, 1).result(timeout=60))
+
             def pretrained():
                 net = mc.initialise(plain, seed=5)
-                mc.train(net, data.train, learning_rate=.1, batch_size=8, epochs=1, on_epoch=wait,
-                         progress=None)
+                mc.train(
+                    net,
+                    data.train,
+                    learning_rate=0.1,
+                    batch_size=8,
+                    epochs=1,
+                    on_epoch=wait,
+                    progress=None,
+                )
                 return net
+
             first = digest(mc.initialise(pretrained, None, seed=0))
             assert digest(mc.initialise(pretrained, None, seed=0)) == first
-        assert within == [alone]*2
+        assert within == [alone] * 2
 
     def test_a_callback_draws_from_the_callers_generators(self, data):
         torch.manual_seed(3)
@@ -160,6 +193,7 @@ class TestCallbacks:
     def test_an_error_of_a_callback_gives_the_lock_back(self, data):
         def fail(*args):
             raise KeyError('its own')
+
         for name in 'on_epoch', 'should_stop':
             with pytest.raises(KeyError):
                 trained(dropout, data, 0, **{name: fail})

@@ -1,5 +1,6 @@
-("Where nobody says how many processes train, small trainings stay in this one, long ones get "
- "others; the numbers are the same to the last bit.")
+"""Where nobody says how many processes train, small trainings stay in this one, long ones get
+others; the numbers are the same to the last bit."""
+
 import os
 import signal
 import threading
@@ -21,7 +22,7 @@ HERE = f'process {os.getpid()}'
 def two_cores(monkeypatch):
     "Two cores, and trainings that ask before each step whether to stop."
     monkeypatch.setattr(studies, 'available_cores', lambda: 2)
-    monkeypatch.setattr(training._asker, '__defaults__', (0.,))
+    monkeypatch.setattr(training._asker, '__defaults__', (0.0,))
 
 
 def numbers(found):
@@ -36,10 +37,11 @@ def searched(data, store=None, **kwargs):
 def test_small_trainings_start_no_process(data, monkeypatch):
     def begin(code):
         raise AssertionError('a process was started')
+
     monkeypatch.setattr(workers, '_begin_python', begin)
     found = searched(data)
     assert {t.worker for t in found.trials} == {HERE}
-    point = mc.Point(.1, 8)
+    point = mc.Point(0.1, 8)
     assert len(mc.retrain(one, data.train, data.valid, point, seeds=2, epochs=1)) == 2
 
 
@@ -51,22 +53,25 @@ def test_number_that_is_given_is_honoured(data):
 
 def pays_after(epochs, trials=0):
     "Processes pay once a training has so many epochs, after so many whole trainings."
+
     def pays(pace):
         return pace.left <= 3 - trials and pace.done >= epochs
+
     return pays
 
 
 @pytest.mark.parametrize('kept', [True, False])
 @pytest.mark.parametrize('when', [(0, 0), (1, 0), (2, 1), (0, 2)])
 def test_results_do_not_depend_on_when_processes_begin_to_pay(
-        data, tmp_path, monkeypatch, kept, when):
+    data, tmp_path, monkeypatch, kept, when
+):
     expected = numbers(searched(data, workers=1))
     monkeypatch.setattr(_Pace, 'pays', pays_after(*when))
     found = searched(data, tmp_path if kept else None)
     assert numbers(found) == expected
     trained_here = [t for t in found.trials if t.worker == HERE]
     assert len(trained_here) == when[1]
-    assert not [p.name for p in tmp_path.glob('trial_*')]   # no checkpoint is left
+    assert not [p.name for p in tmp_path.glob('trial_*')]  # no checkpoint is left
 
 
 def test_training_that_moves_goes_on_where_it_was(data, tmp_path, monkeypatch):
@@ -79,9 +84,11 @@ def test_training_that_moves_goes_on_where_it_was(data, tmp_path, monkeypatch):
 
 def test_weights_of_retraining(data, tmp_path, monkeypatch):
     def trained(**kwargs):
-        nets = mc.retrain(one, data.train, data.valid, mc.Point(.1, 8), seeds=3, epochs=2,
-                          **kwargs)
+        nets = mc.retrain(
+            one, data.train, data.valid, mc.Point(0.1, 8), seeds=3, epochs=2, **kwargs
+        )
         return [{name: w.tolist() for name, w in net.weights.items()} for net in nets]
+
     expected = trained(workers=1)
     monkeypatch.setattr(_Pace, 'pays', pays_after(1, trials=1))
     assert trained(store=tmp_path) == expected
@@ -89,8 +96,10 @@ def test_weights_of_retraining(data, tmp_path, monkeypatch):
 
 def test_asked_to_stop_no_process_is_started(data, tmp_path, monkeypatch):
     heard = []
+
     def begin(code):
         raise AssertionError('a process was started')
+
     with monkeypatch.context() as patch:
         patch.setattr(workers, '_begin_python', begin)
         found = searched(data, tmp_path, on_epoch=heard.append, should_stop=lambda: bool(heard))
@@ -99,7 +108,7 @@ def test_asked_to_stop_no_process_is_started(data, tmp_path, monkeypatch):
 
 
 class Clock:
-    now = 0.
+    now = 0.0
 
     def __call__(self):
         return self.now
@@ -107,6 +116,7 @@ class Clock:
 
 class Heard:
     "A history of epochs that took so long."
+
     class Epoch:
         def __init__(self, seconds):
             self.seconds = seconds
@@ -117,26 +127,26 @@ class Heard:
 
 def test_what_pays():
     clock = Clock()
-    pace = _Pace(10, 5, 2, clock)   # 10 trainings of 5 epochs, 2 cores
+    pace = _Pace(10, 5, 2, clock)  # 10 trainings of 5 epochs, 2 cores
     pace.heard(None)
     assert not pace.pays()
-    pace.heard(Heard(.1))
+    pace.heard(Heard(0.1))
     # 0.1 s·(50 − 1) are left here, 3 s + 0.1 s·25 there
     assert not pace.pays()
-    pace.heard(Heard(.2))
+    pace.heard(Heard(0.2))
     assert pace.pays()
     for _ in range(9):
         pace.ended()
-    assert not pace.pays()   # the last one gains nothing by another process
+    assert not pace.pays()  # the last one gains nothing by another process
 
 
 def test_first_epoch_need_not_be_over():
     clock = Clock()
     pace = _Pace(10, 5, 2, clock)
     pace.heard(None)
-    clock.now = .1
+    clock.now = 0.1
     assert not pace.pays()
-    clock.now = 1.
+    clock.now = 1.0
     assert pace.pays()
 
 
@@ -154,9 +164,11 @@ def hungry(shared, job, note, should_stop):
 def test_worker_out_of_memory_is_replaced_by_one(monkeypatch):
     sizes = []
     begin = workers._Crew._begin
+
     def count(crew):
         begin(crew)
         sizes.append(len(crew.members))
+
     monkeypatch.setattr(workers._Crew, '_begin', count)
     found = {o.job: o.state for o in workers.run_jobs(hungry, [0, 1, 2], workers=2)}
     assert found == {0: 'done', 1: 'crashed', 2: 'done'}
@@ -167,6 +179,7 @@ def test_worker_out_of_memory_is_replaced_by_one(monkeypatch):
 def test_ctrl_c_in_a_training_that_stayed_here(data, tmp_path):
     def interrupt(history):
         signal.raise_signal(signal.SIGINT)
+
     with pytest.raises(KeyboardInterrupt):
         searched(data, tmp_path, on_epoch=interrupt)
     assert numbers(searched(data, tmp_path)) == numbers(searched(data))
@@ -178,16 +191,17 @@ def no_process(code):
 
 @pytest.mark.parametrize('slow, when', [('on_epoch', 1), ('should_stop', 2)])
 def test_time_of_the_caller_starts_no_process(data, monkeypatch, slow, when):
-    "Epochs of some milliseconds, and a callback that takes longer than processes would need to pay."
+    """Epochs of some milliseconds, and a callback that takes longer than processes would need to
+    pay."""
     monkeypatch.setattr(workers, '_begin_python', no_process)
-    monkeypatch.setattr(training._asker, '__defaults__', (.05,))
-    monkeypatch.setattr(studies, 'STARTING', 4.)   # processes pay from 1.3 s an epoch
+    monkeypatch.setattr(training._asker, '__defaults__', (0.05,))
+    monkeypatch.setattr(studies, 'STARTING', 4.0)  # processes pay from 1.3 s an epoch
     called = []
 
     def sleep(*_):
         called.append(1)
-        if len(called) == when:   # should_stop: within the first training
-            time.sleep(2.)
+        if len(called) == when:  # should_stop: within the first training
+            time.sleep(2.0)
 
     found = searched(data, n=4, epochs=2, **{slow: sleep})
     assert len(called) > when
@@ -204,11 +218,11 @@ def test_waiting_for_another_thread_is_no_time_of_an_epoch(data):
     def hold(holds):
         with sealed(1):
             holds.set()
-            time.sleep(2.)
+            time.sleep(2.0)
 
     def should_stop():
         asked.append(1)
-        if len(asked) == 4:   # within an epoch
+        if len(asked) == 4:  # within an epoch
             holds = threading.Event()
             holders.append(threading.Thread(target=hold, args=[holds], daemon=True))
             holders[0].start()
@@ -216,8 +230,17 @@ def test_waiting_for_another_thread_is_no_time_of_an_epoch(data):
         return False
 
     net = mc.initialise(one)
-    history = mc.train(net, data.train, data.valid, learning_rate=.1, batch_size=8, epochs=2,
-                       should_stop=should_stop, threads=1, progress=None)
+    history = mc.train(
+        net,
+        data.train,
+        data.valid,
+        learning_rate=0.1,
+        batch_size=8,
+        epochs=2,
+        should_stop=should_stop,
+        threads=1,
+        progress=None,
+    )
     holders[0].join(60)
     assert history.seconds < 1.8
 

@@ -1,4 +1,5 @@
 "Data and models that are small enough to be trained hundreds of times, and a call in time."
+
 import threading
 
 import torch
@@ -7,7 +8,7 @@ import mnist_cmp as mc
 from mnist_cmp.costs import Cost
 
 
-def noise()->mc.Data:
+def noise() -> mc.Data:
     "Noise in three classes: 40 images to learn from, 24 to choose with, 16 to test."
     chance = torch.Generator().manual_seed(0)
     x = torch.randint(0, 256, (80, 28, 28), generator=chance, dtype=torch.uint8)
@@ -25,17 +26,19 @@ def two():
 
 def known_costs(models, *args, **kwargs):
     "In the place of `measure_costs`: no time is spent on measuring."
-    return {name: Cost(.001, .002, None) for name in models}
+    return {name: Cost(0.001, 0.002, None) for name in models}
 
 
 def error_of(call, seconds=60):
     "What a call raises; it must not wait for ever."
     errors = []
+
     def run():
         try:
             call()
         except Exception as error:
             errors.append(error)
+
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(seconds)

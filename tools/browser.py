@@ -1,10 +1,13 @@
-"""Notebooks, widgets and site in a real browser: `make test-browser`, or `python tools/browser.py CHECK…` for some checks.
+"""Notebooks, widgets and site in a real browser: `make test-browser`, or `python
+tools/browser.py CHECK…` for some checks.
 
-JupyterLab serves a copy of the checkout on this machine alone, and Chromium, driven by Playwright, opens it. What is
-missing is installed: Playwright from PyPI, Chromium from the system's packages. Where that can't be done the checks are
-skipped, and the last line says so. With MNIST_CMP_DATA the pad's models learn the real MNIST, else the digits.
-`--screenshots FOLDER` keeps pictures of panel, pad and report.
+JupyterLab serves a copy of the checkout on this machine alone, and Chromium, driven by
+Playwright, opens it. What is missing is installed: Playwright from PyPI, Chromium from the
+system's packages. Where that can't be done the checks are skipped, and the last line says so.
+With MNIST_CMP_DATA the pad's models learn the real MNIST, else the digits. `--screenshots
+FOLDER` keeps pictures of panel, pad and report.
 """
+
 import argparse, importlib.util, json, math, os, re, secrets, shutil, signal, socket, subprocess, sys, tempfile, time
 from collections import deque
 from contextlib import ExitStack, contextmanager
@@ -12,27 +15,50 @@ from pathlib import Path
 
 from check import BIN, ROOT, copy_checkout, flagged, notebooks
 
-HAS_MNIST = Path(os.environ.get('MNIST_CMP_DATA') or ROOT/'nowhere').is_dir()
-WIDTHS, THEMES = (1400, 700), ('light', 'dark')   # of the pictures
+HAS_MNIST = Path(os.environ.get('MNIST_CMP_DATA') or ROOT / 'nowhere').is_dir()
+# of the pictures
+WIDTHS = (1400, 700)
+THEMES = ('light', 'dark')
 
 
-class Skip(Exception): "What a check needs can't be had here."
+class Skip(Exception):
+    "What a check needs can't be had here."
 
 
 # ---- the browser
 
+
 def chromium():
     "Path of Chromium; installs Debian's or Ubuntu's package if there is none."
-    find = lambda: os.environ.get('CHROMIUM') or shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
-    if path := find(): return path
-    if not shutil.which('apt-get'): raise Skip('there is no Chromium and no apt-get; name one in CHROMIUM')
+    find = lambda: (
+        os.environ.get('CHROMIUM')
+        or shutil.which('chromium')
+        or shutil.which('chromium-browser')
+        or shutil.which('google-chrome')
+    )
+    if path := find():
+        return path
+    if not shutil.which('apt-get'):
+        raise Skip('there is no Chromium and no apt-get; name one in CHROMIUM')
     sudo = [] if os.geteuid() == 0 else ['sudo', '-n']
     print('installing Chromium by apt-get', flush=True)
     for command in ('update', 'install'):
-        done = subprocess.run([*sudo, 'apt-get', '-qq', *(['-y'] if command == 'install' else []), command,
-                               *(['chromium'] if command == 'install' else [])], capture_output=True, text=True)
-        if done.returncode: raise Skip(f'apt-get {command} failed: {done.stderr.strip()[-300:]}')
-    if path := find(): return path
+        done = subprocess.run(
+            [
+                *sudo,
+                'apt-get',
+                '-qq',
+                *(['-y'] if command == 'install' else []),
+                command,
+                *(['chromium'] if command == 'install' else []),
+            ],
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise Skip(f'apt-get {command} failed: {done.stderr.strip()[-300:]}')
+    if path := find():
+        return path
     raise Skip('apt-get installed no Chromium')
 
 
@@ -40,9 +66,15 @@ def playwright():
     "Playwright's starter; installs the package if it is missing (its own browsers are not needed)."
     if not importlib.util.find_spec('playwright'):
         print('installing Playwright by pip', flush=True)
-        done = subprocess.run([sys.executable, '-m', 'pip', 'install', '-q', 'playwright'], capture_output=True, text=True)
-        if done.returncode: raise Skip(f'pip install playwright failed: {done.stderr.strip()[-300:]}')
+        done = subprocess.run(
+            [sys.executable, '-m', 'pip', 'install', '-q', 'playwright'],
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise Skip(f'pip install playwright failed: {done.stderr.strip()[-300:]}')
     from playwright.sync_api import sync_playwright
+
     return sync_playwright
 
 
@@ -52,26 +84,37 @@ window.AudioContext = class extends window.AudioContext { constructor(...a) { su
 
 class Browser:
     "Chromium; each page is a fresh one."
+
     def __init__(self, stack):
         program = stack.enter_context(playwright()())
-        self.chromium = program.chromium.launch(executable_path=chromium(), args=['--no-sandbox', '--disable-gpu'])
+        self.chromium = program.chromium.launch(
+            executable_path=chromium(), args=['--no-sandbox', '--disable-gpu']
+        )
         stack.callback(self.chromium.close)
 
     def page(self, width=1400, height=1000, dark=False, offline=False):
-        context = self.chromium.new_context(viewport={'width': width, 'height': height}, color_scheme='dark' if dark else 'light')
+        context = self.chromium.new_context(
+            viewport={'width': width, 'height': height}, color_scheme='dark' if dark else 'light'
+        )
         context.add_init_script(COUNT_SOUND)
         page = context.new_page()
         page.elsewhere = []
+
         def local(route):
-            if re.match(r'https?://(127\.0\.0\.1|localhost)[:/]|(data|blob|about):', route.request.url): return route.continue_()
+            if re.match(
+                r'https?://(127\.0\.0\.1|localhost)[:/]|(data|blob|about):', route.request.url
+            ):
+                return route.continue_()
             page.elsewhere.append(route.request.url)
             route.abort()
+
         context.route('**/*', local)
         page.set_default_timeout(120_000)
         return page
 
 
 # ---- servers
+
 
 def free_port():
     with socket.socket() as s:
@@ -82,54 +125,108 @@ def free_port():
 @contextmanager
 def server(command, folder, log, **more):
     "A Jupyter server in a process of its own: gives its address."
-    home, port, token = folder/'jupyter', free_port(), secrets.token_hex(16)
-    env = os.environ | dict(PATH=f'{BIN}{os.pathsep}{os.environ["PATH"]}', OMP_NUM_THREADS='1', JUPYTER_CONFIG_DIR=str(home),
-                            JUPYTERLAB_SETTINGS_DIR=str(home/'settings'), JUPYTERLAB_WORKSPACES_DIR=str(home/'workspaces'),
-                            JUPYTER_RUNTIME_DIR=str(home/'runtime'), IPYTHONDIR=str(home/'ipython')) | more
+    home = folder / 'jupyter'
+    port = free_port()
+    token = secrets.token_hex(16)
+    env = (
+        os.environ
+        | dict(
+            PATH=f'{BIN}{os.pathsep}{os.environ["PATH"]}',
+            OMP_NUM_THREADS='1',
+            JUPYTER_CONFIG_DIR=str(home),
+            JUPYTERLAB_SETTINGS_DIR=str(home / 'settings'),
+            JUPYTERLAB_WORKSPACES_DIR=str(home / 'workspaces'),
+            JUPYTER_RUNTIME_DIR=str(home / 'runtime'),
+            IPYTHONDIR=str(home / 'ipython'),
+        )
+        | more
+    )
     env.pop('MNIST_CMP_QUIET', None)
-    if HAS_MNIST: env['MNIST_CMP_DATA'] = str(Path(os.environ['MNIST_CMP_DATA']).resolve())
+    if HAS_MNIST:
+        env['MNIST_CMP_DATA'] = str(Path(os.environ['MNIST_CMP_DATA']).resolve())
     words = [str(w).format(port=port, token=token) for w in command]
-    with open(log, 'ab') as out: process = subprocess.Popen(words, cwd=folder/'copy'/'nbs', env=env, stdout=out, stderr=out)
+    with open(log, 'ab') as out:
+        process = subprocess.Popen(
+            words, cwd=folder / 'copy' / 'nbs', env=env, stdout=out, stderr=out
+        )
     try:
         for _ in range(600):
             assert process.poll() is None, f'the server ended:\n{Path(log).read_text()[-3000:]}'
             with socket.socket() as s:
-                if s.connect_ex(('127.0.0.1', port)) == 0: break
-            time.sleep(.2)
+                if s.connect_ex(('127.0.0.1', port)) == 0:
+                    break
+            time.sleep(0.2)
         yield f'http://127.0.0.1:{port}', token
     finally:
         process.terminate()
-        try: process.wait(20)
-        except subprocess.TimeoutExpired: process.kill()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
-LAB = [sys.executable, '-m', 'jupyterlab', '--no-browser', '--ip=127.0.0.1', '--port={port}', '--IdentityProvider.token={token}',
-       '--LabApp.expose_app_in_browser=True', '--LabApp.news_url=None', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate',
-       *(['--allow-root'] if hasattr(os, 'geteuid') and os.geteuid() == 0 else [])]
+LAB = [
+    sys.executable,
+    '-m',
+    'jupyterlab',
+    '--no-browser',
+    '--ip=127.0.0.1',
+    '--port={port}',
+    '--IdentityProvider.token={token}',
+    '--LabApp.expose_app_in_browser=True',
+    '--LabApp.news_url=None',
+    '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate',
+    *(['--allow-root'] if hasattr(os, 'geteuid') and os.geteuid() == 0 else []),
+]
 
 
 class Lab:
     "JupyterLab over a copy of the checkout."
+
     def __init__(self, stack):
-        self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
-        self.nbs = copy_checkout(self.folder/'copy')/'nbs'
+        self.folder = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+        )
+        self.nbs = copy_checkout(self.folder / 'copy') / 'nbs'
         self.browser = Browser(stack)
-        quiet = self.folder/'jupyter'/'settings'/'@jupyterlab'/'apputils-extension'/'notification.jupyterlab-settings'
+        quiet = (
+            self.folder
+            / 'jupyter'
+            / 'settings'
+            / '@jupyterlab'
+            / 'apputils-extension'
+            / 'notification.jupyterlab-settings'
+        )
         quiet.parent.mkdir(parents=True)
-        quiet.write_text('{"fetchNews": "false"}', encoding='utf-8')   # no question about news over the pictures
-        self.address, self.token = stack.enter_context(server(LAB, self.folder, self.folder/'lab.log'))
+        # no question about news over the pictures
+        quiet.write_text('{"fetchNews": "false"}', encoding='utf-8')
+        self.address, self.token = stack.enter_context(
+            server(LAB, self.folder, self.folder / 'lab.log')
+        )
 
     def write(self, name, *cells):
         "A notebook of some code cells in the copy."
         import nbformat.v4 as v4
-        nb = v4.new_notebook(cells=[v4.new_code_cell(c) for c in cells],
-                             metadata={'kernelspec': {'name': 'python3', 'display_name': 'Python 3', 'language': 'python'}})
-        (self.nbs/name).write_text(json.dumps(nb), encoding='utf-8')
+
+        nb = v4.new_notebook(
+            cells=[v4.new_code_cell(c) for c in cells],
+            metadata={
+                'kernelspec': {'name': 'python3', 'display_name': 'Python 3', 'language': 'python'}
+            },
+        )
+        (self.nbs / name).write_text(json.dumps(nb), encoding='utf-8')
 
     def open(self, name, **how):
         "The notebook in a page of its own, its kernel ready."
         dark = how.get('dark', False)
-        place = self.folder/'jupyter'/'settings'/'@jupyterlab'/'apputils-extension'/'themes.jupyterlab-settings'
+        place = (
+            self.folder
+            / 'jupyter'
+            / 'settings'
+            / '@jupyterlab'
+            / 'apputils-extension'
+            / 'themes.jupyterlab-settings'
+        )
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(json.dumps({'theme': 'JupyterLab Dark' if dark else 'JupyterLab Light'}))
         page = self.browser.page(**how)
@@ -138,18 +235,24 @@ class Lab:
         return page
 
     def ready(self, page):
-        page.wait_for_function("""() => { const w = window.jupyterapp?.shell.currentWidget;
-            return w?.context?.isReady && w.sessionContext?.session?.kernel?.status === 'idle'; }""", timeout=180_000)
+        page.wait_for_function(
+            """() => { const w = window.jupyterapp?.shell.currentWidget;
+            return w?.context?.isReady && w.sessionContext?.session?.kernel?.status === 'idle'; }""",
+            timeout=180_000,
+        )
 
     def saved(self, page, name):
         "What the notebook holds on the disk after it was saved."
-        page.evaluate("jupyterapp.shell.currentWidget.context.save()")
-        return (self.nbs/name).read_text(encoding='utf-8')
+        page.evaluate('jupyterapp.shell.currentWidget.context.save()')
+        return (self.nbs / name).read_text(encoding='utf-8')
 
 
 def start_all(page):
     "Begin to run all cells."
-    page.evaluate("window.ran = null; jupyterapp.commands.execute('notebook:run-all-cells').then(() => { window.ran = true; }); null")
+    page.evaluate(
+        "window.ran = null; jupyterapp.commands.execute('notebook:run-all-cells').then(() => { "
+        'window.ran = true; }); null'
+    )
 
 
 def run_all(page):
@@ -160,43 +263,61 @@ def run_all(page):
 
 def end_all(page, timeout=600):
     "Wait for the last cell; an error output is an AssertionError."
-    page.wait_for_function('() => window.ran', timeout=timeout*1000)
-    page.wait_for_function("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'", timeout=60_000)
+    page.wait_for_function('() => window.ran', timeout=timeout * 1000)
+    page.wait_for_function(
+        "() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'",
+        timeout=60_000,
+    )
     return no_errors(page)
 
 
-CELLS = "jupyterapp.shell.currentWidget.content.model.sharedModel.toJSON().cells"
+CELLS = 'jupyterapp.shell.currentWidget.content.model.sharedModel.toJSON().cells'
 
 
 def no_errors(page):
     cells = page.evaluate(CELLS)
-    found = [f'cell {i}: {o["ename"]}: {o["evalue"]}' for i, c in enumerate(cells) for o in c.get('outputs', []) if o['output_type'] == 'error']
+    found = [
+        f'cell {i}: {o["ename"]}: {o["evalue"]}'
+        for i, c in enumerate(cells)
+        for o in c.get('outputs', [])
+        if o['output_type'] == 'error'
+    ]
     assert not found, '\n'.join(found)
     return cells
 
 
 def run_cell(page, i, timeout=120):
     "Run one cell by its place, as Shift-Enter does; gives its text output."
-    page.evaluate(f"jupyterapp.shell.currentWidget.content.activeCellIndex = {i}")
+    page.evaluate(f'jupyterapp.shell.currentWidget.content.activeCellIndex = {i}')
     page.locator('.jp-Notebook .jp-CodeCell').nth(i).locator('.cm-content').click()
     page.keyboard.press('Shift+Enter')
-    page.wait_for_function(f"""() => {{ const c = {CELLS}[{i}], prompt = document.querySelectorAll('.jp-Notebook .jp-CodeCell')[{i}];
-        return c.execution_count && !prompt.querySelector('.jp-InputPrompt').textContent.includes('*'); }}""", timeout=timeout*1000)
+    page.wait_for_function(
+        f"""() => {{ const c = {CELLS}[{i}], prompt = document.querySelectorAll('.jp-Notebook .jp-CodeCell')[{i}];
+        return c.execution_count && !prompt.querySelector('.jp-InputPrompt').textContent.includes('*'); }}""",
+        timeout=timeout * 1000,
+    )
     cells = no_errors(page)
-    return ''.join(''.join(o.get('text', o.get('data', {}).get('text/plain', ''))) for o in cells[i]['outputs'])
+    return ''.join(
+        ''.join(o.get('text', o.get('data', {}).get('text/plain', ''))) for o in cells[i]['outputs']
+    )
 
 
 # ---- the checks
 
+
 def begin(lab, path):
-    "Open a notebook and start Run All, without what nbdev_test leaves out: `eval: false`, and slow cells without data."
-    name = path.relative_to(ROOT/'nbs').as_posix()
-    nb = json.loads((lab.nbs/name).read_text(encoding='utf-8'))
+    """Open a notebook and start Run All, without what nbdev_test leaves out: `eval: false`, and
+    slow cells without data."""
+    name = path.relative_to(ROOT / 'nbs').as_posix()
+    nb = json.loads((lab.nbs / name).read_text(encoding='utf-8'))
     out = lambda s: flagged(s, r'eval:\s*false') or flagged(s, 'slow')
-    nb['cells'] = [c for c in nb['cells'] if c['cell_type'] != 'code' or not out(''.join(c['source']))]
+    nb['cells'] = [
+        c for c in nb['cells'] if c['cell_type'] != 'code' or not out(''.join(c['source']))
+    ]
     for c in nb['cells']:
-        if c['cell_type'] == 'code': c['outputs'], c['execution_count'] = [], None
-    (lab.nbs/name).write_text(json.dumps(nb), encoding='utf-8')
+        if c['cell_type'] == 'code':
+            c['outputs'], c['execution_count'] = [], None
+    (lab.nbs / name).write_text(json.dumps(nb), encoding='utf-8')
     page = lab.open(name)
     start_all(page)
     return page
@@ -206,18 +327,22 @@ def finish(page):
     "Run All has ended, with no error output."
     cells = end_all(page)
     assert any(c.get('execution_count') for c in cells), 'no cell was run'
-    page.evaluate("jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+    page.evaluate('jupyterapp.shell.currentWidget.sessionContext.shutdown()')
     page.context.close()
 
 
 def run_notebooks(lab, paths):
     "Run All in each, two at a time; for each whether it passed."
-    begun, passed = deque(), []
+    begun = deque()
+    passed = []
+
     def end():
         path, page = begun.popleft()
         return check(f'Run All in {path.relative_to(ROOT)}', finish, page)
+
     for path in paths:
-        if len(begun) == 2: passed.append(end())
+        if len(begun) == 2:
+            passed.append(end())
         begun.append((path, begin(lab, path)))
     return passed + [end() for _ in range(len(begun))]
 
@@ -228,59 +353,88 @@ def clean(lab, name='02_models.ipynb'):
     run_all(page)
     saved = lab.saved(page, name)
     page.context.close()
-    before = (ROOT/'nbs'/name).read_text(encoding='utf-8')
+    before = (ROOT / 'nbs' / name).read_text(encoding='utf-8')
     assert saved != before, 'nothing was saved'
-    subprocess.run([BIN/'nbdev_clean', '--fname', lab.nbs/name], cwd=lab.nbs.parent, check=True)
-    assert (lab.nbs/name).read_text(encoding='utf-8') == before, 'nbdev_clean leaves another file than there was'
+    subprocess.run([BIN / 'nbdev_clean', '--fname', lab.nbs / name], cwd=lab.nbs.parent, check=True)
+    assert (lab.nbs / name).read_text(encoding='utf-8') == before, (
+        'nbdev_clean leaves another file than there was'
+    )
 
 
 def chime(lab):
-    "Off: no audio context. On: one, running, with the seed's waveform in its buffer; nothing of it in the saved notebook."
-    lab.write('chime_check.ipynb', 'from mnist_cmp import chime, make_sound\n@make_sound\ndef work(fails=False):\n    if fails: raise ValueError("no")\n    return 7',
-              'print(work())', 'chime.on()', 'print(work())', 'try: work(True)\nexcept ValueError: print("failed")', 'chime.off()')
+    """Off: no audio context. On: one, running, with the seed's waveform in its buffer; nothing
+    of it in the saved notebook."""
+    lab.write(
+        'chime_check.ipynb',
+        'from mnist_cmp import chime, make_sound\n@make_sound\ndef work(fails=False):\n    if '
+        'fails: raise ValueError("no")\n    return 7',
+        'print(work())',
+        'chime.on()',
+        'print(work())',
+        'try: work(True)\nexcept ValueError: print("failed")',
+        'chime.off()',
+    )
     page = lab.open('chime_check.ipynb')
     run_cell(page, 0)
     assert run_cell(page, 1) == '7\n'
     time.sleep(1)
-    assert page.evaluate('[window.contexts, window.mnist_cmp_chime?.context ?? null]') == [0, None], 'a context was made while off'
+    assert page.evaluate('[window.contexts, window.mnist_cmp_chime?.context ?? null]') == [
+        0,
+        None,
+    ], 'a context was made while off'
     run_cell(page, 2)
     page.wait_for_function('() => window.mnist_cmp_chime?.context?.state === "running"')
     assert run_cell(page, 3) == '7\n'
     page.wait_for_function('() => window.mnist_cmp_chime.buffer')
-    state, rate, wave = page.evaluate('(c => [c.context.state, c.buffer.sampleRate, [...c.buffer.getChannelData(0)]])(window.mnist_cmp_chime)')
-    seed = [math.sin(1.5*math.pi*400*k/10000) for k in range(10000)]
+    state, rate, wave = page.evaluate(
+        '(c => [c.context.state, c.buffer.sampleRate, '
+        '[...c.buffer.getChannelData(0)]])(window.mnist_cmp_chime)'
+    )
+    seed = [math.sin(1.5 * math.pi * 400 * k / 10000) for k in range(10000)]
     assert (state, rate, len(wave)) == ('running', 10000, 10000), (state, rate, len(wave))
     assert max(abs(a - b) for a, b in zip(wave, seed)) < 1e-6, 'the waveform is not the one of 2019'
     note = page.locator('.mnist-cmp-chime [role=status]')
     assert re.match('done in .* s$', note.inner_text()), note.inner_text()
     run_cell(page, 4)
-    page.wait_for_function('() => document.querySelector(".mnist-cmp-chime [role=status]").textContent.startsWith("failed after")')
+    page.wait_for_function(
+        '() => document.querySelector(".mnist-cmp-chime '
+        '[role=status]").textContent.startsWith("failed after")'
+    )
     other = page.evaluate('[...window.mnist_cmp_chime.buffer.getChannelData(0)]')
-    assert max(abs(a - b) for a, b in zip(other, seed)) > .1, 'the failure sounds like the end'
+    assert max(abs(a - b) for a, b in zip(other, seed)) > 0.1, 'the failure sounds like the end'
     page.get_by_role('button', name='mute the chime', exact=True).click()
     assert page.evaluate('window.mnist_cmp_chime.gain.gain.value') == 0
     assert page.evaluate('window.contexts') == 1
     text = lab.saved(page, 'chime_check.ipynb')
     outputs = [c['outputs'] for c in json.loads(text)['cells']]
-    assert [len(o) for o in outputs] == [0, 1, 0, 1, 1, 0] and 'widget' not in text and 'audio' not in text, outputs
+    assert (
+        [len(o) for o in outputs] == [0, 1, 0, 1, 1, 0]
+        and 'widget' not in text
+        and 'audio' not in text
+    ), outputs
     run_cell(page, 5)
-    page.wait_for_function('() => window.mnist_cmp_chime.context === null && !document.querySelector(".mnist-cmp-chime")')
+    page.wait_for_function(
+        '() => window.mnist_cmp_chime.context === null && '
+        '!document.querySelector(".mnist-cmp-chime")'
+    )
     page.context.close()
 
 
 def ellipse(x, y, rx, ry, start, end, n=24):
     "Points on an arc, angles in degrees, clockwise from the right."
-    at = (math.radians(start + (end - start)*k/n) for k in range(n + 1))
-    return [(x + rx*math.cos(a), y + ry*math.sin(a)) for a in at]
+    at = (math.radians(start + (end - start) * k / n) for k in range(n + 1))
+    return [(x + rx * math.cos(a), y + ry * math.sin(a)) for a in at]
 
 
-DIGITS = {0: [ellipse(.5, .5, .2, .32, -90, 270)],
-          1: [[(.52, .15), (.5, .5), (.48, .85)]],
-          2: [ellipse(.5, .32, .18, .15, -170, 40) + [(.33, .8), (.72, .8)]],
-          3: [ellipse(.47, .32, .17, .15, -150, 90) + ellipse(.47, .64, .2, .17, -90, 150)],
-          4: [[(.38, .15), (.3, .52), (.68, .52)], [(.62, .15), (.6, .85)]],
-          5: [[(.68, .17), (.4, .17), (.38, .45)] + ellipse(.48, .62, .19, .19, -120, 140)],
-          7: [[(.3, .2), (.7, .2), (.45, .85)]]}
+DIGITS = {
+    0: [ellipse(0.5, 0.5, 0.2, 0.32, -90, 270)],
+    1: [[(0.52, 0.15), (0.5, 0.5), (0.48, 0.85)]],
+    2: [ellipse(0.5, 0.32, 0.18, 0.15, -170, 40) + [(0.33, 0.8), (0.72, 0.8)]],
+    3: [ellipse(0.47, 0.32, 0.17, 0.15, -150, 90) + ellipse(0.47, 0.64, 0.2, 0.17, -90, 150)],
+    4: [[(0.38, 0.15), (0.3, 0.52), (0.68, 0.52)], [(0.62, 0.15), (0.6, 0.85)]],
+    5: [[(0.68, 0.17), (0.4, 0.17), (0.38, 0.45)] + ellipse(0.48, 0.62, 0.19, 0.19, -120, 140)],
+    7: [[(0.3, 0.2), (0.7, 0.2), (0.45, 0.85)]],
+}
 
 NETS = """import torch
 from mnist_cmp import DigitPad, MLP, CNNClassifier, initialise, load_data, train
@@ -296,24 +450,27 @@ pad = DigitPad(nets, data.test, box={box})
 def draw(page, strokes):
     "Empty the pad, and draw on it with the mouse."
     clear = page.get_by_role('button', name='Clear')
-    if clear.is_enabled(): clear.click()   # it is not where the pad is empty
+    if clear.is_enabled():
+        clear.click()  # it is not where the pad is empty
     paper = page.locator('.mnist-cmp-pad .paper')
     paper.scroll_into_view_if_needed()
     box = paper.bounding_box()
-    at = lambda p: (box['x'] + p[0]*box['width'], box['y'] + p[1]*box['height'])
+    at = lambda p: (box['x'] + p[0] * box['width'], box['y'] + p[1] * box['height'])
     for stroke in strokes:
         page.mouse.move(*at(stroke[0]))
         page.mouse.down()
-        for p in stroke[1:]: page.mouse.move(*at(p), steps=4)
+        for p in stroke[1:]:
+            page.mouse.move(*at(p), steps=4)
         page.mouse.up()
 
 
-def settled(page, query, every=.4, tries=60):
+def settled(page, query, every=0.4, tries=60):
     "The text of an element once it stays the same."
     last = None
     for _ in range(tries):
         text = page.locator(query).inner_text()
-        if text and text == last: return text
+        if text and text == last:
+            return text
         last = text
         time.sleep(every)
     raise AssertionError(f'{query} never settled: {last!r}')
@@ -326,9 +483,20 @@ SEEN = """() => { const c = document.querySelector('.mnist-cmp-pad .seen'), d = 
 
 
 def pad(lab, shots=None):
-    "Digits drawn by mouse: the better model is right on four of five at least, and what it sees is the drawing."
-    how = dict(name='mnist', n=20000, epochs=1, box=20) if HAS_MNIST else dict(name='digits', n=1500, epochs=20, box=24)
-    lab.write('pad_check.ipynb', NETS.format(**how), 'pad', 'print(pad.seen.hex(), pad.hard, pad.said)', 'DigitPad(nets)')
+    """Digits drawn by mouse: the better model is right on four of five at least, and what it
+    sees is the drawing."""
+    how = (
+        dict(name='mnist', n=20000, epochs=1, box=20)
+        if HAS_MNIST
+        else dict(name='digits', n=1500, epochs=20, box=24)
+    )
+    lab.write(
+        'pad_check.ipynb',
+        NETS.format(**how),
+        'pad',
+        'print(pad.seen.hex(), pad.hard, pad.said)',
+        'DigitPad(nets)',
+    )
     page = lab.open('pad_check.ipynb')
     run_cell(page, 0, timeout=500)
     run_cell(page, 1)
@@ -339,48 +507,72 @@ def pad(lab, shots=None):
         said = settled(page, '.mnist-cmp-pad .said')
         guesses = dict(re.findall(r'(\w+): (\d)', said))
         print(f'    {digit} drawn: {said}', flush=True)
-        for name in right: right[name] += guesses[name] == str(digit)
+        for name in right:
+            right[name] += guesses[name] == str(digit)
         seen = page.evaluate(SEEN)
         assert sum(v > 128 for v in seen) > 20, 'the input is empty'
     best = max(right.values())
     print(f'    right of {len(DIGITS)}: {right}', flush=True)
-    # the bars are two charts side by side, and the input is what the kernel has, which is the last drawing
-    assert page.locator('.mnist-cmp-pad .answer').count() == 2 and page.locator('.mnist-cmp-pad .bar').count() == 20
+    # the bars are two charts side by side, and the input is what the kernel has, which is the last
+    # drawing
+    assert (
+        page.locator('.mnist-cmp-pad .answer').count() == 2
+        and page.locator('.mnist-cmp-pad .bar').count() == 20
+    )
     kernel = bytes.fromhex(run_cell(page, 2).split()[0])
     far = max(abs(a - b) for a, b in zip(kernel, seen))
-    assert far <= 2 and len(seen) == len(kernel), f'the page shows another input than the kernel has: {far:.1f} of 255 off'
-    left, right_side = (sum(v for i, v in enumerate(kernel) if (i // 28 < 10) and (i % 28 < 14) == side) for side in (True, False))
-    assert kernel[14*28:].count(0) > 200 and left and right_side, 'the input is not a seven'
-    assert best >= .8*len(DIGITS), f'the better model is right on {best} of {len(DIGITS)}'
+    assert far <= 2 and len(seen) == len(kernel), (
+        f'the page shows another input than the kernel has: {far:.1f} of 255 off'
+    )
+    left, right_side = (
+        sum(v for i, v in enumerate(kernel) if (i // 28 < 10) and (i % 28 < 14) == side)
+        for side in (True, False)
+    )
+    assert kernel[14 * 28 :].count(0) > 200 and left and right_side, 'the input is not a seven'
+    assert best >= 0.8 * len(DIGITS), f'the better model is right on {best} of {len(DIGITS)}'
     # buttons and keys
     page.get_by_role('button', name='Undo').click()
-    page.wait_for_function('() => document.querySelector(".mnist-cmp-pad .said").textContent === ""')
+    page.wait_for_function(
+        '() => document.querySelector(".mnist-cmp-pad .said").textContent === ""'
+    )
     page.locator('.mnist-cmp-pad .paper').focus()
-    for key in [' ', *['ArrowDown']*12, 'ArrowRight']: page.keyboard.press(key)
+    for key in [' ', *['ArrowDown'] * 12, 'ArrowRight']:
+        page.keyboard.press(key)
     assert ':' in settled(page, '.mnist-cmp-pad .said')
     page.keyboard.press('Escape')
-    page.wait_for_function('() => document.querySelector(".mnist-cmp-pad .said").textContent === ""')
+    page.wait_for_function(
+        '() => document.querySelector(".mnist-cmp-pad .said").textContent === ""'
+    )
     page.get_by_role('button', name='Next hard image').click()
     said = settled(page, '.mnist-cmp-pad .said')
     guesses = re.findall(r'\w+: (\d)', said)
     assert 'Test image' in said and guesses[0] != guesses[1], said
-    there = [name for name in ('Undo', 'Clear', 'Next hard image') if named_button(page, name, '.mnist-cmp-pad').is_visible()]
+    there = [
+        name
+        for name in ('Undo', 'Clear', 'Next hard image')
+        if named_button(page, name, '.mnist-cmp-pad').is_visible()
+    ]
     assert there == ['Undo', 'Clear', 'Next hard image'], there
-    run_cell(page, 3)   # a pad without test images
+    run_cell(page, 3)  # a pad without test images
     page.wait_for_function('() => document.querySelectorAll(".mnist-cmp-pad").length === 2')
     second = page.locator('.mnist-cmp-pad').last
-    assert second.get_by_role('button', name='Undo').is_visible() and not second.get_by_role('button', name='Next hard image').is_visible()
+    assert (
+        second.get_by_role('button', name='Undo').is_visible()
+        and not second.get_by_role('button', name='Next hard image').is_visible()
+    )
     if shots:
         for dark in (False, True):
             other = lab.open('pad_check.ipynb', dark=dark)
-            run_cell(other, 1)   # its kernel still has the pad
+            run_cell(other, 1)  # its kernel still has the pad
             for width in WIDTHS:
                 other.set_viewport_size({'width': width, 'height': 800})
                 other.wait_for_selector('.mnist-cmp-pad .paper')
                 draw(other, DIGITS[3])
                 settled(other, '.mnist-cmp-pad .said')
-                time.sleep(.5)
-                other.locator('.mnist-cmp-pad').screenshot(path=shots/f'pad_{THEMES[dark]}_{width}.png')
+                time.sleep(0.5)
+                other.locator('.mnist-cmp-pad').screenshot(
+                    path=shots / f'pad_{THEMES[dark]}_{width}.png'
+                )
             other.context.close()
     page.context.close()
 
@@ -396,7 +588,7 @@ def numbers(comparison):
 plain = compare(['mlp', 'deep_mlp'], 'digits', box={'learning_rate': (.05, .2)}, points=6, search_epochs=6, epochs=12, seeds=4, workers=1)
 print(numbers(plain) == numbers(Comparison.load(panel.folder)))"""
 OUTPUT = '.jp-OutputArea-output:has(.widget-button)'
-HIDEABLE = 'Show the last run', 'Open the report'   # buttons that are there only sometimes
+HIDEABLE = 'Show the last run', 'Open the report'  # buttons that are there only sometimes
 
 
 def named_button(page, name, within=''):
@@ -410,13 +602,18 @@ def shown_buttons(page, within=''):
 
 
 def restart(page, lab, says=None):
-    "A new kernel, and the first cell again; before that the old panel `says` that it is dead, and its controls are off."
+    """A new kernel, and the first cell again; before that the old panel `says` that it is dead,
+    and its controls are off."""
     page.evaluate('jupyterapp.shell.currentWidget.sessionContext.restartKernel()')
     lab.ready(page)
     if says:
         page.locator(f'{OUTPUT} [role=status]', has_text=re.compile(says)).wait_for(timeout=20_000)
-        controls = page.locator(OUTPUT).locator('button:visible, input:visible, select:visible').all()
-        assert len(controls) >= 15 and not any(c.is_enabled() for c in controls), 'a panel without kernel has a button to press'
+        controls = (
+            page.locator(OUTPUT).locator('button:visible, input:visible, select:visible').all()
+        )
+        assert len(controls) >= 15 and not any(c.is_enabled() for c in controls), (
+            'a panel without kernel has a button to press'
+        )
     run_cell(page, 0)
     page.wait_for_selector(OUTPUT)
 
@@ -443,12 +640,24 @@ def typed(page, label, text):
 def says_wrong_numbers(page):
     "What is typed and can't be run stays as it was typed, is marked, and is said at once."
     alert = page.locator(f'{OUTPUT} [role=alert]')
-    for label, good, bad in (('trials', '6', '0'), ('trial epochs', '6', '-1'), ('epochs', '12', '1.5'), ('seeds', '4', ''),
-                             ('seed', '0', '-7'), ('learning rate', '0.05', 'fast'), ('batch size', '16', '0')):
+    for label, good, bad in (
+        ('trials', '6', '0'),
+        ('trial epochs', '6', '-1'),
+        ('epochs', '12', '1.5'),
+        ('seeds', '4', ''),
+        ('seed', '0', '-7'),
+        ('learning rate', '0.05', 'fast'),
+        ('batch size', '16', '0'),
+    ):
         field = typed(page, label, bad)
         alert.get_by_text(re.compile(f'^{label} is')).wait_for(timeout=20_000)
-        assert alert.is_visible() and field.input_value() == bad, f'{label}: {bad!r} became {field.input_value()!r}'
-        border, colour = field.evaluate('e => [getComputedStyle(e).borderColor, getComputedStyle(document.querySelector("[role=alert]")).color]')
+        assert alert.is_visible() and field.input_value() == bad, (
+            f'{label}: {bad!r} became {field.input_value()!r}'
+        )
+        border, colour = field.evaluate(
+            'e => [getComputedStyle(e).borderColor, '
+            'getComputedStyle(document.querySelector("[role=alert]")).color]'
+        )
         assert border == colour, f'{label} is not marked: {border}, {colour}'
         typed(page, label, good)
         alert.wait_for(state='detached', timeout=20_000)
@@ -456,27 +665,41 @@ def says_wrong_numbers(page):
 
 def opened_report(page, button):
     "The tab of a report: its page in a frame that may run nothing, without a way back."
-    with page.context.expect_page() as new: button.click()
+    with page.context.expect_page() as new:
+        button.click()
     tab = new.value
     tab.frame_locator('iframe').locator('h1').wait_for()
     assert tab.evaluate('window.opener') is None, 'the report has an opener'
-    assert tab.evaluate("document.querySelector('iframe').getAttribute('sandbox')") == '', 'the frame may do something'
+    assert tab.evaluate("document.querySelector('iframe').getAttribute('sandbox')") == '', (
+        'the frame may do something'
+    )
     return tab
 
 
 def panel(lab, shots=None):
-    "Run, watch, compute meanwhile, Stop, Resume; a restarted kernel finds it again; the end equals the call from Python."
+    """Run, watch, compute meanwhile, Stop, Resume; a restarted kernel finds it again; the end
+    equals the call from Python."""
     lab.write('panel_check.ipynb', PANEL, 'print(6*7)', SAME)
     page = lab.open('panel_check.ipynb')
     run_cell(page, 0)
     button = lambda name: page.locator(f'{OUTPUT} button', has_text=re.compile(rf'^\s*{name}\s*$'))
     status = page.locator(f'{OUTPUT} [role=status]')
+
     def says(text):
-        try: status.get_by_text(re.compile(text)).first.wait_for(timeout=180_000)
-        except Exception: raise AssertionError(f'the panel never says {text!r}, but {status.inner_text()!r}') from None
+        try:
+            status.get_by_text(re.compile(text)).first.wait_for(timeout=180_000)
+        except Exception:
+            raise AssertionError(
+                f'the panel never says {text!r}, but {status.inner_text()!r}'
+            ) from None
+
     button('Run').wait_for()
-    assert shown_buttons(page, OUTPUT) == [], f'offered where there is no run: {shown_buttons(page, OUTPUT)}'
-    assert not page.locator(f'{OUTPUT} .widget-hprogress').is_visible(), 'a bar is shown where there is no run'
+    assert shown_buttons(page, OUTPUT) == [], (
+        f'offered where there is no run: {shown_buttons(page, OUTPUT)}'
+    )
+    assert not page.locator(f'{OUTPUT} .widget-hprogress').is_visible(), (
+        'a bar is shown where there is no run'
+    )
     nulls = page.locator('[title=null]')
     assert nulls.count() == 0, f'{nulls.count()} elements have the title null'
     says_wrong_numbers(page)
@@ -485,41 +708,56 @@ def panel(lab, shots=None):
     page.wait_for_selector(f'{OUTPUT} svg')
     says('^Running.*[1-9]%')
     assert page.evaluate('window.words[0][0]').startswith('Starting'), page.evaluate('window.words')
-    assert shown_buttons(page, OUTPUT) == [], f'offered while it trains: {shown_buttons(page, OUTPUT)}'
+    assert shown_buttons(page, OUTPUT) == [], (
+        f'offered while it trains: {shown_buttons(page, OUTPUT)}'
+    )
     assert page.locator(f'{OUTPUT} .widget-hprogress').is_visible()
     first = page.locator(OUTPUT).screenshot()
     assert run_cell(page, 1) == '42\n', 'a cell gave no answer while the panel trained'
     before = status.inner_text()
-    page.wait_for_function('before => document.querySelector(".jp-OutputArea-output [role=status]").textContent !== before', arg=before)
-    assert 'Running' in before and page.locator(OUTPUT).screenshot() != first, 'nothing moved while it trained'
+    page.wait_for_function(
+        'before => document.querySelector(".jp-OutputArea-output [role=status]").textContent !== '
+        'before',
+        arg=before,
+    )
+    assert 'Running' in before and page.locator(OUTPUT).screenshot() != first, (
+        'nothing moved while it trained'
+    )
     start = time.perf_counter()
     button('Stop').click()
-    page.wait_for_function('() => document.querySelector(".jp-OutputArea-output [role=status]").textContent.startsWith("Stopped")')
+    page.wait_for_function(
+        '() => document.querySelector(".jp-OutputArea-output '
+        '[role=status]").textContent.startsWith("Stopped")'
+    )
     stopped = time.perf_counter() - start
     print(f'    stopped in {stopped:.2f} s', flush=True)
     assert stopped < 1, f'Stop took {stopped:.2f} s'
     button('Resume').click()
     says('^Running')
-    restart(page, lab)   # in the middle: the run's process ends with its kernel
+    restart(page, lab)  # in the middle: the run's process ends with its kernel
     assert not page.locator(f'{OUTPUT} svg').count(), 'a run was opened unasked'
     button('Show the last run').click()
     says('^Stopped')
     assert button('Resume').is_enabled() and not button('Stop').is_enabled()
-    assert not named_button(page, 'Open the report', OUTPUT).is_visible(), 'a report is offered before there is one'
+    assert not named_button(page, 'Open the report', OUTPUT).is_visible(), (
+        'a report is offered before there is one'
+    )
     page.evaluate(WORDS, OUTPUT)
     button('Resume').click()
     says('^Finished')
     words = page.evaluate('window.words')
-    assert all((word == 'Finished.') == (verdict > 0) for word, verdict in words), f'verdict and state apart: {words}'
+    assert all((word == 'Finished.') == (verdict > 0) for word, verdict in words), (
+        f'verdict and state apart: {words}'
+    )
     assert shown_buttons(page, OUTPUT) == ['Open the report'], shown_buttons(page, OUTPUT)
     said = run_cell(page, 2, timeout=600)
     assert said == 'True\n', f'the panel and Python differ: {said!r}'
-    report, = (lab.nbs/'runs_check').glob('*/report.json')
+    (report,) = (lab.nbs / 'runs_check').glob('*/report.json')
     written = report.stat().st_mtime_ns
     restart(page, lab, says='^Finished. The kernel has ended')
     button('Show the last run').click()
     says('^Finished')
-    page.locator(f'{OUTPUT} svg').nth(1).wait_for()   # two pictures
+    page.locator(f'{OUTPUT} svg').nth(1).wait_for()  # two pictures
     assert report.stat().st_mtime_ns == written, 'the report was written again'
     assert shown_buttons(page, OUTPUT) == ['Open the report'], shown_buttons(page, OUTPUT)
     tab = opened_report(page, button('Open the report'))
@@ -528,7 +766,7 @@ def panel(lab, shots=None):
             tab.set_viewport_size({'width': width, 'height': 900})
             for dark in (False, True):
                 tab.emulate_media(color_scheme=THEMES[dark])
-                tab.screenshot(path=shots/f'report_{THEMES[dark]}_{width}.png')
+                tab.screenshot(path=shots / f'report_{THEMES[dark]}_{width}.png')
         for dark in (False, True):
             other = lab.open('panel_check.ipynb', dark=dark)
             run_cell(other, 0)
@@ -536,7 +774,7 @@ def panel(lab, shots=None):
             for width in WIDTHS:
                 other.set_viewport_size({'width': width, 'height': 1300})
                 time.sleep(2)
-                other.locator(OUTPUT).screenshot(path=shots/f'panel_{THEMES[dark]}_{width}.png')
+                other.locator(OUTPUT).screenshot(path=shots / f'panel_{THEMES[dark]}_{width}.png')
             other.context.close()
     page.context.close()
 
@@ -549,28 +787,37 @@ panel"""
 
 
 def lost(lab, shots=None):
-    "A panel that its kernel has left says so: a kernel that is silent, a page that is loaded again, a kernel that is restarted."
+    """A panel that its kernel has left says so: a kernel that is silent, a page that is loaded
+    again, a kernel that is restarted."""
     lab.write('lost_check.ipynb', LONG, 'print(os.getpid())')
     page = lab.open('lost_check.ipynb')
     run_cell(page, 0)
     button = lambda name: named_button(page, name, OUTPUT)
-    says = lambda text: page.locator(f'{OUTPUT} [role=status]', has_text=re.compile(text)).wait_for(timeout=60_000)
+    says = lambda text: page.locator(f'{OUTPUT} [role=status]', has_text=re.compile(text)).wait_for(
+        timeout=60_000
+    )
     button('Run').click()
     says('^Running')
     kernel = int(run_cell(page, 1))
     os.kill(kernel, signal.SIGSTOP)
-    try: says('^No word from the kernel for 1[0-9] s. The last was: Running')
-    finally: os.kill(kernel, signal.SIGCONT)
+    try:
+        says('^No word from the kernel for 1[0-9] s. The last was: Running')
+    finally:
+        os.kill(kernel, signal.SIGCONT)
     says('^Running')
     lab.saved(page, 'lost_check.ipynb')
-    page.reload()   # the kernel lives, and the run with it
+    page.reload()  # the kernel lives, and the run with it
     lab.ready(page)
     says('^Running')
     assert button('Stop').is_enabled() and not button('Run').is_enabled()
     restart(page, lab, says='^The kernel has ended, and the run with it')
     button('Show the last run').click()
     says('^Stopped at')
-    assert button('Resume').is_enabled() and button('Run').is_enabled() and not button('Stop').is_enabled()
+    assert (
+        button('Resume').is_enabled()
+        and button('Run').is_enabled()
+        and not button('Stop').is_enabled()
+    )
     page.context.close()
 
 
@@ -596,39 +843,58 @@ print('made')"""
 
 
 def stranger(lab, shots=None):
-    "A run folder of a stranger is opened only when its user says so, and no script of it runs, in the panel or in the report."
-    lab.write('stranger_check.ipynb', STRANGER, "from mnist_cmp import ComparePanel\nComparePanel(runs='runs_stranger')",
-              "import mnist_cmp as mc\nfound = mc.Comparison.load('runs_stranger/run')\nfound", "found.contestants[0].search")
-    page, asked = lab.open('stranger_check.ipynb'), []
+    """A run folder of a stranger is opened only when its user says so, and no script of it runs,
+    in the panel or in the report."""
+    lab.write(
+        'stranger_check.ipynb',
+        STRANGER,
+        "from mnist_cmp import ComparePanel\nComparePanel(runs='runs_stranger')",
+        "import mnist_cmp as mc\nfound = mc.Comparison.load('runs_stranger/run')\nfound",
+        'found.contestants[0].search',
+    )
+    page = lab.open('stranger_check.ipynb')
+    asked = []
     page.context.on('request', lambda request: asked.append(request.url))
     assert run_cell(page, 0, timeout=300) == 'made\n'
     run_cell(page, 1)
     button = lambda name: page.locator(f'{OUTPUT} button', has_text=re.compile(rf'^\s*{name}\s*$'))
     button('Show the last run').wait_for()
-    assert not page.locator(f'{OUTPUT} svg').count() and shown_buttons(page, OUTPUT) == ['Show the last run'], 'it was opened unasked'
+    assert not page.locator(f'{OUTPUT} svg').count() and shown_buttons(page, OUTPUT) == [
+        'Show the last run'
+    ], 'it was opened unasked'
     button('Show the last run').click()
     button('Open the report').wait_for()
     tab = opened_report(page, button('Open the report'))
     heading = tab.frame_locator('iframe').locator('h1').inner_text()
     assert '<script>' in heading, f'the heading is {heading!r}'
-    for i in (2, 3): run_cell(page, i)
+    for i in (2, 3):
+        run_cell(page, i)
     time.sleep(1)
     evil = [url for url in asked if url.endswith('/evil')]
     assert not evil, f'what the stranger wrote asked for {evil}'
     page.context.close()
 
 
-SCREENS = (1400, 900), (400, 800)   # a laptop's and a phone's
+SCREENS = (1400, 900), (400, 800)  # a laptop's and a phone's
 
 
 def first_screen(page):
-    "The app has just been opened: its controls are seen without scrolling, whole, and nothing else stands in their place."
-    width, height = page.viewport_size['width'], page.viewport_size['height']
-    controls = page.locator('.mnist-cmp-panel').locator('button:visible, input:visible, select:visible')
+    """The app has just been opened: its controls are seen without scrolling, whole, and nothing
+    else stands in their place."""
+    width = page.viewport_size['width']
+    height = page.viewport_size['height']
+    controls = page.locator('.mnist-cmp-panel').locator(
+        'button:visible, input:visible, select:visible'
+    )
     assert controls.count() >= 15, f'{controls.count()} controls are seen'
     for control in controls.all():
         box = control.bounding_box()
-        inside = box['x'] >= 0 and box['x'] + box['width'] <= width and box['y'] >= 0 and box['y'] + box['height'] <= height
+        inside = (
+            box['x'] >= 0
+            and box['x'] + box['width'] <= width
+            and box['y'] >= 0
+            and box['y'] + box['height'] <= height
+        )
         assert inside, f'at {width}×{height} a control is at {box}: {control.inner_text()!r}'
     assert page.locator('img:visible').count() == 0, 'a picture stands in the app'
     wide = page.evaluate('document.documentElement.scrollWidth')
@@ -637,28 +903,40 @@ def first_screen(page):
 
 def whole(page, path):
     "A picture of the whole app, which scrolls within its page."
-    height = page.evaluate("Math.max(...[...document.querySelectorAll('*')].map(e => e.scrollHeight))")
+    height = page.evaluate(
+        "Math.max(...[...document.querySelectorAll('*')].map(e => e.scrollHeight))"
+    )
     page.set_viewport_size({'width': page.viewport_size['width'], 'height': height})
     time.sleep(1)
     page.screenshot(path=path)
 
 
 def app(lab, shots=None):
-    "Voilà serves the app behind a token; the page asks for nothing elsewhere, and its panel and pad work."
-    run = next(iter((lab.nbs/'runs_check').glob('*/report.json')), None)
-    if run: shutil.copytree(run.parent, lab.nbs/'runs'/run.parent.name, dirs_exist_ok=True)
-    command = [BIN/'voila', 'app.ipynb', '--no-browser', '--port={port}', '--token={token}']
-    with server(command, lab.folder, lab.folder/'voila.log', JUPYTER_PATH='share') as (address, token):
+    """Voilà serves the app behind a token; the page asks for nothing elsewhere, and its panel
+    and pad work."""
+    run = next(iter((lab.nbs / 'runs_check').glob('*/report.json')), None)
+    if run:
+        shutil.copytree(run.parent, lab.nbs / 'runs' / run.parent.name, dirs_exist_ok=True)
+    command = [BIN / 'voila', 'app.ipynb', '--no-browser', '--port={port}', '--token={token}']
+    with server(command, lab.folder, lab.folder / 'voila.log', JUPYTER_PATH='share') as (
+        address,
+        token,
+    ):
         page = lab.browser.page()
         refused = page.goto(address)
-        assert 'ComparePanel' not in page.content() and page.locator('button:has-text("Run")').count() == 0, refused.status
+        assert (
+            'ComparePanel' not in page.content()
+            and page.locator('button:has-text("Run")').count() == 0
+        ), refused.status
         page.context.close()
         for (width, height), dark in zip(SCREENS, (False, True)):
             page = lab.browser.page(width=width, height=height, dark=dark)
             page.goto(f'{address}/?token={token}' + ('&theme=dark' if dark else ''))
             named_button(page, 'Run').wait_for(timeout=120_000)
             first_screen(page)
-            assert shown_buttons(page) == (['Show the last run'] if run else []), shown_buttons(page)
+            assert shown_buttons(page) == (['Show the last run'] if run else []), shown_buttons(
+                page
+            )
             if run:
                 named_button(page, 'Show the last run').click()
                 page.get_by_text(re.compile('^Finished')).first.wait_for()
@@ -666,16 +944,23 @@ def app(lab, shots=None):
                 assert 'mlp: ' in settled(page, '.mnist-cmp-pad .said')
                 assert shown_buttons(page) == ['Open the report'], shown_buttons(page)
             assert not page.elsewhere, f'the page asks for {page.elsewhere}'
-            if shots and not dark: whole(page, shots/'app.png')
+            if shots and not dark:
+                whole(page, shots / 'app.png')
             page.context.close()
 
 
 def site(lab):
-    "Each page of the site, light and dark, wide and narrow; built by Sphinx from a copy of its own."
-    copy = copy_checkout(lab.folder/'site')
+    """Each page of the site, light and dark, wide and narrow; built by Sphinx from a copy of its
+    own."""
+    copy = copy_checkout(lab.folder / 'site')
     for command in (['build.py', '--sphinx'], ['browse.py']):
-        done = subprocess.run([sys.executable, copy/'tools'/'site'/command[0], *command[1:]], cwd=copy, text=True, capture_output=True,
-                              env=os.environ | {'CHROMIUM': chromium()})
+        done = subprocess.run(
+            [sys.executable, copy / 'tools' / 'site' / command[0], *command[1:]],
+            cwd=copy,
+            text=True,
+            capture_output=True,
+            env=os.environ | {'CHROMIUM': chromium()},
+        )
         assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     print('    ' + done.stdout.strip().splitlines()[-1], flush=True)
 
@@ -683,42 +968,83 @@ def site(lab):
 def shrink(folder):
     "Fewer colours in the pictures: a quarter of the bytes."
     from PIL import Image
+
     for path in folder.glob('*.png'):
-        with Image.open(path) as picture: small = picture.convert('RGB').quantize(256, dither=Image.Dither.NONE)
+        with Image.open(path) as picture:
+            small = picture.convert('RGB').quantize(256, dither=Image.Dither.NONE)
         small.save(path, optimize=True)
 
 
 def check(name, function, *args):
     "Run one check, print its line, and return whether it passed."
-    start, problem = time.perf_counter(), None
-    try: function(*args)
-    except Exception as error: problem = isinstance(error, AssertionError) and str(error) or repr(error)
-    print(f'{"FAILED" if problem else "ok":6} {time.perf_counter() - start:6.1f} s  {name}', flush=True)
-    if problem: print('    ' + problem.replace('\n', '\n    '), flush=True)
+    start = time.perf_counter()
+    problem = None
+    try:
+        function(*args)
+    except Exception as error:
+        problem = isinstance(error, AssertionError) and str(error) or repr(error)
+    print(
+        f'{"FAILED" if problem else "ok":6} {time.perf_counter() - start:6.1f} s  {name}',
+        flush=True,
+    )
+    if problem:
+        print('    ' + problem.replace('\n', '\n    '), flush=True)
     return problem is None
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('checks', nargs='*', help='chime, pad, panel, lost, stranger, app, clean, site, notebooks, or notebooks by path (default: all)')
-    parser.add_argument('--screenshots', type=Path, metavar='FOLDER', help='keep pictures in FOLDER')
+    parser.add_argument(
+        'checks',
+        nargs='*',
+        help='chime, pad, panel, lost, stranger, app, clean, site, notebooks, or notebooks by path '
+        '(default: all)',
+    )
+    parser.add_argument(
+        '--screenshots', type=Path, metavar='FOLDER', help='keep pictures in FOLDER'
+    )
     args = parser.parse_args()
-    wanted = args.checks or ['chime', 'pad', 'panel', 'lost', 'stranger', 'app', 'clean', 'site', 'notebooks']
-    if args.screenshots: args.screenshots.mkdir(parents=True, exist_ok=True)
-    paths = [p for p in notebooks() if re.match(r'\d|tutorials', p.relative_to(ROOT/'nbs').as_posix())]
-    jobs = {'chime': [chime], 'clean': [clean], 'site': [site], **{f.__name__: [f, args.screenshots] for f in (pad, panel, lost, stranger, app)}}
+    wanted = args.checks or [
+        'chime',
+        'pad',
+        'panel',
+        'lost',
+        'stranger',
+        'app',
+        'clean',
+        'site',
+        'notebooks',
+    ]
+    if args.screenshots:
+        args.screenshots.mkdir(parents=True, exist_ok=True)
+    paths = [
+        p for p in notebooks() if re.match(r'\d|tutorials', p.relative_to(ROOT / 'nbs').as_posix())
+    ]
+    jobs = {
+        'chime': [chime],
+        'clean': [clean],
+        'site': [site],
+        **{f.__name__: [f, args.screenshots] for f in (pad, panel, lost, stranger, app)},
+    }
     with ExitStack() as stack:
-        try: lab = Lab(stack)
+        try:
+            lab = Lab(stack)
         except Skip as reason:
             print(f'SKIPPED: all browser checks, because {reason}', flush=True)
             return 0
         passed = []
         for name in wanted:
-            if name in jobs: passed.append(check(name, jobs[name][0], lab, *jobs[name][1:]))
-            else: passed += run_notebooks(lab, paths if name == 'notebooks' else [Path(name).resolve()])
-    if args.screenshots: shrink(args.screenshots)
+            if name in jobs:
+                passed.append(check(name, jobs[name][0], lab, *jobs[name][1:]))
+            else:
+                passed += run_notebooks(
+                    lab, paths if name == 'notebooks' else [Path(name).resolve()]
+                )
+    if args.screenshots:
+        shrink(args.screenshots)
     print(f'{sum(passed)} passed, {len(passed) - sum(passed)} failed')
     return 0 if all(passed) else 1
 
 
-if __name__ == '__main__': sys.exit(main())
+if __name__ == '__main__':
+    sys.exit(main())

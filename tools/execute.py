@@ -1,8 +1,10 @@
-"""Execute notebooks in place, so that their saved outputs are fresh: `python tools/execute.py nbs/01_data.ipynb …`.
+"""Execute notebooks in place, so that their saved outputs are fresh: `python tools/execute.py
+nbs/01_data.ipynb …`.
 
-Cells marked `#| eval: false` are left alone. Cells marked `#| slow` need the real MNIST (`MNIST_CMP_DATA`): without it
-they keep their old outputs.
+Cells marked `#| eval: false` are left alone. Cells marked `#| slow` need the real MNIST
+(`MNIST_CMP_DATA`): without it they keep their old outputs.
 """
+
 import os, re, sys, tempfile, time
 from pathlib import Path
 
@@ -24,20 +26,33 @@ def placeless(text):
 
 
 def execute(path, has_mnist):
-    "Run the cells of the notebook at `path` in order and save their outputs; raise at the first error."
-    nb, start = nbformat.read(path, as_version=4), time.perf_counter()
-    client = NotebookClient(nb, timeout=3600, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}},
-                            store_widget_state=False)
+    """Run the cells of the notebook at `path` in order and save their outputs; raise at the
+    first error."""
+    nb = nbformat.read(path, as_version=4)
+    start = time.perf_counter()
+    client = NotebookClient(
+        nb,
+        timeout=3600,
+        kernel_name='python3',
+        resources={'metadata': {'path': str(path.parent)}},
+        store_widget_state=False,
+    )
     with client.setup_kernel():
         for i, cell in enumerate(nb.cells):
-            if cell.cell_type == 'code' and not skipped(cell.source, has_mnist): client.execute_cell(cell, i)
+            if cell.cell_type == 'code' and not skipped(cell.source, has_mnist):
+                client.execute_cell(cell, i)
     for output in (output for cell in nb.cells for output in cell.get('outputs', [])):
-        output.get('data', {}).pop('application/vnd.jupyter.widget-view+json', None)  # dead without its kernel
-    for i, cell in enumerate(nb.cells):   # pandas draws a new id for each styled table: a change that is none
+        # dead without its kernel
+        output.get('data', {}).pop('application/vnd.jupyter.widget-view+json', None)
+    # pandas draws a new id for each styled table: a change that is none
+    for i, cell in enumerate(nb.cells):
         for data in (o.data for o in cell.get('outputs', []) if 'text/html' in o.get('data', {})):
-            data['text/html'] = re.sub(r'\bT_[0-9a-f]{5}(?=[_"# ])', f'T_cell{i}', data['text/html'])
+            data['text/html'] = re.sub(
+                r'\bT_[0-9a-f]{5}(?=[_"# ])', f'T_cell{i}', data['text/html']
+            )
     for output in (output for cell in nb.cells for output in cell.get('outputs', [])):
-        if 'text' in output: output['text'] = placeless(output['text'])
+        if 'text' in output:
+            output['text'] = placeless(output['text'])
     nbformat.write(nb, path)
     print(f'{path}: {time.perf_counter() - start:.1f} s', flush=True)
 
@@ -45,11 +60,16 @@ def execute(path, has_mnist):
 def main(paths):
     os.environ.update(MNIST_CMP_QUIET='1', OMP_NUM_THREADS=os.environ.get('OMP_NUM_THREADS', '1'))
     has_mnist = bool(os.environ.get('MNIST_CMP_DATA'))
-    if has_mnist: os.environ['MNIST_CMP_DATA'] = str(Path(os.environ['MNIST_CMP_DATA']).resolve())
+    if has_mnist:
+        os.environ['MNIST_CMP_DATA'] = str(Path(os.environ['MNIST_CMP_DATA']).resolve())
     for path in paths or sorted(Path('nbs').rglob('*.ipynb')):
-        if '.ipynb_checkpoints' in str(path): continue
-        try: execute(Path(path), has_mnist)
-        except CellExecutionError as e: sys.exit(f'{path}: {e}')
+        if '.ipynb_checkpoints' in str(path):
+            continue
+        try:
+            execute(Path(path), has_mnist)
+        except CellExecutionError as e:
+            sys.exit(f'{path}: {e}')
 
 
-if __name__ == '__main__': main(sys.argv[1:])
+if __name__ == '__main__':
+    main(sys.argv[1:])

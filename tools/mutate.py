@@ -7,6 +7,7 @@ files that name what calls it. A test that fails in the unchanged copy, too, not
 line for each change says who noticed it, or that it survived; the last line is the score. The exit
 code is 0 if all were noticed.
 """
+
 import argparse
 import ast
 import json
@@ -27,7 +28,7 @@ from check import ENV, ROOT, copy_checkout
 from mutations import MUTATIONS
 
 PACKAGE = 'mnist_cmp'
-EDGES = Path('tests/test_edges.py')   # written for changes such as these
+EDGES = Path('tests/test_edges.py')  # written for changes such as these
 
 
 def patched_class(node):
@@ -64,22 +65,23 @@ def changed(source, name, old, new):
     lines = source.splitlines(keepends=True)
     first = min([node.lineno, *(d.lineno for d in node.decorator_list)]) - 1
     if lines[-1:] and not lines[-1].endswith('\n'):
-        lines[-1] += '\n'   # a cell's last line
-    body = ''.join(lines[first:node.end_lineno])
+        lines[-1] += '\n'  # a cell's last line
+    body = ''.join(lines[first : node.end_lineno])
     if body.count(old) != 1:
         raise ValueError(f'{name} holds {old!r} {body.count(old)} times, but must hold it once')
     body = body.replace(old, new)
-    return ''.join(lines[:first]) + body + ''.join(lines[node.end_lineno:])
+    return ''.join(lines[:first]) + body + ''.join(lines[node.end_lineno :])
 
 
 @dataclass
 class Mutation:
     "A change, and what it makes of which files."
+
     name: str
     old: str
     new: str
-    module: str   # 'statistics'
-    files: dict   # path from the checkout → its new content
+    module: str  # 'statistics'
+    files: dict  # path from the checkout → its new content
 
     def __str__(self):
         return f'{self.module}.{self.name}: {self.old.strip()!r} → {self.new.strip()!r}'
@@ -110,24 +112,28 @@ def change_notebook(text, name, old, new):
 
 def find_mutation(name, old, new, root=ROOT):
     "The change, its function looked for in all modules; `ValueError` says what is not found."
-    hits, faults = [], []
-    for path in sorted((root/PACKAGE).glob('*.py')):
+    hits = []
+    faults = []
+    for path in sorted((root / PACKAGE).glob('*.py')):
         if path.name.startswith('_'):
             continue
         try:
             made = changed(path.read_text(encoding='utf-8'), name, old, new)
-        except ValueError as e:   # another module may have a function of this name
+        except ValueError as e:  # another module may have a function of this name
             faults.append(f'{path.stem}.{e}')
             continue
         if made is not None:
             hits.append((path, made))
     if len(hits) != 1:
         places = ' and '.join(path.stem for path, _ in hits)
-        raise ValueError(f'{name} with {old!r} is in {places}, but must be in one module' if hits
-                         else '; '.join(faults) or f'{name} is in no module')
+        raise ValueError(
+            f'{name} with {old!r} is in {places}, but must be in one module'
+            if hits
+            else '; '.join(faults) or f'{name} is in no module'
+        )
     path, made = hits[0]
     notebook = notebook_of(path)
-    whole = change_notebook((root/notebook).read_text(encoding='utf-8'), name, old, new)
+    whole = change_notebook((root / notebook).read_text(encoding='utf-8'), name, old, new)
     return Mutation(name, old, new, path.stem, {path.relative_to(root): made, notebook: whole})
 
 
@@ -135,9 +141,11 @@ def callers(source, name):
     "The names by which a function of a source, or one that calls it, can be called from elsewhere."
     functions = functions_in(source)
     bodies = {key: ast.get_source_segment(source, node) for key, node in functions.items()}
-    def word(key):   # by which it is called
+
+    def word(key):  # by which it is called
         owner, _, own = key.rpartition('.')
         return owner if own.startswith('__') else own
+
     reached = {name}
     while True:
         words = '|'.join(re.escape(word(key)) for key in reached)
@@ -151,13 +159,13 @@ def callers(source, name):
 
 def tests_of(mutation, most, quick=False, root=ROOT):
     "The tests that could notice, the likeliest first: own notebook, `most` others, `most` files."
-    module = root/PACKAGE/f'{mutation.module}.py'
+    module = root / PACKAGE / f'{mutation.module}.py'
     own = notebook_of(module)
     name = mutation.name.rpartition('.')[2]
     names = {name, *callers(module.read_text(encoding='utf-8'), mutation.name)}
     pattern = re.compile(rf'\b({"|".join(map(re.escape, names))})\b')
     counts = {}
-    for path in [*(root/'nbs').glob('[0-9]*.ipynb'), *(root/'tests').glob('test_*.py')]:
+    for path in [*(root / 'nbs').glob('[0-9]*.ipynb'), *(root / 'tests').glob('test_*.py')]:
         text = path.read_text(encoding='utf-8')
         if path.suffix == '.ipynb':
             cells = [cell for cell in json.loads(text)['cells'] if cell['cell_type'] == 'code']
@@ -170,27 +178,36 @@ def tests_of(mutation, most, quick=False, root=ROOT):
     others = sorted(counts, key=counts.get, reverse=True)
     notebooks = [path for path in others if path.suffix == '.ipynb'][:most]
     files = [path for path in others if path.suffix == '.py' and path != EDGES][:most]
-    direct = [EDGES]*bool(most) + [path for path in files if counts[path][0]]
+    direct = [EDGES] * bool(most) + [path for path in files if counts[path][0]]
     rest = [*notebooks, *(path for path in files if path not in direct)]
     return [*direct, own, *rest] if quick else [own, *direct, *rest]
 
 
 def run_test(path, root, seconds):
     "Why a test fails in a copy, in a word; None if it passes."
-    command = ([sys.executable, 'tools/test_notebook.py', path] if path.suffix == '.ipynb' else
-               [sys.executable, '-m', 'pytest', '-q', '-x', '-m', 'not soak', path])
+    command = (
+        [sys.executable, 'tools/test_notebook.py', path]
+        if path.suffix == '.ipynb'
+        else [sys.executable, '-m', 'pytest', '-q', '-x', '-m', 'not soak', path]
+    )
     env = ENV | {'PYTHONPATH': str(root)}
     with tempfile.TemporaryFile() as out:
-        process = subprocess.Popen(list(map(str, command)), cwd=root, env=env,
-                                   stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-                                   start_new_session=True)
+        process = subprocess.Popen(
+            list(map(str, command)),
+            cwd=root,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
         try:
             code = process.wait(seconds)
         except subprocess.TimeoutExpired:
             code = None
         finally:
             with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)   # also what it left behind
+                os.killpg(process.pid, signal.SIGKILL)  # also what it left behind
             process.wait()
     return None if code == 0 else 'time' if code is None else 'failure'
 
@@ -198,25 +215,26 @@ def run_test(path, root, seconds):
 @contextmanager
 def applied(mutation, root):
     "Inside the block the files of a copy are the changed ones."
-    before = {path: (root/path).read_bytes() for path in mutation.files}
+    before = {path: (root / path).read_bytes() for path in mutation.files}
     try:
         for path, content in mutation.files.items():
-            (root/path).write_text(content, encoding='utf-8')
+            (root / path).write_text(content, encoding='utf-8')
         yield
     finally:
         for path, content in before.items():
-            (root/path).write_bytes(content)
+            (root / path).write_bytes(content)
 
 
 class Judge:
     "Runs tests in two copies of the checkout, one of which is changed."
+
     def __init__(self, folder, seconds, most, quick):
-        self.clean = copy_checkout(folder/'clean')
-        self.copy = copy_checkout(folder/'copy')
+        self.clean = copy_checkout(folder / 'clean')
+        self.copy = copy_checkout(folder / 'copy')
         self.seconds = seconds
         self.most = most
         self.quick = quick
-        self.sound = {}   # test → does it pass in the clean copy?
+        self.sound = {}  # test → does it pass in the clean copy?
 
     def is_sound(self, test):
         if test not in self.sound:
@@ -244,7 +262,8 @@ def chosen(args):
 
 def found(entries):
     "The mutations, and a line for each entry that does not fit the package."
-    mutations, faults = [], []
+    mutations = []
+    faults = []
     for name, old, new in entries:
         try:
             mutations.append(find_mutation(name, old, new))
@@ -258,15 +277,24 @@ def main():
     parser.add_argument('--only', metavar='REGEX', help='changes of functions whose name fits')
     parser.add_argument('--sample', type=int, metavar='N', help='so many of them, drawn at random')
     parser.add_argument('--seed', type=int, default=0, help='of the sample')
-    parser.add_argument('--seconds', type=float, default=600,
-                        help='that a test may take (default: %(default)s)')
-    parser.add_argument('--most', type=int, default=3,
-                        help='notebooks, and files of tests, besides the own notebook')
-    parser.add_argument('--quick', action='store_true',
-                        help='files in tests/ that name the function before its own notebook')
+    parser.add_argument(
+        '--seconds', type=float, default=600, help='that a test may take (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--most',
+        type=int,
+        default=3,
+        help='notebooks, and files of tests, besides the own notebook',
+    )
+    parser.add_argument(
+        '--quick',
+        action='store_true',
+        help='files in tests/ that name the function before its own notebook',
+    )
     parser.add_argument('--own', action='store_true', help='the own notebooks alone')
-    parser.add_argument('--list', action='store_true',
-                        help='show the changes and their tests, run nothing')
+    parser.add_argument(
+        '--list', action='store_true', help='show the changes and their tests, run nothing'
+    )
     args = parser.parse_args()
     most = 0 if args.own else args.most
     mutations, faults = found(chosen(args))
@@ -288,8 +316,10 @@ def main():
                 survived.append(mutation)
     for mutation in survived:
         print(f'    survived: {mutation}')
-    print(f'{len(mutations) - len(survived)} of {len(mutations)} changes noticed, '
-          f'{len(survived)} survived, {len(faults)} not found')
+    print(
+        f'{len(mutations) - len(survived)} of {len(mutations)} changes noticed, '
+        f'{len(survived)} survived, {len(faults)} not found'
+    )
     sys.exit(bool(survived or faults))
 
 

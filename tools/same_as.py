@@ -6,6 +6,7 @@ comparison and is killed, and this checkout finishes it. Weights, numbers and re
 to the last bit, but for what a clock or the machine's load decides. `--python` names the Python of
 another environment for the earlier commit; without it, both run in this one.
 """
+
 import argparse
 import json
 import os
@@ -18,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # What a clock, the commit or the place decides, wherever it stands in a report.
 VOLATILE = {'seconds', 'wall_seconds', 'commit', 'code', 'trained_on', 'machine', 'cost', 'costs'}
 
-JOBS = r'''
+JOBS = r"""
 import hashlib, json, os, sys, warnings
 from dataclasses import asdict
 from functools import partial
@@ -113,15 +114,21 @@ def finished():
 found = globals()[job]()
 with open(sys.argv[3], 'w') as file:
     json.dump(found, file)
-'''
+"""
 
 
 def run_job(python, tree, job, folder, expected=0):
     "What a job gives in a tree; raises `SystemExit` if it fails."
-    out = Path(folder)/f'{job}.json'
+    out = Path(folder) / f'{job}.json'
     env = os.environ | {'PYTHONPATH': str(tree), 'OMP_NUM_THREADS': '1', 'MNIST_CMP_QUIET': '1'}
-    done = subprocess.run([python, '-c', JOBS, job, f'{folder}/store', str(out)], env=env, cwd=folder,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(
+        [python, '-c', JOBS, job, f'{folder}/store', str(out)],
+        env=env,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     if done.returncode != expected:
         sys.exit(f'{job} of {tree} ended with {done.returncode}:\n{done.stdout[-3000:]}')
     return stable(json.loads(out.read_text())) if expected == 0 else None
@@ -164,14 +171,24 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('commit', help='the earlier commit')
     parser.add_argument('--python', default=sys.executable, help='its Python (default: this one)')
-    parser.add_argument('--new', action='append', default=[], metavar='PATH',
-                        help='a place in the results that may differ, as a line of the output begins')
+    parser.add_argument(
+        '--new',
+        action='append',
+        default=[],
+        metavar='PATH',
+        help='a place in the results that may differ, as a line of the output begins',
+    )
     args = parser.parse_args()
     faults = 0
     with tempfile.TemporaryDirectory() as folder:
-        tree = Path(folder)/'before'
-        subprocess.run(['git', 'worktree', 'add', '--detach', '-f', str(tree), args.commit], cwd=ROOT,
-                       check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        tree = Path(folder) / 'before'
+        subprocess.run(
+            ['git', 'worktree', 'add', '--detach', '-f', str(tree), args.commit],
+            cwd=ROOT,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         try:
             for job in ('trainings', 'searches', 'comparisons'):
                 made = []
@@ -185,7 +202,9 @@ def main():
                 now = run_job(sys.executable, ROOT, 'finished', place)
             faults += report('begun before, finished now', differences(before, now), args.new)
         finally:
-            subprocess.run(['git', 'worktree', 'remove', '--force', str(tree)], cwd=ROOT, check=True)
+            subprocess.run(
+                ['git', 'worktree', 'remove', '--force', str(tree)], cwd=ROOT, check=True
+            )
     sys.exit(bool(faults))
 
 

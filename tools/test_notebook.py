@@ -4,6 +4,7 @@
 anything to go through fails, since it would pass whatever the code does. Tests below an `if` that
 was not so here are skipped; a line says which, and why. `--slow` runs the slow cells, too.
 """
+
 import argparse
 import ast
 import builtins
@@ -14,7 +15,7 @@ from execnb.shell import CaptureShell
 from nbdev import test as nbdev_test
 from nbdev.config import get_config
 
-WATCH = '__watch__'   # its name in a notebook
+WATCH = '__watch__'  # its name in a notebook
 
 
 def name_called(node):
@@ -27,10 +28,11 @@ def name_called(node):
 
 class Watch(ast.NodeTransformer):
     "Puts counters into cells, and knows afterwards which of them counted nothing."
+
     def __init__(self):
-        self.testers = set()   # functions of the notebook that test something
-        self.met = {}          # place → how often there was something to go through
-        self.skipped = []      # conditions that were not so
+        self.testers = set()  # functions of the notebook that test something
+        self.met = {}  # place → how often there was something to go through
+        self.skipped = []  # conditions that were not so
 
     def is_test(self, node):
         if isinstance(node, ast.Assert):
@@ -122,12 +124,16 @@ def run_notebook(path, flags=()):
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs)
             self.ast_transformers.append(watch)
-            setattr(builtins, WATCH, watch)   # a cell may run in another namespace
+            setattr(builtins, WATCH, watch)  # a cell may run in another namespace
 
     nbdev_test.CaptureShell = WatchedShell
     config = get_config()
-    passed, _ = nbdev_test.test_nb(Path(path).absolute(), skip_flags=config.tst_flags.split(),
-                                   force_flags=list(flags), basepath=config.config_path)
+    passed, _ = nbdev_test.test_nb(
+        Path(path).absolute(),
+        skip_flags=config.tst_flags.split(),
+        force_flags=list(flags),
+        basepath=config.config_path,
+    )
     return passed, watch
 
 

@@ -18,6 +18,7 @@ file grows by no more than was written: what is behind the first missing piece i
 Neither loses what was synced, and neither swaps the order of two changes of names in one folder.
 What SQLite keeps in memory beside a WAL (-shm) is in no record: it makes that file anew.
 """
+
 import random
 import shutil
 from collections import defaultdict
@@ -29,7 +30,7 @@ from .shim import Shim
 from .sweep import Progress, Undisturbed, check_only, chosen, print_table, resumed
 
 MODELS = 'ordered', 'weak'
-STATES = 400   # if no number is given
+STATES = 400  # if no number is given
 
 
 # The record
@@ -38,15 +39,16 @@ STATES = 400   # if no number is given
 @dataclass(frozen=True)
 class Call:
     "A call that changed the folder."
-    name:str          # create, nameless, write, truncate, sync, rename, link, unlink, mkdir, rmdir
-    path:str          # in the folder; '.' is the folder itself
-    to:str = ''       # of a rename or link
-    inode:int = 0     # of the file, of calls on an open one
-    offset:int = 0    # of a write; of truncate the new size
-    data:bytes = b''  # of a write
+
+    name: str  # create, nameless, write, truncate, sync, rename, link, unlink, mkdir, rmdir
+    path: str  # in the folder; '.' is the folder itself
+    to: str = ''  # of a rename or link
+    inode: int = 0  # of the file, of calls on an open one
+    offset: int = 0  # of a write; of truncate the new size
+    data: bytes = b''  # of a write
 
 
-def read_record(path)->list[Call]:
+def read_record(path) -> list[Call]:
     "The calls that `Shim.recording` wrote down."
     calls = []
     with open(path, 'rb') as file:
@@ -62,9 +64,10 @@ def read_record(path)->list[Call]:
 @dataclass(eq=False)
 class File:
     "What a file holds, what of it is safe, and what was done since."
-    now:bytearray = field(default_factory=bytearray)
-    safe:bytes = b''
-    changes:list = field(default_factory=list)   # (moment, 'write' or 'truncate', place, bytes)
+
+    now: bytearray = field(default_factory=bytearray)
+    safe: bytes = b''
+    changes: list = field(default_factory=list)  # (moment, 'write' or 'truncate', place, bytes)
 
     def sync(self):
         self.safe = bytes(self.now)
@@ -74,9 +77,10 @@ class File:
 @dataclass(eq=False)
 class Folder:
     "The names in a folder, those that are safe, and what was done since."
-    now:dict = field(default_factory=dict)
-    safe:dict = field(default_factory=dict)
-    changes:list = field(default_factory=list)   # (moment, name that goes, name that comes, whose)
+
+    now: dict = field(default_factory=dict)
+    safe: dict = field(default_factory=dict)
+    changes: list = field(default_factory=list)  # (moment, name that goes, name that comes, whose)
 
     def sync(self):
         self.safe = dict(self.now)
@@ -106,11 +110,12 @@ def _alter(content, kind, offset, data):
 
 class Disk:
     "The folder as the calls so far left it: what programs see, and what is safe."
+
     def __init__(self):
         self.root = Folder()
-        self.files = {}      # by the number of the inode
+        self.files = {}  # by the number of the inode
         self.moment = 0
-        self.committed = 0   # the moment of the last sync
+        self.committed = 0  # the moment of the last sync
 
     def find(self, path):
         "The file or folder of that name; None if there is none."
@@ -119,21 +124,22 @@ class Disk:
             node = node.now.get(part) if isinstance(node, Folder) else None
         return node
 
-    def do(self,
-        call:Call,
+    def do(
+        self,
+        call: Call,
     ):
         "Replay a call."
         self.moment += 1
         path = Path(call.path)
         above = self.find(path.parent)
         if call.name == 'nameless':
-            self.files.pop(call.inode, None)   # it may have been another's
+            self.files.pop(call.inode, None)  # it may have been another's
         elif call.name in ('write', 'truncate'):
             self._alter(call)
         elif call.name == 'sync':
             self._sync(call)
         elif call.path == '.':
-            return   # the folder itself is made
+            return  # the folder itself is made
         elif call.name == 'create':
             self.files[call.inode] = File()
             above.change(self.moment, '', path.name, self.files[call.inode])
@@ -172,7 +178,7 @@ class Disk:
             if goes:
                 above.change(self.moment, goes)
 
-    def tree(self)->dict:
+    def tree(self) -> dict:
         "What programs see: name → bytes, or the same of a folder."
         return _tree(self.root, lambda folder: folder.now, lambda file: bytes(file.now))
 
@@ -180,6 +186,7 @@ class Disk:
 def _tree(folder, names_of, content_of):
     "Nested dicts of a folder, each file and folder looked at once, also one of two names."
     seen = {}
+
     def of(node):
         if id(node) not in seen:
             if isinstance(node, File):
@@ -187,12 +194,13 @@ def _tree(folder, names_of, content_of):
             else:
                 seen[id(node)] = {name: of(child) for name, child in names_of(node).items()}
         return seen[id(node)]
+
     return of(folder)
 
 
 def replayed(
-    calls,   # of a record
-)->Disk:
+    calls,  # of a record
+) -> Disk:
     "The disk after these calls."
     disk = Disk()
     for call in calls:
@@ -205,18 +213,20 @@ def replayed(
 
 class Crash:
     "The power is lost: chance decides, within a model, what survives of a disk."
-    def __init__(self,
-        disk:Disk,
-        model:str,           # in MODELS
-        rng:random.Random,
+
+    def __init__(
+        self,
+        disk: Disk,
+        model: str,  # in MODELS
+        rng: random.Random,
     ):
         self.disk = disk
         self.model = model
         self.rng = rng
-        self.share = rng.choice([0, 0, .2, .5, .8, .95])   # of contents that are not safe
-        self.share_of_names = rng.choice([0, .5, 1])       # 0.5 stands for some
+        self.share = rng.choice([0, 0, 0.2, 0.5, 0.8, 0.95])  # of contents that are not safe
+        self.share_of_names = rng.choice([0, 0.5, 1])  # 0.5 stands for some
         self.grain = rng.choice([512, 4096])
-        self.cut = self._point(disk.committed, disk.moment)   # of the model 'ordered'
+        self.cut = self._point(disk.committed, disk.moment)  # of the model 'ordered'
 
     def _point(self, first, last):
         "Up to where changes of names survive."
@@ -227,11 +237,11 @@ class Crash:
     def _survives(self):
         return self.rng.random() < self.share
 
-    def tree(self)->dict:
+    def tree(self) -> dict:
         "What is found on the disk afterwards: name → bytes, or the same of a folder."
         return _tree(self.disk.root, self.names, self.content)
 
-    def names(self, folder:Folder)->dict:
+    def names(self, folder: Folder) -> dict:
         "The names in a folder that survive, each with what bears it."
         found = dict(folder.safe)
         several = self._point(0, len(folder.changes))
@@ -241,7 +251,7 @@ class Crash:
                 _rename(found, *change)
         return found
 
-    def content(self, file:File)->bytes:
+    def content(self, file: File) -> bytes:
         "The bytes of a file that survive."
         content = bytearray(file.safe)
         grow = self._grow_in_order if self.model == 'ordered' else self._grow_anyhow
@@ -270,7 +280,7 @@ class Crash:
             content.extend(bytes(missing))
 
     def _grow_in_order(self, content, file):
-        ended = False   # is a piece missing that the file would have grown by?
+        ended = False  # is a piece missing that the file would have grown by?
         for moment, kind, offset, data in file.changes:
             if kind == 'truncate':
                 if moment <= self.cut:
@@ -286,19 +296,19 @@ class Crash:
 
 
 def write_tree(
-    tree:dict,   # as Crash gives it
-    folder,      # made if missing
+    tree: dict,  # as Crash gives it
+    folder,  # made if missing
 ):
     "Put it on the disk."
     Path(folder).mkdir(exist_ok=True)
     for name, node in tree.items():
         if isinstance(node, dict):
-            write_tree(node, Path(folder)/name)
+            write_tree(node, Path(folder) / name)
         else:
-            (Path(folder)/name).write_bytes(node)
+            (Path(folder) / name).write_bytes(node)
 
 
-def read_tree(folder)->dict:
+def read_tree(folder) -> dict:
     "What `write_tree` wrote."
     tree = {}
     for path in Path(folder).iterdir():
@@ -310,18 +320,20 @@ def read_tree(folder)->dict:
 
 
 def recorded(
-    calm:Undisturbed,
-    shim:Shim,
-    work:Path,   # for the run and the record
-)->list[Call]:
+    calm: Undisturbed,
+    shim: Shim,
+    work: Path,  # for the run and the record
+) -> list[Call]:
     "The calls of a run that is left in peace."
-    folder = work/'recorded'
-    path = work/'record'
+    folder = work / 'recorded'
+    path = work / 'record'
+
     def run():
         runs.choose_journal(calm.journal)
         with shim.recording(folder, path):
             runs.RUNS[calm.what](folder)
         return True
+
     done = runs.in_child(run)
     if done != {'value': True}:
         raise RuntimeError(f'The recorded run ended with {done}.')
@@ -334,11 +346,11 @@ def recorded(
 
 
 def try_state(
-    calm:Undisturbed,
-    calls:list[Call],
-    model:str,
-    rng:random.Random,
-)->dict:
+    calm: Undisturbed,
+    calls: list[Call],
+    model: str,
+    rng: random.Random,
+) -> dict:
     "Lose the power, and with it something where that can be: what was bad about running again."
     for _ in range(20):
         point = rng.randint(1, len(calls))
@@ -347,14 +359,16 @@ def try_state(
         tree = crash.tree()
         if tree != disk.tree():
             break
-    folder = calm.work/'state'
+    folder = calm.work / 'state'
     try:
         write_tree(tree, folder)
         bad = [text.replace(str(folder), 'STORE') for text in resumed(calm, folder)]
         last = calls[point - 1]
-        names = {0: 'no', .5: 'some', 1: 'all'}[crash.share_of_names]
-        where = (f'after {point} of {len(calls)} calls, the last: {last.name} {last.path}; '
-                 f'{crash.share:.0%} of what was not synced survive, {names} names')
+        names = {0: 'no', 0.5: 'some', 1: 'all'}[crash.share_of_names]
+        where = (
+            f'after {point} of {len(calls)} calls, the last: {last.name} {last.path}; '
+            f'{crash.share:.0%} of what was not synced survive, {names} names'
+        )
         ended = 'with all on the disk' if tree == disk.tree() else 'with something lost'
         return {'ended': ended, 'message': '', 'call': where, 'bad': bad}
     finally:
@@ -362,11 +376,11 @@ def try_state(
 
 
 def power_losses(
-    progress:Progress,
-    sample:int=None,   # how many states; None: STATES
-    seed:int=0,
-    only:str='',       # a part of the cases' names
-)->int:
+    progress: Progress,
+    sample: int = None,  # how many states; None: STATES
+    seed: int = 0,
+    only: str = '',  # a part of the cases' names
+) -> int:
     "Lose the power of a comparison, often, and print a table; gives how many cases were bad."
     shim = Shim()
     groups = defaultdict(list)

@@ -1,4 +1,5 @@
 "A tiny search and a tiny comparison, each in a child of this process, and what they leave."
+
 import hashlib
 import json
 import os
@@ -20,7 +21,7 @@ from soak import numbers
 from tiny import known_costs, noise, one, two
 
 JOURNALS = 'wal', 'delete'
-SECONDS = 120   # that a child may take, many times what it needs
+SECONDS = 120  # that a child may take, many times what it needs
 _DATA = noise()
 
 
@@ -45,10 +46,12 @@ RUNS = {'search': search, 'comparison': compare}
 def make_quick():
     """Replace what takes seconds and is not under test: what a model costs is not measured, and of
     the report's figures, which are all written by the same lines, one small one is drawn."""
+
     def one_figure(result):
         figure, ax = plt.subplots(figsize=(1, 1))
         ax.axis('off')
         yield 'training', 'figure', 'A figure.', figure
+
     warnings.simplefilter('ignore')
     torch.set_num_threads(1)
     comparison.measure_costs = known_costs
@@ -56,7 +59,7 @@ def make_quick():
 
 
 def choose_journal(
-    kind:str,   # 'wal', or 'delete' for the rollback journal
+    kind: str,  # 'wal', or 'delete' for the rollback journal
 ):
     "Have ledgers opened from here on keep this journal, whatever the file system."
     os.environ['MNIST_CMP_JOURNAL'] = kind
@@ -76,18 +79,18 @@ def warm_up():
     make_quick()
     with work_folder() as folder:
         for what, run in RUNS.items():
-            run(folder/what)
-            look(folder/what)
-            state_of(folder/what)
+            run(folder / what)
+            look(folder / what)
+            state_of(folder / what)
 
 
 # Children
 
 
 def in_child(
-    function,   # is called there; what it gives must be of JSON's types
+    function,  # is called there; what it gives must be of JSON's types
     *args,
-)->dict:
+) -> dict:
     "What a fork of this process ended in: {'value': …}, {'error': …} or {'signal': …}."
     from_child, to_parent = os.pipe()
     pid = os.fork()
@@ -117,13 +120,14 @@ def _be_child(to_parent, function, args):
 
 
 def attempt(
-    what:str,      # a name in RUNS
+    what: str,  # a name in RUNS
     folder,
-    journal:str,   # as for choose_journal
-    before=None,   # called first
-    after=None,    # called at the end; what it gives, a dict, is added
-)->dict:
+    journal: str,  # as for choose_journal
+    before=None,  # called first
+    after=None,  # called at the end; what it gives, a dict, is added
+) -> dict:
     "In a child, run once: {'error': '', …}, or the error's type and message, or {'signal': …}."
+
     def run():
         choose_journal(journal)
         if before:
@@ -135,23 +139,24 @@ def attempt(
             result = {'error': type(error).__name__, 'message': str(error)}
             result['is_right'] = is_right(error, folder)
         return result | (after() if after else {})
+
     done = in_child(run)
     return done.get('value') or {'message': ''} | done
 
 
 def is_right(
-    error,    # that a run ended with
-    folder,   # of the run
-)->bool:
+    error,  # that a run ended with
+    folder,  # of the run
+) -> bool:
     "Is this how a failing disk is to be told: as an error of disk or files, with a path?"
-    kinds = OSError, ValueError   # LedgerError is one of the latter
+    kinds = OSError, ValueError  # LedgerError is one of the latter
     return isinstance(error, kinds) and str(folder) in str(error)
 
 
 # What a folder holds
 
 
-def names(folder)->list[str]:
+def names(folder) -> list[str]:
     "All files and folders below it."
     return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob('*'))
 
@@ -160,11 +165,11 @@ def ledgers(folder):
     return [file.parent for file in sorted(Path(folder).rglob('study.sqlite'))]
 
 
-def digest(content)->str:
+def digest(content) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def state_of(folder)->dict:
+def state_of(folder) -> dict:
     "All that two equal runs have in common, and the trainings that a model is blamed for."
     blamed = []
     for study in ledgers(folder):
@@ -177,16 +182,16 @@ def state_of(folder)->dict:
     return {'numbers': values, 'names': names(folder), 'blamed': blamed}
 
 
-def seen(folder)->dict:
+def seen(folder) -> dict:
     "`state_of` in a child; why it can't be read under 'unreadable'."
     done = in_child(state_of, folder)
     return done.get('value') or {'unreadable': done.get('error') or f'killed by {done["signal"]}'}
 
 
 def differences(
-    expected:dict,   # of `state_of`
-    found:dict,      # of `seen`
-)->list[str]:
+    expected: dict,  # of `state_of`
+    found: dict,  # of `seen`
+) -> list[str]:
     "What is wrong with a folder, in words."
     if 'unreadable' in found:
         return [f'unreadable: {found["unreadable"]}']
@@ -198,8 +203,10 @@ def differences(
     elif found['names'] != expected['names']:
         extra = sorted(set(found['names']) - set(expected['names']))
         missing = sorted(set(expected['names']) - set(found['names']))
-        wrong.append(f'other files: {len(extra)} too many, {len(missing)} missing '
-                     f'({", ".join([*extra, *missing][:4])})')
+        wrong.append(
+            f'other files: {len(extra)} too many, {len(missing)} missing '
+            f'({", ".join([*extra, *missing][:4])})'
+        )
     return wrong
 
 
@@ -210,20 +217,20 @@ def panel_file(folder):
     "The file of the panel, with which `RunState.read` begins."
     Path(folder).mkdir(parents=True)
     settings = dict(models=['one', 'two'], points=1, seeds=2, search_epochs=1, epochs=1)
-    (Path(folder)/'panel.json').write_text(json.dumps({'settings': settings, 'state': 'running'}))
+    (Path(folder) / 'panel.json').write_text(json.dumps({'settings': settings, 'state': 'running'}))
 
 
-def contents(folder)->dict:
+def contents(folder) -> dict:
     "Each file's bytes, in short; of SQLite's index in memory (-shm) only that it is there."
     found = {}
     for name in names(folder):
-        path = Path(folder)/name
+        path = Path(folder) / name
         kept = path.is_file() and not name.endswith('-shm')
         found[name] = digest(path.read_bytes()) if kept else ''
     return found
 
 
-def look(folder)->list[str]:
+def look(folder) -> list[str]:
     "Read all there is of a run that is not at work: what can't be read, and what that changed."
     before = contents(folder)
     readers = [('Comparison.load', mc.Comparison.load, folder)]
@@ -232,7 +239,7 @@ def look(folder)->list[str]:
     for study in ledgers(folder):
         readers.append(('Ledger.read', _read_ledger, study))
         if study.parent.name == 'weights':
-            continue   # it holds no search
+            continue  # it holds no search
         readers.append(('SearchResult.load', SearchResult.load, study))
     wrong = []
     for name, reader, place in readers:
@@ -240,14 +247,13 @@ def look(folder)->list[str]:
             reader(place)
         except Exception as error:
             if name == 'Comparison.load' and 'report.json' not in before:
-                continue   # as it says
+                continue  # as it says
             wrong.append(f'{name}: {type(error).__name__}: {error}')
     after = contents(folder)
     changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     if changed:
         wrong.append(f'the look changed {", ".join(sorted(changed))}')
     return wrong
-
 
 
 def _read_ledger(study):

@@ -1,4 +1,5 @@
 "Fail, or kill at, every file call of a run in turn: run again, it must end as if undisturbed."
+
 import errno
 import hashlib
 import itertools
@@ -21,46 +22,51 @@ from .shim import CHANGES, HERE, NEVER, READ, ROOT, WRITE, Action, Shim
 @dataclass(frozen=True)
 class Fault:
     "What happens to a file call."
-    name:str
-    classes:int             # of calls that it happens to
-    action:Action
-    error:int = 0           # errno
-    sticky:bool = False     # to all later calls, too?
+
+    name: str
+    classes: int  # of calls that it happens to
+    action: Action
+    error: int = 0  # errno
+    sticky: bool = False  # to all later calls, too?
 
 
-FAULTS = [Fault('ENOSPC', CHANGES, Action.FAIL, errno.ENOSPC),
-          Fault('EIO', CHANGES, Action.FAIL, errno.EIO),
-          Fault('ENOSPC from there on', CHANGES, Action.FAIL, errno.ENOSPC, sticky=True),
-          Fault('EIO from there on', CHANGES, Action.FAIL, errno.EIO, sticky=True),
-          Fault('short write', WRITE, Action.CUT, errno.ENOSPC),
-          Fault('short write, then ENOSPC', WRITE, Action.CUT, errno.ENOSPC, sticky=True),
-          Fault('EIO in reading', READ, Action.FAIL, errno.EIO)]
+FAULTS = [
+    Fault('ENOSPC', CHANGES, Action.FAIL, errno.ENOSPC),
+    Fault('EIO', CHANGES, Action.FAIL, errno.EIO),
+    Fault('ENOSPC from there on', CHANGES, Action.FAIL, errno.ENOSPC, sticky=True),
+    Fault('EIO from there on', CHANGES, Action.FAIL, errno.EIO, sticky=True),
+    Fault('short write', WRITE, Action.CUT, errno.ENOSPC),
+    Fault('short write, then ENOSPC', WRITE, Action.CUT, errno.ENOSPC, sticky=True),
+    Fault('EIO in reading', READ, Action.FAIL, errno.EIO),
+]
 KILL = Fault('SIGKILL', CHANGES, Action.KILL)
 
 
 # Progress
 
 
-def code_version()->str:
+def code_version() -> str:
     "A word that changes with the package and with these tests."
     digest = hashlib.sha256()
-    files = [*(ROOT/'mnist_cmp').glob('*.py'), *HERE.glob('*.py'), *HERE.glob('*.c')]
-    files += [ROOT/'tests'/'tiny.py', ROOT/'tools'/'soak.py']
+    files = [*(ROOT / 'mnist_cmp').glob('*.py'), *HERE.glob('*.py'), *HERE.glob('*.c')]
+    files += [ROOT / 'tests' / 'tiny.py', ROOT / 'tools' / 'soak.py']
     for path in sorted(files):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 
 
-def default_progress()->Path:
+def default_progress() -> Path:
     "Where progress is kept if no file is named."
-    cache = Path(tempfile.gettempdir())/f'mnist_cmp_faults_{os.getuid()}'
-    return cache/code_version()/'progress.jsonl'
+    cache = Path(tempfile.gettempdir()) / f'mnist_cmp_faults_{os.getuid()}'
+    return cache / code_version() / 'progress.jsonl'
 
 
 class Progress:
     "What came of each case, kept in a file so that a sweep which is cut goes on."
-    def __init__(self,
-        path,   # of the file, made if missing
+
+    def __init__(
+        self,
+        path,  # of the file, made if missing
     ):
         self.path = Path(path)
         self.results = {}
@@ -71,7 +77,7 @@ class Progress:
             try:
                 case, result = json.loads(line)
             except ValueError:
-                continue   # the last line of a sweep that was killed
+                continue  # the last line of a sweep that was killed
             self.results[case] = result
 
     def __getitem__(self, case):
@@ -84,13 +90,14 @@ class Progress:
         with self.path.open('a', encoding='utf-8') as file:
             file.write(f'\n{line}')
 
-    def go_on(self,
-        cases,   # names
-        work,    # called with a case, gives what came of it
+    def go_on(
+        self,
+        cases,  # names
+        work,  # called with a case, gives what came of it
     ):
         "Try the cases that were not tried yet."
         missing = [case for case in cases if case not in self.results]
-        for case in tqdm(missing, 'cases', disable=None):   # no bar in a file
+        for case in tqdm(missing, 'cases', disable=None):  # no bar in a file
             self.add(case, work(case))
 
 
@@ -99,13 +106,15 @@ class Progress:
 
 class Undisturbed:
     "A run that nothing happened to: what it left, and how many calls it made."
-    def __init__(self,
-        shim:Shim,
-        what:str,             # a name in runs.RUNS
-        journal:str,          # as for runs.choose_journal
-        work:Path,            # a folder for runs
-        classes=(CHANGES,),   # of calls to count, each in a run of its own
-        panel:bool=False,     # does a run begin in a folder of the panel?
+
+    def __init__(
+        self,
+        shim: Shim,
+        what: str,  # a name in runs.RUNS
+        journal: str,  # as for runs.choose_journal
+        work: Path,  # a folder for runs
+        classes=(CHANGES,),  # of calls to count, each in a run of its own
+        panel: bool = False,  # does a run begin in a folder of the panel?
     ):
         self.shim = shim
         self.what = what
@@ -126,28 +135,31 @@ class Undisturbed:
 
     def begin(self, name):
         "The path of a new run's folder."
-        folder = self.work/name
+        folder = self.work / name
         if self.panel:
             runs.panel_file(folder)
         return folder
 
     def attempt(self, folder, fault=None, at=NEVER):
         "Run once, with a fault at a call."
+
         def arm():
             if not fault:
                 return
             self.shim.arm(folder, fault.classes, at, fault.action, fault.error, fault.sticky)
+
         def disarm():
             self.shim.disarm()
             return {'count': self.shim.count, 'hits': self.shim.hits, 'call': self.shim.hit_call}
+
         return runs.attempt(self.what, folder, self.journal, arm, disarm)
 
 
 def try_place(
-    calm:Undisturbed,
-    fault:Fault,
-    at:int,   # the number of the call, from 1
-)->dict:
+    calm: Undisturbed,
+    fault: Fault,
+    at: int,  # the number of the call, from 1
+) -> dict:
     "Run with a fault at a call, then again without: how the first ended, and all that was bad."
     folder = calm.begin(f'place_{at}')
     try:
@@ -195,9 +207,9 @@ def _bad_look(folder):
 
 
 def resumed(
-    calm:Undisturbed,
-    folder,   # of a run that was disturbed
-)->list[str]:
+    calm: Undisturbed,
+    folder,  # of a run that was disturbed
+) -> list[str]:
     "Run again with nothing in the way: what is bad about its end."
     again = calm.attempt(folder)
     if again.get('error') != '':
@@ -210,10 +222,10 @@ def resumed(
 
 
 def chosen(
-    groups:dict,   # group → its cases
-    sample:int,    # how many of all; None: all
-    seed:int,
-)->list:
+    groups: dict,  # group → its cases
+    sample: int,  # how many of all; None: all
+    seed: int,
+) -> list:
     "The cases to try, a like number of each group."
     rng = random.Random(seed)
     if sample is None:
@@ -229,23 +241,25 @@ def chosen(
 
 
 def check_only(
-    only:str,
-    groups:dict,   # of the cases that have it in their names
+    only: str,
+    groups: dict,  # of the cases that have it in their names
 ):
     "Raise `SystemExit` if there are none."
     if groups:
         return
-    raise SystemExit(f"only is {only!r}, but must be a part of a case's name. "
-                     "A whole name is 'search, wal, EIO, call 7'.")
+    raise SystemExit(
+        f"only is {only!r}, but must be a part of a case's name. "
+        "A whole name is 'search, wal, EIO, call 7'."
+    )
 
 
 def sweep(
-    faults:list[Fault],
-    progress:Progress,
-    sample:int=None,   # as for `chosen`
-    seed:int=0,
-    only:str='',       # a part of the cases' names
-)->int:
+    faults: list[Fault],
+    progress: Progress,
+    sample: int = None,  # as for `chosen`
+    seed: int = 0,
+    only: str = '',  # a part of the cases' names
+) -> int:
     "Try the faults at their places and print a table; gives how many cases were bad."
     shim = Shim()
     groups = defaultdict(list)
@@ -276,9 +290,9 @@ def sweep(
 
 
 def print_table(
-    groups:dict,    # group → the names of its cases
-    results:dict,   # case → what came of it, of those that were tried
-)->int:
+    groups: dict,  # group → the names of its cases
+    results: dict,  # case → what came of it, of those that were tried
+) -> int:
     "What came of each group, and each bad case; gives how many were bad."
     for group, cases in groups.items():
         tried = [results[case] for case in cases if case in results]
@@ -288,8 +302,10 @@ def print_table(
         equal = sum(not any(_is_about_again(text) for text in result['bad']) for result in tried)
         bad = sum(bool(result['bad']) for result in tried)
         told = ', '.join(f'{number} {end}' for end, number in ends.most_common())
-        print(f'{group}: {len(tried)} of {len(cases)} cases; ended: {told}; '
-              f'{equal} resumed to equal results; {bad} BAD')
+        print(
+            f'{group}: {len(tried)} of {len(cases)} cases; ended: {told}; '
+            f'{equal} resumed to equal results; {bad} BAD'
+        )
         for line in _messages(tried):
             print(f'    {line}')
     bad = {case: result for case, result in results.items() if result['bad']}

@@ -1,8 +1,10 @@
-"""Build the site in _docs: `make docs`. With Quarto where it is installed; else, or with `--sphinx`, with Sphinx, which
-needs no network.
+"""Build the site in _docs: `make docs`. With Quarto where it is installed; else, or with
+`--sphinx`, with Sphinx, which needs no network.
 
-Both render what nbdev makes of the notebooks (the folder _proc), in the order and with the titles of _quarto.yml.
+Both render what nbdev makes of the notebooks (the folder _proc), in the order and with the
+titles of _quarto.yml.
 """
+
 import os, posixpath, re, shutil, subprocess, sys, tempfile
 from pathlib import Path
 
@@ -15,34 +17,48 @@ ROOT = HERE.parents[1]
 LINK = re.compile(r'(\]\()([^)\s]+)')
 
 
-def quarto_config(): return yaml.safe_load((ROOT/'_quarto.yml').read_text(encoding='utf-8'))
+def quarto_config():
+    return yaml.safe_load((ROOT / '_quarto.yml').read_text(encoding='utf-8'))
 
 
 def sidebar(contents=None):
-    "`(section, [(title or None, path), …])` of each part of the sidebar, in order; pages outside sections have ''."
+    """`(section, [(title or None, path), …])` of each part of the sidebar, in order; pages
+    outside sections have ''."""
     parts = []
-    for entry in quarto_config()['website']['sidebar']['contents'] if contents is None else contents:
+    for entry in (
+        quarto_config()['website']['sidebar']['contents'] if contents is None else contents
+    ):
         if isinstance(entry, dict) and 'section' in entry:
-            parts.append((entry['section'], [page for _, pages in sidebar(entry['contents']) for page in pages]))
+            parts.append(
+                (
+                    entry['section'],
+                    [page for _, pages in sidebar(entry['contents']) for page in pages],
+                )
+            )
             continue
         page = (None, entry) if isinstance(entry, str) else (entry.get('text'), entry['href'])
-        if not parts or parts[-1][0]: parts.append(('', []))
+        if not parts or parts[-1][0]:
+            parts.append(('', []))
         parts[-1][1].append(page)
     return parts
 
 
 def front_matter(nb):
-    "What the first cell of a processed notebook says about the page: title, description, output-file."
+    """What the first cell of a processed notebook says about the page: title, description,
+    output-file."""
     return yaml.safe_load(nb.cells[0].source.strip().strip('-'))
 
 
 def relink(markdown, page, rooms, site):
     "Links to the published pages of our own rooms become links to the notebooks beside `page`."
+
     def local(match):
         start, url = match.groups()
         target, _, anchor = url.removeprefix(site).partition('#')
-        if not url.startswith(site) or target not in rooms: return match[0]
+        if not url.startswith(site) or target not in rooms:
+            return match[0]
         return f'{start}{posixpath.relpath(rooms[target], posixpath.dirname(page) or ".")}{"#" * bool(anchor)}{anchor}'
+
     return LINK.sub(local, markdown)
 
 
@@ -51,15 +67,25 @@ def anchor(heading):
     return re.sub(r'^[^a-z]+', '', re.sub(r'\s', '-', re.sub(r'[^\w\s.-]', '', heading.lower())))
 
 
-def flags(source): return re.findall(r'^#\|\s*(.+?)\s*$', source, re.M)
+def flags(source):
+    return re.findall(r'^#\|\s*(.+?)\s*$', source, re.M)
 
 
 def documented(cell):
     "An output of `show_doc` as Markdown for Sphinx: Quarto's attributes and the rule go."
-    text = next((''.join(o.data['text/markdown']) for o in cell.outputs if 'text/markdown' in o.get('data', {})), '')
+    text = next(
+        (
+            ''.join(o.data['text/markdown'])
+            for o in cell.outputs
+            if 'text/markdown' in o.get('data', {})
+        ),
+        '',
+    )
     text = re.sub(r'^---\n', '', re.sub(r'(\[source\]\([^)]*\))\{[^}]*\}', r'\1', text))
-    link, *blocks = text.strip().split('\n\n')   # then heading, docstring and, if there are parameters, their table
-    if not link.startswith('[source]'): return text
+    # then heading, docstring and, if there are parameters, their table
+    link, *blocks = text.strip().split('\n\n')
+    if not link.startswith('[source]'):
+        return text
     blocks[1] += f' · {link}'
     return '\n\n'.join(blocks)
 
@@ -67,15 +93,26 @@ def documented(cell):
 def converted(cell):
     "A code cell as Sphinx shall see it, or None if nothing of it is shown."
     asked = flags(cell.source)
-    if 'output: asis' in asked: return nbformat.v4.new_markdown_cell(text) if (text := documented(cell)) else None
+    if 'output: asis' in asked:
+        return nbformat.v4.new_markdown_cell(text) if (text := documented(cell)) else None
     cell.source = re.sub(r'^#\|.*\n?', '', cell.source, flags=re.M).strip()
-    hidden = [name for name, flag in (('input', 'echo: false'), ('output', 'output: false')) if flag in asked]
+    hidden = [
+        name
+        for name, flag in (('input', 'echo: false'), ('output', 'output: false'))
+        if flag in asked
+    ]
     cell.metadata = {'tags': [f'remove-{name}' for name in hidden]}
-    alt = next((flag.partition(':')[2].strip() for flag in asked if flag.startswith('fig-alt:')), '')
-    if alt: cell.metadata['mystnb'] = {'image': {'alt': alt}}
-    for output in cell.outputs:   # in outputs Sphinx follows no link to a source file
+    alt = next(
+        (flag.partition(':')[2].strip() for flag in asked if flag.startswith('fig-alt:')), ''
+    )
+    if alt:
+        cell.metadata['mystnb'] = {'image': {'alt': alt}}
+    for output in cell.outputs:  # in outputs Sphinx follows no link to a source file
         data = output.get('data', {})
-        if 'text/markdown' in data: data['text/markdown'] = re.sub(r'(\]\([\w./]+)\.ipynb\b', r'\1.html', ''.join(data['text/markdown']))
+        if 'text/markdown' in data:
+            data['text/markdown'] = re.sub(
+                r'(\]\([\w./]+)\.ipynb\b', r'\1.html', ''.join(data['text/markdown'])
+            )
     return cell if cell.source else None
 
 
@@ -83,40 +120,60 @@ def level_headings(cells):
     "No heading is more than one level below the one before it, as Sphinx wants."
     last = 0
     for cell in (cell for cell in cells if cell.cell_type == 'markdown'):
-        lines, fenced = cell.source.split('\n'), False
+        lines = cell.source.split('\n')
+        fenced = False
         for i, line in enumerate(lines):
-            if line.startswith('```'): fenced = not fenced
-            if fenced or not (found := re.match(r'(#+) ', line)): continue
+            if line.startswith('```'):
+                fenced = not fenced
+            if fenced or not (found := re.match(r'(#+) ', line)):
+                continue
             last = min(len(found[1]), last + 1)
-            lines[i] = '#' * last + line[len(found[1]):]
+            lines[i] = '#' * last + line[len(found[1]) :]
         cell.source = '\n'.join(lines)
 
 
 def toctrees():
     "The sidebar as Sphinx takes it: the last cell of the home page."
+
     def entry(title, path):
         name = path.rpartition('.')[0]
         return f'{title} <{name}>' if title else name
+
     caption = lambda section: f':caption: {section}\n' if section else ''
-    parts = [(section, [entry(*page) for page in pages if page[1] != 'index.ipynb']) for section, pages in sidebar()]
-    return '\n\n'.join(f'```{{toctree}}\n:hidden:\n{caption(section)}\n' + '\n'.join(entries) + '\n```'
-                       for section, entries in parts if entries)
+    parts = [
+        (section, [entry(*page) for page in pages if page[1] != 'index.ipynb'])
+        for section, pages in sidebar()
+    ]
+    return '\n\n'.join(
+        f'```{{toctree}}\n:hidden:\n{caption(section)}\n' + '\n'.join(entries) + '\n```'
+        for section, entries in parts
+        if entries
+    )
 
 
 def convert(path, page, rooms, site):
     "The processed notebook at `path` as one for Sphinx."
     nb = nbformat.read(path, as_version=4)
     head = front_matter(nb)
-    lead = f'# {head["title"]}' + (f'\n\n> {head["description"]}' if head.get('description') else '')
+    lead = f'# {head["title"]}' + (
+        f'\n\n> {head["description"]}' if head.get('description') else ''
+    )
     cells = [nbformat.v4.new_markdown_cell(lead)]
     for cell in nb.cells[1:]:
-        if cell.cell_type == 'code': cell = converted(cell)
-        if cell is None or cell.source.startswith('<!-- WARNING'): continue
-        if cell.cell_type == 'markdown': cell.source = relink(cell.source, page, rooms, site)
+        if cell.cell_type == 'code':
+            cell = converted(cell)
+        if cell is None or cell.source.startswith('<!-- WARNING'):
+            continue
+        if cell.cell_type == 'markdown':
+            cell.source = relink(cell.source, page, rooms, site)
         cells.append(cell)
     level_headings(cells)
-    if page == 'index.ipynb': cells.append(nbformat.v4.new_markdown_cell(toctrees()))
-    nb.cells, nb.metadata = cells, {'kernelspec': {'name': 'python3', 'display_name': 'Python 3', 'language': 'python'}}
+    if page == 'index.ipynb':
+        cells.append(nbformat.v4.new_markdown_cell(toctrees()))
+    nb.cells = cells
+    nb.metadata = {
+        'kernelspec': {'name': 'python3', 'display_name': 'Python 3', 'language': 'python'}
+    }
     nbformat.write(nb, path)
 
 
@@ -125,18 +182,42 @@ def with_sphinx(processed, out):
     pages = [path for _, part in sidebar() for _, path in part]
     cfg = get_config()
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder)/'source'
+        source = Path(folder) / 'source'
         shutil.copytree(processed, source)
         notebooks = [page for page in pages if page.endswith('.ipynb')]
-        heads = {page: front_matter(nbformat.read(source/page, as_version=4)) for page in notebooks}
+        heads = {
+            page: front_matter(nbformat.read(source / page, as_version=4)) for page in notebooks
+        }
         rooms = {head['output-file']: page for page, head in heads.items()}
-        for page in notebooks: convert(source/page, page, rooms, f'{cfg.doc_host}{cfg.doc_baseurl}/')
-        extra = [path for pattern in quarto_config()['project'].get('resources', []) for path in source.glob(pattern)]
-        html = Path(folder)/'html'
-        subprocess.run([sys.executable, '-m', 'sphinx', '-W', '--keep-going', '-q', '-b', 'html', '-c', HERE,
-                        '-d', Path(folder)/'doctrees', source, html], check=True)
+        for page in notebooks:
+            convert(source / page, page, rooms, f'{cfg.doc_host}{cfg.doc_baseurl}/')
+        extra = [
+            path
+            for pattern in quarto_config()['project'].get('resources', [])
+            for path in source.glob(pattern)
+        ]
+        html = Path(folder) / 'html'
+        subprocess.run(
+            [
+                sys.executable,
+                '-m',
+                'sphinx',
+                '-W',
+                '--keep-going',
+                '-q',
+                '-b',
+                'html',
+                '-c',
+                HERE,
+                '-d',
+                Path(folder) / 'doctrees',
+                source,
+                html,
+            ],
+            check=True,
+        )
         for path in extra:
-            target = html/path.relative_to(source)
+            target = html / path.relative_to(source)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, target)
         shutil.rmtree(out, ignore_errors=True)
@@ -144,17 +225,23 @@ def with_sphinx(processed, out):
 
 
 def with_quarto():
-    (ROOT/'README.md').touch()   # newer than index.ipynb: nbdev shall not write it, tools/readme.py does
-    subprocess.run([Path(sys.executable).parent/'nbdev_docs', '--n_workers', '2'], check=True)
+    # newer than index.ipynb: nbdev shall not write it, tools/readme.py does
+    (ROOT / 'README.md').touch()
+    subprocess.run([Path(sys.executable).parent / 'nbdev_docs', '--n_workers', '2'], check=True)
 
 
 def main(sphinx):
     os.chdir(ROOT)
-    os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, (str(HERE), os.environ.get('PYTHONPATH'))))   # of signature.py
-    if shutil.which('quarto') and not sphinx: return with_quarto()
+    # of signature.py
+    os.environ['PYTHONPATH'] = os.pathsep.join(
+        filter(None, (str(HERE), os.environ.get('PYTHONPATH')))
+    )
+    if shutil.which('quarto') and not sphinx:
+        return with_quarto()
     shutil.rmtree('_proc', ignore_errors=True)
-    with_sphinx(Path(proc_nbs('nbs', force=True, n_workers=2)), ROOT/'_docs')
-    print(f'The site is in {ROOT/"_docs"}: `make docs-serve` opens it.')
+    with_sphinx(Path(proc_nbs('nbs', force=True, n_workers=2)), ROOT / '_docs')
+    print(f'The site is in {ROOT / "_docs"}: `make docs-serve` opens it.')
 
 
-if __name__ == '__main__': main('--sphinx' in sys.argv[1:])
+if __name__ == '__main__':
+    main('--sphinx' in sys.argv[1:])

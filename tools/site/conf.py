@@ -1,4 +1,6 @@
-"""Sphinx's settings for the site where Quarto is not installed; build.py lays the pages out and calls Sphinx."""
+"""Sphinx's settings for the site where Quarto is not installed; build.py lays the pages out and
+calls Sphinx."""
+
 import sys
 from configparser import ConfigParser
 from pathlib import Path
@@ -9,13 +11,15 @@ from docutils.utils.math.latex2mathml import tex2mathml
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-sys.path.insert(0, str(HERE))   # for build.anchor
+sys.path.insert(0, str(HERE))  # for build.anchor
 config = ConfigParser()
-config.read(ROOT/'settings.ini', encoding='utf-8')
+config.read(ROOT / 'settings.ini', encoding='utf-8')
 cfg = config['DEFAULT']
-website = yaml.safe_load((ROOT/'_quarto.yml').read_text(encoding='utf-8'))['website']
+website = yaml.safe_load((ROOT / '_quarto.yml').read_text(encoding='utf-8'))['website']
 
-project, author, copyright = cfg['title'], cfg['author'], cfg['copyright']
+project = cfg['title']
+author = cfg['author']
+copyright = cfg['copyright']
 version = release = cfg['version']
 extensions = ['myst_nb']
 html_static_path = ['static']
@@ -29,20 +33,30 @@ html_math_renderer = 'mathml'
 html_theme = 'sphinx_book_theme'
 html_title = cfg['title']
 html_baseurl = cfg['doc_host'] + cfg['doc_baseurl'] + '/'
-html_favicon = str(ROOT/'nbs'/website['favicon'])
+html_favicon = str(ROOT / 'nbs' / website['favicon'])
 html_copy_source = html_use_index = False
 html_show_sphinx = False
 html_context = {'default_mode': 'auto'}
-html_theme_options = {'repository_url': cfg['git_url'], 'repository_branch': cfg['branch'], 'home_page_in_toc': True, 'navbar_persistent': [],
-                      'use_repository_button': True, 'use_download_button': False, 'use_issues_button': True,
-                      'show_toc_level': 2, 'navigation_with_keys': False}
+html_theme_options = {
+    'repository_url': cfg['git_url'],
+    'repository_branch': cfg['branch'],
+    'home_page_in_toc': True,
+    'navbar_persistent': [],
+    'use_repository_button': True,
+    'use_download_button': False,
+    'use_issues_button': True,
+    'show_toc_level': 2,
+    'navigation_with_keys': False,
+}
 
 
 def math_visitor(block):
     "Formulas as MathML, which browsers draw by themselves: nothing is loaded from elsewhere."
+
     def visit(self, node):
         self.body.append(tex2mathml(node.astext(), as_block=block))
         raise nodes.SkipNode
+
     return visit, None
 
 
