@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 CONFIG := setup.py settings.ini constraints.txt
 
-.PHONY: help compare test test-browser soak fuzz audit mutate notebooks readme stubs docs docs-serve lab app experiments bench clean
+.PHONY: help compare test test-browser soak fuzz audit mutate notebooks style readme stubs docs docs-serve lab app experiments bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,11 @@ notebooks: $(VENV)/installed-dev ## export the modules, then refresh all outputs
 	$(BIN)/python tools/execute.py $(ARGS)
 	$(BIN)/nbdev_clean
 	$(BIN)/python tools/stubs.py
+
+style: $(VENV)/installed-dev ## put notebooks and files into the form that ruff.toml asks for, and export
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/nbdev_export
 
 readme: $(VENV)/installed-dev ## make README.md from nbs/index.ipynb
 	$(BIN)/python tools/readme.py

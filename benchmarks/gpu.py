@@ -109,17 +109,20 @@ def experiment(device, data, n=20, search_epochs=3, epochs=10, engine='auto'):
     rows['cnn'] = part(
         device, lambda: final(device, split, mnist.test, 'cnn', CNN_2019, epochs), said
     )[1]
-    searched = lambda: search(
-        'mlp',
-        split,
-        split,
-        BOX_2019,
-        n=n,
-        epochs=search_epochs,
-        device=device,
-        engine=engine,
-        workers=1,
-    )
+
+    def searched():
+        return search(
+            'mlp',
+            split,
+            split,
+            BOX_2019,
+            n=n,
+            epochs=search_epochs,
+            device=device,
+            engine=engine,
+            workers=1,
+        )
+
     found, rows['search'] = part(
         device,
         searched,
@@ -157,7 +160,10 @@ def on_processor(mnist, rounds, threads=1):
     for name, images in ('mlp', 4000), ('cnn', 800):
         split = mnist.train[:images]
         points = sobol_points(n=4)
-        fresh = lambda: [initialise(get_model(name), seed=s) for s in range(4)]
+
+        def fresh():
+            return [initialise(get_model(name), seed=s) for s in range(4)]
+
         how = dict(epochs=1, device='cpu', threads=threads, progress=None)
 
         def singly(engine):

@@ -23,7 +23,6 @@ NETS = {'mlp': MLP, 'cnn': CNNClassifier}
 def loop_2019(model, x, y, batch, rate):
     """The loop of 2019: a data set of PIL images, a loader with two processes, `.item()` at each
     step."""
-    from mnist_cmp.data import Split  # noqa: F401 (makes torchvision importable where it does not fit PyTorch)
     from mnist_cmp.sources import torchvision_datasets
 
     torchvision_datasets()
@@ -194,6 +193,7 @@ def skorch_net(model, x, y, batch, rate):
 def lightning_module(model, x, y, batch, rate):
     "Lightning: `Trainer.fit`."
     import logging
+
     import lightning
 
     logging.getLogger('lightning.pytorch').setLevel(logging.ERROR)

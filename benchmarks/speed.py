@@ -26,6 +26,7 @@ from pathlib import Path
 from unittest import mock
 
 import torch
+from peers import NETS, PEERS
 
 from mnist_cmp.compiled import build_kernel
 from mnist_cmp.core import atomic_path, format_seconds, machine, plot_style, read_json, write_json
@@ -37,7 +38,6 @@ from mnist_cmp.points import sobol_points
 from mnist_cmp.search import search
 from mnist_cmp.steps import ENGINES, make_step
 from mnist_cmp.training import train
-from peers import NETS, PEERS
 
 RESULTS = Path('nbs/results')
 # the latter: gpu.py
@@ -239,9 +239,10 @@ def scaling(split, rounds=3):
 
     images = [2500, 5000, 10_000, 20_000, 40_000]
     net = initialise(MLP)
-    epoch = lambda n: train(
-        net, split[:n], learning_rate=RATE, batch_size=31, epochs=1, progress=None
-    )
+
+    def epoch(n):
+        return train(net, split[:n], learning_rate=RATE, batch_size=31, epochs=1, progress=None)
+
     by_images = [median(lambda: epoch(n)) for n in images]
     widths = [155, 310, 620, 1240, 2480]
     params = []

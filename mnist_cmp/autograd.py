@@ -6,7 +6,9 @@
 __all__ = ['float_images', 'AutogradStep', 'rounding_errors']
 
 # %% ../nbs/04_autograd.ipynb #04-steps-002
-import torch, torch.nn as nn, torch.nn.functional as F
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
 from fastcore.basics import patch
 
 # %% ../nbs/04_autograd.ipynb #04-steps-005

@@ -33,7 +33,8 @@ class Stage:
     pool: tuple = None
 
     @property
-    def is_conv(self):
+    def is_conv(self) -> bool:
+        "Does it begin with a convolution, and not with a linear layer?"
         return self.stride is not None
 
     @property

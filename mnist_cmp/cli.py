@@ -6,10 +6,21 @@
 __all__ = ['run', 'main']
 
 # %% ../nbs/14_cli.ipynb #14-cli-002
-import argparse, codecs, math, os, shlex, shutil, signal, sys, threading, traceback, warnings
+import argparse
+import codecs
+import math
+import os
+import shlex
+import shutil
+import signal
+import sys
+import threading
+import traceback
+import warnings
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+
 from . import __version__
 from mnist_cmp.core import (
     Progress,

@@ -7,14 +7,25 @@ __all__ = ['KS', 'PROTOCOLS', 'TestResult', 'measure_test', 'Run', 'Contestant',
            'same_start', 'report_files', 'check_extends', 'extent_in', 'figure_files', 'compare']
 
 # %% ../nbs/11_comparison.ipynb #00255d65
-import base64, hashlib, json, math, os, platform, re, time, unicodedata
+import base64
+import hashlib
+import json
+import math
+import os
+import platform
+import re
+import time
+import unicodedata
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
+
 import numpy as np
-import torch, torch.nn as nn
+import torch
+import torch.nn as nn
 from fastcore.basics import patch
+
 from . import __version__
 from mnist_cmp.core import (
     DamagedError,
@@ -77,9 +88,9 @@ from mnist_cmp.studies import (
     STUDY_ENGINES,
     Recipe,
     begun_with,
+    codes_noted,
     number_of_workers,
     splits_begun,
-    codes_noted,
     study_in,
     try_model,
     warn_of_change,
@@ -186,8 +197,8 @@ class Contestant:
     same_start: int = None
 
     @property
-    # test images, for each run
     def wrong(self) -> list[int]:
+        "How many test images each run gets wrong."
         return [run.test.errors[1] for run in self.runs]
 
     @property
@@ -289,6 +300,7 @@ class Comparison:
 
     @property
     def names(self) -> list[str]:
+        "Names of the models, in their order."
         return [c.name for c in self.contestants]
 
     @property
@@ -586,7 +598,10 @@ def _pictures(contestants, test):
         if test.x.dtype == torch.uint8
         else (test.x.cpu() * 255).round().to(torch.uint8)
     )
-    text = lambda i: base64.b64encode(x[i].numpy().tobytes()).decode()
+
+    def text(i):
+        return base64.b64encode(x[i].numpy().tobytes()).decode()
+
     return {
         why: {str(i): text(i) for i in places}
         for why, places in hard_images(contestants, len(test)).items()

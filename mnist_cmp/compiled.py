@@ -6,13 +6,29 @@
 __all__ = ['SOURCE', 'kernel_path', 'build_kernel', 'has_kernel', 'is_served', 'CompiledStep']
 
 # %% ../nbs/04c_compiled.ipynb #95839b11
-import ctypes, errno, functools, hashlib, math, os, platform, re, shlex, shutil, stat
-import subprocess, sys, tempfile, time
+import ctypes
+import errno
+import functools
+import hashlib
+import math
+import os
+import platform
+import re
+import shlex
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from uuid import uuid4
-import torch, torch.nn as nn
+
+import torch
+import torch.nn as nn
 from fastcore.basics import patch
+
 from .autograd import AutogradStep
 from .chains import Stage, recognise, why_no_chain
 from .core import MachineError
@@ -62,7 +78,8 @@ def kernel_path() -> Path:
 # %% ../nbs/04c_compiled.ipynb #81f87e94
 def _is_private(fd, group):
     "Has a group no member but this user, and does no access list let others in behind it?"
-    import grp, pwd
+    import grp
+    import pwd
 
     try:
         user = pwd.getpwuid(os.geteuid())
@@ -473,7 +490,10 @@ def _settle(self: CompiledStep):
 @patch
 def _c_stage(self: CompiledStep, s):
     "A stage in the kernel's terms."
-    at = lambda memory, name: memory[name].data_ptr() if name else None
+
+    def at(memory, name):
+        return memory[name].data_ptr() if name else None
+
     grads = {name: rows for name, (rows, _) in self.gradients.items()}
     where = at(self.rows, s.weight), at(self.rows, s.bias), at(grads, s.weight), at(grads, s.bias)
     if not s.is_conv:

@@ -6,14 +6,28 @@
 __all__ = ['check_settings', 'RunState', 'ComparePanel']
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-002
-import html, io, math, os, queue, re, subprocess, sys, threading, time
+import html
+import io
+import math
+import os
+import queue
+import re
+import subprocess
+import sys
+import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-import anywidget, ipywidgets as widgets, numpy as np, traitlets
+
+import anywidget
+import ipywidgets as widgets
+import numpy as np
+import traitlets
 from fastcore.basics import patch
 from matplotlib.figure import Figure
+
 from .comparison import PROTOCOLS, Comparison, Stopped, check_extends, compare, extent_in
 from mnist_cmp.core import (
     available_cores,
@@ -283,7 +297,8 @@ class RunState:
 
     @property
     def names(self) -> list[str]:
-        return distinct_names(self.settings['models'])  # of the models
+        "Names of the models, which tell them apart."
+        return distinct_names(self.settings['models'])
 
     @property
     def lives(self) -> bool:
@@ -303,9 +318,10 @@ class RunState:
 
     def done(self, name) -> int:
         "Epochs of a model that are over; those that a diverged training is spared count as over."
-        over = lambda several, all: sum(
-            all if h.state in DONE else len(h.epochs) for h in several.values()
-        )
+
+        def over(several, all):
+            return sum(all if h.state in DONE else len(h.epochs) for h in several.values())
+
         return over(self.trials.get(name, {}), self.settings['search_epochs']) + over(
             self.trainings.get(name, {}), self.settings['epochs']
         )
@@ -429,7 +445,10 @@ def _svg(fig, label):
 def _scatter(ax, name, state):
     "A model's trials so far: where they lie, and how well they did."
     s = state.settings
-    last = lambda h: h.epochs[-1].valid_accuracy if h.state == 'finished' else math.nan
+
+    def last(h):
+        return h.epochs[-1].valid_accuracy if h.state == 'finished' else math.nan
+
     trials = [
         (h.learning_rate, h.batch_size, 100 * last(h), h.state)
         for h in state.trials.get(name, {}).values()
@@ -443,9 +462,15 @@ def _scatter(ax, name, state):
         'learning rate',
         'batch size',
     )
-    margin = lambda low, high: (low - 0.06 * (high - low), high + 0.06 * (high - low))
+
+    def margin(low, high):
+        return (low - 0.06 * (high - low), high + 0.06 * (high - low))
+
     ax.set(xlim=margin(*s['learning_rate']), ylim=margin(*s['batch_size']))
-    places = lambda some: ([t[0] for t in some], [t[1] for t in some])
+
+    def places(some):
+        return ([t[0] for t in some], [t[1] for t in some])
+
     ax.scatter(*places(waiting), s=26, facecolors='none', edgecolors='#888888', linewidths=1.2)
     ax.scatter(*places(lost), marker='x', color='#888888')
     if not good:
@@ -519,7 +544,10 @@ def _row(state, name):
     scored = [h for h in trials if h.state == 'finished' and h.epochs]
     best = max(scored, key=lambda h: (h.last.valid_accuracy, -h.last.valid_loss), default=None)
     final = [h.last.valid_accuracy for h in runs if h.state == 'finished' and h.epochs]
-    over = lambda several: sum(h.state in DONE for h in several)
+
+    def over(several):
+        return sum(h.state in DONE for h in several)
+
     tuned = (
         (f'{best.last.valid_accuracy:.2%}', f'{best.learning_rate:.4g}', f'{best.batch_size}')
         if best
@@ -555,8 +583,13 @@ def _table(state):
         'time',
     )
     style = 'text-align: right; white-space: nowrap; padding: 2px .7em'
-    cell = lambda tag, text: f'<{tag} style="{style}">{html.escape(text)}</{tag}>'
-    row = lambda tag, texts: f'<tr>{"".join(cell(tag, t) for t in texts)}</tr>'
+
+    def cell(tag, text):
+        return f'<{tag} style="{style}">{html.escape(text)}</{tag}>'
+
+    def row(tag, texts):
+        return f'<tr>{"".join(cell(tag, t) for t in texts)}</tr>'
+
     rows = ''.join(row('td', _row(state, name)) for name in state.names)
     table = f'<table style="line-height: 18px">{row("th", head)}{rows}</table>'
     return f'<div style="overflow-x: auto">{table}</div>'
@@ -905,11 +938,15 @@ def _make_result(self: ComparePanel):
     self.progress.layout.display = 'none'
     for part in (self.pictures, self.words):
         part.layout.max_width = '100%'
-    row = lambda *parts, align='center': widgets.HBox(
-        parts, layout={'flex_flow': 'row wrap', 'align_items': align}
-    )
+
+    def row(*parts, align='center'):
+        return widgets.HBox(parts, layout={'flex_flow': 'row wrap', 'align_items': align})
+
     f = self.fields
-    column = lambda *parts: widgets.VBox(parts, layout={'margin': '0 12px 0 0'})
+
+    def column(*parts):
+        return widgets.VBox(parts, layout={'margin': '0 12px 0 0'})
+
     self.ui = widgets.VBox(
         [
             row(
@@ -1132,7 +1169,10 @@ def _mourn(self: ComparePanel, folder, child):
     its children first."""
     child.let_go()
     code = child.process.returncode
-    open_end = lambda: code != _STOPPED and read_json(folder / _FILE)['state'] == 'running'
+
+    def open_end():
+        return code != _STOPPED and read_json(folder / _FILE)['state'] == 'running'
+
     if open_end() and code < 0:
         time.sleep(2)
     if open_end():

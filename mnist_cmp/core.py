@@ -12,13 +12,33 @@ __all__ = ['PALETTE', 'shown', 'check_int', 'check_float', 'check_choice', 'type
            'warn_caller', 'need_extra', 'Status', 'check_progress', 'bar_line', 'Progress']
 
 # %% ../nbs/00_core.ipynb #00-core-002
-import errno, functools, hashlib, html, importlib, inspect, json, math, numbers, os, platform
-import re, secrets, shutil, stat, sys, tempfile, time, types, typing, unicodedata
+import errno
+import functools
+import hashlib
+import html
+import importlib
+import inspect
+import json
+import math
+import numbers
+import os
+import platform
+import re
+import secrets
+import shutil
+import stat
+import sys
+import tempfile
+import time
+import types
+import typing
+import unicodedata
 import warnings
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, fields
 from pathlib import Path
+
 from fastcore.basics import patch
 
 # %% ../nbs/00_core.ipynb #00-core-005
@@ -508,7 +528,7 @@ def _processor():
         lines = Path('/proc/cpuinfo').read_text().splitlines()
     except OSError:
         lines = []
-    names = [l.split(':', 1)[1].strip() for l in lines if l.startswith('model name')]
+    names = [line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')]
     return names[0] if names else platform.processor() or 'unknown processor'
 
 

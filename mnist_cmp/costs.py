@@ -6,17 +6,23 @@
 __all__ = ['MEASURING', 'latency', 'Cost', 'check_cost', 'measure_costs', 'measure_cost']
 
 # %% ../nbs/10a_costs.ipynb #6d36107c
-import math, statistics, time
+import math
+import statistics
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-import torch, torch.nn as nn
+
+import torch
+import torch.nn as nn
+
 from .core import available_cores, check_fields, check_float, check_int, typed
 from .data import Split
 from .models import get_model, initialise, model_name
 from .points import Point
 from .process import sealed
 from .steps import float_images
-from .training import device_of, torch_threads, train as train_net
+from .training import device_of, torch_threads
+from .training import train as train_net
 from .workers import run_jobs, why_not_sent
 
 # %% ../nbs/10a_costs.ipynb #8dbdb979
@@ -217,12 +223,13 @@ def measure_costs(
     *,
     device=None,  # None: cuda or mps where there is one, else cpu
     threads=1,  # PyTorch's threads, or name → their number
-    engines: dict = {},  # name → the training step, as for train; those that are missing: 'auto'
+    engines: dict = None,  # name → the training step, as for train; those that are missing: 'auto'
     on_cost=None,  # called with the name of a model and its Cost
     should_stop=None,  # asked several times a second; True ends the work
 ) -> dict[str, Cost]:
     """Name → `Cost`, measured one after another, each in a process of its own, or here if it
     can't be sent to one. Stopped, those that are done; raises `RuntimeError` if one fails."""
+    engines = engines or {}
     several = {
         name: _Measured(get_model(make), points[name], engines.get(name, 'auto'))
         for name, make in models.items()

@@ -201,7 +201,8 @@ class Data:
                 raise ValueError(f'{s.name}: its classes are not those of the data.')
 
     @property
-    def splits(self):
+    def splits(self) -> list[Split]:
+        "Those that there are: training, validation, test."
         return [s for s in (self.train, self.valid, self.test) if s is not None]
 
     @cached_property
@@ -221,7 +222,9 @@ class Data:
         "How many images each split has, in all and of each class."
         import pandas as pd
 
-        count = lambda s: [len(s), *torch.bincount(s.y.cpu(), minlength=len(s.classes)).tolist()]
+        def count(s):
+            return [len(s), *torch.bincount(s.y.cpu(), minlength=len(s.classes)).tolist()]
+
         columns = pd.Index(['images', *self.classes], name=self.name)
         return pd.DataFrame([count(s) for s in self.splits], [s.name for s in self.splits], columns)
 

@@ -8,14 +8,22 @@ __all__ = ['Score', 'measure', 'measure_accuracy', 'predict', 'best_guesses', 'c
            'read_weights', 'has_digest', 'kinds_in', 'put_weights', 'kinds_of', 'load_model', 'rehearse']
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-002
-import hashlib, json, math, re, zipfile
+import hashlib
+import json
+import math
+import re
+import zipfile
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
-import torch, torch.nn as nn, torch.nn.functional as F
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import load, save
+
 from .chains import recognise
 from mnist_cmp.core import (
     DamagedError,

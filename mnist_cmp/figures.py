@@ -7,11 +7,15 @@ __all__ = ['comparison_figures']
 
 # %% ../nbs/11b_figures.ipynb #ca979714
 from functools import partial
+
 import numpy as np
 from fastcore.basics import patch
-import mnist_cmp.findings  # what is drawn here, as methods of a Comparison
-from .comparison import Comparison
-from .comparison import compare  # unused here; from here, what it gives can be drawn
+
+import mnist_cmp.findings  # noqa: F401 (what is drawn here, as methods of a Comparison)
+from mnist_cmp.comparison import (
+    Comparison,
+    compare,  # noqa: F401 (from here, what it gives can be drawn)
+)
 from .core import drawn, drawn_names, model_color, plot_style
 
 # %% ../nbs/11b_figures.ipynb #ff4783c1

@@ -6,10 +6,16 @@
 __all__ = ['n_trained', 'wrong_matrix', 'Difference', 'decimals', 'counted', 'span']
 
 # %% ../nbs/11a_findings.ipynb #13fb7f41
-import base64, html, itertools, math
+import base64
+import html
+import itertools
+import math
 from dataclasses import dataclass
-import numpy as np, pandas as pd
+
+import numpy as np
+import pandas as pd
 from fastcore.basics import patch
+
 from .comparison import PROTOCOLS, Comparison, Contestant
 from .core import check_choice, printable, without_math
 from mnist_cmp.statistics import (
@@ -173,7 +179,10 @@ class Difference:
 # %% ../nbs/11a_findings.ipynb #36d14fd9
 def _alike(c, d):
     "Do the paired runs of two models give the same answers on all images?"
-    answers = lambda c: [(run.test.wrong, run.test.predicted) for run in c.runs]
+
+    def answers(c):
+        return [(run.test.wrong, run.test.predicted) for run in c.runs]
+
     return answers(c) == answers(d)
 
 
@@ -208,8 +217,11 @@ def difference(
     else:
         images = bonett_price_interval(*only[0], n, level)
     seeds = paired_t(errors_a, errors_b, level)[1:3] if several else None
+
     # a t interval knows no bounds
-    within = lambda ends: tuple(float(np.clip(end, -1, 1)) for end in ends)
+    def within(ends):
+        return tuple(float(np.clip(end, -1, 1)) for end in ends)
+
     images = within(images)
     seeds = within(seeds) if several else None
     lows, highs = zip((both.low, both.high), images, *[seeds] * several)
@@ -269,7 +281,10 @@ def differences(self: Comparison) -> pd.DataFrame:
 
     def row(c, d):
         x = self.difference(c.name, d.name)
-        points = lambda ends: None if ends is None else span(*ends)
+
+        def points(ends):
+            return None if ends is None else span(*ends)
+
         return {
             'worse': x.a,
             'better': x.b,
@@ -307,7 +322,10 @@ def kbest(self: Comparison) -> pd.DataFrame:
     n = self.sizes['test']
     best = self.best
     rows = {}
-    mean = lambda c, k: sum(run.test.errors[k] for run in c.runs) / len(c.runs)
+
+    def mean(c, k):
+        return sum(run.test.errors[k] for run in c.runs) / len(c.runs)
+
     for k in self.ks:
         rows[k] = {}
         for c in self.contestants:
@@ -432,9 +450,12 @@ def calibration(
             'This report holds no confidences: it is of release 0.1.0. Run the comparison again.'
         )
     count = sum(b[:, 0] for b in runs)
-    mean = lambda i: (
-        sum(b[:, 0] * np.nan_to_num(b[:, i]) for b in runs) / np.where(count > 0, count, np.nan)
-    )
+
+    def mean(i):
+        return sum(b[:, 0] * np.nan_to_num(b[:, i]) for b in runs) / np.where(
+            count > 0, count, np.nan
+        )
+
     ends = pd.IntervalIndex.from_breaks(
         np.linspace(0, 1, len(count) + 1).round(4), name='confidence'
     )

@@ -6,11 +6,17 @@
 __all__ = ['unchanged', 'Again', 'CudaRecorder', 'GraphStep', 'Unfit', 'why_no_graph']
 
 # %% ../nbs/04d_graphs.ipynb #dddaa550
-import copy, random, warnings
+import copy
+import random
+import warnings
 from contextlib import contextmanager
+
 import numpy as np
-import torch, torch.nn as nn, torch.nn.functional as F
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
 from fastcore.basics import patch
+
 from .autograd import AutogradStep, float_images
 from .chains import _listened_to, why_not_fixed
 from .process import sealed
@@ -45,10 +51,12 @@ class Again:
     "Stands in for a recorder: to replay the work is to call it again."
 
     def warm_up(self, work):
+        "Call `work` three times, so that nothing is begun when it is recorded."
         for _ in range(3):
             work()
 
     def record(self, work):
+        "What replays `work`: itself."
         return work
 
 
@@ -127,7 +135,10 @@ class GraphStep(AutogradStep):
         self._given = {}
         self._flags = None  # plain attributes of the net when it was recorded
         self.moving = [name for name, p in self.params.items() if p.requires_grad]
-        zero = lambda dtype: torch.zeros((), dtype=dtype, device=self.device)
+
+        def zero(dtype):
+            return torch.zeros((), dtype=dtype, device=self.device)
+
         # of the last batch
         self.loss, self.correct = zero(self.params[self.moving[0]].dtype), zero(torch.int64)
         # over a sweep
@@ -223,6 +234,7 @@ def _record(self: GraphStep, work):
 # %% ../nbs/04d_graphs.ipynb #396d6b19
 @patch
 def sweep(self: GraphStep, x, y, batches, ask=lambda: None):
+    "A pass over the batches, as for `AutogradStep`, each shape of batch by its recording."
     self.total.zero_(), self.right.zero_()
     if (now := _plain(self.net)) != self._flags:  # somebody changed one between two epochs
         self._flags = now

@@ -8,6 +8,7 @@ __all__ = ['STATES', 'Ground', 'states_of']
 # %% ../nbs/10b_health.ipynb #10b-health-002
 import math
 from typing import NamedTuple
+
 import numpy as np
 from scipy import stats
 

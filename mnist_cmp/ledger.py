@@ -7,14 +7,27 @@ __all__ = ['PARTS', 'DONE', 'LedgerError', 'folder_lock', 'is_taken', 'file_syst
            'differing_parts', 'check_same', 'read_old_study']
 
 # %% ../nbs/07_ledger.ipynb #07-ledger-002
-import errno, json, math, os, platform, re, socket, stat, struct, tempfile, threading, time
+import errno
+import json
+import math
+import os
+import platform
+import re
+import socket
+import stat
+import struct
+import tempfile
+import threading
+import time
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
+
 import apsw
 from fastcore.basics import patch
 from filelock import FileLock, SoftFileLock, Timeout
+
 from . import __version__
 from mnist_cmp.core import (
     _flock,
@@ -771,9 +784,12 @@ def histories(
 ) -> dict[int, tuple[History, str, str]]:
     "Place → history, worker and error of each trial that has a row."
     where, of = ('', []) if index is None else (' WHERE {}=?', [index])
-    ask = lambda table, key: self.connection.execute(
-        f'SELECT * FROM {table}{where.format(key)} ORDER BY {key}', of
-    )
+
+    def ask(table, key):
+        return self.connection.execute(
+            f'SELECT * FROM {table}{where.format(key)} ORDER BY {key}', of
+        )
+
     with _explained(self.path):
         epochs = {}
         rows = ask('trial', '"index"').fetchall()

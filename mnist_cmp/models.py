@@ -9,15 +9,28 @@ __all__ = ['WIDEST', 'OWN_RULE', 'MLP', 'CNNClassifier', 'DeepMLP', 'glorot_init
            'model_name', 'distinct_names']
 
 # %% ../nbs/02_models.ipynb #02-models-002
-import copy, hashlib, importlib, importlib.util, inspect, os, re, sys, traceback, warnings
+import copy
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import os
+import re
+import sys
+import traceback
+import warnings
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
-import torch, torch.nn as nn, torch.nn.functional as F
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
 import torch.nn.init as init
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
+
 from .core import check_int, derive_seed, shown
 from .process import sealed
 
@@ -50,7 +63,8 @@ class MLP(nn.Module):
             nn.Linear(h2, classes),
         )
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        "Logits, N×classes, for images, N×1×28×28."
         x = F.relu(self.fc1(x.flatten(1)))
         return self.fc3(F.relu(self.fc2(x)))
 
@@ -88,7 +102,8 @@ class CNNClassifier(nn.Module):
         self.conv.to(memory_format=torch.channels_last)
         self.fct1, self.fct2 = nn.Linear(4 * 256, size), nn.Linear(size, classes)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        "Logits, N×classes, for images, N×1×28×28."
         return self.fct2(F.relu(self.fct1(self.conv(x).flatten(1))))
 
     def describe(self) -> str:
@@ -115,17 +130,19 @@ class DeepMLP(nn.Module):
         check_int('depth', depth, 2, 1000)
         check_int('classes', classes, 1, WIDEST)
         sizes = [28 * 28] + [width] * (depth - 1) + [classes]
-        layers = [l for i, o in zip(sizes[:-1], sizes[1:]) for l in (nn.Linear(i, o), nn.ReLU())]
+        layers = []
+        for inputs, outputs in zip(sizes[:-1], sizes[1:]):
+            layers += [nn.Linear(inputs, outputs), nn.ReLU()]
         self.layers = nn.Sequential(*layers[:-1])
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        "Logits, N×classes, for images, N×1×28×28."
         return self.layers(x.flatten(1))
 
     def describe(self) -> str:
         "The layers in one line."
-        sizes = [l.in_features for l in self.layers if isinstance(l, nn.Linear)] + [
-            self.layers[-1].out_features
-        ]
+        linear = [layer for layer in self.layers if isinstance(layer, nn.Linear)]
+        sizes = [*(layer.in_features for layer in linear), linear[-1].out_features]
         return _describe(
             self, f'fully connected, {" → ".join(map(str, sizes))}, depth {len(sizes) - 1}'
         )

@@ -8,8 +8,12 @@ __all__ = ['has_onednn', 'OneDNNStep', 'compare_errors', 'run_chain']
 # %% ../nbs/04b_onednn.ipynb #a90044bb
 import statistics
 from functools import partial
-import torch, torch.nn as nn, torch.nn.functional as F
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
 from fastcore.basics import patch
+
 from .autograd import AutogradStep, float_images, rounding_errors
 from .chains import Stage, chain_answers, recognise, why_no_chain
 from .models import initialise

@@ -6,12 +6,20 @@
 __all__ = ['rasterise', 'to_mnist', 'DigitPad']
 
 # %% ../nbs/13b_pad.ipynb #13b-pad-002
-import base64, html, io, math
+import base64
+import html
+import io
+import math
 from importlib.util import find_spec
 from pathlib import Path
-import anywidget, numpy as np, torch, torch.nn as nn, traitlets
+
+import anywidget
+import numpy as np
+import torch
+import traitlets
 from fastcore.basics import patch
 from PIL import Image, ImageDraw
+
 from .comparison import Comparison
 from .core import check_float, check_int, model_color, printable, shown, without_math
 from .data import DATASETS, Split, load_data
@@ -51,7 +59,10 @@ def _stroke(stroke):
         raise ValueError(
             f"strokes holds {shown(stroke)}, but must hold dicts of 'width' and 'points'."
         ) from None
-    number = lambda v: check_float('a number of the strokes', v, -2, 3)
+
+    def number(v):
+        return check_float('a number of the strokes', v, -2, 3)
+
     return check_float('width of the strokes', width, 0, 1), [
         (number(x), number(y)) for x, y in points
     ]
@@ -239,9 +250,10 @@ def _still(self: DigitPad):
     Image.frombytes('L', (28, 28), bytes(255 - v for v in self.seen)).resize(
         (112, 112), Image.Resampling.NEAREST
     ).save(page, 'png')
-    cell = lambda tag, texts: ''.join(
-        f'<{tag} style="text-align: right">{html.escape(t)}</{tag}>' for t in texts
-    )
+
+    def cell(tag, texts):
+        return ''.join(f'<{tag} style="text-align: right">{html.escape(t)}</{tag}>' for t in texts)
+
     rows = ''.join(
         f'<tr>{cell("td", (label, *(f"{a[k]:.0%}" for a in self.answers)))}</tr>'
         for k, label in enumerate(self.classes)

@@ -8,8 +8,11 @@ __all__ = ['number_of_params', 'params_table', 'relative_difference', 'Match', '
 
 # %% ../nbs/03_params.ipynb #03-params-002
 from typing import NamedTuple
-import torch, torch.nn as nn
+
+import torch
+import torch.nn as nn
 from torch.utils.flop_counter import FlopCounterMode
+
 from .core import check_float, check_int, shown, typed
 from .models import lazy_parameters, net_to_try
 from .process import sealed

@@ -6,11 +6,15 @@
 __all__ = ['Point', 'Box', 'sobol_points', 'box_axes', 'plot_sobol']
 
 # %% ../nbs/06a_points.ipynb #06a-points-002
-import math, threading, warnings
+import math
+import threading
+import warnings
 from dataclasses import dataclass
 from typing import NamedTuple
+
 import numpy as np
 from fastcore.basics import patch
+
 from .core import check_float, check_int, model_color, plot_style, shown, typed
 
 # %% ../nbs/06a_points.ipynb #06a-points-005

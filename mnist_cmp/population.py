@@ -6,12 +6,18 @@
 __all__ = ['number_of_ticks', 'block_size', 'why_no_population', 'train_population', 'nets_at_once']
 
 # %% ../nbs/06b_population.ipynb #ab759d84
-import copy, math, os
+import copy
+import math
+import os
 from dataclasses import replace
 from types import SimpleNamespace
-import torch, torch.nn as nn, torch.nn.functional as F
-from torch.func import functional_call, grad_and_value, vmap
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
 from fastcore.basics import patch
+from torch.func import functional_call, grad_and_value, vmap
+
 from .autograd import float_images
 from .chains import _listened_to, why_not_fixed
 from .core import Progress, check_int, machine, typed
@@ -77,9 +83,12 @@ def block_size(
     "The number of images of a tick with which the slowest net takes least time."
     weights = sum(p.numel() * p.element_size() for p in net.parameters())
     overhead = 10 * 18 * weights / max(1, flops(copy.deepcopy(net).float()).training)
-    cost = lambda block: (
-        max(number_of_ticks(n, size, block) for size in set(batch_sizes)) * (block + overhead)
-    )
+
+    def cost(block):
+        return max(number_of_ticks(n, size, block) for size in set(batch_sizes)) * (
+            block + overhead
+        )
+
     return min(range(1, max(batch_sizes) + 1), key=cost)
 
 # %% ../nbs/06b_population.ipynb #de6ce274
@@ -129,9 +138,10 @@ class _Population:
             torch.tensor([getattr(p, name) for p in points], dtype=self.dtype, device=x.device)
             for name in ('learning_rate', 'momentum', 'weight_decay')
         )
-        zeros = lambda needed: (
-            {k: torch.zeros_like(w) for k, w in self.weights.items()} if needed else {}
-        )
+
+        def zeros(needed):
+            return {k: torch.zeros_like(w) for k, w in self.weights.items()} if needed else {}
+
         # of gradients, over the blocks of a batch
         self.sums = zeros(max(p.batch_size for p in points) > block)
         self.velocity = zeros(any(p.momentum for p in points))
@@ -142,7 +152,10 @@ class _Population:
         "Room for an epoch's blocks, for the number of the tick, and for sums over the epoch."
         # 4: for warming up
         ticks = 4 + max(number_of_ticks(len(self.x), p.batch_size, self.block) for p in self.points)
-        zeros = lambda *shape, dtype: torch.zeros(shape, dtype=dtype, device=self.x.device)
+
+        def zeros(*shape, dtype):
+            return torch.zeros(shape, dtype=dtype, device=self.x.device)
+
         whole = ticks, len(self.nets)
         self.plan = [
             zeros(*whole, self.block, dtype=torch.int64),
@@ -175,7 +188,10 @@ def tick(self: _Population):
 def _move(self: _Population, name, g, begins, ends):
     "Add a gradient to its batch's, and move those nets whose batch is complete."
     w = self.weights[name]
-    column = lambda t: t.view(-1, *[1] * (self.weights[name].ndim - 1))
+
+    def column(t):
+        return t.view(-1, *[1] * (self.weights[name].ndim - 1))
+
     if self.sums:
         g = self.sums[name].copy_(torch.where(column(begins), g, self.sums[name] + g))
     if self.decays:

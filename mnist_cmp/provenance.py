@@ -7,10 +7,22 @@ __all__ = ['Repository', 'repository_of', 'Code', 'code_of', 'check_code', 'own_
            'is_other_code', 'code_in', 'package_commit']
 
 # %% ../nbs/02a_provenance.ipynb #1b3fd5dc
-import ast, dis, functools, hashlib, inspect, linecache, os, re, subprocess, sys, textwrap, weakref
+import ast
+import dis
+import functools
+import hashlib
+import inspect
+import linecache
+import os
+import re
+import subprocess
+import sys
+import textwrap
+import weakref
 from dataclasses import asdict, dataclass, field, replace
 from importlib.util import decode_source, find_spec
 from pathlib import Path
+
 from .core import check_fields, read_plain
 from .models import get_model
 
@@ -57,9 +69,9 @@ class _GitError(Exception):
     "Git is not there, or has no answer."
 
 
-def _git(folder, *words, settings={}, nothing=()):
+def _git(folder, *words, settings=None, nothing=()):
     "What git says of a folder, as text; '' for the exit codes of `nothing`."
-    settings = [f'{name}={value}' for name, value in (_OFF | settings).items()]
+    settings = [f'{name}={value}' for name, value in (_OFF | (settings or {})).items()]
     options = [word for setting in settings for word in ('-c', setting)]
     try:
         done = subprocess.run(

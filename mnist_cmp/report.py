@@ -6,11 +6,17 @@
 __all__ = ['verdict', 'summary', 'narrow_summary', 'report_page', 'report_schema', 'write_report']
 
 # %% ../nbs/12_report.ipynb #12-report-002
-import base64, html, io, json, warnings
+import base64
+import html
+import io
+import json
+import warnings
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
+
 import pandas as pd
+
 from .comparison import PROTOCOLS, Comparison, figure_files, report_files
 from mnist_cmp.core import (
     atomic_path,
@@ -416,7 +422,10 @@ def _escaped(text):
 
 def _table(frame, words=str):
     "A DataFrame as an HTML table; `words` makes the texts of its numbers."
-    text = lambda v: v if isinstance(v, str) else '–' if v is None or v != v else words(v)
+
+    def text(v):
+        return v if isinstance(v, str) else '–' if v is None or v != v else words(v)
+
     index = frame.index if frame.index.nlevels == 1 else frame.index.map(' − '.join)
     head = ''.join(
         f'<th>{_escaped(c)}</th>'
@@ -474,7 +483,10 @@ def _turned(frame):
 
 def _tables(comparison):
     "Section → its tables as HTML."
-    percent = lambda x: _percent(x, 1)
+
+    def percent(x):
+        return _percent(x, 1)
+
     found = {
         'models': [_models_table(comparison)],
         'difference': _difference_tables(comparison),
@@ -712,7 +724,10 @@ def _page(comparison, drawn):
     esc = _escaped
     title = _escaped(f'{" against ".join(comparison.names)} on {comparison.dataset}')
     unwell, result, cautions = _parts(comparison)
-    paragraphs = lambda lines, kind='': ''.join(f'<p{kind}>{esc(line)}</p>' for line in lines)
+
+    def paragraphs(lines, kind=''):
+        return ''.join(f'<p{kind}>{esc(line)}</p>' for line in lines)
+
     warned = f'<div class="unwell" role="note">{paragraphs(unwell)}</div>' if unwell else ''
     said = paragraphs(result, ' class=head') + paragraphs(cautions)
     tables = _tables(comparison)

@@ -8,6 +8,7 @@ __all__ = ['Retraining', 'run_seed', 'retrain']
 # %% ../nbs/09a_retraining.ipynb #a538e1e9
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
 from mnist_cmp.core import (
     DamagedError,
     Progress,

@@ -6,16 +6,22 @@
 __all__ = ['search']
 
 # %% ../nbs/09_search.ipynb #09-search-002
-import bisect, math, sys
+import bisect
+import math
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
+
 from .core import Progress, check_int, check_progress, derive_seed, quietly, typed
 from .data import Split
 from .ledger import DONE, Ledger
 from .models import get_model, model_name
-from .points import Box, sobol_points
-from .points import plot_sobol  # unused here; part of this room's public names
+from mnist_cmp.points import (
+    Box,
+    plot_sobol,  # noqa: F401 (a public name of this room, too)
+    sobol_points,
+)
 from mnist_cmp.studies import (
     Plan,
     Recipe,

@@ -6,12 +6,18 @@
 __all__ = ['RATE', 'chime', 'tone', 'failure_tone', 'Chime', 'make_sound']
 
 # %% ../nbs/13_sound.ipynb #13-sound-002
-import functools, math, time
+import functools
+import math
+import time
 from importlib.util import find_spec
 from pathlib import Path
-import anywidget, numpy as np, traitlets
+
+import anywidget
+import numpy as np
+import traitlets
 from fastcore.basics import patch
 from IPython import get_ipython
+
 from .core import check_float, format_seconds
 
 # %% ../nbs/13_sound.ipynb #13-sound-006
@@ -64,6 +70,7 @@ class Chime:
 
     @property
     def is_on(self) -> bool:
+        "Is it on?"
         return self.speaker is not None and self.speaker.is_on
 
     def on(

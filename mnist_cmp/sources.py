@@ -7,8 +7,20 @@ __all__ = ['FAMILY', 'torchvision_datasets', 'IdxFile', 'Source', 'get_source', 
            'read_files', 'ensure_files']
 
 # %% ../nbs/00a_sources.ipynb #00a-sources-002
-import gzip, hashlib, io, math, os, shutil, socket, struct, sys, tempfile, threading, time
-import warnings, zlib
+import gzip
+import hashlib
+import io
+import math
+import os
+import shutil
+import socket
+import struct
+import sys
+import tempfile
+import threading
+import time
+import warnings
+import zlib
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,11 +68,13 @@ class IdxFile:
     sha256: str = ''  # of the extracted file, hex, where known
 
     @property
-    def header(self):
+    def header(self) -> bytes:
+        "The file's first bytes: kind of values, number of dimensions, and their sizes."
         return struct.pack(f'>HBB{len(self.shape)}I', 0, 8, len(self.shape), *self.shape)
 
     @property
-    def size(self):
+    def size(self) -> int:
+        "Bytes of the whole file."
         return len(self.header) + math.prod(self.shape)
 
 # %% ../nbs/00a_sources.ipynb #00a-sources-013

@@ -12,8 +12,11 @@ import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
-import numpy as np, pandas as pd
+
+import numpy as np
+import pandas as pd
 from scipy import optimize, special, stats
+
 from .core import check_float, check_int, shown
 
 # %% ../nbs/10_statistics.ipynb #10-statistics-007

@@ -7,7 +7,8 @@ __all__ = ['ENGINES', 'MINUTE', 'choose_engine', 'make_step']
 
 # %% ../nbs/04e_steps.ipynb #42d1a865
 import torch.nn as nn
-from .autograd import AutogradStep, float_images
+
+from .autograd import AutogradStep, float_images  # noqa: F401
 from .chains import recognise
 from .compiled import CompiledStep, build_kernel, has_kernel, is_served
 from .core import check_choice

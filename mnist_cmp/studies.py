@@ -9,15 +9,24 @@ __all__ = ['STUDY_ENGINES', 'STARTING', 'net_digest', 'layers_of', 'machines_of'
            'disk_explained']
 
 # %% ../nbs/08b_studies.ipynb #cd59dd5a
-import errno, hashlib, json, os, re, sys, tempfile, time, warnings
+import errno
+import hashlib
+import json
+import os
+import re
+import tempfile
+import warnings
 from collections import deque
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-import torch, torch.nn as nn
+
+import torch
+import torch.nn as nn
 from fastcore.basics import patch
+
 from mnist_cmp.core import (
     MachineError,
     as_path,

@@ -7,13 +7,24 @@ __all__ = ['CHECKPOINT_FILES', 'Epoch', 'History', 'torch_threads', 'drop_damage
            'plot_accuracy', 'display_timer']
 
 # %% ../nbs/06_training.ipynb #06-training-002
-import copy, errno, functools, html, json, math, os, stat, time
+import copy
+import errno
+import functools
+import html
+import json
+import math
+import os
+import stat
+import time
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-import torch, torch.nn as nn
-from torch.nn.parameter import is_lazy
+
+import torch
+import torch.nn as nn
 from fastcore.basics import patch
+from torch.nn.parameter import is_lazy
+
 from .autograd import float_images
 from .chains import why_not_fixed
 from mnist_cmp.core import (
@@ -45,16 +56,16 @@ from .data import Split, default_device
 from mnist_cmp.evaluation import (
     check_net,
     cpu_weights,
+    load_model,  # noqa: F401 (a public name of this room, too)
     measure,
     measure_accuracy,
     put_weights,
     read_weights,
     save_model,
+    smoke_test,  # noqa: F401
+    topk_errors,  # noqa: F401
     write_weights,
 )
-
-# unused here; part of this room's public names
-from .evaluation import load_model, smoke_test, topk_errors
 from .models import net_to_try
 from .params import number_of_params
 from .process import callers, sealed, working_time
@@ -407,7 +418,7 @@ CHECKPOINT_FILES = 'last.safetensors', 'best.safetensors'
 
 def drop_damaged(
     folder,  # of a checkpoint; it need not exist
-    of: dict = {},  # settings and seed of its training, as far as they are known
+    of: dict = None,  # settings and seed of its training, as far as they are known
 ):
     "Remove a checkpoint that can't be gone on with, and say so; raises `MachineError` if not ours."
     file = Path(folder) / 'last.safetensors'
@@ -420,7 +431,7 @@ def drop_damaged(
             )
         try:
             was = _read_checkpoint(file)[1]
-            if any(was.get(name) != value for name, value in of.items()):
+            if any(was.get(name) != value for name, value in (of or {}).items()):
                 raise DamagedError(f'{file} is of another training.')
         except DamagedError as e:
             tell(f'{e} The training begins anew.')

@@ -8,7 +8,9 @@ __all__ = ['Trial', 'SearchResult']
 # %% ../nbs/08a_trials.ipynb #08a-trials-002
 import math
 from dataclasses import asdict, dataclass
+
 from fastcore.basics import patch
+
 from mnist_cmp.core import (
     check_fields,
     drawn,

@@ -7,14 +7,26 @@ __all__ = ['MAPPED', 'RETRIES', 'PATIENCE', 'Splits', 'MappedSplits', 'map_split
            'wait_for_workers', 'on_workers', 'run_jobs', 'callers_own', 'callers_errors']
 
 # %% ../nbs/08_workers.ipynb #08-workers-002
-import errno, functools, os, pickle, queue, re, subprocess, sys, threading, time, traceback
+import errno
+import functools
+import os
+import pickle
+import queue
+import re
+import subprocess
+import sys
+import threading
+import time
+import traceback
 from collections import Counter, deque
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
+
 import cloudpickle
 from safetensors import safe_open
+
 from . import __version__
 from .core import MachineError, check_int, machine_calls, tell
 from .data import Split
@@ -28,7 +40,8 @@ class Splits:
     train: Split
     valid: Split
 
-    def load(self):
+    def load(self) -> 'Splits':
+        "The splits, which are here already."
         return self
 
 

@@ -7,11 +7,11 @@ os.environ.update(OMP_NUM_THREADS='1', MNIST_CMP_QUIET='1', MPLBACKEND='agg')
 
 import pytest
 import torch
+from check import hear_signals
+from tiny import known_costs, noise, one, two
 
 import mnist_cmp as mc
 from mnist_cmp import comparison
-from check import hear_signals
-from tiny import known_costs, noise, one, two
 
 hear_signals()
 

@@ -645,7 +645,7 @@ def test_layers_of_pytorch_that_somebody_changed(monkeypatch):
 def test_code_without_source():
     "A class that was typed into a prompt has no file; its bytecode is read."
     names = {'nn': nn, 'F': F}
-    exec(
+    exec(  # noqa: S102
         """
 class Typed(nn.Module):
     def __init__(self):

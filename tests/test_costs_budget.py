@@ -6,12 +6,12 @@ import os
 
 import pytest
 import torch
+from tiny import one, two
 
 import mnist_cmp as mc
 from mnist_cmp import comparison, costs, workers
 from mnist_cmp.comparison import Stopped
 from mnist_cmp.costs import MEASURING, Cost, check_cost
-from tiny import one, two
 
 POINT = mc.Point(0.1, 8)
 

@@ -5,13 +5,14 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import odd
 import pytest
 import torch
 from torch import nn
 
 import mnist_cmp as mc
-import odd
-from mnist_cmp import comparison, core, costs, data as data_room, sources
+from mnist_cmp import comparison, core, costs, sources
+from mnist_cmp import data as data_room
 from mnist_cmp.chains import recognise, why_no_chain
 from mnist_cmp.cli import _names, _pair
 from mnist_cmp.compiled import _who_else, is_served

@@ -8,7 +8,6 @@ import subprocess
 import sys
 
 import pytest
-
 from faults.powerloss import Call, Crash, read_record, read_tree, replayed, write_tree
 from faults.shim import ROOT, run_python, why_not
 from faults.sweep import Progress, check_only, chosen
@@ -185,7 +184,7 @@ with shim.recording(folder, {str(record)!r}):
         with connection: connection.execute('CREATE TABLE t (x)')
         rows = [[str(i)*100] for i in range(99)]
         with connection: connection.executemany('INSERT INTO t VALUES (?)', rows)
-        connection.close()"""
+        connection.close()"""  # noqa: S608
     assert in_shim(code, folder) == ''
     tree = replayed(read_record(record)).tree()
     assert tree == read_tree(folder)

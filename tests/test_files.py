@@ -5,9 +5,9 @@ import os
 import socket
 
 import pytest
+from tiny import error_of
 
 from mnist_cmp.core import plain_folder, plain_path, read_json, read_plain
-from tiny import error_of
 
 posix = pytest.mark.skipif(os.name != 'posix', reason='pipes and sockets in folders')
 

@@ -13,11 +13,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import odd
 import pytest
+from tiny import known_costs
 
 import mnist_cmp as mc
 from mnist_cmp.health import STATES, Ground, states_of
 from mnist_cmp.report import report_page
-from tiny import known_costs
 
 RESULTS = Path(__file__).parent.parent / 'nbs' / 'results'
 

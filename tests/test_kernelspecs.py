@@ -4,7 +4,6 @@ import json
 import re
 
 import pytest
-
 from check import ROOT
 
 KERNEL = {'display_name': 'python3', 'language': 'python', 'name': 'python3'}

@@ -3,9 +3,8 @@
 import ast
 import json
 
-import pytest
-
 import mutate
+import pytest
 from mutations import MUTATIONS
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from tiny import one, two
 
 import mnist_cmp as mc
 from mnist_cmp.cli import main
@@ -22,8 +23,6 @@ from mnist_cmp.controls import RunState, _pictures
 from mnist_cmp.core import drawn, drawn_names, write_json
 from mnist_cmp.figures import comparison_figures
 from mnist_cmp.models import get_model
-from tiny import one, two
-
 
 # ---- names in figures
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from test_notebook import WATCH, Watch
 
 from mnist_cmp.comparison import Comparison
 from mnist_cmp.core import read_json
 from mnist_cmp.report import verdict
-from test_notebook import WATCH, Watch
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted(
@@ -373,5 +373,5 @@ def test_notebooks_tests_are_watched(source, empty, skipped):
 
     watch = Watch()
     tree = watch.visit(ast.parse(source))
-    exec(compile(tree, 'cell', 'exec'), {WATCH: watch, 'test_eq': test_eq, 'print': print})
+    exec(compile(tree, 'cell', 'exec'), {WATCH: watch, 'test_eq': test_eq, 'print': print})  # noqa: S102
     assert (len(watch.empty), len(watch.skipped)) == (empty, skipped)

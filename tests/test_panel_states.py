@@ -10,12 +10,12 @@ from pathlib import Path
 
 import ipywidgets as widgets
 import pytest
+from tiny import known_costs
 
 import mnist_cmp as mc
 from mnist_cmp.controls import RunState, _compare_in, _sentence, check_settings
 from mnist_cmp.core import write_json
 from mnist_cmp.ledger import LedgerError, folder_lock, is_taken
-from tiny import known_costs
 
 SMALL = dict(models=['mlp', 'deep_mlp'], points=1, search_epochs=1, epochs=1, seeds=1)
 LONG = SMALL | dict(epochs=3000)

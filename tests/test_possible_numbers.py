@@ -13,12 +13,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import odd
 import pytest
+from tiny import known_costs
 
 import mnist_cmp as mc
 from mnist_cmp.figures import comparison_figures
 from mnist_cmp.findings import decimals, span
 from mnist_cmp.report import report_page
-from tiny import known_costs
 
 MODELS = {
     'plain': odd.linear,

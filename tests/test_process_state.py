@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn as nn
+from tiny import noise
 
 import mnist_cmp as mc
 from mnist_cmp.costs import latency
 from mnist_cmp.evaluation import weights_digest
 from mnist_cmp.studies import net_digest
-from tiny import noise
 
 
 class Noisy(nn.Module):

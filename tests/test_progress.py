@@ -6,11 +6,11 @@ import sys
 import time
 
 import pytest
+from tiny import one
 
 import mnist_cmp as mc
 from mnist_cmp import core
 from mnist_cmp.core import Progress, Status
-from tiny import one
 
 
 class Terminal(io.TextIOWrapper):

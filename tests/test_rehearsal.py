@@ -7,12 +7,12 @@ from functools import partial
 
 import pytest
 import torch
+from tiny import noise, one
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 import mnist_cmp as mc
 from mnist_cmp import comparison
-from tiny import noise, one
 
 AROUND = {
     'plain': contextlib.nullcontext,

@@ -5,9 +5,9 @@ import shutil
 import pytest
 import tiny
 import torch
+from check import ROOT
 
 import mnist_cmp as mc
-from check import ROOT
 from mnist_cmp import comparison
 from mnist_cmp.comparison import Stopped, check_extends
 from mnist_cmp.ledger import LedgerError

@@ -10,13 +10,12 @@ import jsonschema
 import pytest
 import tiny
 import torch
+from test_splits import given_parts
 from torch import nn
 
 import mnist_cmp as mc
-from mnist_cmp import comparison
 from mnist_cmp.models import zero_init
 from mnist_cmp.report import report_page, summary, verdict
-from test_splits import given_parts
 
 QUICK = dict(points=1, seeds=1, search_epochs=1, epochs=1, workers=1, progress=False)
 KNOWN = torch.rand(8, 784, generator=torch.Generator().manual_seed(1)) / 30

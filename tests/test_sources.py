@@ -31,7 +31,7 @@ def toy():
             files.append(
                 replace(
                     file,
-                    md5=hashlib.md5(gzip.compress(content, mtime=0)).hexdigest(),
+                    md5=hashlib.md5(gzip.compress(content, mtime=0)).hexdigest(),  # noqa: S324
                     sha256=hashlib.sha256(content).hexdigest(),
                 )
             )

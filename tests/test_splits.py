@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conftest import one
+from tiny import known_costs, two
 
 import mnist_cmp as mc
-from conftest import one
 from mnist_cmp import comparison
 from mnist_cmp.points import Point
-from tiny import known_costs, two
 
 CLASSES = ['ant', 'bee', 'cat']
 BOX = {'batch_size': (8, 16)}

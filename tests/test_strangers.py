@@ -7,13 +7,13 @@ import shutil
 import tracemalloc
 
 import pytest
+from conftest import one
+from tiny import error_of
 
 import mnist_cmp as mc
-from conftest import one
 from mnist_cmp import controls
 from mnist_cmp.controls import RunState, _Child, _histories, _newest
 from mnist_cmp.core import write_json
-from tiny import error_of
 
 posix = pytest.mark.skipif(os.name != 'posix', reason='pipes and links')
 SETTINGS = {'state': 'finished', 'error': None, 'how': {}, 'settings': {'models': ['one', 'two']}}

@@ -5,11 +5,11 @@ import io
 import sys
 
 import pytest
+from test_progress import Handle, Terminal
+from tiny import one, two
 
 import mnist_cmp as mc
 from mnist_cmp import core
-from test_progress import Handle, Terminal
-from tiny import one, two
 
 
 @pytest.fixture

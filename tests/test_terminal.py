@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from check import ROOT
 
 import mnist_cmp as mc
-from check import ROOT
 from mnist_cmp import cli, core, report
 
 fcntl = pytest.importorskip('fcntl')

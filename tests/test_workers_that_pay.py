@@ -7,13 +7,13 @@ import threading
 import time
 
 import pytest
+from tiny import one
 
 import mnist_cmp as mc
 from mnist_cmp import studies, training, workers
 from mnist_cmp.cli import _parser
 from mnist_cmp.process import sealed
 from mnist_cmp.studies import _Pace
-from tiny import one
 
 HERE = f'process {os.getpid()}'
 

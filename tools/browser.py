@@ -8,7 +8,20 @@ With MNIST_CMP_DATA the pad's models learn the real MNIST, else the digits. `--s
 FOLDER` keeps pictures of panel, pad and report.
 """
 
-import argparse, importlib.util, json, math, os, re, secrets, shutil, signal, socket, subprocess, sys, tempfile, time
+import argparse
+import importlib.util
+import json
+import math
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
 from collections import deque
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -30,12 +43,15 @@ class Skip(Exception):
 
 def chromium():
     "Path of Chromium; installs Debian's or Ubuntu's package if there is none."
-    find = lambda: (
-        os.environ.get('CHROMIUM')
-        or shutil.which('chromium')
-        or shutil.which('chromium-browser')
-        or shutil.which('google-chrome')
-    )
+
+    def find():
+        return (
+            os.environ.get('CHROMIUM')
+            or shutil.which('chromium')
+            or shutil.which('chromium-browser')
+            or shutil.which('google-chrome')
+        )
+
     if path := find():
         return path
     if not shutil.which('apt-get'):
@@ -310,7 +326,10 @@ def begin(lab, path):
     slow cells without data."""
     name = path.relative_to(ROOT / 'nbs').as_posix()
     nb = json.loads((lab.nbs / name).read_text(encoding='utf-8'))
-    out = lambda s: flagged(s, r'eval:\s*false') or flagged(s, 'slow')
+
+    def out(s):
+        return flagged(s, r'eval:\s*false') or flagged(s, 'slow')
+
     nb['cells'] = [
         c for c in nb['cells'] if c['cell_type'] != 'code' or not out(''.join(c['source']))
     ]
@@ -455,7 +474,10 @@ def draw(page, strokes):
     paper = page.locator('.mnist-cmp-pad .paper')
     paper.scroll_into_view_if_needed()
     box = paper.bounding_box()
-    at = lambda p: (box['x'] + p[0] * box['width'], box['y'] + p[1] * box['height'])
+
+    def at(p):
+        return (box['x'] + p[0] * box['width'], box['y'] + p[1] * box['height'])
+
     for stroke in strokes:
         page.mouse.move(*at(stroke[0]))
         page.mouse.down()
@@ -682,7 +704,10 @@ def panel(lab, shots=None):
     lab.write('panel_check.ipynb', PANEL, 'print(6*7)', SAME)
     page = lab.open('panel_check.ipynb')
     run_cell(page, 0)
-    button = lambda name: page.locator(f'{OUTPUT} button', has_text=re.compile(rf'^\s*{name}\s*$'))
+
+    def button(name):
+        return page.locator(f'{OUTPUT} button', has_text=re.compile(rf'^\s*{name}\s*$'))
+
     status = page.locator(f'{OUTPUT} [role=status]')
 
     def says(text):
@@ -792,10 +817,15 @@ def lost(lab, shots=None):
     lab.write('lost_check.ipynb', LONG, 'print(os.getpid())')
     page = lab.open('lost_check.ipynb')
     run_cell(page, 0)
-    button = lambda name: named_button(page, name, OUTPUT)
-    says = lambda text: page.locator(f'{OUTPUT} [role=status]', has_text=re.compile(text)).wait_for(
-        timeout=60_000
-    )
+
+    def button(name):
+        return named_button(page, name, OUTPUT)
+
+    def says(text):
+        return page.locator(f'{OUTPUT} [role=status]', has_text=re.compile(text)).wait_for(
+            timeout=60_000
+        )
+
     button('Run').click()
     says('^Running')
     kernel = int(run_cell(page, 1))
@@ -857,7 +887,10 @@ def stranger(lab, shots=None):
     page.context.on('request', lambda request: asked.append(request.url))
     assert run_cell(page, 0, timeout=300) == 'made\n'
     run_cell(page, 1)
-    button = lambda name: page.locator(f'{OUTPUT} button', has_text=re.compile(rf'^\s*{name}\s*$'))
+
+    def button(name):
+        return page.locator(f'{OUTPUT} button', has_text=re.compile(rf'^\s*{name}\s*$'))
+
     button('Show the last run').wait_for()
     assert not page.locator(f'{OUTPUT} svg').count() and shown_buttons(page, OUTPUT) == [
         'Show the last run'

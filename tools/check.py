@@ -5,7 +5,18 @@ yours. Where MNIST_CMP_DATA is a folder, with the real MNIST in it, the notebook
 cells run too.
 """
 
-import ast, json, os, re, shutil, signal, statistics, subprocess, sys, tempfile, time, venv
+import ast
+import json
+import os
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import venv
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -224,6 +235,12 @@ def types_check():
             ROOT / 'mnist_cmp' / '__init__.pyi',
             uses,
         )
+
+
+def code_is_in_style(copy):
+    "What ruff.toml asks: of the notebooks, and of the files written by hand."
+    run(sys.executable, '-m', 'ruff', 'check', '--no-cache', cwd=copy)
+    run(sys.executable, '-m', 'ruff', 'format', '--check', '--no-cache', cwd=copy)
 
 
 def import_is_light():
@@ -448,6 +465,7 @@ def main():
             check('modules in sync with notebooks', modules_in_sync, copy),
             check('notebooks clean', notebooks_clean, copy),
             check('notebooks small, without errors and widgets', notebooks_small),
+            check('notebooks and files in style (ruff)', code_is_in_style, copy),
             check('rooms import only rooms above', rooms_in_order),
             check('sidebar has every notebook', sidebar_is_complete),
             check('site builds without a warning or a dead link', site_builds, copy),

@@ -5,7 +5,11 @@ Cells marked `#| eval: false` are left alone. Cells marked `#| slow` need the re
 (`MNIST_CMP_DATA`): without it they keep their old outputs.
 """
 
-import os, re, sys, tempfile, time
+import os
+import re
+import sys
+import tempfile
+import time
 from pathlib import Path
 
 import nbformat

@@ -28,7 +28,7 @@ from mnist_cmp.core import atomic_path, derive_seed, json_text, machine, read_js
 from mnist_cmp.data import Split, load_data
 from mnist_cmp.evaluation import load_model, measure_accuracy, save_model, smoke_test
 from mnist_cmp.findings import wrong_matrix
-from mnist_cmp.models import CNNClassifier, MLP, initialise
+from mnist_cmp.models import MLP, CNNClassifier, initialise
 from mnist_cmp.points import Box, Point, sobol_points
 from mnist_cmp.report import write_report
 from mnist_cmp.retraining import retrain
@@ -188,7 +188,7 @@ def words_of_make_compare():
     return re.search(r'^compare:.*\n\t\$\(BIN\)/mnist_cmp (.*) \$\(ARGS\)$', makefile, re.M)[1]
 
 
-def digits(words=words_of_make_compare()):
+def digits(words=words_of_make_compare()):  # noqa: B008
     "What `make compare` does: three models on the digits."
     folder = WORK / 'digits'
     command = [sys.executable, '-m', 'mnist_cmp', *words.split(), '--out', str(folder)]

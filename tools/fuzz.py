@@ -9,15 +9,12 @@ import argparse
 import contextlib
 import faulthandler
 import functools
-import inspect
 import io
 import json
 import math
 import os
 import random
-import re
 import resource
-import shutil
 import signal
 import sqlite3
 import struct
@@ -36,12 +33,13 @@ os.environ.update(
 )
 import numpy as np
 import torch
-from hypothesis import HealthCheck, Phase, given, seed as with_seed, settings, strategies as st
-
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import seed as with_seed
+from hypothesis import strategies as st
 from traitlets import TraitError
 
 import mnist_cmp as mc
-from mnist_cmp import core, costs, data, evaluation, pad, sources, statistics, training
+from mnist_cmp import core, data, evaluation, pad, sources, training
 from mnist_cmp.controls import RunState, check_settings
 from mnist_cmp.ledger import Ledger, LedgerError
 
@@ -133,7 +131,7 @@ DTYPES = 'bool int8 uint8 uint16 int32 int64 uint64 float16 float32 float64 comp
 
 
 @st.composite
-def arrays(draw, shapes=st.lists(st.integers(0, 4), max_size=4)):
+def arrays(draw, shapes=st.lists(st.integers(0, 4), max_size=4)):  # noqa: B008
     """An array of any kind and shape, of few values, some of them odd; sometimes as a tensor or
     as lists."""
     shape = tuple(draw(shapes))
@@ -805,10 +803,10 @@ def odd_sql(rng, content):
         )
         with contextlib.suppress(sqlite3.IntegrityError):
             c.execute(
-                f'UPDATE {table} SET "{column}" = ? WHERE rowid IN (SELECT rowid FROM {table} '
+                f'UPDATE {table} SET "{column}" = ? WHERE rowid IN (SELECT rowid FROM {table} '  # noqa: S608
                 'LIMIT 2)'
                 if table != 'epoch'
-                else f'UPDATE {table} SET "{column}" = ?',
+                else f'UPDATE {table} SET "{column}" = ?',  # noqa: S608
                 [value],
             )
         if rng.random() < 0.1:
@@ -817,7 +815,7 @@ def odd_sql(rng, content):
                     [
                         f'DROP TABLE {table}',
                         f'ALTER TABLE {table} ADD x',
-                        f'DELETE FROM {table}',
+                        f'DELETE FROM {table}',  # noqa: S608
                         'PRAGMA user_version=99',
                     ]
                 )
@@ -839,9 +837,10 @@ def odd_header(rng, content):
 def whole_files(folder):
     """Real files to damage: a data set, a search, a comparison, weights, a checkpoint and a
     panel's run."""
-    images = lambda n: (
-        torch.arange(n * 784).reshape(n, 28, 28).mul(7).remainder(256).to(torch.uint8)
-    )
+
+    def images(n):
+        return torch.arange(n * 784).reshape(n, 28, 28).mul(7).remainder(256).to(torch.uint8)
+
     small = mc.Data.from_arrays(
         images(24),
         [i % 3 for i in range(24)],
@@ -850,11 +849,12 @@ def whole_files(folder):
         valid_size=8,
         classes=list('abc'),
     )
-    thin = lambda width: (
-        lambda: torch.nn.Sequential(
+
+    def thin(width):
+        return lambda: torch.nn.Sequential(
             torch.nn.Flatten(), torch.nn.Linear(784, width), torch.nn.Linear(width, 3)
         )
-    )
+
     found = mc.compare(
         {'one': thin(2), 'two': thin(3)},
         small,
@@ -946,13 +946,17 @@ def READERS(folder):
             raise AssertionError(f'it was taken, but then {type(e).__name__}: {e}') from e
         assert '<script' not in page
 
-    load = lambda name: lambda: mc.load_model(thin(2)(), folder / name)
-    idx = lambda name: (
-        folder / 'data' / 'Toy' / 'raw' / name,
-        BYTES,
-        lambda: data._load_source(toy, folder / 'data', 2, False),
-        2,
-    )
+    def load(name):
+        return lambda: mc.load_model(thin(2)(), folder / name)
+
+    def idx(name):
+        return (
+            folder / 'data' / 'Toy' / 'raw' / name,
+            BYTES,
+            lambda: data._load_source(toy, folder / 'data', 2, False),
+            2,
+        )
+
     return {
         'images': idx('train-images'),
         'labels': idx('t10k-labels'),

@@ -21,7 +21,7 @@ import tempfile
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from check import ENV, ROOT, copy_checkout
@@ -40,7 +40,7 @@ def patched_class(node):
     return first.id if isinstance(first, ast.Name) else None
 
 
-@lru_cache(maxsize=None)
+@cache
 def functions_in(source):
     "Name → node of each function in a source: 'name' or 'Class.name'."
     found = {}

@@ -6,12 +6,16 @@ llms.txt would change. Figures go to nbs/images/index_1.png and so on. A cell's 
 echo: false`, `#| output: false` and `#| fig-alt: …` mean here what they mean on the site.
 """
 
-import base64, posixpath, re, sys
+import base64
+import posixpath
+import re
+import sys
 from configparser import ConfigParser
 from html.parser import HTMLParser
 from pathlib import Path
 
-import nbformat, yaml
+import nbformat
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTE = '<!-- Made by tools/readme.py from nbs/index.ipynb: change it there. -->'
@@ -44,7 +48,10 @@ class Table(HTMLParser):
 
     def markdown(self):
         width = max(map(len, self.rows))
-        text = lambda cell: ' '.join(cell.split()).replace('|', r'\|')
+
+        def text(cell):
+            return ' '.join(cell.split()).replace('|', r'\|')
+
         rows = [[*map(text, row), *[''] * (width - len(row))] for row in self.rows]
         return '\n'.join(f'| {" | ".join(row)} |' for row in [rows[0], ['---'] * width, *rows[1:]])
 

@@ -78,6 +78,7 @@ def die_in_a_write(folder, at):
     """Kill this process at its `at`th SQL statement, or opening for writing or renaming of a
     file below `folder`."""
     import apsw
+
     from mnist_cmp.ledger import Ledger
 
     count = itertools.count(1)
@@ -132,7 +133,9 @@ def numbers(folder):
             }
         return [lasting(v) for v in x] if isinstance(x, list) else x
 
-    words = lambda x: json.dumps(lasting(x))  # in words, in which NaN equals NaN
+    def words(x):
+        return json.dumps(lasting(x))  # in words, in which NaN equals NaN
+
     found = {}
     for file in sorted(folder.rglob('*')):
         name = file.relative_to(folder).as_posix()
@@ -227,7 +230,10 @@ def one_round(what, rng, folder, seconds, until, kills, waits):
     by kind."""
     tries = 0
     while True:
-        more = lambda: sum(kills.values()) < until
+
+        def more():
+            return sum(kills.values()) < until
+
         die_at = rng.randint(1, 250) if more() and rarest(rng, kills, KINDS) == 'write' else 0
         process = start(what, folder, die_at)
         tries = tries + 1
@@ -300,7 +306,10 @@ def disk_inside(whole):
     "The test itself; `whole` is the folder of the search that was left in peace."
     work = Path(tempfile.mkdtemp())
     (disk := work / 'disk').mkdir()
-    mount = lambda *options: subprocess.run(['mount', *options, str(disk)], check=True)
+
+    def mount(*options):
+        return subprocess.run(['mount', *options, str(disk)], check=True)
+
     mount('-t', 'tmpfs', '-o', 'size=2m', 'tmpfs')
     store = disk / 'store'
     filler = disk / 'filler'
@@ -345,12 +354,16 @@ def memory_test(minutes):
     """Searches and runs of the panel, one after the other, leave no memory, file, thread or
     process behind."""
     import matplotlib.pyplot as plt
+
     from mnist_cmp.controls import ComparePanel
 
     begun = time.perf_counter()
     rounds = 0
     first = None
-    spent = lambda: (time.perf_counter() - begun) / 60
+
+    def spent():
+        return (time.perf_counter() - begun) / 60
+
     with tempfile.TemporaryDirectory() as work:
         panel = ComparePanel(runs=Path(work) / 'runs', workers=WORKERS)
         panel.set(models=['mlp', 'deep_mlp'], points=2, search_epochs=1, epochs=1, seeds=2)

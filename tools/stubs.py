@@ -7,7 +7,10 @@ argument that may be None says so in its stub, and what imports pandas when it i
 not to burden the workers with it, gives a frame.
 """
 
-import dataclasses, inspect, re, sys
+import dataclasses
+import inspect
+import re
+import sys
 from pathlib import Path
 
 import mnist_cmp

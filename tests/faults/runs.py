@@ -12,13 +12,13 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
+from soak import numbers
+from tiny import known_costs, noise, one, two
 
 import mnist_cmp as mc
 from mnist_cmp import comparison, ledger, report
 from mnist_cmp.controls import RunState
 from mnist_cmp.trials import SearchResult
-from soak import numbers
-from tiny import known_costs, noise, one, two
 
 JOURNALS = 'wal', 'delete'
 SECONDS = 120  # that a child may take, many times what it needs
@@ -68,7 +68,7 @@ def choose_journal(
 @contextmanager
 def work_folder():
     "A folder for runs, in memory where there is room for it: a thousand runs wear no disk."
-    memory = Path('/dev/shm')
+    memory = Path('/dev/shm')  # noqa: S108
     place = memory if memory.is_dir() and os.access(memory, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix='mnist_cmp_faults_', dir=place) as folder:
         yield Path(folder).resolve()

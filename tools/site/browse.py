@@ -7,7 +7,12 @@ finds its words. It needs `pip install playwright` and a Chromium: the one that 
 else the system's, else Playwright's own.
 """
 
-import argparse, functools, os, shutil, sys, threading
+import argparse
+import functools
+import os
+import shutil
+import sys
+import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit

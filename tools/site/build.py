@@ -5,10 +5,17 @@ Both render what nbdev makes of the notebooks (the folder _proc), in the order a
 titles of _quarto.yml.
 """
 
-import os, posixpath, re, shutil, subprocess, sys, tempfile
+import os
+import posixpath
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
-import nbformat, yaml
+import nbformat
+import yaml
 from nbdev.config import get_config
 from nbdev.serve import proc_nbs
 
@@ -139,7 +146,9 @@ def toctrees():
         name = path.rpartition('.')[0]
         return f'{title} <{name}>' if title else name
 
-    caption = lambda section: f':caption: {section}\n' if section else ''
+    def caption(section):
+        return f':caption: {section}\n' if section else ''
+
     parts = [
         (section, [entry(*page) for page in pages if page[1] != 'index.ipynb'])
         for section, pages in sidebar()

@@ -4,6 +4,7 @@ tools/site/card.py`."""
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+
 from mnist_cmp.core import model_color, plot_style, read_json
 
 ROOT = Path(__file__).resolve().parents[2]

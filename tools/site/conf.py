@@ -19,7 +19,7 @@ website = yaml.safe_load((ROOT / '_quarto.yml').read_text(encoding='utf-8'))['we
 
 project = cfg['title']
 author = cfg['author']
-copyright = cfg['copyright']
+copyright = cfg['copyright']  # noqa: A001
 version = release = cfg['version']
 extensions = ['myst_nb']
 html_static_path = ['static']

@@ -3,7 +3,8 @@ there, every internal link and its anchor leads somewhere, every picture exists,
 published pages too, and the search knows the words.
 """
 
-import re, sys
+import re
+import sys
 from configparser import ConfigParser
 from html.parser import HTMLParser
 from pathlib import Path

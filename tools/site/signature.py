@@ -5,7 +5,11 @@ nbdev's `show_doc` calls this by way of `renderer` in settings.ini; build.py put
 the path.
 """
 
-import ast, inspect, io, re, tokenize
+import ast
+import inspect
+import io
+import re
+import tokenize
 from dataclasses import is_dataclass
 from functools import lru_cache
 from textwrap import dedent
@@ -23,8 +27,11 @@ def exported_classes():
     sources = [
         path.read_text(encoding='utf-8') for path in sorted(get_config().lib_path.glob('*.py'))
     ]
+
     # with the comment at the end
-    lines = lambda text, node: '\n'.join(text.split('\n')[node.lineno - 1 : node.end_lineno])
+    def lines(text, node):
+        return '\n'.join(text.split('\n')[node.lineno - 1 : node.end_lineno])
+
     return {
         node.name: lines(text, node)
         for text in sources
