@@ -14,7 +14,7 @@ import mnist_cmp as mc
 from mnist_cmp import comparison, core, costs, sources
 from mnist_cmp import data as data_room
 from mnist_cmp.chains import recognise, why_no_chain
-from mnist_cmp.cli import _names, _pair
+from mnist_cmp.cli import _names, _pair, _resume_command
 from mnist_cmp.compiled import _who_else, is_served
 from mnist_cmp.evaluation import weights_digest
 from mnist_cmp.findings import Difference
@@ -22,7 +22,9 @@ from mnist_cmp.ledger import Ledger, _transaction
 from mnist_cmp.params import unequal_sizes
 from mnist_cmp.population import nets_at_once
 from mnist_cmp.report import verdict
+from mnist_cmp.search import _points
 from mnist_cmp.statistics import _stay_within, calibration
+from mnist_cmp.studies import _drop
 from mnist_cmp.training import Epoch, History
 from mnist_cmp.workers import run_jobs
 
@@ -437,3 +439,51 @@ def test_a_side_of_the_box_has_length(text):
 def test_models_are_two_at_least(text):
     with pytest.raises(Exception, match='two different models'):
         _names(text)
+
+
+# where a run goes on
+
+
+def test_a_batch_may_hold_all_images_and_no_more():
+    assert len(_points(mc.Box(batch_size=(4, 8)), 1030, 2, range(8))) == 2
+    with pytest.raises(ValueError, match='goes up to 9'):
+        _points(mc.Box(batch_size=(4, 9)), 1030, 2, range(8))
+
+
+def test_the_command_that_goes_on_names_the_folder_once():
+    assert _resume_command(['--out=x'], 'x') == 'mnist_cmp --out=x'
+    assert _resume_command(['--points', '3'], 'x') == 'mnist_cmp --points 3 --out x'
+
+
+@pytest.mark.skipif(os.name != 'posix', reason='links')
+def test_a_linked_checkpoint_is_left_alone(tmp_path):
+    checkpoint = tmp_path / 'outside' / 'last.safetensors'
+    checkpoint.parent.mkdir()
+    checkpoint.touch()
+    (tmp_path / 'trial_3_abcdef').symlink_to(checkpoint.parent)
+    _drop(tmp_path, 'trial', 3)
+    assert checkpoint.exists()
+
+
+def test_weights_of_another_seed_are_not_taken(data, tmp_path):
+    def weights():
+        point = mc.Point(0.1, 8)
+        runs = mc.retrain(
+            partial(mc.MLP, 4, 4, 3),
+            data.train,
+            data.valid,
+            point,
+            seeds=2,
+            epochs=1,
+            store=tmp_path,
+            progress=False,
+        )
+        return [weights_digest(run.weights, {}) for run in runs]
+
+    before = weights()
+    first, second = sorted(tmp_path.glob('*.safetensors'))
+    first.rename(tmp_path / 'third')
+    second.rename(first)
+    (tmp_path / 'third').rename(second)
+    assert len(set(before)) == 2
+    assert weights() == before
