@@ -19,6 +19,7 @@ from mnist_cmp.compiled import _who_else, is_served
 from mnist_cmp.evaluation import weights_digest
 from mnist_cmp.findings import Difference
 from mnist_cmp.ledger import Ledger, _transaction
+from mnist_cmp.pad import _offset
 from mnist_cmp.params import unequal_sizes
 from mnist_cmp.population import nets_at_once
 from mnist_cmp.report import verdict
@@ -439,6 +440,10 @@ def test_a_side_of_the_box_has_length(text):
 def test_models_are_two_at_least(text):
     with pytest.raises(Exception, match='two different models'):
         _names(text)
+
+
+def test_a_drawing_of_an_even_width_stands_around_the_middle():
+    assert (_offset(np.ones(4), 4), _offset(np.ones(1), 1)) == (12, 14)
 
 
 # where a run goes on
