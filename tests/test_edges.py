@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import mnist_cmp as mc
-from mnist_cmp import comparison, core, costs, sources
+from mnist_cmp import comparison, core, costs, findings, sources
 from mnist_cmp import data as data_room
 from mnist_cmp.chains import recognise, why_no_chain
 from mnist_cmp.cli import _names, _pair, _resume_command
@@ -444,6 +444,20 @@ def test_models_are_two_at_least(text):
 
 def test_a_drawing_of_an_even_width_stands_around_the_middle():
     assert (_offset(np.ones(4), 4), _offset(np.ones(1), 1)) == (12, 14)
+
+
+def test_the_interval_over_both_chances_is_never_inside_that_of_one(monkeypatch):
+    found = comparison.Comparison.load(RESULTS + '/digits')
+    both = findings.crossed_difference
+
+    def narrow(*args):
+        made = both(*args)
+        return replace(made, low=made.estimate, high=made.estimate)
+
+    monkeypatch.setattr(findings, 'crossed_difference', narrow)
+    d = found.difference('mlp', 'cnn')
+    assert d.low == min(d.seeds[0], d.images[0]) < d.estimate
+    assert d.high == max(d.seeds[1], d.images[1]) > d.estimate
 
 
 # where a run goes on
