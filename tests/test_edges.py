@@ -506,3 +506,12 @@ def test_weights_of_another_seed_are_not_taken(data, tmp_path):
     (tmp_path / 'third').rename(second)
     assert len(set(before)) == 2
     assert weights() == before
+
+
+def test_a_kept_test_that_was_changed_is_made_again(compare_in, tmp_path):
+    before = [run.test.loss for run in compare_in(tmp_path)['one'].runs]
+    file = tmp_path / 'tests' / 'one_0.json'
+    kept = core.read_json(file)
+    kept['found']['loss'] += 1
+    core.write_json(file, kept)
+    assert [run.test.loss for run in compare_in(tmp_path)['one'].runs] == before
