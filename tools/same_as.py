@@ -17,7 +17,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 # What a clock, the commit or the place decides, wherever it stands in a report.
-VOLATILE = {'seconds', 'wall_seconds', 'commit', 'code', 'trained_on', 'machine', 'cost', 'costs'}
+VOLATILE = {
+    'seconds',
+    'wall_seconds',
+    'commit',
+    'code',
+    'trained_on',
+    'machine',
+    'cost',
+    'costs',
+    'worker',
+}
 
 JOBS = r"""
 import hashlib, json, os, sys, warnings
