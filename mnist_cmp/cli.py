@@ -196,9 +196,8 @@ def _add_numbers(add):
 # %% ../nbs/14_cli.ipynb #14-cli-012
 _WHAT = (
     'Which model is better on this data, at equal size and equal tuning effort? Searches learning '
-    'rate and batch '
-    'size for each model, trains it at its best point from several seeds, tests each net once, and '
-    'writes a report.'
+    'rate and batch size for each model, trains it at its best point from several seeds, tests '
+    'each net once, and writes a report.'
 )
 _THEN = (
     'Stopped runs go on: give the same options and the same --out. '

@@ -332,11 +332,9 @@ def health(
 # %% ../nbs/11_comparison.ipynb #ae738735
 PROTOCOLS = {
     'holdout': 'settings chosen on validation images; the test images are used once for each net, '
-    'after its '
-    'last epoch',
+    'after its last epoch',
     '2019': 'as in the 2019 notebook: no images held out, search scored on the training images, '
-    'each model '
-    'with points and box of its own, test images in the curves',
+    'each model with points and box of its own, test images in the curves',
 }
 
 
@@ -624,8 +622,7 @@ def _check_names(names):
         if len(name) > 100:
             raise ValueError(
                 f'models has a name of {len(name):,} letters, {shown(name[:40])}…, but '
-                'names have 100 at most: they name files. '
-                'Give a dict: a shorter name → model.'
+                'names have 100 at most: they name files. Give a dict: a shorter name → model.'
             )
     # Bytes: file systems take 255, and ends are added.
     long = [name for name in names if len(os.fsencode(name)) > 200]
@@ -686,8 +683,7 @@ def _check_apart(names, store):
         if other != name and not {name, other} <= begun:
             raise ValueError(
                 f'models has the names {shown(other)} and {shown(name)}, which name the '
-                'same files on macOS and Windows. '
-                'Give a dict: another name → model.'
+                'same files on macOS and Windows. Give a dict: another name → model.'
             )
 
 # %% ../nbs/11_comparison.ipynb #f1d7a61a
@@ -814,8 +810,7 @@ class _Meeting:
         if new:
             tell(
                 f"{self.store} was begun with Glorot's values for all models, and goes on with "
-                'them '
-                f'for {", ".join(new)}. For their own choose another folder, or pass init.'
+                f'them for {", ".join(new)}. For their own choose another folder, or pass init.'
             )
         return inits | dict.fromkeys(new, glorot_of_all)
 

@@ -389,8 +389,8 @@ class CompiledStep(AutogradStep):
             )
             raise ValueError(
                 f'The compiled step does not serve {type(net).__name__}: it takes chains on the '
-                'CPU whose '
-                f'convolutions have stride 1 and whose poolings do not overlap, and {why}. Take '
+                'CPU whose convolutions have stride 1 and whose poolings do not overlap, and '
+                f'{why}. Take '
                 "engine='auto'."
             )
         self.lib, self.size = _kernel(build_kernel()), math.prod(self.stages[0].given)

@@ -110,8 +110,8 @@ def _check_logits(out, shape):
         )
         raise ValueError(
             f'The net gives {what} for {shape[0]} images, but must give {shape}: a logit for each '
-            'class. '
-            f'The models of this package take classes, as in partial(MLP, classes={shape[1]}).'
+            'class. The models of this package take classes, as in partial(MLP, '
+            f'classes={shape[1]}).'
         )
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-010
@@ -225,8 +225,8 @@ class SmokeTest(NamedTuple):
         classes = round(math.exp(self.expected_loss))
         return (
             f'logits {tuple(self.shape)}, loss {self.loss:.3f} (ln {classes} = '
-            f'{self.expected_loss:.3f}), '
-            f'accuracy {self.accuracy:.1%} (chance {self.expected_accuracy:.1%})'
+            f'{self.expected_loss:.3f}), accuracy {self.accuracy:.1%} (chance '
+            f'{self.expected_accuracy:.1%})'
         )
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-025
@@ -535,8 +535,7 @@ def _try_weights(net, other, split):
     if _agree(answers, _answers_of(net, x)) and not _agree(answers, _answers_of(other, x)):
         raise ValueError(
             'the net that is made anew, with these weights in it, gives other answers: they depend '
-            'on '
-            'something that is neither parameter nor buffer. Register it by register_buffer.'
+            'on something that is neither parameter nor buffer. Register it by register_buffer.'
         )
 
 

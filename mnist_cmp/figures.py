@@ -544,9 +544,8 @@ def comparison_figures(
         'curves',
         (
             f'Accuracy after each epoch, on {held} images and as a running average on training '
-            'images: '
-            'mean of the runs, and the band that holds all of them; a training that diverges ends '
-            'at a cross.'
+            'images: mean of the runs, and the band that holds all of them; a training that '
+            'diverges ends at a cross.'
         ),
         comparison.plot,
     )

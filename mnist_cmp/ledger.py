@@ -362,8 +362,7 @@ def _check_file(connection, path):
     if connection.pragma('application_id') != _APPLICATION:
         raise LedgerError(
             f'{path} is no ledger, or one cut short. It was left as it is: put a copy back, or '
-            'choose '
-            'another folder.'
+            'choose another folder.'
         )
     if connection.pragma('user_version') > _VERSION:
         raise LedgerError(

@@ -110,8 +110,8 @@ class CNNClassifier(nn.Module):
         "The layers in one line."
         return _describe(
             self,
-            'convolutions 1 → 16 → 32 → 64 → 128 → 256, '
-            f'linear 1024 → {self.fct1.out_features} → {self.fct2.out_features}, depth 7',
+            f'convolutions 1 → 16 → 32 → 64 → 128 → 256, linear 1024 → {self.fct1.out_features} → '
+            f'{self.fct2.out_features}, depth 7',
         )
 
 # %% ../nbs/02_models.ipynb #02-models-013
@@ -417,8 +417,7 @@ def begin(
         if not isinstance(net, nn.Module):
             raise ValueError(
                 f'make, {shown(make)}, gave a {type(net).__name__}, but a model must be a callable '
-                'that makes '
-                'an nn.Module.'
+                'that makes an nn.Module.'
             )
         with torch.no_grad():
             _end_laziness(net)
@@ -445,8 +444,7 @@ def missed_text(
     )
     return (
         f'init is {_asked_name(init)}, which does not reach {kinds}: these layers keep the values '
-        'that '
-        'their maker gave them. Pass a function that knows them, or let all be as_made.'
+        'that their maker gave them. Pass a function that knows them, or let all be as_made.'
     )
 
 

@@ -41,8 +41,7 @@ def _check_shapes(net):
     if lazy := lazy_parameters(net):
         raise ValueError(
             f'The shape of {shown(lazy[0])} is not known yet: it is lazy. Call the net on two '
-            'images once, '
-            'or make it by initialise, which does.'
+            'images once, or make it by initialise, which does.'
         )
 
 # %% ../nbs/03_params.ipynb #03-params-011
@@ -221,8 +220,8 @@ def unequal_sizes(
     if max(counts.values()) > most * min(counts.values()):
         return (
             f'The models are not of one size: the largest has {_ratio(counts):.3g} times the '
-            f'parameters of the smallest ({sizes}). '
-            'match_params finds the width at which one has the size of another.'
+            f'parameters of the smallest ({sizes}). match_params finds the width at which one has '
+            'the size of another.'
         )
     if max(trained.values()) > most * min(trained.values()):
         return (

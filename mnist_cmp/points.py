@@ -86,8 +86,7 @@ class Box:
         if self.log and self.weight_decay and not self.weight_decay[0]:
             raise ValueError(
                 f'weight_decay of the box is {self.weight_decay!r}, but with log=True its lower '
-                'end must '
-                'be above 0.'
+                'end must be above 0.'
             )
 
     @property

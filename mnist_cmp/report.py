@@ -93,8 +93,7 @@ def _against(comparison, other, best):
         )
         return (
             f'{best.name} makes {_points(d.estimate)} points fewer errors than {other.name} '
-            f'({rates}), {wins}. '
-            f'The {_covers(d)}, {ends}, does not hold 0: {what}'
+            f'({rates}), {wins}. The {_covers(d)}, {ends}, does not hold 0: {what}'
         )
     holds = 'holds 0'
     if d.low == -1 and d.high == 1:
@@ -197,8 +196,7 @@ def _brought_along(c):
     if trained < n:
         yield (
             f'Of the {counted(n, "parameter")} of {c.name} {trained:,} are trained; the others are '
-            'frozen, and stay as '
-            'the model brings them.'
+            'frozen, and stay as the model brings them.'
         )
     if not same:
         return
@@ -471,8 +469,7 @@ def _difference_tables(comparison):
     )
     return [
         '<p>Here each model was trained once. So the interval over images alone decides, and the '
-        'chance of another '
-        'seed is in none.</p>',
+        'chance of another seed is in none.</p>',
         _table(differences, _number),
     ]
 
@@ -528,15 +525,13 @@ _SECTIONS = {  # key → heading and what a reader has to know of it
     'models': (
         'The models',
         'Accuracy and error are means over the seeds; the standard deviation is that of the test '
-        'error '
-        'between seeds. Training accuracy is the running average of the last epoch.',
+        'error between seeds. Training accuracy is the running average of the last epoch.',
     ),
     'difference': (
         'How sure',
         'The interval over seeds and images decides: it covers both the chance of another seed and '
-        'that '
-        'of other test images. The one over seeds alone holds for just these images, the one over '
-        'images alone for '
+        'that of other test images. The one over seeds alone holds for just these images, the one '
+        'over images alone for '
         "just these nets, and McNemar's exact test for one pair of nets on such images: none of "
         'the three alone '
         "supports a verdict. No interval goes beyond 100 points, since no difference does. 'Better "
@@ -553,15 +548,13 @@ _SECTIONS = {  # key → heading and what a reader has to know of it
     'tuning': (
         'Tuning',
         'Would more of it turn the result? The expected best of a smaller number of the trials '
-        'that were made, '
-        'on validation images, with a band that holds the whole curve with 95 %.',
+        'that were made, on validation images, with a band that holds the whole curve with 95 %.',
     ),
     'cost': (
         'Cost',
         'Measured on the machine below, one model at a time after all trainings; the seconds of a '
-        'training are '
-        'those it took beside the other workers. Memory is what a training takes beyond its data '
-        'and the libraries.',
+        'training are those it took beside the other workers. Memory is what a training takes '
+        'beyond its data and the libraries.',
     ),
     'errors': (
         'Where they err',
@@ -622,31 +615,24 @@ def _methods(comparison):
     )
     return (
         f'Data: {comparison.dataset}, {sizes}. Protocol {comparison.protocol}: '
-        f'{PROTOCOLS[comparison.protocol]}. '
-        f'Each model was tried at {counted(c.search.n, "point")} of a Sobol sequence (Sobol 1967; '
-        'Joe & Kuo 2008) for '
+        f'{PROTOCOLS[comparison.protocol]}. Each model was tried at {counted(c.search.n, "point")} '
+        'of a Sobol sequence (Sobol 1967; Joe & Kuo 2008) for '
         f'{counted(c.search.epochs, "epoch")} ({searches}). With the best point '
-        f'{counted(len(c.runs), "net")} of each model '
-        f'{"was" if len(c.runs) == 1 else "were"} trained for '
-        f'{counted(_epochs(comparison), "epoch")} by SGD on cross-entropy. First weights: '
-        f'{_first_weights(comparison)}. Run k of each '
+        f'{counted(len(c.runs), "net")} of each model {"was" if len(c.runs) == 1 else "were"} '
+        f'trained for {counted(_epochs(comparison), "epoch")} by SGD on cross-entropy. First '
+        f'weights: {_first_weights(comparison)}. Run k of each '
         'model began from the same seed; the weights after the last epoch are what was tested. '
-        f'{looked}'
-        f'Seed {comparison.seed}. Interval of a difference: crossed random effects of seeds and '
-        'images, variance '
+        f'{looked}Seed {comparison.seed}. Interval of a difference: crossed random effects of '
+        'seeds and images, variance '
         "components by analysis of variance, Satterthwaite's (1946) degrees of freedom; with one "
-        'training of each Bonett & '
-        f'Price (2012), over images alone. {_family(comparison)}k-best intervals: Wilson (1927), '
-        'below 30 errors Clopper & '
+        f'training of each Bonett & Price (2012), over images alone. {_family(comparison)}k-best '
+        'intervals: Wilson (1927), below 30 errors Clopper & '
         'Pearson (1934). Single pairs: McNemar (1947), exact. Best of fewer trials: Dodge et al. '
-        '(2019), unbiased as in Tang '
-        'et al. (2020). Calibration: Naeini et al. (2015), 15 bins. '
+        '(2019), unbiased as in Tang et al. (2020). Calibration: Naeini et al. (2015), 15 bins. '
         'Above the verdict stand classes that a part of the data lacks and images that stand in '
-        'two parts, told by their '
-        'bytes. Trainings are named there that diverged, that gave one answer to all test images, '
-        'whose right answers '
-        'were not more than those of one constant answer (binomial test at 1 %), that never '
-        'bettered their first epoch and '
+        'two parts, told by their bytes. Trainings are named there that diverged, that gave one '
+        'answer to all test images, whose right answers were not more than those of one constant '
+        'answer (binomial test at 1 %), that never bettered their first epoch and '
         'are far from right, or that ended in a fall: odds of a right answer on validation images '
         'below a fifth of '
         "those after their best epoch, and Fisher's exact test at 0.1 %."

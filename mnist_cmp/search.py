@@ -82,8 +82,7 @@ def _points(box, start, n, train):
         return points
     raise ValueError(
         f'batch_size of the box goes up to {box.batch_size[1]}, but there are {len(train):,} '
-        'images '
-        'to train on. Choose a smaller box.'
+        'images to train on. Choose a smaller box.'
     )
 
 # %% ../nbs/09_search.ipynb #09-search-024

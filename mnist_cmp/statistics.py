@@ -458,8 +458,7 @@ def agreement(
     if p.ndim != 2 or len(p) < 2 or not p.size or p.dtype.kind not in 'iub':
         raise ValueError(
             f'predictions are {p.dtype} of shape {p.shape}, but must be whole numbers, '
-            'seeds×images, '
-            'for 2 seeds or more.'
+            'seeds×images, for 2 seeds or more.'
         )
     S = len(p)
     votes = np.array([(p == answer).sum(0) for answer in np.unique(p)])

@@ -353,14 +353,12 @@ def kept_init(
         if word not in known:
             raise LedgerError(
                 f'The study of {name} in {store} was begun with the initialiser {word}. Pass it as '
-                'init, '
-                'or choose another folder.'
+                'init, or choose another folder.'
             )
         if known[word] is as_made or own is as_made:
             tell(
                 f'{name}: the study in {store} was begun with {_FIRST[word]}, and goes on with '
-                'them. For '
-                f'{_FIRST[_word(own)]} choose another folder.'
+                f'them. For {_FIRST[_word(own)]} choose another folder.'
             )
         return known[word]
     if word == _word(asked):
@@ -387,8 +385,7 @@ def _check_travel(make, init, name, workers, client, engine):
     if why := why_not_sent((make, init)):
         raise ValueError(
             f"{name} can't be sent to another process ({why}). Take workers=1 and no client, or "
-            'make the '
-            'net by a function of a module.'
+            'make the net by a function of a module.'
         )
 
 

@@ -523,8 +523,7 @@ def device_of(
     ) as e:
         raise ValueError(
             f'device is {shown(device)}, but must be one of this machine, such as '
-            f'{default_device()} '
-            f'({(str(e) or type(e).__name__).splitlines()[0][:200]}).'
+            f'{default_device()} ({(str(e) or type(e).__name__).splitlines()[0][:200]}).'
         ) from None
     return device, torch.cuda.get_device_name(device) if device.type == 'cuda' else device.type
 

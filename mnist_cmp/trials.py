@@ -82,8 +82,7 @@ def best(self: SearchResult) -> Trial:
     errors = {t.error for t in self.trials if t.error}
     raise ValueError(
         f'No trial of {self.model} ended with a score ({len(states)} tried, '
-        f'{states.count("diverged")} '
-        'diverged). Choose a box of smaller learning rates. '
+        f'{states.count("diverged")} diverged). Choose a box of smaller learning rates. '
         f'{"; ".join(sorted(errors)[:1])}'.strip()
     )
 
@@ -174,8 +173,8 @@ def edges(
             if gap <= margin * (scale(high) - scale(low)):
                 found.append(
                     f'The best {name.replace("_", " ")} of {self.model}, {value:.4g}, lies at the '
-                    f'{side} edge '
-                    f'of the box ({low:g} to {high:g}): better settings may lie outside.'
+                    f'{side} edge of the box ({low:g} to {high:g}): better settings may lie '
+                    'outside.'
                 )
     return found
 

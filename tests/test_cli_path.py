@@ -44,8 +44,8 @@ def folder(tmp_path):
     for name in OPTIONAL + TAKEN:
         note = str(tmp_path / 'ran')
         (work / f'{name}.py').write_text(
-            f'open({note!r}, "a").write("{name} ")\n'
-            f'raise ModuleNotFoundError("no {name}", name="{name}")\n'
+            f'open({note!r}, "a").write("{name} ")\nraise ModuleNotFoundError("no {name}", '
+            f'name="{name}")\n'
         )
     (work / 'here.py').write_text(NET)
     (work / 'beside.py').write_text('WIDTH = 7\n')

@@ -186,11 +186,9 @@ def test_the_command_ends_well_twice(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr('mnist_cmp.cli.os.environ', {**cli.os.environ})
     warnings.simplefilter('default')
     (tmp_path / 'nets.py').write_text(
-        'import sys\n'
-        f'sys.path.append({str(odd.__file__.rpartition("/")[0])!r})\n'
-        'import odd\n'
-        'def plain(): return odd.linear(10)\n'
-        'def wild(): return odd.Diverging(700, 10)\n'
+        f'import sys\nsys.path.append({str(odd.__file__.rpartition("/")[0])!r})\n'
+        'import odd\ndef plain(): return odd.linear(10)\ndef wild(): return odd.Diverging(700, '
+        '10)\n'
     )
     monkeypatch.chdir(tmp_path)
     call = [

@@ -165,8 +165,8 @@ ENVIRONMENTS = {
     'no /proc': (UNSHARE.format('none /proc', 'rm -r run && $RUN'), 0, 'Report: ', ''),
     'warnings as errors, and TeX asked for': (
         (
-            f'{MEASURE} echo text.usetex: True > rc; '
-            'export PYTHONWARNINGS=error MATPLOTLIBRC=rc MPLBACKEND=agg; $RUN && ls run/figures'
+            f'{MEASURE} echo text.usetex: True > rc; export PYTHONWARNINGS=error MATPLOTLIBRC=rc '
+            'MPLBACKEND=agg; $RUN && ls run/figures'
         ),
         0,
         '\nruns.png\n',

@@ -320,8 +320,8 @@ CRAFTED_SQL = {
     'a trigger': 'CREATE TRIGGER t AFTER UPDATE ON trial BEGIN DELETE FROM epoch; END',
     'a generated column': 'CREATE TABLE more (a, b AS (zeroblob(1000000000)))',
     'a check': (
-        'DROP TABLE study; CREATE TABLE study '
-        '(key TEXT PRIMARY KEY, value TEXT NOT NULL CHECK (length(value) > 1))'
+        'DROP TABLE study; CREATE TABLE study (key TEXT PRIMARY KEY, value TEXT NOT NULL CHECK '
+        '(length(value) > 1))'
     ),
     'an index on an expression': 'CREATE INDEX i ON trial (abs(seconds))',
 }

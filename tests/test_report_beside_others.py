@@ -149,9 +149,9 @@ def test_the_command_refuses_before_any_work(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr('mnist_cmp.comparison.measure_costs', tiny.known_costs)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / 'two_nets.py').write_text(
-        'import torch\n'
-        'def A(): return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))\n'
-        'def B(): return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))\n'
+        'import torch\ndef A(): return torch.nn.Sequential(torch.nn.Flatten(), '
+        'torch.nn.Linear(784, 10))\ndef B(): return torch.nn.Sequential(torch.nn.Flatten(), '
+        'torch.nn.Linear(784, 10))\n'
     )
     out = tmp_path / 'out'
     before = put(out, 'report.html', 'figures/search_A.png')

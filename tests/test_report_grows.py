@@ -79,8 +79,8 @@ def home_of(tmp_path, monkeypatch, *modules):
     monkeypatch.syspath_prepend(tmp_path)
     for name in modules:
         (tmp_path / f'{name}.py').write_text(
-            'import torch\n'
-            'def Net(): return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 3))\n'
+            'import torch\ndef Net(): return torch.nn.Sequential(torch.nn.Flatten(), '
+            'torch.nn.Linear(784, 3))\n'
         )
 
 

@@ -174,11 +174,9 @@ def command(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr('mnist_cmp.comparison.measure_costs', tiny.known_costs)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / 'few_nets.py').write_text(
-        'import torch\n'
-        'def net(*layers): return torch.nn.Sequential(torch.nn.Flatten(), *layers)\n'
-        'def A(): return net(torch.nn.Linear(784, 10))\n'
-        'def B(): return net(torch.nn.Linear(784, 10), torch.nn.Tanh())\n'
-        'def C(): return net(torch.nn.Linear(784, 10), torch.nn.Sigmoid())\n'
+        'import torch\ndef net(*layers): return torch.nn.Sequential(torch.nn.Flatten(), *layers)\n'
+        'def A(): return net(torch.nn.Linear(784, 10))\ndef B(): return net(torch.nn.Linear(784, '
+        '10), torch.nn.Tanh())\ndef C(): return net(torch.nn.Linear(784, 10), torch.nn.Sigmoid())\n'
     )
 
     def run(models, *words):

@@ -197,8 +197,7 @@ def drawn(width, encoding='utf-8', desc='deep_mlp: search', note='best 93.00% at
     terminal = Terminal(width)
     code = (
         'import sys, time, os; from mnist_cmp.core import Progress\n'
-        f'with Progress(20, {desc!r}) as bar:\n'
-        '    for i in range(20):\n'
+        f'with Progress(20, {desc!r}) as bar:\n    for i in range(20):\n'
         f'        time.sleep(.06); bar.update(note={note!r})\n'
         '        if i == 9: print("half", flush=True); sys.stdin.readline()\n'
     )

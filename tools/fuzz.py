@@ -677,8 +677,7 @@ def fuzz_arguments(examples, seed, only=None):
                 failed.append(f'{last[0][:1000]}\n    {type(e).__name__}: {str(e)[:500]}')
     print(
         f'arguments: {len(taken):,} calls of {len(calls)} functions ({sum(taken):,} taken, the '
-        'others refused by name) '
-        f'in {time.perf_counter() - begun:.0f} s',
+        f'others refused by name) in {time.perf_counter() - begun:.0f} s',
         flush=True,
     )
     if failed:

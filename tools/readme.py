@@ -139,8 +139,7 @@ def llms():
         f'> {cfg["description"]}',
         '',
         'A Python package, made of notebooks with nbdev. `import mnist_cmp` gives every public '
-        'name; '
-        '`mnist_cmp --help` lists the options of the command.',
+        'name; `mnist_cmp --help` lists the options of the command.',
     ]
     for section in (entry for entry in sidebar if 'section' in entry):
         lines += ['', f'## {section["section"]}', '']

@@ -379,8 +379,8 @@ def memory_test(minutes):
     first = first or now
     print(
         f'memory: {rounds} searches and panel runs in {spent():.0f} min: {first[0]:.0f} MB after '
-        f'the first minutes, {now[0]:.0f} MB at the end; '
-        f'{now[1]} files (before {first[1]}), {now[2]} threads ({first[2]}), {now[3]} processes '
+        f'the first minutes, {now[0]:.0f} MB at the end; {now[1]} files (before {first[1]}), '
+        f'{now[2]} threads ({first[2]}), {now[3]} processes '
         f'({first[3]})'
     )
     assert now[0] - first[0] < 20, 'memory grows'
