@@ -3,7 +3,7 @@
 from configparser import ConfigParser
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 here = Path(__file__).resolve().parent
 config = ConfigParser()
@@ -42,7 +42,7 @@ setup(
         'Typing :: Typed',
     ],
     python_requires=f'>={cfg["min_python"]}',
-    packages=[name],
+    packages=find_packages(include=[name, f'{name}.*']),
     include_package_data=True,  # the data files that MANIFEST.in names
     install_requires=cfg['requirements'].split(),
     # what speed is compared with: large, and no test needs it

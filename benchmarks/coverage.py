@@ -1,9 +1,9 @@
-"""Do the intervals of `mnist_cmp.statistics` hold the truth as often as they say? `python
+"""Do the intervals of `mnist_cmp.evidence.intervals` hold the truth as often as they say? `python
 benchmarks/coverage.py`.
 
 Thousands of comparisons are simulated in worlds whose truth is known: the difference of two
 models' expected errors over fresh seeds and fresh test images. The results go to
-`nbs/results/coverage.json`; `nbs/10_statistics.ipynb` shows them. `python benchmarks/coverage.py
+`nbs/results/coverage.json`; `nbs/evidence/intervals.ipynb` shows them. `python benchmarks/coverage.py
 100` makes a hundredth of the comparisons and only prints.
 """
 
@@ -19,7 +19,7 @@ import pandas as pd
 from scipy import stats
 
 from mnist_cmp.core import available_cores, write_json
-from mnist_cmp.statistics import (
+from mnist_cmp.evidence.intervals import (
     bonett_price_interval,
     crossed_difference,
     error_interval,

@@ -5,6 +5,8 @@ Each public name is here, and so is each room (`mnist_cmp.data`, …). A name is
 """
 from importlib import import_module
 
+from . import _moved
+
 __version__ = "0.1.0"
 
 _rooms = {room: names.split() for room, names in {
@@ -31,15 +33,21 @@ _rooms = {room: names.split() for room, names in {
     'studies': '',
     'search': 'search',  # the room `search` can be called, too
     'retraining': 'Retraining retrain',
-    'statistics': 'wilson_interval error_interval mcnemar_exact bonett_price_interval paired_t crossed_difference '
-                  'CrossedDifference prob_better expected_best calibration Calibration agreement simulate_errors',
     'costs': 'Cost latency measure_cost',
-    'health': '',
     'provenance': '',
-    'comparison': '',
-    'findings': 'Difference',
-    'figures': 'compare Comparison',   # whose methods findings and figures are
-    'report': 'write_report verdict summary report_schema',
+    'evidence': '',
+    'evidence.health': '',
+    'evidence.intervals': 'wilson_interval error_interval mcnemar_exact bonett_price_interval paired_t '
+                          'crossed_difference CrossedDifference prob_better expected_best calibration Calibration '
+                          'agreement simulate_errors',
+    'evidence.answers': '',
+    'evidence.differences': 'Difference',
+    'evidence.tables': '',
+    'evidence.figures': '',
+    'evidence.verdict': 'verdict',
+    'evidence.comparison': 'Comparison',
+    'comparison': 'compare',
+    'report': 'write_report summary report_schema',
     'sound': 'chime make_sound',
     'controls': 'ComparePanel',
     'pad': 'DigitPad',
@@ -51,9 +59,12 @@ __all__ = list(_room_of)
 
 
 def __getattr__(name):
-    if name in _rooms: return import_module(f'{__name__}.{name}')
+    if name in _rooms or name in _moved.MODULES: return import_module(f'{__name__}.{name}')
     if name in _room_of: return getattr(import_module(f'{__name__}.{_room_of[name]}'), name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
-def __dir__(): return sorted({*globals(), *_rooms, *__all__})
+def __dir__(): return sorted({*globals(), *(room for room in _rooms if '.' not in room), *__all__})
+
+
+_moved.install()

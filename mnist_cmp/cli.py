@@ -430,7 +430,7 @@ def _trial_line(trial, result):
 
 def _run_line(name, run):
     "A line for a training and its test."
-    from mnist_cmp.health import STATES
+    from mnist_cmp.evidence.health import STATES
 
     ended = ''.join(f'; it {STATES[state]}' for state in run.health)
     return (
@@ -441,7 +441,7 @@ def _run_line(name, run):
 
 def _head(args, data, out):
     "What is going to happen."
-    from mnist_cmp.findings import counted
+    from mnist_cmp.evidence.differences import counted
 
     trial = counted(args.search_epochs or data.search_epochs, 'epoch')
     final = counted(args.epochs or data.epochs, 'epoch')
@@ -501,7 +501,8 @@ def run(
     "The main job: compare, print the result, write the report; raises what the rooms raise."
     from mnist_cmp.comparison import check_extends, compare
     from mnist_cmp.data import load_data
-    from mnist_cmp.report import narrow_summary, summary, verdict, write_report
+    from mnist_cmp.evidence.verdict import verdict
+    from mnist_cmp.report import narrow_summary, summary, write_report
 
     _import_models(
         args.models,

@@ -28,7 +28,7 @@ import traitlets
 from fastcore.basics import patch
 from matplotlib.figure import Figure
 
-from .comparison import PROTOCOLS, Comparison, Stopped, check_extends, compare, extent_in
+from .comparison import PROTOCOLS, Stopped, check_extends, compare, extent_in
 from mnist_cmp.core import (
     available_cores,
     check_choice,
@@ -53,7 +53,7 @@ from .data import DATASETS, Data, load_data
 from .ledger import DONE, Ledger, LedgerError, folder_lock, is_taken
 from .models import distinct_names, model_names
 from .points import Box
-from .report import report_page, verdict, write_report
+from .report import report_page, write_report
 from .sound import chime
 from .training import History
 from .trials import SearchResult, Trial

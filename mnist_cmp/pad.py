@@ -20,10 +20,10 @@ import traitlets
 from fastcore.basics import patch
 from PIL import Image, ImageDraw
 
-from .comparison import Comparison
 from .core import check_float, check_int, model_color, printable, shown, without_math
 from .data import DATASETS, Split, load_data
 from .evaluation import predict
+from .evidence.comparison import Comparison
 
 # %% ../nbs/13b_pad.ipynb #13b-pad-006
 def rasterise(

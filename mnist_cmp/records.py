@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Text', 'Flag', 'Number', 'Whole', 'Count', 'Positive', 'Share', 'Seconds', 'Loss', 'State', 'HEALTH', 'Bin',
-           'Confidence', 'Digest', 'PROTOCOLS', 'FORMAT', 'UPGRADES', 'Record', 'Point', 'Box', 'Epoch', 'History',
-           'plot_accuracy', 'Trial', 'SearchResult', 'TestResult', 'Run', 'Cost', 'Code', 'ModelResult', 'TestRead',
-           'versions', 'ComparisonRecord', 'check_names', 'check_extent', 'check_run', 'check_comparison',
+           'Confidence', 'Digest', 'PROTOCOLS', 'OWN_RULE', 'FORMAT', 'UPGRADES', 'Record', 'Point', 'Box', 'Epoch',
+           'History', 'plot_accuracy', 'Trial', 'SearchResult', 'TestResult', 'Run', 'Cost', 'Code', 'ModelResult',
+           'TestRead', 'versions', 'ComparisonRecord', 'check_names', 'check_extent', 'check_run', 'check_comparison',
            'read_report', 'json_schema']
 
 # %% ../nbs/00c_records.ipynb #rec-02
@@ -595,7 +595,8 @@ PROTOCOLS = {
     'each model with points and box of its own, test images in the curves',
 }
 
-# of reports until 0.1.0
+# Where a model's first weights come from, in words: by its own rule; in reports until 0.1.0
+OWN_RULE = "the model's own"
 _OLD_INIT = 'Glorot & Bengio (2010) for Linear and Conv2d, other layers as the model makes them'
 
 

@@ -11,20 +11,22 @@ import torch
 from torch import nn
 
 import mnist_cmp as mc
-from mnist_cmp import comparison, core, costs, findings, sources
+from mnist_cmp import core, costs, sources
 from mnist_cmp import data as data_room
 from mnist_cmp.chains import recognise, why_no_chain
 from mnist_cmp.cli import _names, _pair, _resume_command
 from mnist_cmp.compiled import _who_else, is_served
 from mnist_cmp.evaluation import weights_digest
-from mnist_cmp.findings import Difference
+from mnist_cmp.evidence import differences
+from mnist_cmp.evidence.comparison import Comparison
+from mnist_cmp.evidence.differences import Difference
+from mnist_cmp.evidence.intervals import _stay_within, calibration
+from mnist_cmp.evidence.tables import unequal_sizes
+from mnist_cmp.evidence.verdict import verdict
 from mnist_cmp.ledger import Ledger, _transaction
 from mnist_cmp.pad import _offset
-from mnist_cmp.params import unequal_sizes
 from mnist_cmp.population import nets_at_once
-from mnist_cmp.report import verdict
 from mnist_cmp.search import _points
-from mnist_cmp.statistics import _stay_within, calibration
 from mnist_cmp.studies import _drop
 from mnist_cmp.training import Epoch, History
 from mnist_cmp.workers import run_jobs
@@ -413,7 +415,7 @@ def test_an_interval_that_ends_at_0_tells_nothing(low, high, better):
 
 
 def test_few_trainings_are_warned_of():
-    found = comparison.Comparison.load(RESULTS + '/digits')
+    found = Comparison.load(RESULTS + '/digits')
 
     def with_runs(n):
         return replace(found, contestants=[replace(c, runs=c.runs[:n]) for c in found.contestants])
@@ -423,7 +425,7 @@ def test_few_trainings_are_warned_of():
 
 
 def test_right_answers_are_left_blank_in_confusions():
-    found = comparison.Comparison.load(RESULTS + '/digits')
+    found = Comparison.load(RESULTS + '/digits')
     drawn = [ax.images[0].get_array() for ax in found.plot_confusions().axes if ax.images]
     assert len(drawn) == len(found.contestants)
     for picture in drawn:
@@ -447,14 +449,14 @@ def test_a_drawing_of_an_even_width_stands_around_the_middle():
 
 
 def test_the_interval_over_both_chances_is_never_inside_that_of_one(monkeypatch):
-    found = comparison.Comparison.load(RESULTS + '/digits')
-    both = findings.crossed_difference
+    found = Comparison.load(RESULTS + '/digits')
+    both = differences.crossed_difference
 
     def narrow(*args):
         made = both(*args)
         return replace(made, low=made.estimate, high=made.estimate)
 
-    monkeypatch.setattr(findings, 'crossed_difference', narrow)
+    monkeypatch.setattr(differences, 'crossed_difference', narrow)
     d = found.difference('mlp', 'cnn')
     assert d.low == min(d.seeds[0], d.images[0]) < d.estimate
     assert d.high == max(d.seeds[1], d.images[1]) > d.estimate

@@ -16,7 +16,7 @@ import pytest
 from tiny import known_costs
 
 import mnist_cmp as mc
-from mnist_cmp.health import STATES, Ground, states_of
+from mnist_cmp.evidence.health import STATES, Ground, states_of
 from mnist_cmp.report import report_page
 
 RESULTS = Path(__file__).parent.parent / 'nbs' / 'results'

@@ -21,8 +21,10 @@ def metadata(path):
 def test_all_are_looked_at():
     names = {path.relative_to(ROOT / 'nbs').as_posix() for path in NOTEBOOKS}
     rooms = set()
-    for path in (ROOT / 'mnist_cmp').glob('*.py'):
-        made = re.search(r'File to edit: \.\./nbs/(\S+\.ipynb)', path.read_text(encoding='utf-8'))
+    for path in (ROOT / 'mnist_cmp').rglob('*.py'):
+        made = re.search(
+            r'File to edit: (?:\.\./)+nbs/(\S+\.ipynb)', path.read_text(encoding='utf-8')
+        )
         if made:
             rooms.add(made[1])
     assert rooms, 'no module says which notebook it comes from'

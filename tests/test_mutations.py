@@ -73,7 +73,7 @@ def test_own_notebook_is_asked_first():
     name, old, new = next(entry for entry in MUTATIONS if entry[0] == '_stay_within')
     tests = mutate.tests_of(mutate.find_mutation(name, old, new), 2)
     assert [path.as_posix() for path in tests][:2] == [
-        'nbs/10_statistics.ipynb',
+        'nbs/evidence/intervals.ipynb',
         'tests/test_edges.py',
     ]
 

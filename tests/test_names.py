@@ -21,7 +21,7 @@ from mnist_cmp.cli import main
 from mnist_cmp.comparison import _named
 from mnist_cmp.controls import RunState, _pictures
 from mnist_cmp.core import drawn, drawn_names, write_json
-from mnist_cmp.figures import comparison_figures
+from mnist_cmp.evidence.figures import comparison_figures
 from mnist_cmp.models import get_model
 
 # ---- names in figures

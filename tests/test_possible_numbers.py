@@ -16,8 +16,8 @@ import pytest
 from tiny import known_costs
 
 import mnist_cmp as mc
-from mnist_cmp.figures import comparison_figures
-from mnist_cmp.findings import decimals, span
+from mnist_cmp.evidence.differences import decimals, span
+from mnist_cmp.evidence.figures import comparison_figures
 from mnist_cmp.report import report_page
 
 MODELS = {

@@ -43,7 +43,8 @@ def put(folder, *names):
 @pytest.fixture(autouse=True)
 def one_figure(monkeypatch):
     "Of the figures, that take long, only those of the models' searches are drawn."
-    from mnist_cmp import figures, report
+    from mnist_cmp import report
+    from mnist_cmp.evidence import figures
 
     everything = figures.comparison_figures
 

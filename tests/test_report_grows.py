@@ -16,7 +16,8 @@ from mnist_cmp.report import write_report
 
 @pytest.fixture(autouse=True)
 def no_figures(monkeypatch):
-    from mnist_cmp import figures, report
+    from mnist_cmp import report
+    from mnist_cmp.evidence import figures
 
     monkeypatch.setattr(report, 'comparison_figures', lambda comparison: [])
     monkeypatch.setattr(figures, 'comparison_figures', lambda comparison: [])

@@ -39,7 +39,8 @@ def contents(folder):
 @pytest.fixture(autouse=True)
 def one_figure(monkeypatch):
     "Of the figures, that take long, only those of the models' searches are drawn."
-    from mnist_cmp import figures, report
+    from mnist_cmp import report
+    from mnist_cmp.evidence import figures
 
     everything = figures.comparison_figures
 
@@ -207,7 +208,7 @@ def test_the_command_refuses_before_any_work_and_extends(command, tmp_path):
 
 def test_every_figure_of_a_report_is_known(compare_in, tmp_path):
     "By these names the figures of an old report are found."
-    from mnist_cmp.figures import comparison_figures
+    from mnist_cmp.evidence.figures import comparison_figures
 
     found = compare_in(tmp_path, models=ALL)
     found.save(tmp_path)

@@ -14,8 +14,9 @@ from test_splits import given_parts
 from torch import nn
 
 import mnist_cmp as mc
+from mnist_cmp.evidence.verdict import verdict
 from mnist_cmp.models import zero_init
-from mnist_cmp.report import report_page, summary, verdict
+from mnist_cmp.report import report_page, summary
 
 QUICK = dict(points=1, seeds=1, search_epochs=1, epochs=1, workers=1, progress=False)
 KNOWN = torch.rand(8, 784, generator=torch.Generator().manual_seed(1)) / 30

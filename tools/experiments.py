@@ -23,17 +23,19 @@ from pathlib import Path
 
 import torch
 
-from mnist_cmp.comparison import Comparison, Contestant, compare, measure_test, tested
+from mnist_cmp.comparison import compare, measure_test, tested
 from mnist_cmp.core import atomic_path, derive_seed, json_text, machine, read_json, write_json
 from mnist_cmp.data import Split, load_data
 from mnist_cmp.evaluation import load_model, measure_accuracy, save_model, smoke_test
-from mnist_cmp.findings import wrong_matrix
+from mnist_cmp.evidence.answers import wrong_matrix
+from mnist_cmp.evidence.comparison import Comparison
+from mnist_cmp.evidence.intervals import crossed_difference
 from mnist_cmp.models import MLP, CNNClassifier, initialise
 from mnist_cmp.points import Box, Point, sobol_points
+from mnist_cmp.records import ModelResult
 from mnist_cmp.report import write_report
 from mnist_cmp.retraining import retrain
 from mnist_cmp.search import search
-from mnist_cmp.statistics import crossed_difference
 from mnist_cmp.steps import make_step
 from mnist_cmp.training import train
 from mnist_cmp.trials import SearchResult
@@ -214,7 +216,7 @@ def twins(pairs=40, seeds=5, epochs=10):
             engine=ENGINE,
         )
         return wrong_matrix(
-            Contestant(
+            ModelResult(
                 '', '', '', 0, 0, 0, 0, None, [tested('mlp', net, digits.test) for net in nets]
             ),
             len(digits.test),

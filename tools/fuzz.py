@@ -910,7 +910,8 @@ def whole_files(folder):
 
 def read_report(folder):
     "All that is made of a report, but its pictures."
-    from mnist_cmp.report import _page, summary, verdict
+    from mnist_cmp.evidence.verdict import verdict
+    from mnist_cmp.report import _page, summary
 
     found = mc.Comparison.load(folder)
     try:

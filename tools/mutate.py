@@ -80,7 +80,7 @@ class Mutation:
     name: str
     old: str
     new: str
-    module: str  # 'statistics'
+    module: str  # 'evidence.intervals'
     files: dict  # path from the checkout → its new content
 
     def __str__(self):
@@ -114,7 +114,7 @@ def find_mutation(name, old, new, root=ROOT):
     "The change, its function looked for in all modules; `ValueError` says what is not found."
     hits = []
     faults = []
-    for path in sorted((root / PACKAGE).glob('*.py')):
+    for path in sorted((root / PACKAGE).rglob('*.py')):
         if path.name.startswith('_'):
             continue
         try:
@@ -134,7 +134,8 @@ def find_mutation(name, old, new, root=ROOT):
     path, made = hits[0]
     notebook = notebook_of(path)
     whole = change_notebook((root / notebook).read_text(encoding='utf-8'), name, old, new)
-    return Mutation(name, old, new, path.stem, {path.relative_to(root): made, notebook: whole})
+    module = '.'.join(path.relative_to(root / PACKAGE).with_suffix('').parts)
+    return Mutation(name, old, new, module, {path.relative_to(root): made, notebook: whole})
 
 
 def callers(source, name):
@@ -159,13 +160,14 @@ def callers(source, name):
 
 def tests_of(mutation, most, quick=False, root=ROOT):
     "The tests that could notice, the likeliest first: own notebook, `most` others, `most` files."
-    module = root / PACKAGE / f'{mutation.module}.py'
+    module = root / PACKAGE / f'{mutation.module.replace(".", "/")}.py'
     own = notebook_of(module)
     name = mutation.name.rpartition('.')[2]
     names = {name, *callers(module.read_text(encoding='utf-8'), mutation.name)}
     pattern = re.compile(rf'\b({"|".join(map(re.escape, names))})\b')
     counts = {}
-    for path in [*(root / 'nbs').glob('[0-9]*.ipynb'), *(root / 'tests').glob('test_*.py')]:
+    rooms = [*(root / 'nbs').glob('[0-9]*.ipynb'), *(root / 'nbs' / 'evidence').glob('*.ipynb')]
+    for path in [*rooms, *(root / 'tests').glob('test_*.py')]:
         text = path.read_text(encoding='utf-8')
         if path.suffix == '.ipynb':
             cells = [cell for cell in json.loads(text)['cells'] if cell['cell_type'] == 'code']

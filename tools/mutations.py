@@ -105,7 +105,7 @@ MUTATIONS = [
     ('_points', '<= len(train)', '< len(train)'),
     ('run_seed', "check_int('number', number, 0)", "check_int('number', number, 0) // 2"),
     ('_Runs._kept', "words.get('seed', str(history.seed)) != str(history.seed)", 'not words'),
-    # statistics
+    # evidence
     ('_proportion', 'min(errors, n - errors) < few', 'errors < few'),
     ('bonett_price_interval', '(a + b + 2) / n', '(a + b) / n'),
     ('_crossed_interval', 'stats.t.ppf(0.5 + level / 2, freedom)', 'stats.t.ppf(level, freedom)'),
@@ -127,16 +127,16 @@ MUTATIONS = [
     ),
     ('hard_images', 's > 0.5', 's >= 0.5'),
     ('_read_kept', "kept['sha256'] != _digest_of(kept)", "kept['sha256'] == ''"),
-    ('Comparison.level', '0.05 / math.comb(len(self.contestants), 2)', '0.05'),
-    ('Comparison.difference', 'min(lows)', 'both.low'),
+    ('level_of', '0.05 / math.comb(len(record.contestants), 2)', '0.05'),
+    ('difference', 'min(lows)', 'both.low'),
     (
-        'Comparison.confusion',
+        'confusion',
         '(y[wrong], np.array(run.test.predicted, dtype=int)), 1',
         '(np.array(run.test.predicted, dtype=int), y[wrong]), 1',
     ),
     ('Difference.better', 'self.high < 0', 'self.high <= 0'),
     ('_relative', '100 * (a - b) / b', '100 * (a - b) / a'),
-    ('Comparison.plot_confusions', 'np.fill_diagonal(m, np.nan)', 'np.fill_diagonal(m, 0)'),
+    ('plot_confusions', 'np.fill_diagonal(m, np.nan)', 'np.fill_diagonal(m, 0)'),
     ('_against', 'if d.better:', 'if d.estimate > 0:'),
     ('_cautions', 'runs < 5', 'runs < 4'),
     # sound, pad, command

@@ -25,7 +25,7 @@ def exported_classes():
     """Name → source of each class of the package: a notebook's kernel can't tell the source of a
     class that has no method."""
     sources = [
-        path.read_text(encoding='utf-8') for path in sorted(get_config().lib_path.glob('*.py'))
+        path.read_text(encoding='utf-8') for path in sorted(get_config().lib_path.rglob('*.py'))
     ]
 
     # with the comment at the end
@@ -135,7 +135,8 @@ def described(source):
         returns = None
     else:
         listed = arguments(node)
-        returns = node.returns and ast.unparse(node.returns)
+        # of a type in quotes, the type
+        returns = node.returns and ast.unparse(node.returns).strip("'")
     rows = []
     for line, text in listed:
         if rows and line and rows[-1][0] == line:

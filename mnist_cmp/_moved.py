@@ -1,0 +1,86 @@
+"""Modules and names that have moved: under their old names they still work, with a
+`DeprecationWarning` that says where they are now."""
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import sys
+import warnings
+
+# Old module → where what it held is now. A module that has moved as a whole is the same object
+# under both names; one whose names went to several modules looks them up there.
+MODULES = {
+    'statistics': ['evidence.intervals'],
+    'health': ['evidence.health'],
+    'findings': ['evidence.answers', 'evidence.differences', 'evidence.tables'],
+    'figures': ['evidence.figures'],
+}
+# Old module → name → the module where it is now.
+NAMES = {
+    'params': {'unequal_sizes': 'evidence.tables'},
+    'report': {'verdict': 'evidence.verdict'},
+}
+PACKAGE = __name__.partition('.')[0]
+
+
+def warn(old, new):
+    "Warn at the line outside this package that asked for an old name."
+    level = 2
+    frame = sys._getframe(1)
+    while frame.f_back and _is_passed(frame):
+        # The frames of an `import` statement are none that `warnings` counts.
+        level += '_bootstrap' not in frame.f_code.co_filename
+        frame = frame.f_back
+    warnings.warn(
+        f'{PACKAGE}.{old} is now {PACKAGE}.{new}.', DeprecationWarning, stacklevel=level
+    )
+
+
+def _is_passed(frame):
+    "Is a frame of this package, or of Python's import?"
+    return frame.f_globals.get('__name__', '').partition('.')[0] in (PACKAGE, 'importlib')
+
+
+def moved_name(module, name):
+    "What had a name in a module until it moved; raises `AttributeError`."
+    new = NAMES[module].get(name)
+    if new is None:
+        raise AttributeError(f'module {f"{PACKAGE}.{module}"!r} has no attribute {name!r}')
+    warn(f'{module}.{name}', f'{new}.{name}')
+    return getattr(importlib.import_module(f'{PACKAGE}.{new}'), name)
+
+
+class MovedFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    "Finds the modules of `MODULES` by their old names."
+
+    def find_spec(self, fullname, path=None, target=None):
+        package, _, old = fullname.partition('.')
+        if package == PACKAGE and old in MODULES:
+            return importlib.machinery.ModuleSpec(fullname, self)
+        return None
+
+    def exec_module(self, module):
+        old = module.__name__.partition('.')[2]
+        homes = MODULES[old]
+        warn(old, f' and {PACKAGE}.'.join(homes))
+        modules = [importlib.import_module(f'{PACKAGE}.{home}') for home in homes]
+        if len(modules) == 1:
+            sys.modules[module.__name__] = modules[0]
+            return
+        module.__doc__ = f'Moved to {", ".join(homes)}.'
+        module.__all__ = [name for home in modules for name in home.__all__]
+
+        def look_up(name):
+            for home in modules:
+                if hasattr(home, name):
+                    return getattr(home, name)
+            raise AttributeError(f'module {module.__name__!r} has no attribute {name!r}')
+
+        module.__getattr__ = look_up
+
+
+def install():
+    "Have old module names found, once in a process."
+    if not any(isinstance(finder, MovedFinder) for finder in sys.meta_path):
+        # The first, so that a file that an older installation left behind is not taken.
+        sys.meta_path.insert(0, MovedFinder())
