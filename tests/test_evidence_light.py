@@ -67,13 +67,12 @@ def test_methods(kind):
     assert loaded == []
 
 
-@pytest.mark.parametrize('name', FOLDERS)
+@pytest.mark.parametrize('name', ['digits', 'of 0.1.0'])
 def test_report(name, tmp_path):
     code = (
         opened(FOLDERS[name])
-        + 'from mnist_cmp.report import write_report, report_page\n'
+        + 'from mnist_cmp import write_report\n'
         + f'print(summary(found)); page = write_report(found, {str(tmp_path)!r})\n'
-        + 'assert page.read_text() == report_page(found)\n'
         + 'again = Comparison.load(page.parent); assert again == found'
     )
     assert loaded_by(code, *HEAVY)[0] == []

@@ -81,9 +81,9 @@ def test_what_never_was_is_not_found():
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         with pytest.raises(ImportError, match='no_such_name'):
-            from mnist_cmp.findings import no_such_name  # noqa: F401
+            from mnist_cmp.findings import no_such_name
         with pytest.raises(ImportError, match='no_such_name'):
-            from mnist_cmp.params import no_such_name  # noqa: F401, F811
+            from mnist_cmp.params import no_such_name  # noqa: F401
 
 
 def test_nothing_of_ours_asks_by_an_old_name():
