@@ -9,15 +9,13 @@ __all__ = ['verdict', 'summary', 'narrow_summary', 'report_page', 'report_schema
 import base64
 import html
 import io
-import json
 import warnings
 from contextlib import contextmanager
-from importlib.resources import files
 from pathlib import Path
 
 import pandas as pd
 
-from .comparison import PROTOCOLS, Comparison, figure_files, report_files
+from .comparison import Comparison
 from mnist_cmp.core import (
     atomic_path,
     check_folder,
@@ -33,8 +31,9 @@ from .figures import comparison_figures
 from .findings import counted, decimals, n_trained
 from .health import STATES
 from .ledger import folder_lock
-from .models import OWN_RULE
 from .params import unequal_sizes
+from .records import FORMAT, OWN_RULE, PROTOCOLS, ComparisonRecord, json_schema
+from .run_folder import figure_files, report_files
 
 # %% ../nbs/12_report.ipynb #12-report-007
 def _percent(x, digits=2):
@@ -747,7 +746,13 @@ def report_page(
 # %% ../nbs/12_report.ipynb #12-report-033
 def report_schema() -> dict:
     "The JSON Schema (draft 2020-12) of `report.json`."
-    return json.loads(files('mnist_cmp').joinpath('report.schema.json').read_text(encoding='utf-8'))
+    schema = json_schema(ComparisonRecord)
+    properties = {'format': {'const': FORMAT}} | schema['properties']
+    return schema | {
+        'title': FORMAT,
+        'properties': properties,
+        'required': ['format', *schema['required']],
+    }
 
 
 def _drop_stale(folder, drawn):
