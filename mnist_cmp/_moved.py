@@ -15,10 +15,11 @@ MODULES = {
     'findings': ['evidence.answers', 'evidence.differences', 'evidence.tables'],
     'figures': ['evidence.figures'],
 }
-# Old module → name → the module where it is now.
+# Old module → name → where it is now, by module and name.
 NAMES = {
-    'params': {'unequal_sizes': 'evidence.tables'},
-    'report': {'verdict': 'evidence.verdict'},
+    'comparison': {'Contestant': 'records.ModelResult'},
+    'params': {'unequal_sizes': 'evidence.tables.unequal_sizes'},
+    'report': {'verdict': 'evidence.verdict.verdict'},
 }
 PACKAGE = __name__.partition('.')[0]
 
@@ -46,8 +47,9 @@ def moved_name(module, name):
     new = NAMES[module].get(name)
     if new is None:
         raise AttributeError(f'module {f"{PACKAGE}.{module}"!r} has no attribute {name!r}')
-    warn(f'{module}.{name}', f'{new}.{name}')
-    return getattr(importlib.import_module(f'{PACKAGE}.{new}'), name)
+    warn(f'{module}.{name}', new)
+    home, _, new_name = new.rpartition('.')
+    return getattr(importlib.import_module(f'{PACKAGE}.{home}'), new_name)
 
 
 class MovedFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):

@@ -28,7 +28,7 @@ import traitlets
 from fastcore.basics import patch
 from matplotlib.figure import Figure
 
-from .comparison import PROTOCOLS, Stopped, check_extends, compare, extent_in
+from .comparison import Stopped, check_extends, compare
 from mnist_cmp.core import (
     available_cores,
     check_choice,
@@ -50,13 +50,14 @@ from mnist_cmp.core import (
     write_json,
 )
 from .data import DATASETS, Data, load_data
+from .evidence.comparison import Comparison
+from .evidence.verdict import verdict
 from .ledger import DONE, Ledger, LedgerError, folder_lock, is_taken
 from .models import distinct_names, model_names
-from .points import Box
+from .records import PROTOCOLS, Box, History, SearchResult, Trial
 from .report import report_page, write_report
+from .run_folder import extent_in
 from .sound import chime
-from .training import History
-from .trials import SearchResult, Trial
 from .workers import python_code
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-006

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['PALETTE', 'shown', 'check_int', 'check_float', 'check_choice', 'typed', 'as_path', 'printable', 'without_math',
            'MachineError', 'FolderError', 'DamagedError', 'machine_calls', 'make_folder', 'atomic_path',
-           'remove_unfinished', 'write_json', 'json_text', 'read_plain', 'read_json', 'check_fields', 'check_folder',
-           'plain_path', 'plain_folder', 'derive_seed', 'available_cores', 'machine', 'machine_kind', 'timestamp',
-           'new_path', 'format_seconds', 'model_color', 'plot_style', 'shortened', 'drawn_names', 'drawn',
-           'is_terminal', 'can_redraw', 'terminal_width', 'text_width', 'wrap_words', 'fitted', 'quietly', 'tell',
-           'warn_caller', 'need_extra', 'Status', 'check_progress', 'bar_line', 'Progress']
+           'remove_unfinished', 'write_json', 'json_text', 'read_plain', 'read_json', 'check_folder', 'plain_path',
+           'plain_folder', 'derive_seed', 'available_cores', 'machine', 'machine_kind', 'timestamp', 'new_path',
+           'format_seconds', 'model_color', 'plot_style', 'shortened', 'drawn_names', 'drawn', 'is_terminal',
+           'can_redraw', 'terminal_width', 'text_width', 'wrap_words', 'fitted', 'quietly', 'tell', 'warn_caller',
+           'need_extra', 'Status', 'check_progress', 'bar_line', 'Progress']
 
 # %% ../nbs/00_core.ipynb #00-core-002
 import errno
@@ -30,13 +30,11 @@ import stat
 import sys
 import tempfile
 import time
-import types
-import typing
 import unicodedata
 import warnings
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from fastcore.basics import patch
@@ -417,49 +415,6 @@ def read_json(
         raise DamagedError(
             f'{path} is not readable as JSON ({e}): the file is damaged. Delete it to start anew.'
         ) from None
-
-# %% ../nbs/00_core.ipynb #add76874
-def _fits(value, kind):
-    """Is a value of the type that an annotation names? Whole numbers pass as floats; beyond 64
-    bits nothing does."""
-    origin = typing.get_origin(kind) or kind
-    parts = typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, part) for part in parts)
-    if origin in (int, float) and isinstance(value, bool):
-        return False
-    if origin is int:
-        return isinstance(value, int) and abs(value) < 2**63
-    # JSON's null may stand for NaN
-    if origin is float:
-        return isinstance(value, float) and not math.isinf(value) or _fits(value, int)
-    if not isinstance(value, origin):
-        return False
-    if origin is dict and parts:
-        return all(_fits(k, parts[0]) and _fits(v, parts[1]) for k, v in value.items())
-    return origin is not list or not parts or all(_fits(v, parts[0]) for v in value)
-
-
-@functools.lru_cache
-def _kinds(cls):
-    return typing.get_type_hints(cls)
-
-
-def check_fields(
-    obj,  # of a dataclass
-):
-    """`obj` if each of its fields is of the type that the class names, or at its default; raises
-    `ValueError` that names one."""
-    for f in fields(obj):
-        value = getattr(obj, f.name)
-        kind = _kinds(type(obj))[f.name]
-        if value is not f.default and not _fits(value, kind):
-            _complain(
-                f'{f.name} of {type(obj).__name__}',
-                value,
-                f'of type {getattr(kind, "__name__", kind)}',
-            )
-    return obj
 
 # %% ../nbs/00_core.ipynb #00-core-030
 def check_folder(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'DONE', 'LedgerError', 'folder_lock', 'is_taken', 'file_system', 'Ledger', 'Part', 'is_same',
-           'differing_parts', 'check_same', 'read_old_study']
+           'differing_parts', 'check_same', 'read_old_study', 'Begun', 'study_in']
 
 # %% ../nbs/07_ledger.ipynb #07-ledger-002
 import errno
@@ -43,12 +43,11 @@ from mnist_cmp.core import (
     remove_unfinished,
     shown,
 )
-from .provenance import check_note
-from .training import Epoch, History
+from .records import CodeNote, Epoch, History
 
 # %% ../nbs/07_ledger.ipynb #07-ledger-007
 _EPOCH = [f.name for f in fields(Epoch)]
-_TRIAL = [f.name for f in fields(History) if f.name not in ('epochs', 'snapshots')]
+_TRIAL = [f.name for f in fields(History) if f.name != 'epochs']
 _SCORES = 'accuracy loss seconds worker error'.split()
 _SCHEMA = f"""
 CREATE TABLE study (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -843,7 +842,11 @@ def codes(self: Ledger) -> list[dict | None]:
         if row is None:
             has_trials = self.connection.execute('SELECT 1 FROM trial LIMIT 1').fetchone()
             return [None] if has_trials else []
-        return [None if note is None else check_note(note) for note in json.loads(row[0])]
+        notes = json.loads(row[0])
+        for note in notes:
+            if note is not None:
+                CodeNote.from_dict(note)
+        return notes
 
 
 @patch
@@ -968,3 +971,30 @@ def read(
         self.identity = self._study('identity')
         undo.pop_all()
     return self
+
+# %% ../nbs/07_ledger.ipynb #d4fd74ff
+@dataclass(frozen=True)
+class Begun:
+    "A study in a folder, as its ledger tells it."
+
+    identity: dict  # what it is
+    done: set  # numbers of the trainings that are finished for good
+    is_old: bool  # of release 0.1.0, whose file says less
+    codes: tuple = ()  # notes of the code that trained; None stands for trainings without one
+
+
+def study_in(
+    store,  # a folder, or None
+) -> Begun | None:
+    "The study that was begun in a folder; None if there is none; raises `LedgerError`."
+    folder = Path(store or '')
+    if store and (folder / 'study.sqlite').is_file():
+        with Ledger.read(folder) as ledger:
+            return Begun(ledger.identity, ledger.done(), False, tuple(ledger.codes()))
+    old = folder / 'study.json'  # of release 0.1.0
+    if not store or not old.is_file():
+        return None
+    identity, trials = read_old_study(old)
+    if trials:  # its identity does not name the engine
+        identity = {'engine': trials[0][1].engine} | identity
+    return Begun(identity, {number for number, history in trials if history.state in DONE}, True)

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['Text', 'Flag', 'Number', 'Whole', 'Count', 'Positive', 'Share', 'Seconds', 'Loss', 'State', 'HEALTH', 'Bin',
            'Confidence', 'Digest', 'PROTOCOLS', 'OWN_RULE', 'FORMAT', 'UPGRADES', 'Record', 'Point', 'Box', 'Epoch',
-           'History', 'plot_accuracy', 'Trial', 'SearchResult', 'TestResult', 'Run', 'Cost', 'Code', 'ModelResult',
-           'TestRead', 'versions', 'ComparisonRecord', 'check_names', 'check_extent', 'check_run', 'check_comparison',
-           'read_report', 'json_schema']
+           'History', 'plot_accuracy', 'Trial', 'SearchResult', 'TestResult', 'Run', 'Cost', 'Code', 'CodeNote',
+           'ModelResult', 'TestRead', 'versions', 'ComparisonRecord', 'check_names', 'check_extent', 'check_run',
+           'check_comparison', 'read_report', 'json_schema']
 
 # %% ../nbs/00c_records.ipynb #rec-02
 import base64
@@ -18,7 +18,7 @@ import math
 import os
 import platform
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
@@ -543,7 +543,7 @@ class Run(Record):
     health: list[HEALTH] = field(default_factory=list, compare=False)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Cost(Record):
     "What a model costs on one machine."
 
@@ -586,6 +586,19 @@ class Code(Record):
         at = f'commit {self.commit}' if self.commit else 'no commit yet'
         state = ', with uncommitted changes' if self.changed else ''
         return f'{self.file} in {self.repository}, {at}{state}; {digest}'
+
+
+@dataclass
+class CodeNote(Code):
+    "What a study keeps of the code that trained it."
+
+    # SHA-256 of the statements that make the model, whatever their layout; None: no source
+    source: Annotated[Text, Field(pattern='^[0-9a-f]{64}$')] | None = None
+
+    @property
+    def code(self) -> Code:
+        "The part that a report tells."
+        return Code(**{f.name: getattr(self, f.name) for f in fields(Code)})
 
 # %% ../nbs/00c_records.ipynb #rec-37
 PROTOCOLS = {

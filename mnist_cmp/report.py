@@ -9,14 +9,11 @@ __all__ = ['summary', 'narrow_summary', 'report_page', 'report_schema', 'write_r
 import base64
 import html
 import io
-import json
 import warnings
 from contextlib import contextmanager
-from importlib.resources import files
 from pathlib import Path
 
 from ._moved import moved_name
-from .comparison import figure_files, report_files
 from mnist_cmp.core import (
     atomic_path,
     check_folder,
@@ -35,7 +32,8 @@ from .evidence.health import STATES
 from .evidence.tables import n_trained
 from .evidence.verdict import epochs_of, verdict_parts
 from .ledger import folder_lock
-from .records import PROTOCOLS
+from .records import FORMAT, PROTOCOLS, ComparisonRecord, json_schema
+from .run_folder import figure_files, report_files
 
 # %% ../nbs/12_report.ipynb #12-report-015
 def _rate(x):
@@ -552,7 +550,13 @@ def report_page(
 # %% ../nbs/12_report.ipynb #12-report-033
 def report_schema() -> dict:
     "The JSON Schema (draft 2020-12) of `report.json`."
-    return json.loads(files('mnist_cmp').joinpath('report.schema.json').read_text(encoding='utf-8'))
+    schema = json_schema(ComparisonRecord)
+    properties = {'format': {'const': FORMAT}} | schema['properties']
+    return schema | {
+        'title': FORMAT,
+        'properties': properties,
+        'required': ['format', *schema['required']],
+    }
 
 
 def _drop_stale(folder, drawn):

@@ -11,7 +11,8 @@ from tiny import one, two
 import mnist_cmp as mc
 from mnist_cmp import comparison, costs, workers
 from mnist_cmp.comparison import Stopped
-from mnist_cmp.costs import MEASURING, Cost, check_cost
+from mnist_cmp.costs import MEASURING
+from mnist_cmp.records import Cost
 
 POINT = mc.Point(0.1, 8)
 
@@ -203,7 +204,7 @@ def test_cost_of_an_older_version_is_read(compared, asked, tmp_path):
         file.write_text(json.dumps(kept))
     found = compared(tmp_path)
     assert asked == [['one', 'two']]
-    assert found['one'].cost == check_cost(Cost(0.001, 0.002, None))
+    assert found['one'].cost == Cost(0.001, 0.002, None)
     assert found['one'].cost.calls_1 is None
 
 

@@ -153,7 +153,7 @@ def tanh_one():
 
 def with_cores(monkeypatch, number):
     text = re.sub(r'\d+ cores', f'{number} cores', core.machine())
-    for room in ('core', 'studies', 'training', 'comparison', 'population'):
+    for room in ('core', 'studies', 'training', 'population'):
         monkeypatch.setattr(f'mnist_cmp.{room}.machine', lambda: text)
 
 
@@ -274,7 +274,7 @@ def test_other_test_images_are_measured_again(compare_in, data, tmp_path, monkey
 
 def test_a_kill_while_trainings_are_put_aside_loses_none(compare_in, tmp_path, monkeypatch):
     "Wherever it comes: before a folder is moved, after it, or after the report is."
-    from mnist_cmp import comparison
+    from mnist_cmp import run_folder
 
     folder = tmp_path / 'run'
     few = compare_in(folder, epochs=1)
@@ -284,7 +284,7 @@ def test_a_kill_while_trainings_are_put_aside_loses_none(compare_in, tmp_path, m
     class Killed(BaseException):
         pass
 
-    move = comparison._move
+    move = run_folder._move
     for when in range(5):
         moves = []
 
@@ -294,13 +294,13 @@ def test_a_kill_while_trainings_are_put_aside_loses_none(compare_in, tmp_path, m
             moves.append(source)
             move(source, target)
 
-        monkeypatch.setattr(comparison, '_move', killed_move)
+        monkeypatch.setattr(run_folder, '_move', killed_move)
         for epochs in 2, 1:
             try:
                 compare_in(folder, epochs=epochs)
             except Killed:
                 pass
-        monkeypatch.setattr(comparison, '_move', move)
+        monkeypatch.setattr(run_folder, '_move', move)
         assert numbers(compare_in(folder, epochs=2)) == much
         assert numbers(compare_in(folder, epochs=1)) == numbers(few)
 

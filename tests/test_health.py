@@ -120,7 +120,7 @@ def test_it_is_in_the_numbers(found, tmp_path):
 
 
 def test_the_schema_knows_the_states():
-    health = mc.report_schema()['$defs']['run']['properties']['health']
+    health = mc.report_schema()['$defs']['Run']['properties']['health']
     assert health['items']['enum'] == list(STATES)
 
 

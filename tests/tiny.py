@@ -5,7 +5,7 @@ import threading
 import torch
 
 import mnist_cmp as mc
-from mnist_cmp.costs import Cost
+from mnist_cmp.records import Cost
 
 
 def noise() -> mc.Data:

@@ -11,13 +11,28 @@ import dataclasses
 import inspect
 import re
 import sys
+from functools import reduce
+from operator import or_
 from pathlib import Path
+from types import UnionType
+from typing import Annotated, Literal, Union, get_args, get_origin
 
 import mnist_cmp
 
 STUB = Path(mnist_cmp.__file__).with_suffix('.pyi')
 SPECIAL = {'__getitem__', '__len__', '__iter__', '__enter__', '__exit__', '__call__'}
 OWN = re.compile(r'\bmnist_cmp(?:\.\w+)*\.(\w+)')
+
+
+def without_notes(annotation):
+    "A type without what `Annotated` adds to it, such as the limits of a record's field."
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return without_notes(get_args(annotation)[0])
+    if origin in (None, Literal):
+        return annotation
+    parts = [without_notes(part) for part in get_args(annotation)]
+    return reduce(or_, parts) if origin in (Union, UnionType) else origin[tuple(parts)]
 
 
 class Stubs:
@@ -40,8 +55,9 @@ class Stubs:
         "An annotation as text; None as default joins it."
         if annotation is inspect.Parameter.empty:
             return 'Any'
+        annotation = without_notes(annotation)
         text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-        text = OWN.sub(r'\1', text.replace('NoneType', 'None'))
+        text = OWN.sub(r'\1', text.replace('NoneType', 'None').replace('typing.', ''))
         self.todo += [name for name in re.findall(r'\w+', text) if name in self.classes]
         self.imports.update(re.findall(r'\b([a-z_]\w*(?:\.[a-z_]\w*)*)\.[A-Z]\w*', text))
         return (
@@ -122,14 +138,14 @@ class Stubs:
         return self.cls(name, value) if inspect.isclass(value) else self.function(name, value)
 
     def text(self):
-        rooms = [room for room in mnist_cmp._rooms if room not in self.done]
+        rooms = [room for room in mnist_cmp._rooms if room not in self.done and '.' not in room]
         imports = '\n'.join(f'import {module}' for module in sorted(self.imports - {'typing'}))
         public = ', '.join(map(repr, mnist_cmp.__all__))
         return (
             '\n\n'.join(
                 [
                     '# Made by tools/stubs.py from the package: change it there.',
-                    'from typing import Any, NamedTuple\n' + imports,
+                    'from typing import Any, Literal, NamedTuple, Self\n' + imports,
                     f'from . import {", ".join(f"{room} as {room}" for room in rooms)}',
                     f'__version__: str\n__all__ = [{public}]',
                     *self.done.values(),

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from ..core import read_json, shown
+from .. import run_folder
 from . import answers, differences, figures, health, tables
 from .differences import Difference
 from .health import Ground
-from ..records import FORMAT, UPGRADES, ComparisonRecord, read_report
+from ..records import FORMAT, ComparisonRecord
 
 if TYPE_CHECKING:  # slow to import
     import pandas
@@ -28,7 +28,16 @@ class Comparison(ComparisonRecord):
     "Models that met on the same data with the same chances, and all that can be said of them."
 
     def __post_init__(self):
-        self.weights = {}  # name → weights of each run, those that are at hand
+        self._weights = {}
+
+    @property
+    def weights(self) -> dict:
+        "Name → weights of each run, where they are at hand: no part of the record."
+        return self._weights
+
+    @weights.setter
+    def weights(self, weights):
+        self._weights = weights
 
     @classmethod
     def load(
@@ -37,7 +46,7 @@ class Comparison(ComparisonRecord):
     ) -> Self:
         """The comparison in `folder`, without its weights; raises `FileNotFoundError` or
         `ValueError` that names the file."""
-        return _load(cls, Path(folder))
+        return _with_health(run_folder.load_record(folder, cls))
 
     @classmethod
     def from_dict(
@@ -70,9 +79,7 @@ class Comparison(ComparisonRecord):
     ):
         """Raise `LedgerError` if what is in `folder` would lose something by this report; or make
         room for it."""
-        from mnist_cmp.comparison import claim_folder
-
-        claim_folder(self, folder, overwrite, files)
+        run_folder.claim(self, folder, overwrite, files, self.weights)
 
     def load_net(
         self,
@@ -290,27 +297,9 @@ def _report_of(comparison, plain):
     return {'format': FORMAT} | plain | {'contestants': contestants}
 
 
-def _load(cls, folder):
-    "The comparison that a folder's `report.json` holds."
-    path = folder / 'report.json'
-    try:
-        report = read_json(path)
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f'There is no {path}: {folder} holds no finished comparison.'
-        ) from None
-    if not isinstance(report, dict) or report.get('format') not in list(UPGRADES):
-        raise ValueError(
-            f'{path} is no {FORMAT}. Open it with the release of mnist_cmp that wrote it.'
-        )
-    try:
-        comparison = read_report(report, cls)
-        for model in comparison.contestants:
-            for run, states in zip(model.runs, comparison.health(model.name)):
-                run.health = states
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as e:
-        fault = shown(str(e))[1:-1].rstrip('.')
-        raise ValueError(
-            f'{path} is damaged: {type(e).__name__} {fault}. Run the comparison again.'
-        ) from None
+def _with_health(comparison):
+    "The comparison, each run with its health."
+    for model in comparison.contestants:
+        for run, states in zip(model.runs, comparison.health(model.name)):
+            run.health = states
     return comparison
