@@ -8,7 +8,7 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _rooms = {room: names.split() for room, names in {
-    'core': 'MachineError',
+    'core': 'MachineError Stopped',
     'sources': '',
     'process': '',
     'data': 'Split Data load_data show_samples default_device',

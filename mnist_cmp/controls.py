@@ -28,8 +28,9 @@ import traitlets
 from fastcore.basics import patch
 from matplotlib.figure import Figure
 
-from .comparison import PROTOCOLS, Comparison, Stopped, check_extends, compare, extent_in
+from .comparison import PROTOCOLS, Comparison, check_extends, compare, extent_in
 from mnist_cmp.core import (
+    Stopped,
     available_cores,
     check_choice,
     check_float,
