@@ -94,8 +94,8 @@ MUTATIONS = [
     ('Ledger._open', "('running', 'crashed')", "('running')"),
     ('_transaction', "connection.execute('ROLLBACK')", "connection.execute('COMMIT')"),
     ('_Jobs.ended', 'self.crashes[job] > RETRIES', 'self.crashes[job] >= RETRIES'),
-    ('_run_in_processes', 'if should_stop and should_stop():', 'if not jobs:'),
-    ('_begin_python', 'start_new_session=True', 'start_new_session=False'),
+    ('_run_in_processes', 'if should_stop():', 'if not jobs:'),
+    ('Child.__init__', 'start_new_session=True', 'start_new_session=False'),
     # searches and trainings
     ('SearchResult.best', '(-t.accuracy, t.loss, t.index)', '(-t.accuracy, t.index)'),
     ('SearchResult.edges', 'scale(high) - scale(value))', 'scale(value) - scale(high))'),
