@@ -529,10 +529,12 @@ class _Cluster:
 
     def has_data(self):
         "Is the data there? It is sent if not: before the first job, or where all that had it died."
+        from distributed.comm import CommClosedError
+
         if self.data is None or self.data.status != 'finished':
             try:
                 self.data = self.client.scatter(self.shared, broadcast=True, hash=False)
-            except TimeoutError:  # the last worker has just left
+            except (TimeoutError, CommClosedError):  # a worker has just left
                 return False
         return True
 
