@@ -9,7 +9,7 @@ __all__ = ['PALETTE', 'shown', 'check_int', 'check_float', 'check_choice', 'type
            'plain_folder', 'derive_seed', 'available_cores', 'machine', 'machine_kind', 'timestamp', 'new_path',
            'format_seconds', 'model_color', 'plot_style', 'shortened', 'drawn_names', 'drawn', 'is_terminal',
            'can_redraw', 'terminal_width', 'text_width', 'wrap_words', 'fitted', 'quietly', 'tell', 'warn_caller',
-           'need_extra', 'Status', 'check_progress', 'bar_line', 'Progress']
+           'need_extra', 'Stopped', 'ShouldStop', 'Status', 'check_progress', 'bar_line', 'Progress']
 
 # %% ../nbs/00_core.ipynb #00-core-002
 import errno
@@ -793,6 +793,39 @@ def need_extra(
         raise ImportError(
             f"This needs {module}, which is not installed: pip install 'mnist_cmp[{extra}]'"
         ) from None
+
+# %% ../nbs/00_core.ipynb #362e95e5
+class Stopped(Exception):
+    "`should_stop` ended the work; called again with the same `store`, it goes on."
+
+
+class ShouldStop:
+    "A caller's `should_stop`, asked at most every so often; after a yes it is not asked again."
+
+    def __init__(
+        self,
+        should_stop=None,  # the caller's, called without arguments; None: nothing is to stop
+        every: float = 0.0,  # s between two questions, ≥ 0
+    ):
+        self.should_stop = should_stop
+        self.every = every
+        self.last = -math.inf  # when it was asked
+        self.answer = False  # what it said then
+
+    def __call__(self) -> bool:
+        "Is the work to stop?"
+        if self.should_stop is None or self.answer:
+            return self.answer
+        now = time.perf_counter()
+        if now - self.last >= self.every:
+            self.last = now
+            self.answer = bool(self.should_stop())
+        return self.answer
+
+    def stop_if_asked(self):
+        "Raise `Stopped` if the work is to stop."
+        if self():
+            raise Stopped
 
 # %% ../nbs/00_core.ipynb #00-core-054
 def _in_notebook():

@@ -20,7 +20,7 @@ from torch.func import functional_call, grad_and_value, vmap
 
 from .autograd import float_images
 from .chains import _listened_to, why_not_fixed
-from .core import Progress, check_int, machine, typed
+from .core import Progress, ShouldStop, Stopped, check_int, machine, typed
 from .data import Split
 from .evaluation import check_net, measure
 from .graphs import CudaRecorder, _python_state, unchanged
@@ -28,14 +28,13 @@ from .params import flops
 from .points import Point
 from .process import callers, sealed, working_time
 from mnist_cmp.training import (
+    _BETWEEN,
     Epoch,
     History,
-    _asker,
     _check_settings,
     _check_sgd,
     _Checkpoint,
     _order,
-    _Stopped,
     device_of,
 )
 
@@ -478,9 +477,8 @@ def train_population(
     with sealed(threads=threads), torch.inference_mode(False):
         _check_fit(nets[0], train)
         course = _Course(nets, train, valid, points, seeds, epochs, name, threads, checkpoints)
-    return _run_course(
-        course, block, recorder, _asker(callers(should_stop)), callers(on_epoch), progress
-    )
+    ask = ShouldStop(callers(should_stop), _BETWEEN).stop_if_asked
+    return _run_course(course, block, recorder, ask, callers(on_epoch), progress)
 
 # %% ../nbs/06b_population.ipynb #7a824dc7
 def _run_course(course, block, recorder, ask, on_epoch, progress):
@@ -497,7 +495,7 @@ def _run_course(course, block, recorder, ask, on_epoch, progress):
             try:
                 with sealed(threads=course.threads), torch.inference_mode(False):
                     course.go_round(population, places, ask, on_epoch)
-            except _Stopped:
+            except Stopped:
                 for k in going:
                     course.histories[k] = replace(course.histories[k], state='stopped')
                 break

@@ -28,6 +28,8 @@ from fastcore.basics import patch
 
 from mnist_cmp.core import (
     MachineError,
+    ShouldStop,
+    Stopped,
     as_path,
     available_cores,
     check_choice,
@@ -171,10 +173,6 @@ class Recipe:
 STUDY_ENGINES = (*ENGINES, 'population')
 
 
-class _Enough(Exception):
-    pass
-
-
 def begun_with(
     store,  # a study's folder, or None
 ) -> dict:
@@ -276,10 +274,7 @@ def settled(
         engine = begun_with(self.store).get('engine', 'auto')
     if self._as_population(engine, client):
         return replace(self, engine='population')
-
-    def check():
-        if should_stop and should_stop():
-            raise _Enough
+    stop_if_asked = ShouldStop(should_stop).stop_if_asked
 
     def choose(check=lambda: None):
         net = self.fresh().to(device_of(self.device)[0])
@@ -296,11 +291,11 @@ def settled(
 
     try:
         found = (
-            [choose(check)]
+            [choose(stop_if_asked)]
             if client is None
-            else list(on_workers(client, choose).values()) or [choose(check)]
+            else list(on_workers(client, choose).values()) or [choose(stop_if_asked)]
         )
-    except _Enough:
+    except Stopped:
         return None
     return replace(self, engine=_common(found))
 
@@ -503,14 +498,11 @@ def _run_as_pays(plan, jobs, in_processes, splits, processes, should_stop=None, 
     "The outcomes of trainings in this process, and in others as soon as these pay."
     pace = _Pace(len(jobs), plan.recipe.epochs, processes)
     # whose time is no training's
-    should_stop = callers(should_stop)
+    should_stop = ShouldStop(callers(should_stop))
     on_note = callers(on_note)
-    is_over = False
 
     def stop():
-        nonlocal is_over
-        is_over = is_over or bool(should_stop and should_stop())
-        return is_over or pace.pays()
+        return should_stop() or pace.pays()
 
     def heard(job, history, worker):
         if on_note:
@@ -525,7 +517,7 @@ def _run_as_pays(plan, jobs, in_processes, splits, processes, should_stop=None, 
         pace.ended()
         yield outcome
         pace.since = pace.clock()  # the caller's time is no training's
-    if left and not is_over:
+    if left and not should_stop.answer:
         yield from in_processes(left)
 
 # %% ../nbs/08b_studies.ipynb #dbca8941
@@ -589,12 +581,17 @@ def train_together(
     groups = deque(_groups(plan, jobs, splits) if jobs else [])
     here = f'process {os.getpid()}'
     note = on_note or (lambda job, history, worker: None)
-    while groups and not (should_stop and should_stop()):
+    stopping = ShouldStop(should_stop)
+    while groups and not stopping():
         group = groups.popleft()
         for job in group:
             note(job, None, here)
         found, error = _try_group(
-            plan, group, splits, should_stop, lambda job, history: note(job, history, here)
+            plan,
+            group,
+            splits,
+            should_stop and stopping,
+            lambda job, history: note(job, history, here),
         )
         if error is None:
             yield from (Outcome(job, value=value, worker=here) for job, value in zip(group, found))

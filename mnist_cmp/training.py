@@ -28,6 +28,8 @@ from mnist_cmp.core import (
     DamagedError,
     MachineError,
     Progress,
+    ShouldStop,
+    Stopped,
     check_float,
     check_folder,
     check_int,
@@ -90,26 +92,7 @@ def torch_threads(
         torch.set_num_threads(before)
 
 # %% ../nbs/06_training.ipynb #06-training-016
-class _Stopped(Exception):
-    pass
-
-
-def _asker(should_stop, every=0.05):
-    """A function to call often, that asks `should_stop` every `every` seconds and raises
-    `_Stopped` when it says yes."""
-    asked = -math.inf
-    enough = False
-
-    def ask():
-        nonlocal asked, enough
-        if should_stop is None or not enough and time.perf_counter() - asked < every:
-            return
-        asked = time.perf_counter()
-        enough = enough or should_stop()
-        if enough:
-            raise _Stopped
-
-    return ask
+_BETWEEN = 0.05  # s between two questions whether to stop
 
 
 def _batches(order, size, joined):
@@ -327,7 +310,7 @@ def _run(
             whole = copy.deepcopy(net.state_dict())
             try:
                 record = _run_epoch(step, net, train, valid, history, ask, measure_train, joined)
-            except _Stopped:
+            except Stopped:
                 net.load_state_dict(whole)
                 stopped = copy.copy(history)  # that which callbacks were given goes on as it was
                 stopped.state = 'stopped'
@@ -369,7 +352,7 @@ def _first_step(net, learning_rate, sgd, engine, checkpoint, ask, images):
             engine = said if said in ENGINES else engine
     try:
         engine = choose_engine(net, engine, images=images, plain=not any(sgd.values()), check=ask)
-    except _Stopped:
+    except Stopped:
         engine = choose_engine(net)  # it won't be used
     return make_step(net, learning_rate, engine=engine, **sgd)
 
@@ -459,7 +442,7 @@ def train(
         len(train), learning_rate, batch_size, epochs, seed
     )
     sgd = _check_sgd(momentum, weight_decay)
-    ask = _asker(callers(should_stop))
+    ask = ShouldStop(callers(should_stop), _BETWEEN).stop_if_asked
     threads = torch.get_num_threads() if threads is None else check_int('threads', threads, 1, 1024)
     # Within torch.inference_mode(False) gradients are allowed, whatever is around it.
     with sealed(threads=threads), torch.inference_mode(False):

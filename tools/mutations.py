@@ -15,6 +15,7 @@ MUTATIONS = [
     ('format_seconds', 'seconds < 3600', 'seconds <= 3600'),
     ('read_plain', 'size <= most:', 'size < most:'),
     ('remove_unfinished', '            and _is_left(entry.path)\n', ''),
+    ('ShouldStop.__call__', 'is None or self.answer:', 'is None:'),
     ('Progress._html', 'spent / now * (self.total - self.done)', 'spent / now * self.total'),
     # sources
     ('find_fault', '>= n_classes', '> n_classes'),
@@ -65,7 +66,6 @@ MUTATIONS = [
         "derive_seed(history.seed, 'layers', epoch)",
         "derive_seed(0, 'layers', epoch)",
     ),
-    ('_asker', 'if enough:', 'if enough and every == 0:'),
     ('_run_epoch', '        net.train()\n', ''),
     ('_run', '                net.load_state_dict(whole)\n', ''),
     ('_run', 'not all(math.isfinite', 'not any(math.isfinite'),
@@ -94,8 +94,8 @@ MUTATIONS = [
     ('Ledger._open', "('running', 'crashed')", "('running')"),
     ('_transaction', "connection.execute('ROLLBACK')", "connection.execute('COMMIT')"),
     ('_Jobs.ended', 'self.crashes[job] > RETRIES', 'self.crashes[job] >= RETRIES'),
-    ('_run_in_processes', 'if should_stop and should_stop():', 'if not jobs:'),
-    ('_begin_python', 'start_new_session=True', 'start_new_session=False'),
+    ('_run_in_processes', 'if should_stop():', 'if not jobs:'),
+    ('Child.__init__', 'start_new_session=True', 'start_new_session=False'),
     # searches and trainings
     ('SearchResult.best', '(-t.accuracy, t.loss, t.index)', '(-t.accuracy, t.index)'),
     ('SearchResult.edges', 'scale(high) - scale(value))', 'scale(value) - scale(high))'),
