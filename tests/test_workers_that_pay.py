@@ -22,7 +22,7 @@ HERE = f'process {os.getpid()}'
 def two_cores(monkeypatch):
     "Two cores, and trainings that ask before each step whether to stop."
     monkeypatch.setattr(studies, 'available_cores', lambda: 2)
-    monkeypatch.setattr(training._asker, '__defaults__', (0.0,))
+    monkeypatch.setattr(training._paced, '__defaults__', (0.0,))
 
 
 def numbers(found):
@@ -194,7 +194,7 @@ def test_time_of_the_caller_starts_no_process(data, monkeypatch, slow, when):
     """Epochs of some milliseconds, and a callback that takes longer than processes would need to
     pay."""
     monkeypatch.setattr(workers, '_begin_python', no_process)
-    monkeypatch.setattr(training._asker, '__defaults__', (0.05,))
+    monkeypatch.setattr(training._paced, '__defaults__', (0.05,))
     monkeypatch.setattr(studies, 'STARTING', 4.0)  # processes pay from 1.3 s an epoch
     called = []
 
