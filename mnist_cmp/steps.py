@@ -40,13 +40,14 @@ def choose_engine(
     check_choice('engine', engine, ENGINES)
     if engine == 'compiled':
         build_kernel(should_stop)
-    if engine == 'cudagraph' and (why := why_no_graph(net)):
-        raise ValueError(
-            f'The cudagraph step does not serve this {type(net).__name__}: {why}. Take '
-            "engine='auto'."
-        )
     if engine != 'auto':
-        return _KINDS[engine](net, 1.0).engine
+        _KINDS[engine](net, 1.0)  # raises where this step does not serve this net
+        if engine == 'cudagraph' and (why := why_no_graph(net)):
+            raise ValueError(
+                f'The cudagraph step does not serve this {type(net).__name__}: {why}. Take '
+                "engine='auto'."
+            )
+        return engine
     stages = recognise(net)
     pays = (
         is_served(stages)
