@@ -183,11 +183,7 @@ def begun_with(
 
 def _common(engines):
     "The fastest engine that all workers have, each of which chose one."
-    return (
-        max(engines, key=ENGINES.index)
-        if len({e == 'cudagraph' for e in engines}) == 1
-        else 'autograd'
-    )
+    return max(engines, key=ENGINES.index)
 
 # %% ../nbs/08b_studies.ipynb #d2f00a02
 _PLACES = ('machine', 'device')  # where a study was computed
@@ -236,27 +232,17 @@ def continued(
 
 # %% ../nbs/08b_studies.ipynb #4ba5b938
 @patch
-def _on_gpu(self: Recipe):
-    return device_of(self.device)[0].type == 'cuda'
-
-
-@patch
-def _as_population(self: Recipe, engine, client):
-    "Are the trainings to be a population? Raises `ValueError` if that was asked for and can't be."
-    if engine != 'population' and (engine != 'auto' or client is not None or not self._on_gpu()):
-        return False
+def _check_population(self: Recipe, client):
+    "Raise `ValueError` unless the trainings can be a population."
     net = self.fresh().to(device_of(self.device)[0])
-    why = (
-        why_no_population(net)
-        if client is None
-        else 'it is trained in one process, and not on the workers of a cluster'
-    )
-    if why and engine == 'population':
+    why = 'it is trained in one process, and not on the workers of a cluster'
+    if client is None:
+        why = why_no_population(net)
+    if why:
         raise ValueError(
             f"{type(net).__name__} can't be trained as a population: {why}. Take engine='auto', "
             'which trains net by net.'
         )
-    return not why
 
 # %% ../nbs/08b_studies.ipynb #1c86d963
 @patch
@@ -272,14 +258,14 @@ def settled(
     engine = check_choice('engine', self.engine, STUDY_ENGINES)
     if engine == 'auto' and self.store:
         engine = begun_with(self.store).get('engine', 'auto')
-    if self._as_population(engine, client):
-        return replace(self, engine='population')
-    stop_if_asked = ShouldStop(should_stop).stop_if_asked
+    if engine == 'population':
+        self._check_population(client)
+        return replace(self, engine=engine)
 
-    def choose(check=lambda: None):
+    def choose(should_stop=None):
         net = self.fresh().to(device_of(self.device)[0])
         try:
-            return choose_engine(net, engine, images=images, plain=plain, check=check)
+            return choose_engine(net, engine, images=images, plain=plain, should_stop=should_stop)
         except ValueError as e:
             if begun_with(self.store).get('engine') != engine:
                 raise
@@ -291,9 +277,9 @@ def settled(
 
     try:
         found = (
-            [choose(stop_if_asked)]
+            [choose(should_stop)]
             if client is None
-            else list(on_workers(client, choose).values()) or [choose(stop_if_asked)]
+            else list(on_workers(client, choose).values()) or [choose(should_stop)]
         )
     except Stopped:
         return None

@@ -39,11 +39,11 @@ MUTATIONS = [
     ('unequal_sizes', 'max(counts.values()) > most', 'max(counts.values()) >= most'),
     # steps
     ('float_images', 'x.div(255)', 'x.div(256)'),
-    ('AutogradStep._move', 'g.add(p,', 'g.sub(p,'),
-    ('AutogradStep.sweep', 'batch_loss * len(batch)', 'batch_loss * len(batches[0])'),
+    ('SGD.move', 'g.add(p,', 'g.sub(p,'),
+    ('train_batches', 'batch_loss * len(batch)', 'batch_loss * len(batches[0])'),
     ('_pool', ' or ceil_mode', ''),
     (
-        'OneDNNStep._convolve_back',
+        'OneDNNStep._move_convs',
         'total[name].add_(gradient) if name in total else gradient',
         'gradient',
     ),
