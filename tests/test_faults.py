@@ -1,6 +1,6 @@
 """A file call that fails, a kill, or power loss takes nothing that the same call can't bring back.
 
-A sample of what `make soak ARGS="-k same_call"` tries in full, and tests of its parts.
+A sample of what `make soak ARGS="-k test_faults"` tries in full, and tests of its parts.
 """
 
 import random

@@ -31,7 +31,8 @@ def test_the_layers_are_in_the_order_of_the_notebooks():
     'room, line, broken',
     [
         ('core', 'from . import data', 'mnist_cmp.core is not allowed to import mnist_cmp.data'),
-        ('report', 'import ipywidgets', 'is not allowed to import ipywidgets'),
+        ('core', 'import ipywidgets', 'is not allowed to import ipywidgets'),
+        ('sound', 'import ipywidgets', 'is not allowed to import ipywidgets'),
         (
             'health',
             'def late():\n    from mnist_cmp.cli import main',

@@ -12,6 +12,7 @@ SLOW = 'its real-MNIST cells; MNIST_CMP_DATA is no folder'
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # on a busy machine some take ten minutes
 @pytest.mark.parametrize('path', notebooks(), ids=name_of)
 def test_notebook(path, subtests, tmp_path):
     options = ['--slow'] if REAL_MNIST else []
