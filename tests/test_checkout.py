@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from checkout import ROOT, code_cells, name_of, notebooks, python, run
+from checkout import ROOT, code_cells, name_of, notebooks, output_of, output_of_python
 
 OWN = {'__init__', '__main__', '_modidx'}  # modules that no notebook exports
 
@@ -35,13 +35,13 @@ def test_modules_are_what_the_notebooks_export(checkout):
     before = contents(checkout / 'mnist_cmp', '*.py')
     for name in before.keys() - {f'{own}.py' for own in OWN - {'_modidx'}}:
         (checkout / 'mnist_cmp' / name).unlink()
-    run('nbdev_export', cwd=checkout)
+    output_of('nbdev_export', cwd=checkout)
     assert differing(before, contents(checkout / 'mnist_cmp', '*.py')) == [], 'run `nbdev_export`'
 
 
 def test_notebooks_are_clean(checkout):
     before = contents(checkout / 'nbs', '*.ipynb')
-    run('nbdev_clean', cwd=checkout)
+    output_of('nbdev_clean', cwd=checkout)
     assert differing(before, contents(checkout / 'nbs', '*.ipynb')) == [], 'run `nbdev_clean`'
 
 
@@ -87,8 +87,8 @@ def test_faults_of_an_output_are_seen(output, fault):
 def test_code_is_in_style_and_starts_nothing_foreign(checkout):
     """What ruff.toml asks of notebooks and of files written by hand; of modules that nbdev writes,
     what is dangerous (its S rules)."""
-    python('-m', 'ruff', 'check', '--no-cache', cwd=checkout)
-    python('-m', 'ruff', 'format', '--check', '--no-cache', cwd=checkout)
+    output_of_python('-m', 'ruff', 'check', '--no-cache', cwd=checkout)
+    output_of_python('-m', 'ruff', 'format', '--check', '--no-cache', cwd=checkout)
 
 
 @pytest.mark.parametrize(
@@ -105,11 +105,11 @@ def test_code_is_in_style_and_starts_nothing_foreign(checkout):
 def test_what_is_dangerous_in_a_module_is_seen(code, rule, checkout):
     (checkout / 'mnist_cmp' / 'training.py').write_text(code + '\n')
     with pytest.raises(AssertionError, match=rule):
-        python('-m', 'ruff', 'check', '--no-cache', 'mnist_cmp', cwd=checkout)
+        output_of_python('-m', 'ruff', 'check', '--no-cache', 'mnist_cmp', cwd=checkout)
 
 
 def test_readme_is_made_of_the_index():
-    python('tools/readme.py', '--check')
+    output_of_python('tools/readme.py', '--check')
 
 
 def test_sidebar_has_every_notebook():

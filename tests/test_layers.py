@@ -4,12 +4,12 @@ import configparser
 import re
 
 import pytest
-from checkout import ROOT, run
+from checkout import ROOT, output_of
 from test_checkout import rooms
 
 
 def lint(folder):
-    return run('lint-imports', '--no-cache', '--no-logo', cwd=folder, PYTHONPATH=str(folder))
+    return output_of('lint-imports', '--no-cache', '--no-logo', cwd=folder, PYTHONPATH=str(folder))
 
 
 def layers():

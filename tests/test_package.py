@@ -5,7 +5,7 @@ import sys
 import venv
 
 import pytest
-from checkout import BIN, ROOT, python, run
+from checkout import BIN, ROOT, output_of, output_of_python
 
 IMPORT_TIME = """import sys, time; start = time.perf_counter(); import mnist_cmp; print(time.perf_counter() - start)
 assert not {'torch', 'numpy', 'matplotlib'} & set(sys.modules), 'import mnist_cmp alone loads a large package'"""
@@ -40,23 +40,23 @@ assert not importlib.util.find_spec('nbdev'), 'nbdev was installed with the pack
 
 @pytest.mark.alone
 def test_import_takes_under_300_ms():
-    seconds = statistics.median(float(python('-c', IMPORT_TIME)) for _ in range(5))
+    seconds = statistics.median(float(output_of_python('-c', IMPORT_TIME)) for _ in range(5))
     assert seconds < 0.3, f'import mnist_cmp takes {seconds:.2f} s'
 
 
 def test_every_public_name_resolves():
-    python('-c', EVERY_NAME)
+    output_of_python('-c', EVERY_NAME)
 
 
 def test_stub_is_that_of_the_package():
-    python('tools/stubs.py', '--check')
+    output_of_python('tools/stubs.py', '--check')
 
 
 @pytest.mark.slow
 def test_types_take_right_uses_and_refuse_wrong_ones(tmp_path):
     uses = tmp_path / 'uses.py'
     uses.write_text(TYPED)
-    python(
+    output_of_python(
         '-m',
         'mypy',
         '--follow-imports=skip',
@@ -76,7 +76,7 @@ def test_package_builds_and_installs_in_a_bare_environment(checkout, tmp_path):
     tools = bare / BIN.name
 
     def run_there(*command):
-        return run(*command, cwd=tmp_path, PYTHONPATH=None)
+        return output_of(*command, cwd=tmp_path, PYTHONPATH=None)
 
     run_there(sys.executable, '-m', 'build', '--outdir', tmp_path / 'dist', checkout)
     run_there(sys.executable, '-m', 'twine', 'check', '--strict', *(tmp_path / 'dist').iterdir())
@@ -92,7 +92,7 @@ def test_package_builds_and_installs_in_a_bare_environment(checkout, tmp_path):
 
 def numbers_of(workers, hash_seed):
     "The numbers of a search and of trainings in another process."
-    return python('-c', SAME.format(workers=workers), PYTHONHASHSEED=hash_seed)
+    return output_of_python('-c', SAME.format(workers=workers), PYTHONHASHSEED=hash_seed)
 
 
 @pytest.mark.slow

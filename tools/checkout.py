@@ -15,7 +15,7 @@ REAL_MNIST = Path(os.environ.get('MNIST_CMP_DATA') or ROOT / 'nowhere').is_dir()
 
 def environment():
     "Of the commands: one thread, no word of the shell that the tests were started from."
-    foreign = ('IN_TEST', 'PYTHONPATH', 'MNIST_CMP_DATA')
+    foreign = ('IN_TEST', 'PYTHONPATH', 'MNIST_CMP_DATA', 'MPLBACKEND')
     env = {name: value for name, value in os.environ.items() if name not in foreign}
     env['PATH'] = f'{BIN}{os.pathsep}{os.environ["PATH"]}'
     env['OMP_NUM_THREADS'] = '1'
@@ -26,7 +26,7 @@ def environment():
     return env
 
 
-def run(*command, cwd=ROOT, **changes):
+def output_of(*command, cwd=ROOT, **changes):
     """Run the command and return what it printed; a failure raises AssertionError with the end
     of its output. `changes` are variables of its environment, None for one that is taken away."""
     env = environment() | changes
@@ -45,9 +45,9 @@ def run(*command, cwd=ROOT, **changes):
     return done.stdout
 
 
-def python(*arguments, **how):
-    "Run Python of this environment; how, as for `run`."
-    return run(sys.executable, *arguments, **how)
+def output_of_python(*arguments, **how):
+    "Run Python of this environment; how, as for `output_of`."
+    return output_of(sys.executable, *arguments, **how)
 
 
 def copy_checkout(to):

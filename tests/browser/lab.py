@@ -49,7 +49,8 @@ def server(command, folder, log, **more):
         )
         | more
     )
-    env.pop('MNIST_CMP_QUIET', None)
+    for name in ('MNIST_CMP_QUIET', 'MPLBACKEND'):  # kernels are those of a user
+        env.pop(name, None)
     if REAL_MNIST:
         env['MNIST_CMP_DATA'] = str(Path(os.environ['MNIST_CMP_DATA']).resolve())
     words = [str(w).format(port=port, token=token) for w in command]

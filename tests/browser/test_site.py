@@ -15,7 +15,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
 import yaml
-from checkout import ROOT, copy_checkout, python, run
+from checkout import ROOT, copy_checkout, output_of, output_of_python
 
 pytestmark = pytest.mark.slow
 WORDS = 'glorot_init', 'McNemar'
@@ -32,7 +32,7 @@ def site(tmp_path_factory, pytestconfig):
     if folder := pytestconfig.getoption('site'):
         return folder.resolve()
     copy = copy_checkout(tmp_path_factory.mktemp('site') / 'copy')
-    python('tools/site/build.py', '--sphinx', cwd=copy)
+    output_of_python('tools/site/build.py', '--sphinx', cwd=copy)
     return copy / '_docs'
 
 
@@ -113,7 +113,7 @@ def test_every_page_of_the_sidebar_is_there(site):
 def follow_links(address, names):
     "From these pages, all that do not lead elsewhere; pictures, scripts and styles, too."
     pages = [f'{address}/{name}' for name in names]
-    return run('linkchecker', '--no-status', '--no-robots', *pages)
+    return output_of('linkchecker', '--no-status', '--no-robots', *pages)
 
 
 def test_no_link_leads_nowhere(site, address):

@@ -13,12 +13,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from checkout import ROOT, run
+from checkout import ROOT, output_of
 from killing import KINDS, one_round, peace
 from written import numbers
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(1800),  # on a busy machine it takes minutes
     pytest.mark.skipif(sys.platform != 'linux', reason='it needs Linux'),
 ]
 
@@ -62,6 +63,6 @@ def test_a_full_and_a_read_only_disk_take_nothing(tmp_path):
     peace('search', tmp_path / 'peace')
     script = Path(__file__).with_name('full_disk.py')
     paths = ':'.join(map(str, (ROOT, ROOT / 'tools', ROOT / 'tests')))
-    out = run('unshare', '-rm', sys.executable, script, tmp_path / 'peace', PYTHONPATH=paths)
+    out = output_of('unshare', '-rm', sys.executable, script, tmp_path / 'peace', PYTHONPATH=paths)
     assert 'with room again the search went on to the same numbers' in out
     print(out)
