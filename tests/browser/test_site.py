@@ -260,4 +260,4 @@ def test_the_search_finds(word, site, address, page):
     if not (site / 'searchindex.js').exists():
         pytest.skip("it is Quarto's, and its words are looked at above")
     page.goto(f'{address}/search.html?q={word}')
-    page.wait_for_selector('#search-results li', timeout=10_000)
+    assert page.wait_for_selector('#search-results li', timeout=10_000)
