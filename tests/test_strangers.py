@@ -7,8 +7,7 @@ import shutil
 import tracemalloc
 
 import pytest
-from conftest import one
-from tiny import error_of
+from tiny import error_of, one
 
 import mnist_cmp as mc
 from mnist_cmp import controls
