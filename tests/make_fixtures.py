@@ -19,12 +19,13 @@ from old_runs import (
     on_machine,
     retrain,
     retraining_numbers,
+    rounding,
     search,
     search_numbers,
 )
 
 import mnist_cmp as mc
-from mnist_cmp import controls, core, report
+from mnist_cmp import controls, report
 from mnist_cmp.figures import comparison_figures
 
 SETTINGS = {
@@ -64,7 +65,7 @@ def ended_after(n):
 
 
 def main(target):
-    golden = {'made_on': core.machine_kind(core.machine())}  # where the bits are these
+    golden = {'rounding': rounding()}
     with pytest.MonkeyPatch.context() as patch:
         on_machine(patch)
         golden['report_3'] = finished_run(target / 'report_3', ['search_deep'])
