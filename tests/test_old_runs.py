@@ -228,6 +228,36 @@ def test_a_half_done_search_ends_as_one_that_was_never_stopped(copied, monkeypat
     assert differing(whole, now, tolerance()) == []
 
 
+def test_a_half_done_search_of_the_first_release_ends_as_it_would_have_there(copied, monkeypatch):
+    on_machine(monkeypatch)
+    folder = copied('half_search_0.1.0')
+    text = (FIXTURES / 'golden_0.1.0.json').read_text(encoding='utf-8')
+    golden = json.loads(text)['half_search_0.1.0']
+    data = mc.load_data('digits')
+    box = mc.Box(learning_rate=(0.05, 0.5), batch_size=(16, 48))
+    heard = []
+    found = mc.search(
+        fixture_nets.deep,
+        data.train,
+        data.valid,
+        box,
+        n=4,
+        epochs=3,
+        workers=1,
+        name='deep',
+        store=folder,
+        on_epoch=heard.append,
+    )
+    assert len(heard) == 2 * 3  # of the two trials that were missing
+    now = [
+        {key: trial[key] for key in ('place', 'seed', 'epochs')}
+        for trial in as_json(search_numbers(found))['trials']
+    ]
+    assert now[:2] == golden[:2]
+    assert differing(golden, now, tolerance()) == []
+    assert as_json(search_numbers(mc.SearchResult.load(folder))) == as_json(search_numbers(found))
+
+
 def test_half_done_trainings_end_as_those_that_were_never_stopped(copied, monkeypatch):
     on_machine(monkeypatch)
     folder = copied('half_retraining')
