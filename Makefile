@@ -1,10 +1,12 @@
-# Everything runs in .venv, made here with python3 (another one: make PYTHON=python3.12 …).
+# Everything runs in .venv, made here with python3 (another one: make PYTHON=python3.12 …), of the versions that
+# constraints.txt names (others: make CONSTRAINTS=oldest.txt …, a file that tools/oldest.py prints).
 PYTHON ?= python3
 ARGS   ?=
+CONSTRAINTS ?= constraints.txt
 VENV   := .venv
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
-CONFIG := setup.py settings.ini constraints.txt
+PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c $(CONSTRAINTS)
+CONFIG := setup.py settings.ini $(CONSTRAINTS)
 
 .PHONY: help compare test test-browser soak fuzz audit mutate notebooks style readme stubs docs docs-serve lab app experiments bench clean
 

@@ -473,7 +473,7 @@ def test_oldest_libraries_are_named():
     least = dict(re.findall(r'([\w-]+)>=([\d.]+)', settings['DEFAULT']['requirements']))
     oldest = {
         'numpy': '1.26',
-        'scipy': '1.11',
+        'scipy': '1.11.1',
         'scikit-learn': '1.3',
         'pandas': '1.5',
         'matplotlib': '3.7',
