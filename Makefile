@@ -1,10 +1,12 @@
-# Everything runs in .venv, made here with python3 (another one: make PYTHON=python3.12 …).
+# Everything runs in .venv, made here with python3 (another one: make PYTHON=python3.12 …), of the versions that
+# constraints.txt names (others: make CONSTRAINTS=oldest.txt …, a file that tools/oldest.py prints).
 PYTHON ?= python3
 ARGS   ?=
+CONSTRAINTS ?= constraints.txt
 VENV   := .venv
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
-CONFIG := setup.py settings.ini constraints.txt
+PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c $(CONSTRAINTS)
+CONFIG := setup.py settings.ini $(CONSTRAINTS)
 
 .PHONY: help compare test test-browser soak fuzz audit mutate notebooks style readme stubs docs docs-serve lab app experiments bench clean
 
@@ -14,17 +16,18 @@ help: ## list the targets
 compare: $(VENV)/installed ## compare three models on the digits; options of the command: make compare ARGS="--seed 1"
 	$(BIN)/mnist_cmp --models mlp,cnn,deep_mlp --seeds 5 $(ARGS)
 
-test: $(VENV)/installed-dev ## run all tests but those in a browser
-	$(BIN)/python tools/check.py
+test: $(VENV)/installed-dev ## run all tests but those in a browser; some: ARGS="-k ledger"
+	$(BIN)/python -m pytest -n auto --dist worksteal -q -rsfE --durations 20 $(ARGS)
 
-test-browser: $(VENV)/installed-dev ## run the notebooks, panel, pad, chime and app in a real browser; some: ARGS="chime pad"
-	$(BIN)/python tools/browser.py $(ARGS)
+test-browser: $(VENV)/installed-dev ## run the notebooks, panel, pad, chime, app and site in a real browser; some: ARGS="-k 'chime or pad'"
+	$(BIN)/python -m pytest tests/browser -m browser -n auto --dist worksteal -q -rsfE --durations 20 $(ARGS)
 
-soak: $(VENV)/installed-dev ## kill runs, fail their file calls, cut the power, damage files, run for long (hours); a part: make soak ARGS="faults --sample 500"
-	$(BIN)/python tools/soak.py $(ARGS)
+soak: $(VENV)/installed-dev ## kill runs, fail their file calls, cut the power, damage files, run for long (hours); a part: make soak ARGS="-k test_faults --sample 500"
+	$(BIN)/python -m pytest tests/soak tests/test_faults.py tests/test_dask_waits.py -m "slow or soak" -v -s --timeout 0 \
+	  --kills 100 --sample all --examples 1000 --mutations 100000 $(ARGS)
 
-fuzz: $(VENV)/installed-dev ## odd arguments and damaged files; some: make fuzz ARGS="readers --mutations 1000000 --seed 1"
-	$(BIN)/python tools/fuzz.py $(ARGS)
+fuzz: $(VENV)/installed-dev ## odd arguments and damaged files; some: make fuzz ARGS="-k damaged --mutations 1000000 --seed 1"
+	$(BIN)/python -m pytest tests/soak/test_oddities.py -n auto --dist worksteal -q -rsfE --examples 1000 --mutations 100000 $(ARGS)
 
 mutate: $(VENV)/installed-dev ## break functions on purpose and count which tests notice (hours); some: ARGS="--sample 5"
 	$(BIN)/python tools/mutate.py $(ARGS)
@@ -54,7 +57,7 @@ stubs: $(VENV)/installed-dev ## make mnist_cmp/__init__.pyi, the types of the pu
 
 docs: $(VENV)/installed-dev ## build the site in _docs, with Quarto where it is installed, else with Sphinx
 	$(BIN)/python tools/site/build.py $(ARGS)
-	$(BIN)/python tools/site/links.py
+	$(BIN)/python -m pytest tests/browser/test_site.py -q --site _docs
 
 docs-serve: docs ## build the site and show it at http://127.0.0.1:8000
 	$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory _docs

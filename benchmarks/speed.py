@@ -87,7 +87,7 @@ def ours(engine):
 
         def run(steps):
             places = torch.randperm(len(x))[torch.arange(steps * batch) % len(x)]
-            step.sweep(x, y, places.split(batch))
+            step.train_epoch(x, y, places.split(batch))
 
         return run
 

@@ -10,13 +10,15 @@ from . import _moved
 __version__ = "0.1.0"
 
 _rooms = {room: names.split() for room, names in {
-    'core': 'MachineError',
+    'core': 'MachineError Stopped',
     'sources': '',
     'process': '',
     'records': 'Epoch History Point Box Trial SearchResult Cost plot_accuracy',
+    'children': '',
     'data': 'Split Data load_data show_samples default_device',
     'models': 'MLP CNNClassifier DeepMLP glorot_init zero_init norm_init initialise register_model model_names get_model',
     'params': 'number_of_params params_table relative_difference match_params flops size_table',
+    'step_protocol': '',
     'autograd': '',
     'chains': '',
     'onednn': '',

@@ -10,12 +10,15 @@ import torch._C
 import torch.nn
 import torch.nn.modules.module
 
-from . import core as core, sources as sources, process as process, records as records, data as data, models as models, params as params, autograd as autograd, chains as chains, onednn as onednn, compiled as compiled, graphs as graphs, steps as steps, evaluation as evaluation, training as training, points as points, population as population, ledger as ledger, run_folder as run_folder, workers as workers, trials as trials, studies as studies, retraining as retraining, costs as costs, provenance as provenance, evidence as evidence, comparison as comparison, report as report, sound as sound, controls as controls, pad as pad, cli as cli
+from . import core as core, sources as sources, process as process, records as records, children as children, data as data, models as models, params as params, step_protocol as step_protocol, autograd as autograd, chains as chains, onednn as onednn, compiled as compiled, graphs as graphs, steps as steps, evaluation as evaluation, training as training, points as points, population as population, ledger as ledger, run_folder as run_folder, workers as workers, trials as trials, studies as studies, retraining as retraining, costs as costs, provenance as provenance, evidence as evidence, comparison as comparison, report as report, sound as sound, controls as controls, pad as pad, cli as cli
 
 __version__: str
-__all__ = ['MachineError', 'Epoch', 'History', 'Point', 'Box', 'Trial', 'SearchResult', 'Cost', 'plot_accuracy', 'Split', 'Data', 'load_data', 'show_samples', 'default_device', 'MLP', 'CNNClassifier', 'DeepMLP', 'glorot_init', 'zero_init', 'norm_init', 'initialise', 'register_model', 'model_names', 'get_model', 'number_of_params', 'params_table', 'relative_difference', 'match_params', 'flops', 'size_table', 'measure', 'measure_accuracy', 'predict', 'topk_errors', 'smoke_test', 'save_model', 'load_model', 'train', 'snapshot_accuracies', 'display_timer', 'sobol_points', 'plot_sobol', 'train_population', 'Ledger', 'LedgerError', 'search', 'Retraining', 'retrain', 'latency', 'measure_cost', 'wilson_interval', 'error_interval', 'mcnemar_exact', 'bonett_price_interval', 'paired_t', 'crossed_difference', 'CrossedDifference', 'prob_better', 'expected_best', 'calibration', 'Calibration', 'agreement', 'simulate_errors', 'Difference', 'verdict', 'Comparison', 'compare', 'write_report', 'summary', 'report_schema', 'chime', 'make_sound', 'ComparePanel', 'DigitPad']
+__all__ = ['MachineError', 'Stopped', 'Epoch', 'History', 'Point', 'Box', 'Trial', 'SearchResult', 'Cost', 'plot_accuracy', 'Split', 'Data', 'load_data', 'show_samples', 'default_device', 'MLP', 'CNNClassifier', 'DeepMLP', 'glorot_init', 'zero_init', 'norm_init', 'initialise', 'register_model', 'model_names', 'get_model', 'number_of_params', 'params_table', 'relative_difference', 'match_params', 'flops', 'size_table', 'measure', 'measure_accuracy', 'predict', 'topk_errors', 'smoke_test', 'save_model', 'load_model', 'train', 'snapshot_accuracies', 'display_timer', 'sobol_points', 'plot_sobol', 'train_population', 'Ledger', 'LedgerError', 'search', 'Retraining', 'retrain', 'latency', 'measure_cost', 'wilson_interval', 'error_interval', 'mcnemar_exact', 'bonett_price_interval', 'paired_t', 'crossed_difference', 'CrossedDifference', 'prob_better', 'expected_best', 'calibration', 'Calibration', 'agreement', 'simulate_errors', 'Difference', 'verdict', 'Comparison', 'compare', 'write_report', 'summary', 'report_schema', 'chime', 'make_sound', 'ComparePanel', 'DigitPad']
 
 class MachineError(OSError):
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+class Stopped(Exception):
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
 class Epoch(Record):
@@ -191,7 +194,7 @@ def flops(net: torch.nn.modules.module.Module, input_shape: Any = ...) -> Flops:
 
 def size_table(nets: dict) -> pandas.DataFrame: ...
 
-def measure(net: torch.nn.modules.module.Module, split: Split, batch_size: int | None = None, check: Any = ...) -> Score: ...
+def measure(net: torch.nn.modules.module.Module, split: Split, batch_size: int | None = None, should_stop: Any = None) -> Score: ...
 
 def measure_accuracy(net: torch.nn.modules.module.Module, split: Split, batch_size: int | None = None) -> float: ...
 

@@ -93,7 +93,65 @@ def _listened_to(net):
         for part in net.modules()
     )
 
-# %% ../nbs/04a_chains.ipynb #af9eca5b
+# %% ../nbs/04a_chains.ipynb #646e4c03
+_FIXED = (
+    bool,
+    int,
+    float,
+    complex,
+    str,
+    bytes,
+    type(None),
+    type(...),
+    torch.dtype,
+    torch.device,
+    torch.layout,
+    torch.memory_format,
+)
+
+
+def _is_constant(value):
+    "Is this a value that nobody can change?"
+    if type(value) in (tuple, frozenset, torch.Size):
+        return all(map(_is_constant, value))
+    return type(value) in _FIXED
+
+
+def _is_torchs(value):
+    "Is this a class or a function of PyTorch's own, or a module of it?"
+    of = (
+        value.__name__
+        if isinstance(value, types.ModuleType)
+        else getattr(value, '__module__', None)
+    )
+    kinds = (
+        type,
+        types.ModuleType,
+        types.FunctionType,
+        types.BuiltinFunctionType,
+        types.MethodDescriptorType,
+        types.BuiltinMethodType,
+    )
+    return isinstance(value, kinds) and str(of or 'torch').split('.')[0] in ('torch', '_VF')
+
+
+def _named(value):
+    "A few words for what somebody put somewhere."
+    name = getattr(value, '__name__', '')
+    if isinstance(name, str) and name:
+        kinds = {types.ModuleType: 'module', type: 'class'}
+        return f'the {kinds.get(type(value), "function")} {name}'
+    kind = type(value).__name__
+    return f'{"an" if kind[0] in "aeiouAEIOU" else "a"} {kind}'
+
+# %% ../nbs/04a_chains.ipynb #9c6e0f7a
+def _bases(part):
+    "The classes of a part that are PyTorch's, and those that are not."
+    kinds = [kind for kind in type(part).__mro__ if kind is not object]
+    theirs = [kind for kind in kinds if _is_torchs(kind)]
+    return theirs, [kind for kind in kinds if kind not in theirs]
+
+# %% ../nbs/04a_chains.ipynb #4a552aea
 _LEAVES = (nn.Linear, nn.Conv2d, nn.ReLU, nn.MaxPool2d, nn.Flatten, nn.Identity)
 _CONTAINERS = (nn.Module, nn.Sequential, nn.ModuleList)
 _RELUS = (F.relu, torch.relu, torch.relu_)
@@ -125,7 +183,7 @@ _CHAIN_NAMES = {
 }
 _CHAIN_BUILTINS = (range, len, enumerate, zip, reversed)
 
-# %% ../nbs/04a_chains.ipynb #a3243c6b
+# %% ../nbs/04a_chains.ipynb #6d702101
 _STORES = (
     'STORE_ATTR',
     'DELETE_ATTR',
@@ -204,64 +262,6 @@ class _Reader:
             for kind in type(part).__mro__:
                 if name in vars(kind):
                     yield kind, vars(kind)[name]
-
-# %% ../nbs/04a_chains.ipynb #b30dc242
-_FIXED = (
-    bool,
-    int,
-    float,
-    complex,
-    str,
-    bytes,
-    type(None),
-    type(...),
-    torch.dtype,
-    torch.device,
-    torch.layout,
-    torch.memory_format,
-)
-
-
-def _is_constant(value):
-    "Is this a value that nobody can change?"
-    if type(value) in (tuple, frozenset, torch.Size):
-        return all(map(_is_constant, value))
-    return type(value) in _FIXED
-
-
-def _is_torchs(value):
-    "Is this a class or a function of PyTorch's own, or a module of it?"
-    of = (
-        value.__name__
-        if isinstance(value, types.ModuleType)
-        else getattr(value, '__module__', None)
-    )
-    kinds = (
-        type,
-        types.ModuleType,
-        types.FunctionType,
-        types.BuiltinFunctionType,
-        types.MethodDescriptorType,
-        types.BuiltinMethodType,
-    )
-    return isinstance(value, kinds) and str(of or 'torch').split('.')[0] in ('torch', '_VF')
-
-
-def _named(value):
-    "A few words for what somebody put somewhere."
-    name = getattr(value, '__name__', '')
-    if isinstance(name, str) and name:
-        kinds = {types.ModuleType: 'module', type: 'class'}
-        return f'the {kinds.get(type(value), "function")} {name}'
-    kind = type(value).__name__
-    return f'{"an" if kind[0] in "aeiouAEIOU" else "a"} {kind}'
-
-
-def _bases(part):
-    "The classes of a part that are PyTorch's, and those that are not."
-    kinds = [kind for kind in type(part).__mro__ if kind is not object]
-    theirs = [kind for kind in kinds if _is_torchs(kind)]
-    return theirs, [kind for kind in kinds if kind not in theirs]
 
 # %% ../nbs/04a_chains.ipynb #7e6aab97
 _OWN = {

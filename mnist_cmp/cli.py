@@ -259,8 +259,9 @@ def _parser():
         '--engine',
         default='auto',
         choices=['auto', 'cudagraph', 'compiled', 'onednn', 'autograd', 'population'],
-        help='the training step; population: all trainings of a model side by side as one; auto: '
-        'the fastest that pays (default: %(default)s)',
+        help='the training step; auto: the fastest that pays, of compiled, onednn and autograd; '
+        'cudagraph: recorded on an NVIDIA GPU; population: all trainings of a model side by side as '
+        'one. The last two have not been timed on a GPU yet (default: %(default)s)',
     )
     add(
         '--scheduler',

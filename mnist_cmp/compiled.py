@@ -27,11 +27,10 @@ from uuid import uuid4
 
 import torch
 import torch.nn as nn
-from fastcore.basics import patch
 
-from .autograd import AutogradStep
 from .chains import Stage, recognise, why_no_chain
-from .core import MachineError
+from .core import MachineError, renamed_arguments, stop_if
+from .step_protocol import SGD, sweep
 
 # %% ../nbs/04c_compiled.ipynb #e83343b3
 SOURCE = (
@@ -39,8 +38,6 @@ SOURCE = (
     if '__file__' in globals()
     else Path('../mnist_cmp/kernel.cpp')
 )
-# levels that compilers know, by PyTorch's words
-_LEVELS = {'AVX512': ['-march=x86-64-v4'], 'AVX2': ['-march=x86-64-v3']}
 _ELSEWHERE = 'Name a folder of your own in MNIST_CMP_KERNELS.'
 _REMOVE = 'Remove it, or name a folder of your own in MNIST_CMP_KERNELS.'
 _GCC = 'It takes GCC, or a compiler like it that CXX names.'
@@ -50,17 +47,21 @@ class _NoKernel(MachineError):
     "There is no kernel to be had; `strerror` says why, and the way out."
 
 
-def _flags():
-    "The compiler's options for this processor."
-    level = _LEVELS.get(torch.backends.cpu.get_cpu_capability(), [])
-    return ['-O3', *level, '-ffp-contract=fast', '-fno-math-errno', '-fopenmp']
-
-
 def _refusal(why, way_out):
     "The error that says why there is no kernel here, and the way out."
     where = platform.node() or 'this machine'
     text = f'The compiled step is not to be had on {where} ({why}). {way_out}'
     return _NoKernel(errno.ENOEXEC, text)
+
+# %% ../nbs/04c_compiled.ipynb #4de54e14
+# levels that compilers know, by PyTorch's words
+_LEVELS = {'AVX512': ['-march=x86-64-v4'], 'AVX2': ['-march=x86-64-v3']}
+
+
+def _flags():
+    "The compiler's options for this processor."
+    level = _LEVELS.get(torch.backends.cpu.get_cpu_capability(), [])
+    return ['-O3', *level, '-ffp-contract=fast', '-fno-math-errno', '-fopenmp']
 
 
 def kernel_path() -> Path:
@@ -109,6 +110,18 @@ def _who_else(fd, roots=True):
     return ''
 
 # %% ../nbs/04c_compiled.ipynb #08c931a3
+_DIGEST = 32  # bytes at the end of the file
+_LARGEST = 2**26  # bytes: a kernel has less than a hundredth of it
+
+
+def _content(file):
+    "The library in an open file of a kernel; None if it is not as `build_kernel` wrote it."
+    content = file.read(_LARGEST)
+    library = content[:-_DIGEST]
+    digest = content[-_DIGEST:]
+    return library if hashlib.sha256(library).digest() == digest else None
+
+# %% ../nbs/04c_compiled.ipynb #553f0856
 def _open_kernel(path):
     "The open file of a kernel, or None; raises `OSError` if others can have written it."
     folder = file = None
@@ -135,18 +148,6 @@ def _open_kernel(path):
         return file
     file.close()
     raise _refusal(f'{path} {who}', _REMOVE)
-
-# %% ../nbs/04c_compiled.ipynb #8917c2e4
-_DIGEST = 32  # bytes at the end of the file
-_LARGEST = 2**26  # bytes: a kernel has less than a hundredth of it
-
-
-def _content(file):
-    "The library in an open file of a kernel; None if it is not as `build_kernel` wrote it."
-    content = file.read(_LARGEST)
-    library = content[:-_DIGEST]
-    digest = content[-_DIGEST:]
-    return library if hashlib.sha256(library).digest() == digest else None
 
 
 def _has_whole(path):
@@ -198,8 +199,8 @@ def _why(text):
     return next((line for line in lines if 'rror: ' in line or 'not found' in line), lines[0])[:200]
 
 
-def _compile(check):
-    "The kernel's library, compiled; raises `OSError`, and what `check` raises."
+def _compile(should_stop):
+    "The kernel's library, compiled; raises `OSError`, or `Stopped`."
     if os.name != 'posix':
         raise _refusal(f'it is not made for {platform.system()}', "Take engine='auto'.")
     compiler = shlex.split(os.environ.get('CXX') or 'c++')
@@ -214,7 +215,7 @@ def _compile(check):
         try:
             while launcher.poll() is None:
                 time.sleep(0.05)
-                check()
+                stop_if(should_stop)
         finally:
             launcher.stdin.close()
             launcher.wait()
@@ -251,15 +252,16 @@ def _keep(library, path):
         part.unlink(missing_ok=True)
 
 
+@renamed_arguments(check='should_stop')
 def build_kernel(
-    check=lambda: None,  # called 20 times a second; what it raises ends the compiler
+    should_stop=None,  # asked 20 times a second; True ends the compiler, and this by `Stopped`
 ) -> Path:
     "Compile the kernel if that has not been done; raises `OSError` that says what is missing."
     path = kernel_path()
     if not _has_whole(path):
-        check()
+        stop_if(should_stop)
         _prepare(path.parent)
-        _keep(_compile(check), path)
+        _keep(_compile(should_stop), path)
     return path
 
 # %% ../nbs/04c_compiled.ipynb #d0c1dbc7
@@ -316,8 +318,9 @@ def _kernel(path):
 _failed = set()  # where there is none, in this process, and what was said of it
 
 
+@renamed_arguments(check='should_stop')
 def has_kernel(
-    check=lambda: None,  # as for build_kernel
+    should_stop=None,  # as for build_kernel
 ) -> bool:
     "Can the kernel be had here? It is compiled if need be; a failure is said once, in one line."
     if os.name != 'posix':
@@ -327,7 +330,7 @@ def has_kernel(
         path = kernel_path()
         if path in _failed:
             return False
-        _kernel(build_kernel(check))
+        _kernel(build_kernel(should_stop))
         return True
     except _NoKernel as e:
         if e.strerror not in _failed:
@@ -369,164 +372,166 @@ def _store(p, lanes):
     view = rows[..., :outputs].permute([order.index(d) for d in range(p.ndim)])
     return rows, view
 
-# %% ../nbs/04c_compiled.ipynb #9543bd6a
-class CompiledStep(AutogradStep):
+# %% ../nbs/04c_compiled.ipynb #93dc9cf9
+class _KernelNet:
+    "The net of the kernel: the stages of a chain, and its parameters in memory as it wants them."
+
+    def __init__(self, lib, stages, params):
+        self.lib = lib
+        self.stages = stages
+        self.params = params
+        self.gradients = {name: _store(p, lib.lanes()) for name, p in params.items()}
+        self.handle = None  # of the net in the library; None: the parameters are in plain memory
+        self.rows = {}
+        self.addresses = []
+
+    @property
+    def is_settled(self):
+        "Are all parameters where the kernel was told that they are?"
+        here = [p.data_ptr() for p in self.params.values()]
+        return self.handle is not None and here == self.addresses
+
+    def settle(self):
+        "Give each parameter memory as the kernel wants it, and tell the kernel."
+        self.close()
+        for name, p in self.params.items():
+            self.rows[name], view = _store(p, self.lib.lanes())
+            p.data = view.copy_(p.data)
+        self.addresses = [p.data_ptr() for p in self.params.values()]
+        array = (_CStage * len(self.stages))(*map(self._c_stage, self.stages))
+        self.handle = self.lib.make_net(array, len(array))
+
+    def close(self):
+        "Give the parameters plain memory back."
+        if self.handle is None:
+            return
+        self.lib.free_net(self.handle)
+        self.handle = None
+        for p, address in zip(self.params.values(), self.addresses):
+            if p.data_ptr() == address:
+                p.data = p.data.clone(memory_format=torch.contiguous_format)
+        self.rows = {}
+
+    def __del__(self):
+        if getattr(self, 'handle', None):
+            self.lib.free_net(self.handle)
+
+    def _c_stage(self, s):
+        "A stage in the kernel's terms."
+        where = [self.rows[name].data_ptr() if name else None for name in (s.weight, s.bias)]
+        where += [
+            self.gradients[name][0].data_ptr() if name else None for name in (s.weight, s.bias)
+        ]
+        if not s.is_conv:
+            return _CStage(0, s.relu, 1, s.given[0], 1, 1, s.made[0], 1, 1, 0, 0, *where)
+        kernel = self.params[s.weight].shape[2:]
+        pool = s.pool[0][0] if s.pool else 1
+        return _CStage(1, s.relu, pool, *s.given, s.made[0], *kernel, *s.padding, *where)
+
+# %% ../nbs/04c_compiled.ipynb #f55a82a7
+_PIECE = 0.02  # seconds of a call of the kernel, about
+
+
+class CompiledStep:
     """The step in C++, with the arguments of `AutogradStep`; raises `ValueError` for other nets,
     `OSError` without kernel."""
 
     engine = 'compiled'
+    sweep = sweep
 
     def __init__(self, net, learning_rate, momentum=0.0, weight_decay=0.0):
-        super().__init__(net, learning_rate, momentum, weight_decay)
-        self.stages, self.handle, self.places = (
-            recognise(net),
-            None,
-            [(p, None) for p in self.params.values()],
-        )
-        if not is_served(self.stages):
+        self.params = dict(net.named_parameters())
+        self.sgd = SGD(learning_rate, momentum, weight_decay)
+        self.velocity = {}
+        stages = recognise(net)
+        if not is_served(stages):
             why = (
                 why_no_chain(net) or 'a convolution has another stride than 1, or poolings overlap'
             )
             raise ValueError(
                 f'The compiled step does not serve {type(net).__name__}: it takes chains on the '
                 'CPU whose convolutions have stride 1 and whose poolings do not overlap, and '
-                f'{why}. Take '
-                "engine='auto'."
+                f"{why}. Take engine='auto'."
             )
-        self.lib, self.size = _kernel(build_kernel()), math.prod(self.stages[0].given)
-        self.plain = not (momentum or weight_decay)  # then the kernel moves the weights itself
-        self.gradients = {name: _store(p, self.lib.lanes()) for name, p in self.params.items()}
+        self.size = math.prod(stages[0].given)  # pixels of an image
+        self.classes = stages[-1].made[0]
+        self.net = _KernelNet(_kernel(build_kernel()), stages, self.params)
 
     def __call__(self, x, y):
-        """One step on images `x` and labels `y`: the batch's mean loss and number of right
-        answers, before the step."""
-        loss, correct = self.sweep(x, y, [torch.arange(len(y))])
+        "One step on a batch: its mean loss and number of right answers, before the step."
+        loss, correct = self.train_epoch(x, y, [torch.arange(len(y))])
         return loss / len(y), correct
 
-# %% ../nbs/04c_compiled.ipynb #89c346b0
-_PIECE = 0.02  # seconds of a call of the kernel, about
+    def train_epoch(self, x, y, batches, should_stop=None):
+        """A step for each batch: the sum of the images' losses and the number of right answers;
+        `should_stop` is asked before each call of the kernel."""
+        x = (x if x.dtype == torch.uint8 else x.float()).contiguous()
+        y = y.long().contiguous()
+        sizes = torch.tensor([len(batch) for batch in batches])
+        if x.numel() != len(y) * self.size:
+            raise ValueError(
+                f'{len(y)} images of {self.size} pixels are wanted, but they have the shape '
+                f'{tuple(x.shape)}.'
+            )
+        if not sizes.all():
+            raise ValueError('A batch has no images. Leave it out.')
+        order = torch.cat(list(batches)).long()
+        loss = torch.zeros(())
+        correct = torch.zeros((), dtype=torch.int64)
+        begun = 0
+        steps = 1
+        while begun < len(sizes):
+            stop_if(should_stop)
+            start = time.perf_counter()
+            piece = sizes[begun : begun + steps]
+            self._run(x, y, order, piece, loss, correct)
+            order = order[piece.sum() :]
+            begun = begun + len(piece)
+            if self.sgd.is_plain:
+                that_fit = len(piece) * _PIECE / (time.perf_counter() - start)
+                steps = max(1, int(min(2 * steps, that_fit)))
+        return loss, correct
 
+    def close(self):
+        "Give the parameters plain memory back; a further step takes it again."
+        self.net.close()
 
-@patch
-def sweep(self: CompiledStep, x, y, batches, ask=lambda: None):
-    "As that of `AutogradStep`, but that `ask` is called before each piece of the steps."
-    x = (x if x.dtype == torch.uint8 else x.float()).contiguous()
-    y = y.long().contiguous()
-    sizes = torch.tensor([len(batch) for batch in batches])
-    if x.numel() != len(y) * self.size:
-        raise ValueError(
-            f'{len(y)} images of {self.size} pixels are wanted, but they have the shape '
-            f'{tuple(x.shape)}.'
+    def _run(self, x, y, order, sizes, loss, correct):
+        """Steps on the first places of `order`, one for each of `sizes`; adds to loss and right
+        answers."""
+        if not self.net.is_settled:
+            self.net.settle()
+        at = torch.Tensor.data_ptr
+        wrong = self.net.lib.train_steps(
+            self.net.handle,
+            at(x),
+            x.dtype == torch.uint8,
+            at(y),
+            len(y),
+            at(order),
+            at(sizes),
+            len(sizes),
+            self.sgd.learning_rate,
+            self.sgd.is_plain,  # then the kernel moves the weights itself
+            torch.get_num_threads(),
+            at(loss),
+            at(correct),
         )
-    if not sizes.all():
-        raise ValueError('A batch has no images. Leave it out.')
-    order = torch.cat(list(batches)).long()
-    loss = torch.zeros(())
-    correct = torch.zeros((), dtype=torch.int64)
-    begun = 0
-    steps = 1
-    while begun < len(sizes):
-        ask()
-        start = time.perf_counter()
-        piece = sizes[begun : begun + steps]
-        self._run(x, y, order, piece, loss, correct)
-        order = order[piece.sum() :]
-        begun = begun + len(piece)
-        if self.plain:
-            steps = max(1, int(min(2 * steps, len(piece) * _PIECE / (time.perf_counter() - start))))
-    return loss, correct
+        if wrong == 1:
+            raise IndexError(
+                f'Labels go from {y.min()} to {y.max()}, but the net has {self.classes} classes.'
+            )
+        if wrong:
+            raise IndexError(
+                f'Places go from {order.min()} to {order.max()}, but there are {len(y)} images.'
+            )
+        if not self.sgd.is_plain:
+            with torch.no_grad():
+                for name, p in self.params.items():
+                    self._move(name, p, self.net.gradients[name][1])
 
-# %% ../nbs/04c_compiled.ipynb #2dccad4c
-@patch
-def _run(self: CompiledStep, x, y, order, sizes, loss, correct):
-    "Steps on the first places of `order`, one for each of `sizes`; adds to loss and right answers."
-    # somebody gave a parameter other memory
-    if any(p.data_ptr() != at for p, at in self.places):
-        self._settle()
-    at = torch.Tensor.data_ptr
-    wrong = self.lib.train_steps(
-        self.handle,
-        at(x),
-        x.dtype == torch.uint8,
-        at(y),
-        len(y),
-        at(order),
-        at(sizes),
-        len(sizes),
-        self.learning_rate,
-        self.plain,
-        torch.get_num_threads(),
-        at(loss),
-        at(correct),
-    )
-    if wrong == 1:
-        raise IndexError(
-            f'Labels go from {y.min()} to {y.max()}, but the net has {self.stages[-1].made[0]} '
-            'classes.'
-        )
-    if wrong:
-        raise IndexError(
-            f'Places go from {order.min()} to {order.max()}, but there are {len(y)} images.'
-        )
-    if self.plain:
-        return
-    with torch.no_grad():
-        for name, p in self.params.items():
-            self._move(name, p, self.gradients[name][1])
-
-# %% ../nbs/04c_compiled.ipynb #12cfd494
-@patch
-def _settle(self: CompiledStep):
-    "Give each parameter memory as the kernel wants it, and tell the kernel."
-    self.close()
-    for name, p in self.params.items():
-        self.rows[name], view = _store(p, self.lib.lanes())
-        p.data = view.copy_(p.data)
-    self.places = [(p, p.data_ptr()) for p in self.params.values()]
-    array = (_CStage * len(self.stages))(*map(self._c_stage, self.stages))
-    self.handle = self.lib.make_net(array, len(array))
-
-
-@patch
-def _c_stage(self: CompiledStep, s):
-    "A stage in the kernel's terms."
-
-    def at(memory, name):
-        return memory[name].data_ptr() if name else None
-
-    grads = {name: rows for name, (rows, _) in self.gradients.items()}
-    where = at(self.rows, s.weight), at(self.rows, s.bias), at(grads, s.weight), at(grads, s.bias)
-    if not s.is_conv:
-        return _CStage(0, s.relu, 1, s.given[0], 1, 1, s.made[0], 1, 1, 0, 0, *where)
-    kernel = self.params[s.weight].shape[2:]
-    return _CStage(
-        1, s.relu, s.pool[0][0] if s.pool else 1, *s.given, s.made[0], *kernel, *s.padding, *where
-    )
-
-# %% ../nbs/04c_compiled.ipynb #164469b1
-@patch
-def close(self: CompiledStep):
-    """Give the parameters plain memory back, so that nobody else sees how the kernel wants them;
-    a further step takes it again."""
-    if self.handle:
-        self.lib.free_net(self.handle)
-    for p, at in self.places if self.handle else ():
-        if p.data_ptr() == at:
-            p.data = p.data.clone(memory_format=torch.contiguous_format)
-    self.handle, self.rows, self.places = None, {}, [(p, None) for p in self.params.values()]
-
-
-@patch
-def __del__(self: CompiledStep):
-    if getattr(self, 'handle', None):
-        self.lib.free_net(self.handle)
-
-
-@patch
-def _move(self: CompiledStep, name, p, g):
-    """Move a weight; the velocity lies in memory as the gradient does, also after a checkpoint:
-    the same sums, the same bits."""
-    v = self.velocity.get(name)
-    if v is not None and v.stride() != g.stride():
-        self.velocity[name] = _store(p, self.lib.lanes())[1].copy_(v)
-    AutogradStep._move(self, name, p, g)
+    def _move(self, name, p, g):
+        v = self.velocity.get(name)
+        if v is not None and v.stride() != g.stride():  # as a checkpoint gives it back
+            self.velocity[name] = _store(p, self.net.lib.lanes())[1].copy_(v)
+        self.sgd.move(name, p, g, self.velocity)

@@ -12,8 +12,6 @@ import math
 import os
 import queue
 import re
-import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -28,8 +26,10 @@ import traitlets
 from fastcore.basics import patch
 from matplotlib.figure import Figure
 
-from .comparison import Stopped, check_extends, compare
+from .children import Child, python_code, when_let_go
+from .comparison import check_extends, compare
 from mnist_cmp.core import (
+    Stopped,
     available_cores,
     check_choice,
     check_float,
@@ -58,7 +58,6 @@ from .records import PROTOCOLS, Box, History, SearchResult, Trial
 from .report import report_page, write_report
 from .run_folder import extent_in
 from .sound import chime
-from .workers import python_code
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-006
 _SETTINGS = dict(
@@ -105,9 +104,7 @@ def check_settings(
     return s
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-008
-# the panel's file in a run folder, and the exit code of a run that was stopped
-_FILE = 'panel.json'
-_STOPPED = 3
+_FILE = 'panel.json'  # the panel's file in a run folder
 
 
 def _note(folder, **what):
@@ -127,6 +124,30 @@ def _is_held(folder):
 def _lives(folder):
     "Does a run go on in the folder, be it a panel's or the command's?"
     return _is_held(folder) or is_taken(folder)
+
+# %% ../nbs/13a_controls.ipynb #13a-controls-010
+def _log(folder):
+    """The file for what a run's process says; raises `ValueError` for a link or a pipe, where it
+    would be written elsewhere."""
+    path = plain_path(folder, 'panel.log')
+    if path.is_file() or not path.exists():
+        return path
+    raise ValueError(f'{path} is no file, but must be a plain one. Move it away.')
+
+
+# s that the process has to stop by itself; what is finished is safe, so then it is killed
+_PATIENCE = 0.1
+
+
+def _begin_child(folder):
+    "The run's process, seen from the panel."
+    code = python_code(f'from mnist_cmp.controls import _serve; sys.exit(_serve({str(folder)!r}))')
+    quiet = {'MNIST_CMP_QUIET': '1', 'OMP_NUM_THREADS': '1'}
+    with open(_log(folder), 'ab') as log:
+        return Child('-c', code, output=log, errors=log, environment=quiet)
+
+# %% ../nbs/13a_controls.ipynb #13a-controls-009
+_STOPPED = 3  # the exit code of a run that was stopped
 
 
 def _compare_in(folder, should_stop):
@@ -151,7 +172,7 @@ def _compare_in(folder, should_stop):
     )
     write_report(found, folder)
 
-# %% ../nbs/13a_controls.ipynb #13a-controls-009
+
 def _serve(folder):
     "The run's process: compare, until the pipe or the file says otherwise; gives the exit code."
     stop = threading.Event()
@@ -161,10 +182,6 @@ def _serve(folder):
         time.sleep(0.5)
         os._exit(_STOPPED)  # in the midst of what asks nobody; what is finished is safe
 
-    def listen():
-        os.read(0, 1)  # returns when the panel closes the pipe, or the kernel is gone
-        end()
-
     def watch():
         # the panel may be busy drawing when another one writes into the file
         while not stop.wait(0.2):
@@ -172,8 +189,8 @@ def _serve(folder):
                 if read_json(Path(folder) / _FILE)['state'] in ('paused', 'stopped'):
                     end()
 
-    for each in listen, watch:
-        threading.Thread(target=each, daemon=True).start()
+    when_let_go(end)  # by the panel, or because the kernel is gone
+    threading.Thread(target=watch, daemon=True).start()
     try:
         _compare_in(folder, stop.is_set)
     except Stopped:
@@ -193,61 +210,6 @@ def _stopped(folder):
     if read_json(Path(folder) / _FILE)['state'] == 'running':
         _note(folder, state='stopped')
     return _STOPPED
-
-# %% ../nbs/13a_controls.ipynb #13a-controls-010
-def _log(folder):
-    """The file for what a run's process says; raises `ValueError` for a link or a pipe, where it
-    would be written elsewhere."""
-    path = plain_path(folder, 'panel.log')
-    if path.is_file() or not path.exists():
-        return path
-    raise ValueError(f'{path} is no file, but must be a plain one. Move it away.')
-
-
-class _Child:
-    "The run's process, seen from the panel."
-
-    # s that it has to stop by itself; what is finished is safe, so then it is killed
-    patience = 0.1
-
-    def __init__(self, folder):
-        code = python_code(
-            f'from mnist_cmp.controls import _serve; sys.exit(_serve({str(folder)!r}))'
-        )
-        quiet = os.environ | {'MNIST_CMP_QUIET': '1', 'OMP_NUM_THREADS': '1'}
-        with open(_log(folder), 'ab') as log:
-            self.process = subprocess.Popen(
-                [sys.executable, '-c', code],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                env=quiet,
-                # an interrupt of the kernel is none of the run
-                start_new_session=True,
-                creationflags=getattr(subprocess, 'CREATE_NEW_PROCESS_GROUP', 0),
-            )
-
-    def runs(self):
-        running = self.process.poll() is None
-        if not running:
-            self.let_go()
-        return running
-
-    def let_go(self):
-        "Close the pipe to it."
-        try:
-            self.process.stdin.close()
-        except OSError:
-            pass  # it is dead
-
-    def stop(self):
-        "End it, within about `patience` seconds."
-        self.let_go()
-        try:
-            self.process.wait(self.patience)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-        return self.process.wait()
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-012
 def _histories(folder, *parts, **settings):
@@ -1004,7 +966,11 @@ def _tell(self: ComparePanel, state):
         self.progress.layout.display = None
         self.progress.value = state.share
         self.message.watched = (
-            '' if not state.lives else 'own' if self._child and self._child.runs() else 'other'
+            ''
+            if not state.lives
+            else 'own'
+            if self._child and self._child.is_running()
+            else 'other'
         )
         self._say(_sentence(state, self.workers), bad=state.state == 'failed')
         self._enable(state.state)
@@ -1095,11 +1061,11 @@ def _work(self: ComparePanel, folder, told, begun):
             if is_taken(folder):
                 raise LedgerError
             _note(folder, state='running', error=None, **told)
-            child = self._child = _Child(folder.resolve())
+            child = self._child = _begin_child(folder.resolve())
             self._ending.discard(folder)
             self._glance(folder, child)
             begun.put(None)
-            self._follow(folder, child.runs, child)
+            self._follow(folder, child.is_running, child)
             self._tell_end(folder)
             self._mourn(folder, child)
     except Exception as e:
@@ -1128,7 +1094,7 @@ def _glance(self: ComparePanel, folder, child):
     try:
         state = RunState.read(folder, running=True)
         if state.state == 'stopping' and child:
-            child.stop()
+            child.stop(_PATIENCE)
         elif state.lives:
             self._show(state)
     except Exception as e:
@@ -1277,14 +1243,14 @@ def stop(
 ):
     "End the run's process, within a second, as the Stop button does; what is finished is kept."
     check_choice('state', state, ('stopped', 'paused'))
-    if self._child is None or not self._child.runs():
+    if self._child is None or not self._child.is_running():
         return self._stop_other(state)
     with self._writing:
         self._ending.add(self.folder)
         self._say(f'{"Stopping" if state == "stopped" else "Pausing"}; what is finished is kept.')
         self._enable('stopping')
     _note(self.folder, state=state)
-    self._child.stop()
+    self._child.stop(_PATIENCE)
     # word first; the thread draws the pictures
     self._tell(RunState.read(self.folder, running=False))
     self._wake.set()

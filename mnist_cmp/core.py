@@ -9,7 +9,8 @@ __all__ = ['PALETTE', 'shown', 'check_int', 'check_float', 'check_choice', 'type
            'plain_folder', 'derive_seed', 'available_cores', 'machine', 'machine_kind', 'timestamp', 'new_path',
            'format_seconds', 'model_color', 'plot_style', 'shortened', 'drawn_names', 'drawn', 'is_terminal',
            'can_redraw', 'terminal_width', 'text_width', 'wrap_words', 'fitted', 'quietly', 'tell', 'warn_caller',
-           'need_extra', 'Status', 'check_progress', 'bar_line', 'Progress']
+           'renamed_arguments', 'need_extra', 'Stopped', 'stop_if', 'ShouldStop', 'Status', 'check_progress',
+           'bar_line', 'Progress']
 
 # %% ../nbs/00_core.ipynb #00-core-002
 import errno
@@ -761,6 +762,7 @@ def tell(
 # %% ../nbs/00_core.ipynb #1d325d6e
 def warn_caller(
     text: str,  # a sentence
+    category: type = UserWarning,  # class of the warning
 ):
     "Warn at the line that called into this package."
     level = 1
@@ -768,7 +770,7 @@ def warn_caller(
     while frame is not None and _is_ours(frame):
         level = level + 1
         frame = frame.f_back
-    warnings.warn(text, stacklevel=level)
+    warnings.warn(text, category, stacklevel=level)
 
 
 def _is_ours(frame):
@@ -778,6 +780,29 @@ def _is_ours(frame):
         name.partition('.')[0] == __name__.partition('.')[0]
         and name != f'{__name__.partition(".")[0]}.cli'
     )
+
+# %% ../nbs/00_core.ipynb #7387da08
+def renamed_arguments(
+    **new_names,  # old name → new name
+):
+    "A decorator: the function takes these arguments under their old names too, with a warning."
+
+    def decorate(func):
+        @functools.wraps(func)
+        def called(*args, **kwargs):
+            for old, new in new_names.items():
+                if old in kwargs:
+                    warn_caller(
+                        f'{old} is the old name of an argument of {func.__name__}. '
+                        f'Write {new} instead.',
+                        DeprecationWarning,
+                    )
+                    kwargs[new] = kwargs.pop(old)
+            return func(*args, **kwargs)
+
+        return called
+
+    return decorate
 
 # %% ../nbs/00_core.ipynb #00-core-051
 def need_extra(
@@ -793,6 +818,42 @@ def need_extra(
         raise ImportError(
             f"This needs {module}, which is not installed: pip install 'mnist_cmp[{extra}]'"
         ) from None
+
+# %% ../nbs/00_core.ipynb #d2f5d7f1
+class Stopped(Exception):
+    "`should_stop` ended the work; called again with the same `store`, it goes on."
+
+
+def stop_if(
+    should_stop,  # a function that says whether to stop, or None
+):
+    "Raise `Stopped` if `should_stop` says yes; what it raises itself comes through."
+    if should_stop is not None and should_stop():
+        raise Stopped
+
+# %% ../nbs/00_core.ipynb #362e95e5
+class ShouldStop:
+    "A caller's `should_stop`, asked at most every so often; after a yes it is not asked again."
+
+    def __init__(
+        self,
+        should_stop=None,  # the caller's, called without arguments; None: nothing is to stop
+        every: float = 0.0,  # s between two questions, ≥ 0
+    ):
+        self.should_stop = should_stop
+        self.every = every
+        self.last = -math.inf  # when it was asked
+        self.answer = False  # what it said then
+
+    def __call__(self) -> bool:
+        "Is the work to stop?"
+        if self.should_stop is None or self.answer:
+            return self.answer
+        now = time.perf_counter()
+        if now - self.last >= self.every:
+            self.last = now
+            self.answer = bool(self.should_stop())
+        return self.answer
 
 # %% ../nbs/00_core.ipynb #00-core-054
 def _in_notebook():

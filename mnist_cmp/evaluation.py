@@ -32,7 +32,9 @@ from mnist_cmp.core import (
     atomic_path,
     check_int,
     machine_calls,
+    renamed_arguments,
     shown,
+    stop_if,
     typed,
     warn_caller,
 )
@@ -82,7 +84,7 @@ def _answers(net, images):
 
 
 @torch.no_grad()
-def _logits(net, split, batch_size=None, check=lambda: None):
+def _logits(net, split, batch_size=None, should_stop=None):
     "Logits of `net` batch by batch, with their labels; the net's mode is put back afterwards."
     device = next(net.parameters(), torch.empty(0)).device
     size = (
@@ -93,7 +95,7 @@ def _logits(net, split, batch_size=None, check=lambda: None):
     with _evaluating(net):
         answers = _answers(net, len(split))
         for i in range(0, len(split), size):
-            check()
+            stop_if(should_stop)
             out = answers(float_images(split.x[i : i + size].to(device)))
             y = split.y[i : i + size].to(device)
             _check_logits(out, (len(y), len(split.classes)))
@@ -122,19 +124,19 @@ class Score(NamedTuple):
     accuracy: float
 
 
+@renamed_arguments(check='should_stop')
 @typed
 def measure(
     net: nn.Module,  # on any device
     split: Split,  # images and labels
     batch_size: int = None,  # images at a time, ≥ 1; None: by device
-    # called before each batch; what it raises ends the measuring and comes through
-    check=lambda: None,
+    should_stop=None,  # asked before each batch; True ends the measuring by `Stopped`
 ) -> Score:
     "Loss and accuracy of `net` on `split`."
     with sealed():
         sums = [
             torch.stack([F.cross_entropy(out, y, reduction='sum'), (out.argmax(1) == y).sum()])
-            for out, y in _logits(net, split, batch_size, check)
+            for out, y in _logits(net, split, batch_size, should_stop)
         ]
         loss, correct = torch.stack(sums).cpu().double().sum(0).tolist()
     return Score(loss / len(split), correct / len(split))

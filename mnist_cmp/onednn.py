@@ -12,11 +12,11 @@ from functools import partial
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from fastcore.basics import patch
 
-from .autograd import AutogradStep, float_images, rounding_errors
+from .autograd import float_images, rounding_errors, train_batches
 from .chains import Stage, chain_answers, recognise, why_no_chain
 from .models import initialise
+from .step_protocol import SGD, sweep
 
 # %% ../nbs/04b_onednn.ipynb #51034e5d
 def has_onednn() -> bool:
@@ -34,135 +34,156 @@ def _product(x, w, bias=None, then='none'):
         return y.relu_() if then == 'relu' else y
     return torch.ops.mkldnn._linear_pointwise(x, w, bias, then, [], '')
 
-# %% ../nbs/04b_onednn.ipynb #056f3339
-class OneDNNStep(AutogradStep):
+# %% ../nbs/04b_onednn.ipynb #d850832c
+def _multiply(linears, params, x):
+    "What each linear layer is given, in order, and last the logits."
+    rows = [x]
+    for stage in linears:
+        weight = params[stage.weight]
+        bias = params.get(stage.bias)
+        rows.append(_product(rows[-1], weight, bias, 'relu' if stage.relu else 'none'))
+    return rows
+
+# %% ../nbs/04b_onednn.ipynb #d535e91a
+def _multiply_back(stage, params, g, made, wants_input):
+    """The gradient of a linear layer's product and, if wanted, of its input, from the gradient `g`
+    of what it `made`."""
+    if stage.relu:
+        g = torch.ops.aten.threshold_backward(g, made, 0)
+    return g, _product(g, params[stage.weight].t()) if wants_input else None
+
+# %% ../nbs/04b_onednn.ipynb #d09a1424
+def _convolve(convs, params, x):
+    """What each convolution is given, and last what the last one gives; and for each what it made
+    and where its maxima were."""
+    given = [x]
+    made = []
+    for stage in convs:
+        weight = params[stage.weight]
+        bias = params.get(stage.bias)
+        product = torch.conv2d(given[-1], weight, bias, stage.stride, stage.padding)
+        pooled = product
+        where = None
+        if stage.pool is not None:
+            pooled, where = torch.ops.aten.max_pool2d_with_indices(product, *stage.pool)
+        made.append((product, where))
+        given.append(pooled.relu_() if stage.relu else pooled)
+    return given, made
+
+# %% ../nbs/04b_onednn.ipynb #fa374089
+def _convolve_back(convs, params, given, made, g):
+    """Pairs of the name and the gradient of each weight and bias, from the gradient `g` of what
+    the last convolution gives."""
+    g = g.view(given[-1].shape).contiguous(memory_format=torch.channels_last)
+    for i, stage in reversed(list(enumerate(convs))):
+        weight = params[stage.weight]
+        product, where = made[i]
+        if stage.relu:
+            g = torch.ops.aten.threshold_backward(g, given[i + 1], 0)
+        if stage.pool:
+            g = torch.ops.aten.max_pool2d_with_indices_backward(
+                g, product, *stage.pool, (1, 1), False, where
+            )
+        g, weight_gradient, bias_gradient = torch.ops.aten.convolution_backward(
+            g,
+            given[i],
+            weight,
+            [len(weight)] if stage.bias else None,
+            stage.stride,
+            stage.padding,
+            (1, 1),
+            False,
+            (0, 0),
+            1,
+            [i > 0, True, stage.bias is not None],
+        )
+        yield stage.weight, weight_gradient
+        if stage.bias:
+            yield stage.bias, bias_gradient
+
+# %% ../nbs/04b_onednn.ipynb #abdb903f
+_PIECE = 32  # images that go through the convolutions at once
+
+
+class OneDNNStep:
     """The step of a chain on a CPU; raises `ValueError` for other nets. The arguments are those
     of `AutogradStep`."""
 
     engine = 'onednn'
+    sweep = sweep
 
     def __init__(self, net, learning_rate, momentum=0.0, weight_decay=0.0):
-        super().__init__(net, learning_rate, momentum, weight_decay)
-        self.stages = recognise(net)
-        if self.stages is None or not has_onednn():
+        self.params = dict(net.named_parameters())
+        self.sgd = SGD(learning_rate, momentum, weight_decay)
+        self.velocity = {}
+        stages = recognise(net)
+        if stages is None or not has_onednn():
             why = why_no_chain(net) or 'this PyTorch has no oneDNN products'
             raise ValueError(
                 f'This step serves plain chains on CPUs with oneDNN, and {type(net).__name__} is '
-                'none here: '
-                f"{why}. Take engine='auto'."
+                f"none here: {why}. Take engine='auto'."
             )
-        self.convs = [s for s in self.stages if s.is_conv]
-        self.linears = [s for s in self.stages if not s.is_conv]
+        self.convs = [stage for stage in stages if stage.is_conv]
+        self.linears = [stage for stage in stages if not stage.is_conv]
 
     @torch.no_grad()
     def __call__(self, x, y):
-        """One step on images `x` and labels `y`: the batch's mean loss and number of right
-        answers, before the step."""
+        "One step on a batch: its mean loss and number of right answers, before the step."
+        size = _PIECE if self.convs else len(x)
         pieces = [
-            self._convolve(piece)
-            for piece in float_images(x).split(_PIECE if self.convs else len(x))
+            _convolve(self.convs, self.params, piece) for piece in float_images(x).split(size)
         ]
-        features = [rows[-1].flatten(1) for rows, _ in pieces]
-        rows = self._multiply(torch.cat(features) if len(features) > 1 else features[0])
+        features = [given[-1].flatten(1) for given, _ in pieces]
+        x = torch.cat(features) if len(features) > 1 else features[0]
+        rows = _multiply(self.linears, self.params, x)
         log_p = torch.log_softmax(rows[-1], 1)
         loss, weight = torch.ops.aten.nll_loss_forward(log_p, y, None, 1, -100)
         correct = (log_p.argmax(1) == y).sum()
         g = torch.ops.aten.nll_loss_backward(torch.ones_like(loss), log_p, y, None, 1, -100, weight)
-        g = self._multiply_back(
-            rows, torch.ops.aten._log_softmax_backward_data(g, log_p, 1, torch.float32)
-        )
+        g = torch.ops.aten._log_softmax_backward_data(g, log_p, 1, torch.float32)
+        g = self._move_linears(rows, g)
         if self.convs:
-            self._convolve_back(pieces, g)
+            self._move_convs(pieces, g)
         return loss, correct
 
-# %% ../nbs/04b_onednn.ipynb #eb5c6ce2
-@patch
-def _multiply(self: OneDNNStep, x):
-    "What the linear layers are given, and the logits."
-    rows = [x]
-    for s in self.linears:
-        w = self.params[s.weight]
-        b = self.params.get(s.bias)
-        rows.append(_product(rows[-1], w, b, 'relu' if s.relu else 'none'))
-    return rows
+    def train_epoch(self, x, y, batches, should_stop=None):
+        "A step for each batch: the sum of the images' losses and the number of right answers."
+        return train_batches(self, x, y, batches, should_stop)
 
+    def close(self):
+        "Nothing is held."
 
-@patch
-def _multiply_back(self: OneDNNStep, rows, g):
-    """Move the weights of the linear layers by the gradient `g` of the logits; the gradient of
-    what they were given."""
-    first = self.stages[0]
-    for s, x, made in zip(self.linears[::-1], rows[-2::-1], rows[:0:-1]):
-        if s.relu:
-            g = torch.ops.aten.threshold_backward(g, made, 0)
-        before = _product(g, self.params[s.weight].t()) if s is not first else None
-        self._move_product(s.weight, g, x)
-        if s.bias:
-            self._move(s.bias, self.params[s.bias], g.sum(0))
-        g = before
-    return g
+    def _move_linears(self, rows, g):
+        """Move the weights of the linear layers by the gradient `g` of the logits; the gradient of
+        what the first one was given, if convolutions wait for it."""
+        for i, stage in reversed(list(enumerate(self.linears))):
+            wants_input = i > 0 or bool(self.convs)
+            g, before = _multiply_back(stage, self.params, g, rows[i + 1], wants_input)
+            self._move_product(stage.weight, g, rows[i])
+            if stage.bias:
+                self._move(stage.bias, g.sum(0))
+            g = before
+        return g
 
+    def _move_convs(self, pieces, g):
+        "Move the weights of the convolutions by the gradient `g` of all that they gave."
+        total = {}
+        for (given, made), piece in zip(pieces, g.split(_PIECE)):
+            for name, gradient in _convolve_back(self.convs, self.params, given, made, piece):
+                total[name] = total[name].add_(gradient) if name in total else gradient
+        for name, gradient in total.items():
+            self._move(name, gradient)
 
-@patch
-def _move_product(self: OneDNNStep, name, g, x):
-    "Move a weight whose gradient is gᵀx."
-    p = self.params[name]
-    if self.momentum or self.weight_decay or p.numel() < _SMALL:
-        self._move(name, p, _product(g.t(), x.t()))
-    else:
-        p.addmm_(g.t(), x, alpha=-self.learning_rate)
+    def _move_product(self, name, g, x):
+        "Move a weight whose gradient is gᵀx."
+        p = self.params[name]
+        if self.sgd.is_plain and p.numel() >= _SMALL:
+            p.addmm_(g.t(), x, alpha=-self.sgd.learning_rate)
+        else:
+            self._move(name, _product(g.t(), x.t()))
 
-# %% ../nbs/04b_onednn.ipynb #f78b1586
-_PIECE = 32
-
-
-@patch
-def _convolve(self: OneDNNStep, x):
-    """What the convolutions are given, with what the last one gives; and for each what it made
-    and where its maxima were."""
-    given = [x]
-    made = []
-    for s in self.convs:
-        x = torch.conv2d(x, self.params[s.weight], self.params.get(s.bias), s.stride, s.padding)
-        y, where = (
-            (x, None) if s.pool is None else torch.ops.aten.max_pool2d_with_indices(x, *s.pool)
-        )
-        made.append((x, where))
-        x = y.relu_() if s.relu else y
-        given.append(x)
-    return given, made
-
-# %% ../nbs/04b_onednn.ipynb #505a39e0
-@patch
-def _convolve_back(self: OneDNNStep, pieces, g):
-    """Move the weights of the convolutions by the gradient `g` of all that they gave, the pieces
-    one below the other."""
-    total = {}
-    for (given, made), piece in zip(pieces, g.split(_PIECE)):
-        for name, gradient in self._gradients(given, made, piece):
-            total[name] = total[name].add_(gradient) if name in total else gradient
-    for name, gradient in total.items():
-        self._move(name, self.params[name], gradient)
-
-
-@patch
-def _gradients(self: OneDNNStep, given, made, g):
-    "Pairs of the name and the gradient of each weight, for one piece."
-    g = g.view(given[-1].shape).contiguous(memory_format=torch.channels_last)
-    for i, s in reversed(list(enumerate(self.convs))):
-        x, (y, where), w = given[i], made[i], self.params[s.weight]
-        if s.relu:
-            g = torch.ops.aten.threshold_backward(g, given[i + 1], 0)
-        if s.pool:
-            g = torch.ops.aten.max_pool2d_with_indices_backward(g, y, *s.pool, (1, 1), False, where)
-        sizes = [len(w)] if s.bias else None
-        wanted = [i > 0, True, s.bias is not None]
-        g, gw, gb = torch.ops.aten.convolution_backward(
-            g, x, w, sizes, s.stride, s.padding, (1, 1), False, (0, 0), 1, wanted
-        )
-        yield s.weight, gw
-        if s.bias:
-            yield s.bias, gb
+    def _move(self, name, g):
+        self.sgd.move(name, self.params[name], g, self.velocity)
 
 # %% ../nbs/04b_onednn.ipynb #3ee79fdc
 def compare_errors(

@@ -20,7 +20,7 @@ from torch.func import functional_call, grad_and_value, vmap
 
 from .autograd import float_images
 from .chains import _listened_to, why_not_fixed
-from .core import Progress, check_int, machine, typed
+from .core import Progress, ShouldStop, Stopped, check_int, machine, stop_if, typed
 from .data import Split
 from .evaluation import check_net, measure
 from .graphs import CudaRecorder, _python_state, unchanged
@@ -28,14 +28,13 @@ from .params import flops
 from .points import Point
 from .process import callers, sealed, working_time
 from mnist_cmp.training import (
+    _BETWEEN,
     Epoch,
     History,
-    _asker,
     _check_settings,
     _check_sgd,
     _Checkpoint,
     _order,
-    _Stopped,
     device_of,
 )
 
@@ -222,7 +221,7 @@ def record(self: _Population, recorder):
 
 
 @patch
-def epoch(self: _Population, orders, ask):
+def epoch(self: _Population, orders, should_stop=None):
     """An epoch of the nets at the keys of `orders`, in these orders of images: mean loss and
     share of right answers of all nets."""
     blocks = {
@@ -237,7 +236,7 @@ def epoch(self: _Population, orders, ask):
     for t in (self.tick_number, self.loss, self.right):
         t.zero_()
     for _ in range(ticks):
-        ask()
+        stop_if(should_stop)
         self.replay()
     return [(t.cpu().double() / len(self.x)).tolist() for t in (self.loss, self.right)]
 
@@ -408,7 +407,7 @@ class _Course:
 
 # %% ../nbs/06b_population.ipynb #a8bffb5b
 @patch
-def go_round(self: _Course, population, places, ask, on_epoch):
+def go_round(self: _Course, population, places, should_stop, on_epoch):
     """One more epoch for each net that has one to come: trained, measured and kept; `places` are
     those of the stack."""
     start = working_time()
@@ -416,7 +415,7 @@ def go_round(self: _Course, population, places, ask, on_epoch):
     numbers = {i: len(self.histories[places[i]].epochs) + 1 for i in going}
     loss, right = population.epoch(
         {i: _order(len(self.train), self.histories[places[i]].seed, e) for i, e in numbers.items()},
-        ask,
+        should_stop,
     )
     records = {i: Epoch(numbers[i], loss[i], right[i], 0.0) for i in going}
     population.put_back(going)
@@ -478,12 +477,11 @@ def train_population(
     with sealed(threads=threads), torch.inference_mode(False):
         _check_fit(nets[0], train)
         course = _Course(nets, train, valid, points, seeds, epochs, name, threads, checkpoints)
-    return _run_course(
-        course, block, recorder, _asker(callers(should_stop)), callers(on_epoch), progress
-    )
+    should_stop = ShouldStop(callers(should_stop), _BETWEEN)
+    return _run_course(course, block, recorder, should_stop, callers(on_epoch), progress)
 
 # %% ../nbs/06b_population.ipynb #7a824dc7
-def _run_course(course, block, recorder, ask, on_epoch, progress):
+def _run_course(course, block, recorder, should_stop, on_epoch, progress):
     """The epochs that are missing; if asked to stop, the weights are those after each net's last
     whole epoch."""
     places = course.going()
@@ -496,8 +494,8 @@ def _run_course(course, block, recorder, ask, on_epoch, progress):
         while going := course.going():
             try:
                 with sealed(threads=course.threads), torch.inference_mode(False):
-                    course.go_round(population, places, ask, on_epoch)
-            except _Stopped:
+                    course.go_round(population, places, should_stop, on_epoch)
+            except Stopped:
                 for k in going:
                     course.histories[k] = replace(course.histories[k], state='stopped')
                 break

@@ -11,41 +11,43 @@ import torch.nn as nn
 from .autograd import AutogradStep, float_images  # noqa: F401
 from .chains import recognise
 from .compiled import CompiledStep, build_kernel, has_kernel, is_served
-from .core import check_choice
+from .core import check_choice, renamed_arguments
 from .graphs import GraphStep, why_no_graph
 from .onednn import OneDNNStep, has_onednn
 from .params import flops
+from .step_protocol import Step
 
 # %% ../nbs/04e_steps.ipynb #063888e3
 # the fastest first
 _KINDS = {kind.engine: kind for kind in (GraphStep, CompiledStep, OneDNNStep, AutogradStep)}
-ENGINES = ('auto', *_KINDS)
+ENGINES = ('auto', *_KINDS)  # what engine= takes
 
 # %% ../nbs/04e_steps.ipynb #0dd60ef9
 MINUTE = 5e12  # floating-point operations that the onednn step does in about a minute on one core
 
 # %% ../nbs/04e_steps.ipynb #041af351
+@renamed_arguments(check='should_stop')
 def choose_engine(
     net: nn.Module,  # on its device
     engine: str = 'auto',  # one of ENGINES
     *,
     images: float = 0,  # that the job trains on in all: images × epochs × trainings
     plain: bool = True,  # SGD without momentum and weight decay?
-    check=lambda: None,  # called while the kernel is compiled; what it raises comes through
+    should_stop=None,  # asked while the kernel is compiled; True ends it by `Stopped`
 ) -> str:
     """The engine to train `net` with; raises `ValueError` or `OSError` if the one that was asked
     for is not to be had."""
-    if check_choice('engine', engine, ENGINES) == 'compiled':
-        build_kernel(check)
-    if engine == 'cudagraph' and (why := why_no_graph(net)):
-        raise ValueError(
-            f'The cudagraph step does not serve this {type(net).__name__}: {why}. Take '
-            "engine='auto'."
-        )
+    check_choice('engine', engine, ENGINES)
+    if engine == 'compiled':
+        build_kernel(should_stop)
     if engine != 'auto':
-        return _KINDS[engine](net, 1.0).engine
-    if _is_on_gpu(net):
-        return 'autograd' if why_no_graph(net) else 'cudagraph'
+        _KINDS[engine](net, 1.0)  # raises where this step does not serve this net
+        if engine == 'cudagraph' and (why := why_no_graph(net)):
+            raise ValueError(
+                f'The cudagraph step does not serve this {type(net).__name__}: {why}. Take '
+                "engine='auto'."
+            )
+        return engine
     stages = recognise(net)
     pays = (
         is_served(stages)
@@ -53,13 +55,9 @@ def choose_engine(
         and images
         and images * flops(net).training > MINUTE
     )
-    if pays and has_kernel(check):
+    if pays and has_kernel(should_stop):
         return 'compiled'
     return 'onednn' if stages and has_onednn() else 'autograd'
-
-
-def _is_on_gpu(net):
-    return any(p.device.type == 'cuda' for p in net.parameters())
 
 
 def make_step(
@@ -68,7 +66,7 @@ def make_step(
     momentum: float = 0.0,  # share of the last step that is kept, in [0, 1)
     weight_decay: float = 0.0,  # share of a weight that is added to its gradient, ≥ 0
     engine: str = 'auto',  # as for choose_engine
-) -> AutogradStep:
+) -> Step:
     "A training step for `net`; its `.engine` names it. Raises what `choose_engine` raises."
     name = choose_engine(net) if check_choice('engine', engine, ENGINES) == 'auto' else engine
     return _KINDS[name](net, learning_rate, momentum, weight_decay)

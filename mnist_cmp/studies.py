@@ -28,6 +28,8 @@ from fastcore.basics import patch
 
 from mnist_cmp.core import (
     MachineError,
+    ShouldStop,
+    Stopped,
     as_path,
     available_cores,
     check_choice,
@@ -171,10 +173,6 @@ class Recipe:
 STUDY_ENGINES = (*ENGINES, 'population')
 
 
-class _Enough(Exception):
-    pass
-
-
 def begun_with(
     store,  # a study's folder, or None
 ) -> dict:
@@ -185,11 +183,7 @@ def begun_with(
 
 def _common(engines):
     "The fastest engine that all workers have, each of which chose one."
-    return (
-        max(engines, key=ENGINES.index)
-        if len({e == 'cudagraph' for e in engines}) == 1
-        else 'autograd'
-    )
+    return max(engines, key=ENGINES.index)
 
 # %% ../nbs/08b_studies.ipynb #d2f00a02
 _PLACES = ('machine', 'device')  # where a study was computed
@@ -238,27 +232,17 @@ def continued(
 
 # %% ../nbs/08b_studies.ipynb #4ba5b938
 @patch
-def _on_gpu(self: Recipe):
-    return device_of(self.device)[0].type == 'cuda'
-
-
-@patch
-def _as_population(self: Recipe, engine, client):
-    "Are the trainings to be a population? Raises `ValueError` if that was asked for and can't be."
-    if engine != 'population' and (engine != 'auto' or client is not None or not self._on_gpu()):
-        return False
+def _check_population(self: Recipe, client):
+    "Raise `ValueError` unless the trainings can be a population."
     net = self.fresh().to(device_of(self.device)[0])
-    why = (
-        why_no_population(net)
-        if client is None
-        else 'it is trained in one process, and not on the workers of a cluster'
-    )
-    if why and engine == 'population':
+    why = 'it is trained in one process, and not on the workers of a cluster'
+    if client is None:
+        why = why_no_population(net)
+    if why:
         raise ValueError(
             f"{type(net).__name__} can't be trained as a population: {why}. Take engine='auto', "
             'which trains net by net.'
         )
-    return not why
 
 # %% ../nbs/08b_studies.ipynb #1c86d963
 @patch
@@ -274,17 +258,14 @@ def settled(
     engine = check_choice('engine', self.engine, STUDY_ENGINES)
     if engine == 'auto' and self.store:
         engine = begun_with(self.store).get('engine', 'auto')
-    if self._as_population(engine, client):
-        return replace(self, engine='population')
+    if engine == 'population':
+        self._check_population(client)
+        return replace(self, engine=engine)
 
-    def check():
-        if should_stop and should_stop():
-            raise _Enough
-
-    def choose(check=lambda: None):
+    def choose(should_stop=None):
         net = self.fresh().to(device_of(self.device)[0])
         try:
-            return choose_engine(net, engine, images=images, plain=plain, check=check)
+            return choose_engine(net, engine, images=images, plain=plain, should_stop=should_stop)
         except ValueError as e:
             if begun_with(self.store).get('engine') != engine:
                 raise
@@ -296,11 +277,11 @@ def settled(
 
     try:
         found = (
-            [choose(check)]
+            [choose(should_stop)]
             if client is None
-            else list(on_workers(client, choose).values()) or [choose(check)]
+            else list(on_workers(client, choose).values()) or [choose(should_stop)]
         )
-    except _Enough:
+    except Stopped:
         return None
     return replace(self, engine=_common(found))
 
@@ -503,14 +484,11 @@ def _run_as_pays(plan, jobs, in_processes, splits, processes, should_stop=None, 
     "The outcomes of trainings in this process, and in others as soon as these pay."
     pace = _Pace(len(jobs), plan.recipe.epochs, processes)
     # whose time is no training's
-    should_stop = callers(should_stop)
+    should_stop = ShouldStop(callers(should_stop))
     on_note = callers(on_note)
-    is_over = False
 
     def stop():
-        nonlocal is_over
-        is_over = is_over or bool(should_stop and should_stop())
-        return is_over or pace.pays()
+        return should_stop() or pace.pays()
 
     def heard(job, history, worker):
         if on_note:
@@ -525,7 +503,7 @@ def _run_as_pays(plan, jobs, in_processes, splits, processes, should_stop=None, 
         pace.ended()
         yield outcome
         pace.since = pace.clock()  # the caller's time is no training's
-    if left and not is_over:
+    if left and not should_stop.answer:
         yield from in_processes(left)
 
 # %% ../nbs/08b_studies.ipynb #dbca8941
@@ -589,12 +567,17 @@ def train_together(
     groups = deque(_groups(plan, jobs, splits) if jobs else [])
     here = f'process {os.getpid()}'
     note = on_note or (lambda job, history, worker: None)
-    while groups and not (should_stop and should_stop()):
+    stopping = ShouldStop(should_stop)
+    while groups and not stopping():
         group = groups.popleft()
         for job in group:
             note(job, None, here)
         found, error = _try_group(
-            plan, group, splits, should_stop, lambda job, history: note(job, history, here)
+            plan,
+            group,
+            splits,
+            should_stop and stopping,
+            lambda job, history: note(job, history, here),
         )
         if error is None:
             yield from (Outcome(job, value=value, worker=here) for job, value in zip(group, found))

@@ -28,6 +28,8 @@ from mnist_cmp.core import (
     DamagedError,
     MachineError,
     Progress,
+    ShouldStop,
+    Stopped,
     check_float,
     check_folder,
     check_int,
@@ -90,26 +92,7 @@ def torch_threads(
         torch.set_num_threads(before)
 
 # %% ../nbs/06_training.ipynb #06-training-016
-class _Stopped(Exception):
-    pass
-
-
-def _asker(should_stop, every=0.05):
-    """A function to call often, that asks `should_stop` every `every` seconds and raises
-    `_Stopped` when it says yes."""
-    asked = -math.inf
-    enough = False
-
-    def ask():
-        nonlocal asked, enough
-        if should_stop is None or not enough and time.perf_counter() - asked < every:
-            return
-        asked = time.perf_counter()
-        enough = enough or should_stop()
-        if enough:
-            raise _Stopped
-
-    return ask
+_BETWEEN = 0.05  # s between two questions whether to stop
 
 
 def _batches(order, size, joined):
@@ -120,10 +103,10 @@ def _batches(order, size, joined):
     return pieces
 
 
-def _train_epoch(step, split, batches, ask):
+def _train_epoch(step, split, batches, should_stop):
     """One pass over `split`: mean loss and running accuracy. The device is waited for once, at
     the end."""
-    loss, correct = step.sweep(split.x, split.y, batches, ask)
+    loss, correct = step.train_epoch(split.x, split.y, batches, should_stop)
     return loss.item() / len(split), correct.item() / len(split)
 
 # %% ../nbs/06_training.ipynb #f2472d84
@@ -172,7 +155,7 @@ def _joins(net, split, size):
     )
 
 # %% ../nbs/06_training.ipynb #06-training-022
-def _run_epoch(step, net, train, valid, history, ask, measure_train, joined):
+def _run_epoch(step, net, train, valid, history, should_stop, measure_train, joined):
     "Train `net` for one more epoch, and measure."
     number = len(history.epochs) + 1
     # the latter allows gradients
@@ -181,11 +164,12 @@ def _run_epoch(step, net, train, valid, history, ask, measure_train, joined):
         net.train()
         order = _order(len(train), history.seed, number).to(train.x.device)
         batches = _batches(order, history.batch_size, joined)
-        record = Epoch(number, *_train_epoch(step, train, batches, ask), 0.0)
+        record = Epoch(number, *_train_epoch(step, train, batches, should_stop), 0.0)
         if valid:
-            record.valid_loss, record.valid_accuracy = measure(net, valid, check=ask)
+            record.valid_loss, record.valid_accuracy = measure(net, valid, should_stop=should_stop)
         if measure_train:
-            record.end_train_accuracy = measure(net, train, check=ask).accuracy
+            measured = measure(net, train, should_stop=should_stop)
+            record.end_train_accuracy = measured.accuracy
         record.seconds = working_time() - start
     return record
 
@@ -313,7 +297,7 @@ def _run(
     history,
     epochs,
     saver,
-    ask,
+    should_stop,
     on_epoch,
     measure_train,
     snapshots,
@@ -326,8 +310,10 @@ def _run(
         while len(history.epochs) < epochs and history.state == 'finished':
             whole = copy.deepcopy(net.state_dict())
             try:
-                record = _run_epoch(step, net, train, valid, history, ask, measure_train, joined)
-            except _Stopped:
+                record = _run_epoch(
+                    step, net, train, valid, history, should_stop, measure_train, joined
+                )
+            except Stopped:
                 net.load_state_dict(whole)
                 stopped = copy.copy(history)  # that which callbacks were given goes on as it was
                 stopped.state = 'stopped'
@@ -356,7 +342,7 @@ def _resume(checkpoint, net, step, history, train, valid, epochs):
     return saver.resume(net, step, epochs) or history, saver
 
 # %% ../nbs/06_training.ipynb #2cbf9c41
-def _first_step(net, learning_rate, sgd, engine, checkpoint, ask, images):
+def _first_step(net, learning_rate, sgd, engine, checkpoint, should_stop, images):
     """A step of the engine asked for; else of the one that the training in `checkpoint` began
     with, or the fastest that pays."""
     begun = Path(checkpoint or '') / 'last.safetensors'
@@ -368,8 +354,10 @@ def _first_step(net, learning_rate, sgd, engine, checkpoint, ask, images):
             said = json.loads(read_weights(begun)[1].get('identity', '{}')).get('engine')
             engine = said if said in ENGINES else engine
     try:
-        engine = choose_engine(net, engine, images=images, plain=not any(sgd.values()), check=ask)
-    except _Stopped:
+        engine = choose_engine(
+            net, engine, images=images, plain=not any(sgd.values()), should_stop=should_stop
+        )
+    except Stopped:
         engine = choose_engine(net)  # it won't be used
     return make_step(net, learning_rate, engine=engine, **sgd)
 
@@ -459,13 +447,15 @@ def train(
         len(train), learning_rate, batch_size, epochs, seed
     )
     sgd = _check_sgd(momentum, weight_decay)
-    ask = _asker(callers(should_stop))
+    should_stop = ShouldStop(callers(should_stop), _BETWEEN)
     threads = torch.get_num_threads() if threads is None else check_int('threads', threads, 1, 1024)
     # Within torch.inference_mode(False) gradients are allowed, whatever is around it.
     with sealed(threads=threads), torch.inference_mode(False):
         train, valid, device = _move(net, train, valid, device)
         joined = _joins(net, train, batch_size)
-        step = _first_step(net, learning_rate, sgd, engine, checkpoint, ask, len(train) * epochs)
+        step = _first_step(
+            net, learning_rate, sgd, engine, checkpoint, should_stop, len(train) * epochs
+        )
         history = History(
             learning_rate, batch_size, seed, step.engine, threads, device, machine(), **sgd
         )
@@ -478,7 +468,7 @@ def train(
         history,
         epochs,
         saver,
-        ask,
+        should_stop,
         callers(on_epoch),
         measure_train,
         snapshots,

@@ -500,7 +500,7 @@ def test_what_is_the_same_in_python_each_time_can_be_recorded():
 def test_who_insists_is_told_why_not(name, engine, monkeypatch):
     from mnist_cmp import steps
 
-    monkeypatch.setattr(steps, 'build_kernel', lambda check: None)
+    monkeypatch.setattr(steps, 'build_kernel', lambda should_stop: None)
     net = (DECIDES | OTHERS)[name]()
     with pytest.raises(ValueError) as error:
         choose_engine(net, engine)

@@ -20,7 +20,7 @@ import pytest
 import torch
 
 import mnist_cmp
-from mnist_cmp import costs, workers
+from mnist_cmp import children, costs, workers
 from mnist_cmp.core import new_path
 
 ROOT = Path(mnist_cmp.__file__).parent.parent
@@ -375,7 +375,7 @@ def test_run_that_never_began_leaves_no_folder(place):
 def test_search_path_with_a_path_in_it(monkeypatch):
     monkeypatch.setattr(sys, 'path', [Path('.'), *sys.path, b'bytes'])
     path = [place for place in sys.path if isinstance(place, str)]
-    code = workers.python_code('print(sys.path)')
+    code = children.python_code('print(sys.path)')
     assert subprocess.run(
         [sys.executable, '-c', code], capture_output=True, text=True
     ).stdout.strip() == repr(path)
@@ -473,7 +473,7 @@ def test_oldest_libraries_are_named():
     least = dict(re.findall(r'([\w-]+)>=([\d.]+)', settings['DEFAULT']['requirements']))
     oldest = {
         'numpy': '1.26',
-        'scipy': '1.11',
+        'scipy': '1.11.1',
         'scikit-learn': '1.3',
         'pandas': '1.5',
         'matplotlib': '3.7',

@@ -1,33 +1,42 @@
 """A file call that fails, a kill, or power loss takes nothing that the same call can't bring back.
 
-A sample of what `make soak ARGS="faults kills powerloss"` tries in full, and tests of its parts.
+A sample of what `make soak ARGS="-k test_faults"` tries in full, and tests of its parts.
 """
 
 import random
+import re
 import subprocess
-import sys
 
 import pytest
 from faults.powerloss import Call, Crash, read_record, read_tree, replayed, write_tree
-from faults.shim import ROOT, run_python, why_not
+from faults.shim import run_python, why_not
 from faults.sweep import Progress, check_only, chosen
 
 needs_shim = pytest.mark.skipif(bool(why_not()), reason=why_not() or 'it can be used')
 
 
-def soak(*arguments):
-    "Exit code and printed lines of a part of tools/soak.py."
-    command = [sys.executable, str(ROOT / 'tools' / 'soak.py'), *map(str, arguments)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    return done.returncode, done.stdout
-
-
 @needs_shim
+@pytest.mark.slow
 @pytest.mark.parametrize('part, cases', [('faults', 28), ('kills', 20), ('powerloss', 10)])
-def test_the_same_call_again_ends_as_if_nothing_had_been(part, cases, tmp_path):
-    code, text = soak(part, '--sample', cases, '--progress', tmp_path / 'progress.jsonl')
-    assert code == 0, text
-    assert f'{cases} cases, 0 BAD' in text
+def test_the_same_call_again_ends_as_if_nothing_had_been(part, cases, seed, tmp_path, pytestconfig):
+    sample = pytestconfig.getoption('sample') or str(cases)
+    progress = pytestconfig.getoption('progress')
+    if progress is None and pytestconfig.getoption('sample') is None:
+        progress = tmp_path / 'progress.jsonl'
+    options = ['--seed', seed]
+    if sample != 'all':
+        options += ['--sample', sample]
+    if progress is not None:
+        options += ['--progress', progress]
+    if only := pytestconfig.getoption('only'):
+        options += ['--only', only]
+    command = ['-m', 'faults', part, *options]
+    done = run_python(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    print(done.stdout)
+    assert done.returncode == 0
+    assert re.search(r'[1-9]\d* cases, 0 BAD', done.stdout)
+    if sample == str(cases) and not only:
+        assert f'{cases} cases, 0 BAD' in done.stdout
 
 
 def test_a_sweep_that_was_cut_goes_on(tmp_path):

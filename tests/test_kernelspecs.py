@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from check import ROOT
+from checkout import ROOT
 
 KERNEL = {'display_name': 'python3', 'language': 'python', 'name': 'python3'}
 NOTEBOOKS = sorted(

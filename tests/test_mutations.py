@@ -79,6 +79,6 @@ def test_own_notebook_is_asked_first():
 
 
 def test_files_that_call_a_function_by_its_callers_are_asked():
-    name, old, new = next(entry for entry in MUTATIONS if entry[0] == '_begin_python')
+    name, old, new = next(entry for entry in MUTATIONS if entry[0] == '_run_in_processes')
     tests = mutate.tests_of(mutate.find_mutation(name, old, new), 30)
     assert 'tests/test_edges.py' in [path.as_posix() for path in tests]  # which calls `run_jobs`

@@ -119,7 +119,7 @@ def test_frozen_layers_stay_in_a_graph(data):
     net = mc.initialise(finetuned)
     head = net[3].weight.detach().clone()
     step = GraphStep(net.train(), 0.1, 0.9, 0.01, recorder=Again())
-    step.sweep(data.train.x, data.train.y, [torch.arange(8), torch.arange(8, 16)])
+    step.train_epoch(data.train.x, data.train.y, [torch.arange(8), torch.arange(8, 16)])
     assert net[1].weight.equal(KNOWN)
     assert not net[3].weight.equal(head)
 

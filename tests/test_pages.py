@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted(
     path for path in (ROOT / 'nbs').rglob('*.ipynb') if not path.parent.name.startswith('.')
 )
-TESTS = sorted((ROOT / 'tests').glob('test_*.py'))
+TESTS = sorted((ROOT / 'tests').rglob('test_*.py'))
 
 
 def cells(path, kind):
@@ -335,10 +335,9 @@ def asserting(trees):
 @pytest.mark.parametrize('path', TESTS, ids=lambda path: path.name)
 def test_each_test_asserts(path):
     own = ast.parse(path.read_text(encoding='utf-8'))
-    helpers = [
-        ast.parse((ROOT / 'tests' / name).read_text(encoding='utf-8'))
-        for name in ('conftest.py', 'tiny.py')
-    ]
+    helpers = [ROOT / 'tests' / 'conftest.py', ROOT / 'tests' / 'tiny.py']
+    helpers += [ROOT / 'tools' / 'checkout.py', ROOT / 'tests' / 'browser' / 'lab.py']
+    helpers = [ast.parse(helper.read_text(encoding='utf-8')) for helper in helpers]
     names = [
         node.name
         for node in own.body

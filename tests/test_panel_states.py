@@ -40,7 +40,7 @@ def panels(monkeypatch):
     monkeypatch.setattr(mc.ComparePanel, '__init__', noted)
     yield made
     for panel in made:
-        if getattr(panel, '_child', None) and panel._child.runs():
+        if getattr(panel, '_child', None) and panel._child.is_running():
             panel.stop()
             panel.wait(60)
 
@@ -344,7 +344,7 @@ def test_panel_of_another_notebook_stops_a_run(tmp_path):
         assert each.message.value.startswith('Paused at')
     assert panel._child.process.poll() is not None
     other.buttons['resume'].click()
-    assert other._child.runs(), other.message.value
+    assert other._child.is_running(), other.message.value
     other.buttons['stop'].click()
     other.wait()
     assert other.message.value.startswith('Stopped at')
@@ -407,7 +407,7 @@ def test_kernel_that_dies_takes_its_run_along(tmp_path, when):
     until(lambda: not is_alive(number), 30)
     panel.set(epochs=3000)
     panel.buttons['resume'].click()
-    assert panel._child.runs(), panel.message.value
+    assert panel._child.is_running(), panel.message.value
     panel.stop()
     panel.wait()
 

@@ -5,7 +5,7 @@ import shutil
 import pytest
 import tiny
 import torch
-from check import ROOT
+from checkout import ROOT
 
 import mnist_cmp as mc
 from mnist_cmp import comparison

@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import one
-from tiny import known_costs, two
+from tiny import known_costs, one, two
 
 import mnist_cmp as mc
 from mnist_cmp import comparison

@@ -7,12 +7,11 @@ import shutil
 import tracemalloc
 
 import pytest
-from conftest import one
-from tiny import error_of
+from tiny import error_of, one
 
 import mnist_cmp as mc
 from mnist_cmp import controls
-from mnist_cmp.controls import RunState, _Child, _histories, _newest
+from mnist_cmp.controls import RunState, _begin_child, _histories, _newest
 from mnist_cmp.core import write_json
 
 posix = pytest.mark.skipif(os.name != 'posix', reason='pipes and links')
@@ -117,10 +116,10 @@ def test_log_of_a_run_is_not_written_through_links_and_pipes(run_folder, tmp_pat
     (tmp_path / 'outside').write_text('mine')
     (run_folder / 'panel.log').symlink_to(tmp_path / 'outside')
     with pytest.raises(ValueError, match='is a link'):
-        _Child(run_folder)
+        _begin_child(run_folder)
     (run_folder / 'panel.log').unlink()
     os.mkfifo(run_folder / 'panel.log')
-    error = error_of(lambda: _Child(run_folder))
+    error = error_of(lambda: _begin_child(run_folder))
     assert isinstance(error, ValueError) and 'panel.log is no file' in str(error)
     assert (tmp_path / 'outside').read_text() == 'mine'
 

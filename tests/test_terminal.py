@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from check import ROOT
+from checkout import ROOT
 
 import mnist_cmp as mc
 from mnist_cmp import cli, core, report

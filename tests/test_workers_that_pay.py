@@ -22,7 +22,7 @@ HERE = f'process {os.getpid()}'
 def two_cores(monkeypatch):
     "Two cores, and trainings that ask before each step whether to stop."
     monkeypatch.setattr(studies, 'available_cores', lambda: 2)
-    monkeypatch.setattr(training._asker, '__defaults__', (0.0,))
+    monkeypatch.setattr(training, '_BETWEEN', 0.0)
 
 
 def numbers(found):
@@ -35,10 +35,10 @@ def searched(data, store=None, **kwargs):
 
 
 def test_small_trainings_start_no_process(data, monkeypatch):
-    def begin(code):
+    def begin(*_):
         raise AssertionError('a process was started')
 
-    monkeypatch.setattr(workers, '_begin_python', begin)
+    monkeypatch.setattr(workers, '_Worker', begin)
     found = searched(data)
     assert {t.worker for t in found.trials} == {HERE}
     point = mc.Point(0.1, 8)
@@ -97,11 +97,11 @@ def test_weights_of_retraining(data, tmp_path, monkeypatch):
 def test_asked_to_stop_no_process_is_started(data, tmp_path, monkeypatch):
     heard = []
 
-    def begin(code):
+    def begin(*_):
         raise AssertionError('a process was started')
 
     with monkeypatch.context() as patch:
-        patch.setattr(workers, '_begin_python', begin)
+        patch.setattr(workers, '_Worker', begin)
         found = searched(data, tmp_path, on_epoch=heard.append, should_stop=lambda: bool(heard))
     assert len(found.trials) == 0 and len(heard) == 1
     assert numbers(searched(data, tmp_path)) == numbers(searched(data))
@@ -185,7 +185,7 @@ def test_ctrl_c_in_a_training_that_stayed_here(data, tmp_path):
     assert numbers(searched(data, tmp_path)) == numbers(searched(data))
 
 
-def no_process(code):
+def no_process(*_):
     raise AssertionError('a process was started')
 
 
@@ -193,8 +193,8 @@ def no_process(code):
 def test_time_of_the_caller_starts_no_process(data, monkeypatch, slow, when):
     """Epochs of some milliseconds, and a callback that takes longer than processes would need to
     pay."""
-    monkeypatch.setattr(workers, '_begin_python', no_process)
-    monkeypatch.setattr(training._asker, '__defaults__', (0.05,))
+    monkeypatch.setattr(workers, '_Worker', no_process)
+    monkeypatch.setattr(training, '_BETWEEN', 0.05)
     monkeypatch.setattr(studies, 'STARTING', 4.0)  # processes pay from 1.3 s an epoch
     called = []
 

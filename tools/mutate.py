@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from check import ENV, ROOT, copy_checkout
+from checkout import ROOT, copy_checkout, environment
 from mutations import MUTATIONS
 
 PACKAGE = 'mnist_cmp'
@@ -190,9 +190,9 @@ def run_test(path, root, seconds):
     command = (
         [sys.executable, 'tools/test_notebook.py', path]
         if path.suffix == '.ipynb'
-        else [sys.executable, '-m', 'pytest', '-q', '-x', '-m', 'not soak', path]
+        else [sys.executable, '-m', 'pytest', '-q', '-x', path]
     )
-    env = ENV | {'PYTHONPATH': str(root)}
+    env = environment() | {'PYTHONPATH': str(root)}
     with tempfile.TemporaryFile() as out:
         process = subprocess.Popen(
             list(map(str, command)),

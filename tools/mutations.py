@@ -15,6 +15,7 @@ MUTATIONS = [
     ('format_seconds', 'seconds < 3600', 'seconds <= 3600'),
     ('read_plain', 'size <= most:', 'size < most:'),
     ('remove_unfinished', '            and _is_left(entry.path)\n', ''),
+    ('ShouldStop.__call__', 'is None or self.answer:', 'is None:'),
     ('Progress._html', 'spent / now * (self.total - self.done)', 'spent / now * self.total'),
     # sources
     ('find_fault', '>= n_classes', '> n_classes'),
@@ -38,11 +39,11 @@ MUTATIONS = [
     ('unequal_sizes', 'max(counts.values()) > most', 'max(counts.values()) >= most'),
     # steps
     ('float_images', 'x.div(255)', 'x.div(256)'),
-    ('AutogradStep._move', 'g.add(p,', 'g.sub(p,'),
-    ('AutogradStep.sweep', 'batch_loss * len(batch)', 'batch_loss * len(batches[0])'),
+    ('SGD.move', 'g.add(p,', 'g.sub(p,'),
+    ('train_batches', 'batch_loss * len(batch)', 'batch_loss * len(batches[0])'),
     ('_pool', ' or ceil_mode', ''),
     (
-        'OneDNNStep._convolve_back',
+        'OneDNNStep._move_convs',
         'total[name].add_(gradient) if name in total else gradient',
         'gradient',
     ),
@@ -65,7 +66,6 @@ MUTATIONS = [
         "derive_seed(history.seed, 'layers', epoch)",
         "derive_seed(0, 'layers', epoch)",
     ),
-    ('_asker', 'if enough:', 'if enough and every == 0:'),
     ('_run_epoch', '        net.train()\n', ''),
     ('_run', '                net.load_state_dict(whole)\n', ''),
     ('_run', 'not all(math.isfinite', 'not any(math.isfinite'),
@@ -94,8 +94,8 @@ MUTATIONS = [
     ('Ledger._open', "('running', 'crashed')", "('running')"),
     ('_transaction', "connection.execute('ROLLBACK')", "connection.execute('COMMIT')"),
     ('_Jobs.ended', 'self.crashes[job] > RETRIES', 'self.crashes[job] >= RETRIES'),
-    ('_run_in_processes', 'if should_stop and should_stop():', 'if not jobs:'),
-    ('_begin_python', 'start_new_session=True', 'start_new_session=False'),
+    ('_run_in_processes', 'if should_stop():', 'if not jobs:'),
+    ('Child.__init__', 'start_new_session=True', 'start_new_session=False'),
     # searches and trainings
     ('SearchResult.best', '(-t.accuracy, t.loss, t.index)', '(-t.accuracy, t.index)'),
     ('edges', 'scale(high) - scale(value))', 'scale(value) - scale(high))'),

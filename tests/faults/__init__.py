@@ -2,6 +2,6 @@
 
 `shim` stands between this process and the C library, `runs` has the tiny runs, `sweep` fails or
 kills at each call in turn, `powerloss` builds the states that a disk may be in after a crash.
-`make soak ARGS="faults kills powerloss"` tries all places, `tests/test_faults.py` a sample. Linux
-only, and a C compiler is needed.
+`make soak ARGS="-k test_faults"` tries all places, `tests/test_faults.py` a sample. Linux only, and a
+C compiler is needed.
 """

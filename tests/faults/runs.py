@@ -12,8 +12,8 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
-from soak import numbers
 from tiny import known_costs, noise, one, two
+from written import numbers
 
 import mnist_cmp as mc
 from mnist_cmp import comparison, ledger, report

@@ -4,15 +4,14 @@ import errno
 import hashlib
 import itertools
 import json
-import os
 import random
 import re
 import shutil
-import tempfile
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from platformdirs import user_cache_path
 from tqdm import tqdm
 
 from . import runs
@@ -49,7 +48,7 @@ def code_version() -> str:
     "A word that changes with the package and with these tests."
     digest = hashlib.sha256()
     files = [*(ROOT / 'mnist_cmp').glob('*.py'), *HERE.glob('*.py'), *HERE.glob('*.c')]
-    files += [ROOT / 'tests' / 'tiny.py', ROOT / 'tools' / 'soak.py']
+    files += [ROOT / 'tests' / 'tiny.py', ROOT / 'tests' / 'written.py']
     for path in sorted(files):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
@@ -57,7 +56,7 @@ def code_version() -> str:
 
 def default_progress() -> Path:
     "Where progress is kept if no file is named."
-    cache = Path(tempfile.gettempdir()) / f'mnist_cmp_faults_{os.getuid()}'
+    cache = user_cache_path('mnist_cmp') / 'faults'
     return cache / code_version() / 'progress.jsonl'
 
 

@@ -1,51 +1,69 @@
-"""Odd arguments for the public functions, and damaged files for the readers: `make fuzz`.
+"""Odd arguments for the public functions, and damaged files for the readers.
 
 Whatever comes, a function gives a result without a silent NaN, or a ValueError or TypeError that
-names what is wrong; a reader gives what a whole file holds, or one error that names the file. CI
-runs a short round, always the same.
+names what is wrong; a reader gives what a whole file holds, or one error that names the file. A
+short round, always the same; `make fuzz` is a long one.
 """
 
-import argparse
 import contextlib
 import faulthandler
 import functools
 import io
 import json
 import math
-import os
 import random
-import resource
 import signal
 import sqlite3
 import struct
 import sys
 import tempfile
-import time
 import warnings
 from fractions import Fraction
 from pathlib import Path
 
-os.environ.update(
-    OMP_NUM_THREADS='1',
-    MNIST_CMP_QUIET='1',
-    MPLBACKEND='agg',
-    HYPOTHESIS_STORAGE_DIRECTORY=str(Path(tempfile.gettempdir()) / 'mnist_cmp_hypothesis'),
-)
 import numpy as np
+import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as with_seed
 from hypothesis import strategies as st
+from hypothesis.configuration import set_hypothesis_home_dir
 from traitlets import TraitError
 
 import mnist_cmp as mc
-from mnist_cmp import core, data, evaluation, pad, sources, training
+from mnist_cmp import core, data, evaluation, models, pad, sources, training
 from mnist_cmp.controls import RunState, check_settings
 from mnist_cmp.ledger import Ledger, LedgerError
 
-# of address space: a function that would take more fails here, and not the machine
-GIGABYTES = 6
+resource = pytest.importorskip('resource', reason='it needs Linux')
+# of address space, besides what the process has: a function that would take more fails here, and
+# not the machine
+GIGABYTES = 4
 SECONDS = 20  # for one call
+
+set_hypothesis_home_dir(Path(tempfile.gettempdir()) / 'mnist_cmp_hypothesis')
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(0),  # each call has its own
+    pytest.mark.skipif(sys.platform != 'linux', reason='it needs Linux'),
+]
+
+
+@pytest.fixture(autouse=True)
+def little_memory():
+    "Of address space there is a limit while a test runs."
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path('/proc/self/statm').read_text().split()[0])
+    limit = pages * resource.getpagesize() + (GIGABYTES << 30)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@pytest.fixture(autouse=True)
+def known_models(monkeypatch):
+    "What a test registers is forgotten."
+    monkeypatch.setattr(models, '_registry', dict(models._registry))
 
 
 # What is odd
@@ -631,13 +649,20 @@ def in_time():
         faulthandler.cancel_dump_traceback_later()
 
 
-def try_call(name, function, args, examples, seed, taken, last):
-    """Call it so many times, putting the call into `last`; AssertionError, or an error that it
-    should not raise."""
+FUNCTIONS = sorted(CALLS(Path('.')))
+
+
+@pytest.mark.parametrize('name', FUNCTIONS)
+def test_odd_arguments_are_refused_by_name(name, seed, tmp_path, monkeypatch, pytestconfig):
+    monkeypatch.chdir(tmp_path)
+    mc.save_model(NET, tmp_path / 'w.safetensors')
+    function, args = CALLS(tmp_path)[name]
+    last = ['']
+    judged = []
 
     @with_seed(seed)
     @settings(
-        max_examples=examples,
+        max_examples=pytestconfig.getoption('examples'),
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
@@ -651,37 +676,14 @@ def try_call(name, function, args, examples, seed, taken, last):
         shown = {k: core.shown(v) for k, v in kwargs.items()}
         last[:] = [f'{name}({", ".join(f"{k}={v}" for k, v in shown.items())})']
         with in_time():
-            taken.append(quietly(judge, name, function, kwargs))
+            judged.append(quietly(judge, name, function, kwargs))
 
-    call()
-
-
-def fuzz_arguments(examples, seed, only=None):
-    "Odd arguments for all functions; a line for each that fails."
-    taken = []
-    failed = []
-    last = ['']
-    begun = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        mc.save_model(NET, Path(folder) / 'w.safetensors')
-        calls = CALLS(Path(folder))
-        for name, (function, args) in calls.items():
-            if only and name != only:
-                continue
-            try:
-                try_call(name, function, args, examples, seed, taken, last)
-            except BaseException as e:
-                if isinstance(e, KeyboardInterrupt):
-                    raise
-                e = e.exceptions[0] if isinstance(e, ExceptionGroup) else e
-                failed.append(f'{last[0][:1000]}\n    {type(e).__name__}: {str(e)[:500]}')
-    print(
-        f'arguments: {len(taken):,} calls of {len(calls)} functions ({sum(taken):,} taken, the '
-        f'others refused by name) in {time.perf_counter() - begun:.0f} s',
-        flush=True,
-    )
-    if failed:
-        sys.exit('\n'.join(failed))
+    try:
+        call()
+    except BaseException as error:
+        error.add_note(last[0][:1000])
+        raise
+    assert judged
 
 
 # Damaged files
@@ -1000,74 +1002,37 @@ def read_one(name, path, read):
     return True
 
 
-def fuzz_readers(mutations, seed, only=None):
-    """Damaged files for all readers; a line for each reader that fails, with the seed of its
-    first failure."""
-    failed = {}
-    total = 0
-    taken = 0
-    begun = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        readers = quietly(READERS, Path(folder))
-        shares = sum(share for *_, share in readers.values())
-        for name, (path, ways, read, share) in readers.items():
-            if only and name != only:
-                continue
-            content = path.read_bytes()
-            start = time.perf_counter()
-            assert quietly(read_one, name, path, read), f'{name}: a whole file was refused'
-            content = path.read_bytes() if name == 'ledger' else content
-            for i in range(mutations * share // shares):
-                rng = random.Random(f'{seed} {name} {i}')
-                way = rng.choice(ways)
-                try:
-                    path.write_bytes(way(rng, content))
-                    with in_time():
-                        taken += quietly(read_one, name, path, read)
-                    total += 1
-                except Exception as e:
-                    failed.setdefault(
-                        name, f'{name}, {way.__name__} {i}: {type(e).__name__}: {str(e)[:600]}'
-                    )
+NAMES = 'images labels ledger report safetensors pth checkpoint panel'.split() + ['old pth']
+
+
+@pytest.fixture(scope='module')
+def readers(tmp_path_factory):
+    "As `READERS` gives them, of files that are made once."
+    return quietly(READERS, tmp_path_factory.mktemp('readers'))
+
+
+@pytest.mark.xdist_group('readers')  # the files are made once
+@pytest.mark.parametrize('name', NAMES)
+def test_damaged_files_are_taken_or_refused_by_name(name, readers, seed, pytestconfig):
+    path, ways, read, share = readers[name]
+    shares = sum(share for *_, share in readers.values())
+    content = path.read_bytes()
+    assert quietly(read_one, name, path, read), 'a whole file was refused'
+    content = path.read_bytes() if name == 'ledger' else content
+    for i in range(pytestconfig.getoption('mutations') * share // shares):
+        rng = random.Random(f'{seed} {name} {i}')
+        way = rng.choice(ways)
+        try:
+            path.write_bytes(way(rng, content))
+            with in_time():
+                quietly(read_one, name, path, read)
+        except BaseException as error:
+            error.add_note(f'{name}, {way.__name__} {i}')
+            raise
+        finally:
             path.write_bytes(content)
-            if only or os.environ.get('TALK'):
-                print(f'{name}: {time.perf_counter() - start:.1f} s', flush=True)
-    print(
-        f'readers: {total:,} damaged files ({taken:,} still fit, the others refused by name) in '
-        f'{time.perf_counter() - begun:.0f} s',
-        flush=True,
-    )
-    if failed:
-        sys.exit('\n'.join(failed.values()))
 
 
-def main():
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument(
-        'what',
-        nargs='*',
-        default=['arguments', 'readers'],
-        help='arguments, readers (default: both)',
-    )
-    p.add_argument(
-        '--examples', type=int, default=1000, help='calls of each function (default: %(default)s)'
-    )
-    p.add_argument(
-        '--mutations',
-        type=int,
-        default=100_000,
-        help='damaged files for the readers (default: %(default)s)',
-    )
-    p.add_argument('--seed', type=int, default=0, help='of the chance (default: %(default)s)')
-    p.add_argument('--only', help='one function')
-    args = p.parse_args()
-    torch.set_num_threads(1)
-    resource.setrlimit(resource.RLIMIT_AS, (GIGABYTES << 30,) * 2)
-    if 'arguments' in args.what:
-        fuzz_arguments(args.examples, args.seed, args.only)
-    if 'readers' in args.what:
-        fuzz_readers(args.mutations, args.seed, args.only)
-
-
-if __name__ == '__main__':
-    main()
+@pytest.mark.xdist_group('readers')
+def test_every_reader_is_tried(readers):
+    assert sorted(readers) == sorted(NAMES)

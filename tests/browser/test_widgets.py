@@ -1,386 +1,25 @@
-"""Notebooks, widgets and site in a real browser: `make test-browser`, or `python
-tools/browser.py CHECK…` for some checks.
+"""Chime, pad, panel and app in a real browser; `--pictures FOLDER` keeps pictures of them.
 
-JupyterLab serves a copy of the checkout on this machine alone, and Chromium, driven by
-Playwright, opens it. What is missing is installed: Playwright from PyPI, Chromium from the
-system's packages. Where that can't be done the checks are skipped, and the last line says so.
-With MNIST_CMP_DATA the pad's models learn the real MNIST, else the digits. `--screenshots
-FOLDER` keeps pictures of panel, pad and report.
+With MNIST_CMP_DATA the pad's models learn the real MNIST, else the digits.
 """
 
-import argparse
-import importlib.util
 import json
 import math
 import os
 import re
-import secrets
-import shutil
 import signal
-import socket
-import subprocess
-import sys
-import tempfile
 import time
-from collections import deque
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
-from check import BIN, ROOT, copy_checkout, flagged, notebooks
+import pytest
+from checkout import BIN, REAL_MNIST
+from lab import THEMES, WIDTHS, run_cell, server
 
-HAS_MNIST = Path(os.environ.get('MNIST_CMP_DATA') or ROOT / 'nowhere').is_dir()
-# of the pictures
-WIDTHS = (1400, 700)
-THEMES = ('light', 'dark')
+from mnist_cmp import ComparePanel
 
+pytestmark = pytest.mark.browser
 
-class Skip(Exception):
-    "What a check needs can't be had here."
 
-
-# ---- the browser
-
-
-def chromium():
-    "Path of Chromium; installs Debian's or Ubuntu's package if there is none."
-
-    def find():
-        return (
-            os.environ.get('CHROMIUM')
-            or shutil.which('chromium')
-            or shutil.which('chromium-browser')
-            or shutil.which('google-chrome')
-        )
-
-    if path := find():
-        return path
-    if not shutil.which('apt-get'):
-        raise Skip('there is no Chromium and no apt-get; name one in CHROMIUM')
-    sudo = [] if os.geteuid() == 0 else ['sudo', '-n']
-    print('installing Chromium by apt-get', flush=True)
-    for command in ('update', 'install'):
-        done = subprocess.run(
-            [
-                *sudo,
-                'apt-get',
-                '-qq',
-                *(['-y'] if command == 'install' else []),
-                command,
-                *(['chromium'] if command == 'install' else []),
-            ],
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode:
-            raise Skip(f'apt-get {command} failed: {done.stderr.strip()[-300:]}')
-    if path := find():
-        return path
-    raise Skip('apt-get installed no Chromium')
-
-
-def playwright():
-    "Playwright's starter; installs the package if it is missing (its own browsers are not needed)."
-    if not importlib.util.find_spec('playwright'):
-        print('installing Playwright by pip', flush=True)
-        done = subprocess.run(
-            [sys.executable, '-m', 'pip', 'install', '-q', 'playwright'],
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode:
-            raise Skip(f'pip install playwright failed: {done.stderr.strip()[-300:]}')
-    from playwright.sync_api import sync_playwright
-
-    return sync_playwright
-
-
-COUNT_SOUND = """window.contexts = 0;
-window.AudioContext = class extends window.AudioContext { constructor(...a) { super(...a); window.contexts++; } };"""
-
-
-class Browser:
-    "Chromium; each page is a fresh one."
-
-    def __init__(self, stack):
-        program = stack.enter_context(playwright()())
-        self.chromium = program.chromium.launch(
-            executable_path=chromium(), args=['--no-sandbox', '--disable-gpu']
-        )
-        stack.callback(self.chromium.close)
-
-    def page(self, width=1400, height=1000, dark=False, offline=False):
-        context = self.chromium.new_context(
-            viewport={'width': width, 'height': height}, color_scheme='dark' if dark else 'light'
-        )
-        context.add_init_script(COUNT_SOUND)
-        page = context.new_page()
-        page.elsewhere = []
-
-        def local(route):
-            if re.match(
-                r'https?://(127\.0\.0\.1|localhost)[:/]|(data|blob|about):', route.request.url
-            ):
-                return route.continue_()
-            page.elsewhere.append(route.request.url)
-            route.abort()
-
-        context.route('**/*', local)
-        page.set_default_timeout(120_000)
-        return page
-
-
-# ---- servers
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return s.getsockname()[1]
-
-
-@contextmanager
-def server(command, folder, log, **more):
-    "A Jupyter server in a process of its own: gives its address."
-    home = folder / 'jupyter'
-    port = free_port()
-    token = secrets.token_hex(16)
-    env = (
-        os.environ
-        | dict(
-            PATH=f'{BIN}{os.pathsep}{os.environ["PATH"]}',
-            OMP_NUM_THREADS='1',
-            JUPYTER_CONFIG_DIR=str(home),
-            JUPYTERLAB_SETTINGS_DIR=str(home / 'settings'),
-            JUPYTERLAB_WORKSPACES_DIR=str(home / 'workspaces'),
-            JUPYTER_RUNTIME_DIR=str(home / 'runtime'),
-            IPYTHONDIR=str(home / 'ipython'),
-        )
-        | more
-    )
-    env.pop('MNIST_CMP_QUIET', None)
-    if HAS_MNIST:
-        env['MNIST_CMP_DATA'] = str(Path(os.environ['MNIST_CMP_DATA']).resolve())
-    words = [str(w).format(port=port, token=token) for w in command]
-    with open(log, 'ab') as out:
-        process = subprocess.Popen(
-            words, cwd=folder / 'copy' / 'nbs', env=env, stdout=out, stderr=out
-        )
-    try:
-        for _ in range(600):
-            assert process.poll() is None, f'the server ended:\n{Path(log).read_text()[-3000:]}'
-            with socket.socket() as s:
-                if s.connect_ex(('127.0.0.1', port)) == 0:
-                    break
-            time.sleep(0.2)
-        yield f'http://127.0.0.1:{port}', token
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
-LAB = [
-    sys.executable,
-    '-m',
-    'jupyterlab',
-    '--no-browser',
-    '--ip=127.0.0.1',
-    '--port={port}',
-    '--IdentityProvider.token={token}',
-    '--LabApp.expose_app_in_browser=True',
-    '--LabApp.news_url=None',
-    '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate',
-    *(['--allow-root'] if hasattr(os, 'geteuid') and os.geteuid() == 0 else []),
-]
-
-
-class Lab:
-    "JupyterLab over a copy of the checkout."
-
-    def __init__(self, stack):
-        self.folder = Path(
-            stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
-        )
-        self.nbs = copy_checkout(self.folder / 'copy') / 'nbs'
-        self.browser = Browser(stack)
-        quiet = (
-            self.folder
-            / 'jupyter'
-            / 'settings'
-            / '@jupyterlab'
-            / 'apputils-extension'
-            / 'notification.jupyterlab-settings'
-        )
-        quiet.parent.mkdir(parents=True)
-        # no question about news over the pictures
-        quiet.write_text('{"fetchNews": "false"}', encoding='utf-8')
-        self.address, self.token = stack.enter_context(
-            server(LAB, self.folder, self.folder / 'lab.log')
-        )
-
-    def write(self, name, *cells):
-        "A notebook of some code cells in the copy."
-        import nbformat.v4 as v4
-
-        nb = v4.new_notebook(
-            cells=[v4.new_code_cell(c) for c in cells],
-            metadata={
-                'kernelspec': {'name': 'python3', 'display_name': 'Python 3', 'language': 'python'}
-            },
-        )
-        (self.nbs / name).write_text(json.dumps(nb), encoding='utf-8')
-
-    def open(self, name, **how):
-        "The notebook in a page of its own, its kernel ready."
-        dark = how.get('dark', False)
-        place = (
-            self.folder
-            / 'jupyter'
-            / 'settings'
-            / '@jupyterlab'
-            / 'apputils-extension'
-            / 'themes.jupyterlab-settings'
-        )
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(json.dumps({'theme': 'JupyterLab Dark' if dark else 'JupyterLab Light'}))
-        page = self.browser.page(**how)
-        page.goto(f'{self.address}/doc/tree/{name}?token={self.token}&reset')
-        self.ready(page)
-        return page
-
-    def ready(self, page):
-        page.wait_for_function(
-            """() => { const w = window.jupyterapp?.shell.currentWidget;
-            return w?.context?.isReady && w.sessionContext?.session?.kernel?.status === 'idle'; }""",
-            timeout=180_000,
-        )
-
-    def saved(self, page, name):
-        "What the notebook holds on the disk after it was saved."
-        page.evaluate('jupyterapp.shell.currentWidget.context.save()')
-        return (self.nbs / name).read_text(encoding='utf-8')
-
-
-def start_all(page):
-    "Begin to run all cells."
-    page.evaluate(
-        "window.ran = null; jupyterapp.commands.execute('notebook:run-all-cells').then(() => { "
-        'window.ran = true; }); null'
-    )
-
-
-def run_all(page):
-    "Run all cells and wait for the last."
-    start_all(page)
-    return end_all(page)
-
-
-def end_all(page, timeout=600):
-    "Wait for the last cell; an error output is an AssertionError."
-    page.wait_for_function('() => window.ran', timeout=timeout * 1000)
-    page.wait_for_function(
-        "() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'",
-        timeout=60_000,
-    )
-    return no_errors(page)
-
-
-CELLS = 'jupyterapp.shell.currentWidget.content.model.sharedModel.toJSON().cells'
-
-
-def no_errors(page):
-    cells = page.evaluate(CELLS)
-    found = [
-        f'cell {i}: {o["ename"]}: {o["evalue"]}'
-        for i, c in enumerate(cells)
-        for o in c.get('outputs', [])
-        if o['output_type'] == 'error'
-    ]
-    assert not found, '\n'.join(found)
-    return cells
-
-
-def run_cell(page, i, timeout=120):
-    "Run one cell by its place, as Shift-Enter does; gives its text output."
-    page.evaluate(f'jupyterapp.shell.currentWidget.content.activeCellIndex = {i}')
-    page.locator('.jp-Notebook .jp-CodeCell').nth(i).locator('.cm-content').click()
-    page.keyboard.press('Shift+Enter')
-    page.wait_for_function(
-        f"""() => {{ const c = {CELLS}[{i}], prompt = document.querySelectorAll('.jp-Notebook .jp-CodeCell')[{i}];
-        return c.execution_count && !prompt.querySelector('.jp-InputPrompt').textContent.includes('*'); }}""",
-        timeout=timeout * 1000,
-    )
-    cells = no_errors(page)
-    return ''.join(
-        ''.join(o.get('text', o.get('data', {}).get('text/plain', ''))) for o in cells[i]['outputs']
-    )
-
-
-# ---- the checks
-
-
-def begin(lab, path):
-    """Open a notebook and start Run All, without what nbdev_test leaves out: `eval: false`, and
-    slow cells without data."""
-    name = path.relative_to(ROOT / 'nbs').as_posix()
-    nb = json.loads((lab.nbs / name).read_text(encoding='utf-8'))
-
-    def out(s):
-        return flagged(s, r'eval:\s*false') or flagged(s, 'slow')
-
-    nb['cells'] = [
-        c for c in nb['cells'] if c['cell_type'] != 'code' or not out(''.join(c['source']))
-    ]
-    for c in nb['cells']:
-        if c['cell_type'] == 'code':
-            c['outputs'], c['execution_count'] = [], None
-    (lab.nbs / name).write_text(json.dumps(nb), encoding='utf-8')
-    page = lab.open(name)
-    start_all(page)
-    return page
-
-
-def finish(page):
-    "Run All has ended, with no error output."
-    cells = end_all(page)
-    assert any(c.get('execution_count') for c in cells), 'no cell was run'
-    page.evaluate('jupyterapp.shell.currentWidget.sessionContext.shutdown()')
-    page.context.close()
-
-
-def run_notebooks(lab, paths):
-    "Run All in each, two at a time; for each whether it passed."
-    begun = deque()
-    passed = []
-
-    def end():
-        path, page = begun.popleft()
-        return check(f'Run All in {path.relative_to(ROOT)}', finish, page)
-
-    for path in paths:
-        if len(begun) == 2:
-            passed.append(end())
-        begun.append((path, begin(lab, path)))
-    return passed + [end() for _ in range(len(begun))]
-
-
-def clean(lab, name='02_models.ipynb'):
-    "A notebook that was run and saved by JupyterLab is, after nbdev_clean, the file that it was."
-    page = lab.open(name)
-    run_all(page)
-    saved = lab.saved(page, name)
-    page.context.close()
-    before = (ROOT / 'nbs' / name).read_text(encoding='utf-8')
-    assert saved != before, 'nothing was saved'
-    subprocess.run([BIN / 'nbdev_clean', '--fname', lab.nbs / name], cwd=lab.nbs.parent, check=True)
-    assert (lab.nbs / name).read_text(encoding='utf-8') == before, (
-        'nbdev_clean leaves another file than there was'
-    )
-
-
-def chime(lab):
+def test_chime(lab):
     """Off: no audio context. On: one, running, with the seed's waveform in its buffer; nothing
     of it in the saved notebook."""
     lab.write(
@@ -436,7 +75,6 @@ def chime(lab):
         '() => window.mnist_cmp_chime.context === null && '
         '!document.querySelector(".mnist-cmp-chime")'
     )
-    page.context.close()
 
 
 def ellipse(x, y, rx, ry, start, end, n=24):
@@ -504,12 +142,12 @@ SEEN = """() => { const c = document.querySelector('.mnist-cmp-pad .seen'), d = 
     return Array.from({ length: 784 }, (_, i) => 255 * (paper - d[4 * i]) / (paper - ink) / alpha); }"""
 
 
-def pad(lab, shots=None):
+def test_pad(lab, pictures):
     """Digits drawn by mouse: the better model is right on four of five at least, and what it
     sees is the drawing."""
     how = (
         dict(name='mnist', n=20000, epochs=1, box=20)
-        if HAS_MNIST
+        if REAL_MNIST
         else dict(name='digits', n=1500, epochs=20, box=24)
     )
     lab.write(
@@ -582,7 +220,7 @@ def pad(lab, shots=None):
         second.get_by_role('button', name='Undo').is_visible()
         and not second.get_by_role('button', name='Next hard image').is_visible()
     )
-    if shots:
+    if pictures:
         for dark in (False, True):
             other = lab.open('pad_check.ipynb', dark=dark)
             run_cell(other, 1)  # its kernel still has the pad
@@ -593,10 +231,9 @@ def pad(lab, shots=None):
                 settled(other, '.mnist-cmp-pad .said')
                 time.sleep(0.5)
                 other.locator('.mnist-cmp-pad').screenshot(
-                    path=shots / f'pad_{THEMES[dark]}_{width}.png'
+                    path=pictures / f'pad_{THEMES[dark]}_{width}.png'
                 )
             other.context.close()
-    page.context.close()
 
 
 PANEL = """from mnist_cmp import ComparePanel
@@ -698,7 +335,8 @@ def opened_report(page, button):
     return tab
 
 
-def panel(lab, shots=None):
+@pytest.mark.alone  # Stop is measured
+def test_panel(lab, pictures):
     """Run, watch, compute meanwhile, Stop, Resume; a restarted kernel finds it again; the end
     equals the call from Python."""
     lab.write('panel_check.ipynb', PANEL, 'print(6*7)', SAME)
@@ -786,12 +424,12 @@ def panel(lab, shots=None):
     assert report.stat().st_mtime_ns == written, 'the report was written again'
     assert shown_buttons(page, OUTPUT) == ['Open the report'], shown_buttons(page, OUTPUT)
     tab = opened_report(page, button('Open the report'))
-    if shots:
+    if pictures:
         for width in WIDTHS:
             tab.set_viewport_size({'width': width, 'height': 900})
             for dark in (False, True):
                 tab.emulate_media(color_scheme=THEMES[dark])
-                tab.screenshot(path=shots / f'report_{THEMES[dark]}_{width}.png')
+                tab.screenshot(path=pictures / f'report_{THEMES[dark]}_{width}.png')
         for dark in (False, True):
             other = lab.open('panel_check.ipynb', dark=dark)
             run_cell(other, 0)
@@ -799,9 +437,10 @@ def panel(lab, shots=None):
             for width in WIDTHS:
                 other.set_viewport_size({'width': width, 'height': 1300})
                 time.sleep(2)
-                other.locator(OUTPUT).screenshot(path=shots / f'panel_{THEMES[dark]}_{width}.png')
+                other.locator(OUTPUT).screenshot(
+                    path=pictures / f'panel_{THEMES[dark]}_{width}.png'
+                )
             other.context.close()
-    page.context.close()
 
 
 LONG = """import os
@@ -811,7 +450,7 @@ panel.set(models=['mlp', 'deep_mlp'], points=1, search_epochs=1, epochs=100_000,
 panel"""
 
 
-def lost(lab, shots=None):
+def test_a_panel_without_kernel_says_so(lab):
     """A panel that its kernel has left says so: a kernel that is silent, a page that is loaded
     again, a kernel that is restarted."""
     lab.write('lost_check.ipynb', LONG, 'print(os.getpid())')
@@ -848,7 +487,6 @@ def lost(lab, shots=None):
         and button('Run').is_enabled()
         and not button('Stop').is_enabled()
     )
-    page.context.close()
 
 
 STRANGER = """import json
@@ -872,7 +510,7 @@ page = page[:csp[0]] + "<script>fetch(`/evil`); opener.fetch(`/evil`)</script>" 
 print('made')"""
 
 
-def stranger(lab, shots=None):
+def test_no_script_of_a_stranger_runs(lab):
     """A run folder of a stranger is opened only when its user says so, and no script of it runs,
     in the panel or in the report."""
     lab.write(
@@ -905,7 +543,6 @@ def stranger(lab, shots=None):
     time.sleep(1)
     evil = [url for url in asked if url.endswith('/evil')]
     assert not evil, f'what the stranger wrote asked for {evil}'
-    page.context.close()
 
 
 SCREENS = (1400, 900), (400, 800)  # a laptop's and a phone's
@@ -944,18 +581,24 @@ def whole(page, path):
     page.screenshot(path=path)
 
 
-def app(lab, shots=None):
+@pytest.fixture
+def finished_run(lab):
+    "A small comparison that the app's user can open."
+    panel = ComparePanel(runs=lab.nbs / 'runs', workers=1)
+    panel.set(models=['mlp', 'deep_mlp'], points=1, search_epochs=1, epochs=2, seeds=1)
+    panel.run()
+    assert panel.wait().state == 'finished', panel.state.error
+
+
+def test_app(lab, finished_run, pictures):
     """Voilà serves the app behind a token; the page asks for nothing elsewhere, and its panel
     and pad work."""
-    run = next(iter((lab.nbs / 'runs_check').glob('*/report.json')), None)
-    if run:
-        shutil.copytree(run.parent, lab.nbs / 'runs' / run.parent.name, dirs_exist_ok=True)
     command = [BIN / 'voila', 'app.ipynb', '--no-browser', '--port={port}', '--token={token}']
     with server(command, lab.folder, lab.folder / 'voila.log', JUPYTER_PATH='share') as (
         address,
         token,
     ):
-        page = lab.browser.page()
+        page = lab.page()
         refused = page.goto(address)
         assert (
             'ComparePanel' not in page.content()
@@ -963,121 +606,17 @@ def app(lab, shots=None):
         ), refused.status
         page.context.close()
         for (width, height), dark in zip(SCREENS, (False, True)):
-            page = lab.browser.page(width=width, height=height, dark=dark)
+            page = lab.page(width=width, height=height, dark=dark)
             page.goto(f'{address}/?token={token}' + ('&theme=dark' if dark else ''))
             named_button(page, 'Run').wait_for(timeout=120_000)
             first_screen(page)
-            assert shown_buttons(page) == (['Show the last run'] if run else []), shown_buttons(
-                page
-            )
-            if run:
-                named_button(page, 'Show the last run').click()
-                page.get_by_text(re.compile('^Finished')).first.wait_for()
-                draw(page, DIGITS[1])
-                assert 'mlp: ' in settled(page, '.mnist-cmp-pad .said')
-                assert shown_buttons(page) == ['Open the report'], shown_buttons(page)
+            assert shown_buttons(page) == ['Show the last run'], shown_buttons(page)
+            named_button(page, 'Show the last run').click()
+            page.get_by_text(re.compile('^Finished')).first.wait_for()
+            draw(page, DIGITS[1])
+            assert 'mlp: ' in settled(page, '.mnist-cmp-pad .said')
+            assert shown_buttons(page) == ['Open the report'], shown_buttons(page)
             assert not page.elsewhere, f'the page asks for {page.elsewhere}'
-            if shots and not dark:
-                whole(page, shots / 'app.png')
+            if pictures and not dark:
+                whole(page, pictures / 'app.png')
             page.context.close()
-
-
-def site(lab):
-    """Each page of the site, light and dark, wide and narrow; built by Sphinx from a copy of its
-    own."""
-    copy = copy_checkout(lab.folder / 'site')
-    for command in (['build.py', '--sphinx'], ['browse.py']):
-        done = subprocess.run(
-            [sys.executable, copy / 'tools' / 'site' / command[0], *command[1:]],
-            cwd=copy,
-            text=True,
-            capture_output=True,
-            env=os.environ | {'CHROMIUM': chromium()},
-        )
-        assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-    print('    ' + done.stdout.strip().splitlines()[-1], flush=True)
-
-
-def shrink(folder):
-    "Fewer colours in the pictures: a quarter of the bytes."
-    from PIL import Image
-
-    for path in folder.glob('*.png'):
-        with Image.open(path) as picture:
-            small = picture.convert('RGB').quantize(256, dither=Image.Dither.NONE)
-        small.save(path, optimize=True)
-
-
-def check(name, function, *args):
-    "Run one check, print its line, and return whether it passed."
-    start = time.perf_counter()
-    problem = None
-    try:
-        function(*args)
-    except Exception as error:
-        problem = isinstance(error, AssertionError) and str(error) or repr(error)
-    print(
-        f'{"FAILED" if problem else "ok":6} {time.perf_counter() - start:6.1f} s  {name}',
-        flush=True,
-    )
-    if problem:
-        print('    ' + problem.replace('\n', '\n    '), flush=True)
-    return problem is None
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        'checks',
-        nargs='*',
-        help='chime, pad, panel, lost, stranger, app, clean, site, notebooks, or notebooks by path '
-        '(default: all)',
-    )
-    parser.add_argument(
-        '--screenshots', type=Path, metavar='FOLDER', help='keep pictures in FOLDER'
-    )
-    args = parser.parse_args()
-    wanted = args.checks or [
-        'chime',
-        'pad',
-        'panel',
-        'lost',
-        'stranger',
-        'app',
-        'clean',
-        'site',
-        'notebooks',
-    ]
-    if args.screenshots:
-        args.screenshots.mkdir(parents=True, exist_ok=True)
-    paths = [
-        p for p in notebooks() if re.match(r'\d|tutorials', p.relative_to(ROOT / 'nbs').as_posix())
-    ]
-    jobs = {
-        'chime': [chime],
-        'clean': [clean],
-        'site': [site],
-        **{f.__name__: [f, args.screenshots] for f in (pad, panel, lost, stranger, app)},
-    }
-    with ExitStack() as stack:
-        try:
-            lab = Lab(stack)
-        except Skip as reason:
-            print(f'SKIPPED: all browser checks, because {reason}', flush=True)
-            return 0
-        passed = []
-        for name in wanted:
-            if name in jobs:
-                passed.append(check(name, jobs[name][0], lab, *jobs[name][1:]))
-            else:
-                passed += run_notebooks(
-                    lab, paths if name == 'notebooks' else [Path(name).resolve()]
-                )
-    if args.screenshots:
-        shrink(args.screenshots)
-    print(f'{sum(passed)} passed, {len(passed) - sum(passed)} failed')
-    return 0 if all(passed) else 1
-
-
-if __name__ == '__main__':
-    sys.exit(main())

@@ -1,0 +1,48 @@
+"Which module may import which: the contracts of .importlinter hold, and notice what breaks them."
+
+import configparser
+import re
+
+import pytest
+from checkout import ROOT, output_of
+from test_checkout import rooms
+
+
+def lint(folder):
+    return output_of('lint-imports', '--no-cache', '--no-logo', cwd=folder, PYTHONPATH=str(folder))
+
+
+def layers():
+    "As .importlinter names them, from the lowest to the highest."
+    config = configparser.ConfigParser()
+    config.read(ROOT / '.importlinter', encoding='utf-8')
+    return config['importlinter:contract:order']['layers'].split()[::-1]
+
+
+def test_contracts_are_kept():
+    assert re.search(r'[1-9]\d* kept, 0 broken', lint(ROOT))
+
+
+def test_the_layers_are_in_the_order_of_the_notebooks():
+    assert layers() == rooms()
+
+
+@pytest.mark.parametrize(
+    'room, line, broken',
+    [
+        ('core', 'from . import data', 'mnist_cmp.core is not allowed to import mnist_cmp.data'),
+        ('core', 'import ipywidgets', 'is not allowed to import ipywidgets'),
+        ('sound', 'import ipywidgets', 'is not allowed to import ipywidgets'),
+        (
+            'health',
+            'def late():\n    from mnist_cmp.cli import main',
+            'mnist_cmp.health is not allowed to import mnist_cmp.cli',
+        ),
+        ('new', 'x = 1', 'new'),
+    ],
+)
+def test_what_breaks_a_contract_is_seen(room, line, broken, checkout):
+    with open(checkout / 'mnist_cmp' / f'{room}.py', 'a') as file:
+        file.write(f'\n{line}\n')
+    with pytest.raises(AssertionError, match=broken):
+        lint(checkout)

@@ -1,0 +1,102 @@
+"The package as its users get it: light, typed, installed from a wheel, the same everywhere."
+
+import statistics
+import sys
+import venv
+
+import pytest
+from checkout import BIN, ROOT, output_of, output_of_python
+
+IMPORT_TIME = """import sys, time; start = time.perf_counter(); import mnist_cmp; print(time.perf_counter() - start)
+assert not {'torch', 'numpy', 'matplotlib'} & set(sys.modules), 'import mnist_cmp alone loads a large package'"""
+EVERY_NAME = """from mnist_cmp import *
+import mnist_cmp, pathlib
+for name in [*mnist_cmp.__all__, *mnist_cmp._rooms]: getattr(mnist_cmp, name)
+assert (pathlib.Path(mnist_cmp.__file__).parent/'py.typed').exists(), 'py.typed is missing'"""
+TYPED = """from typing import assert_type
+import mnist_cmp as mc
+found = mc.compare(['mlp', lambda: mc.MLP(8, 8)], 'digits', points=4, store='runs/x')
+assert_type(found, mc.Comparison)
+assert_type(found.best.runs[0].history.last.train_accuracy, float)
+assert_type(found['mlp'].search.best.point.batch_size, int)
+assert_type(mc.verdict(found), str)
+data = mc.Data.from_arrays([[0]], [0], [[0]], [0])
+assert_type(mc.train(mc.initialise(mc.MLP), data.train, data.valid, learning_rate=.1, batch_size=8, epochs=1), mc.History)
+assert_type(mc.search('cnn', data.train, data.test, epochs=3, workers=None).best.accuracy, float)
+mc.compare(points='four')   # type: ignore[arg-type]
+mc.compare(pionts=4)   # type: ignore[call-arg]
+mc.comapre()   # type: ignore[attr-defined]"""
+SAME = """from functools import partial
+import hashlib, mnist_cmp as mc
+from safetensors.torch import save
+data, make = mc.load_data('digits'), partial(mc.CNNClassifier, 8)
+few = data.train[:200], data.valid[:100]
+print([(t.loss, t.accuracy) for t in mc.search(make, *few, n=3, epochs=1, workers={workers}).trials])
+print([hashlib.sha256(save(run.weights)).hexdigest() for run in mc.retrain(make, *few, mc.Point(.1, 16), seeds=2, epochs=2, workers={workers})])"""
+BARE = """import sys, mnist_cmp, importlib.util
+assert mnist_cmp.__file__.startswith(sys.prefix), f'{mnist_cmp.__file__} is not the installed package'
+assert not importlib.util.find_spec('nbdev'), 'nbdev was installed with the package'"""
+
+
+@pytest.mark.alone
+def test_import_takes_under_300_ms():
+    seconds = statistics.median(float(output_of_python('-c', IMPORT_TIME)) for _ in range(5))
+    assert seconds < 0.3, f'import mnist_cmp takes {seconds:.2f} s'
+
+
+def test_every_public_name_resolves():
+    output_of_python('-c', EVERY_NAME)
+
+
+def test_stub_is_that_of_the_package():
+    output_of_python('tools/stubs.py', '--check')
+
+
+@pytest.mark.slow
+def test_types_take_right_uses_and_refuse_wrong_ones(tmp_path):
+    uses = tmp_path / 'uses.py'
+    uses.write_text(TYPED)
+    output_of_python(
+        '-m',
+        'mypy',
+        '--follow-imports=skip',
+        '--warn-unused-ignores',
+        '--cache-dir',
+        tmp_path,
+        ROOT / 'mnist_cmp' / '__init__.pyi',
+        uses,
+    )
+
+
+@pytest.mark.slow
+def test_package_builds_and_installs_in_a_bare_environment(checkout, tmp_path):
+    """sdist, wheel from that sdist, and that wheel in an environment with its declared
+    dependencies alone."""
+    bare = tmp_path / 'bare'
+    tools = bare / BIN.name
+
+    def run_there(*command):
+        return output_of(*command, cwd=tmp_path, PYTHONPATH=None)
+
+    run_there(sys.executable, '-m', 'build', '--outdir', tmp_path / 'dist', checkout)
+    run_there(sys.executable, '-m', 'twine', 'check', '--strict', *(tmp_path / 'dist').iterdir())
+    (wheel,) = (tmp_path / 'dist').glob('*.whl')
+    venv.create(bare, with_pip=True)
+    install = ['-m', 'pip', 'install', '--no-compile', '-c', ROOT / 'constraints.txt', wheel]
+    run_there(tools / 'python', *install)
+    for code in (BARE, EVERY_NAME):
+        run_there(tools / 'python', '-c', code)
+    run_there(tools / 'mnist_cmp', '--help')
+    run_there(tools / 'python', '-m', 'mnist_cmp', '--version')
+
+
+def numbers_of(workers, hash_seed):
+    "The numbers of a search and of trainings in another process."
+    return output_of_python('-c', SAME.format(workers=workers), PYTHONHASHSEED=hash_seed)
+
+
+@pytest.mark.slow
+def test_same_numbers_in_other_processes():
+    "With other hash seeds and numbers of workers a search gives the same numbers."
+    found = {numbers_of(*how) for how in ((1, '0'), (2, '1'), (2, 'random'))}
+    assert len(found) == 1, f'{len(found)} different results of one search'
