@@ -197,7 +197,9 @@ def with_sphinx(processed, out):
         heads = {
             page: front_matter(nbformat.read(source / page, as_version=4)) for page in notebooks
         }
-        rooms = {head['output-file']: page for page, head in heads.items()}
+        rooms = {}
+        for page, head in heads.items():
+            rooms[posixpath.join(posixpath.dirname(page), head['output-file'])] = page
         for page in notebooks:
             convert(source / page, page, rooms, f'{cfg.doc_host}{cfg.doc_baseurl}/')
         extra = [

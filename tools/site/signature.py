@@ -6,6 +6,7 @@ the path.
 """
 
 import ast
+import importlib
 import inspect
 import io
 import re
@@ -158,8 +159,21 @@ def is_private(name):
     return any(part.startswith('_') and not part.startswith('__') for part in name.split('.'))
 
 
+def import_for_types(symbol):
+    "Import what a function's module names in types alone: here they are evaluated."
+    function = getattr(symbol, 'fget', None) or getattr(symbol, '__func__', symbol)
+    names = getattr(function, '__globals__', {})
+    if names.get('TYPE_CHECKING') is False:
+        for slow in ('pandas', 'torch'):
+            names.setdefault(slow, importlib.import_module(slow))
+
+
 class Signature(BasicMarkdownRenderer):
     "The renderer; nothing is shown of what is private, or has no docstring and a special name."
+
+    def __init__(self, sym, *args, **kwargs):
+        import_for_types(sym)
+        super().__init__(sym, *args, **kwargs)
 
     def _repr_markdown_(self):
         said = (self.docs or '').strip()
