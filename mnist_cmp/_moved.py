@@ -17,7 +17,11 @@ MODULES = {
 }
 # Old module → name → where it is now, by module and name.
 NAMES = {
-    'comparison': {'Contestant': 'records.ModelResult'},
+    'comparison': {
+        'Contestant': 'records.ModelResult',
+        'extent_in': 'run_folder.extent_in',
+        'figure_files': 'run_folder.figure_files',
+    },
     'params': {'unequal_sizes': 'evidence.tables.unequal_sizes'},
     'report': {'verdict': 'evidence.verdict.verdict'},
 }

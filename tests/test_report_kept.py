@@ -8,7 +8,7 @@ import tiny
 import torch
 
 import mnist_cmp as mc
-from mnist_cmp import cli, comparison
+from mnist_cmp import cli
 from mnist_cmp.ledger import LedgerError
 from mnist_cmp.report import write_report
 
@@ -209,9 +209,10 @@ def test_the_command_refuses_before_any_work_and_extends(command, tmp_path):
 def test_every_figure_of_a_report_is_known(compare_in, tmp_path):
     "By these names the figures of an old report are found."
     from mnist_cmp.evidence.figures import comparison_figures
+    from mnist_cmp.run_folder import figure_files
 
     found = compare_in(tmp_path, models=ALL)
     found.save(tmp_path)
     names = {f'{name}.png' for _, name, _, _ in comparison_figures(found)}
     assert len(names) > 8
-    assert names <= set(comparison.figure_files(tmp_path))
+    assert names <= set(figure_files(tmp_path))

@@ -90,7 +90,7 @@ class Mutation:
 def notebook_of(module):
     "The notebook that exports a module, from the checkout."
     head = module.read_text(encoding='utf-8')[:2000]
-    return Path(re.search(r'File to edit: \.\./(nbs/\S+\.ipynb)', head)[1])
+    return Path(re.search(r'File to edit: (?:\.\./)+(nbs/\S+\.ipynb)', head)[1])
 
 
 def change_notebook(text, name, old, new):

@@ -98,8 +98,8 @@ MUTATIONS = [
     ('Child.__init__', 'start_new_session=True', 'start_new_session=False'),
     # searches and trainings
     ('SearchResult.best', '(-t.accuracy, t.loss, t.index)', '(-t.accuracy, t.index)'),
-    ('SearchResult.edges', 'scale(high) - scale(value))', 'scale(value) - scale(high))'),
-    ('SearchResult.load', "(*DONE, 'crashed')", 'DONE'),
+    ('edges', 'scale(high) - scale(value))', 'scale(value) - scale(high))'),
+    ('read_search', "(*DONE, 'crashed')", 'DONE'),
     ('_drop', ' or left.is_symlink()', ''),
     ('run_study', "state == 'stopped':", "state == 'halted':"),
     ('_points', '<= len(train)', '< len(train)'),

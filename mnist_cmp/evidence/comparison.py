@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from .. import run_folder
+from ..core import check_folder, write_json
 from . import answers, differences, figures, health, tables
 from .differences import Difference
 from .health import Ground
@@ -37,6 +38,7 @@ class Comparison(ComparisonRecord):
 
     @weights.setter
     def weights(self, weights):
+        "Put weights beside the record."
         self._weights = weights
 
     @classmethod
@@ -67,9 +69,7 @@ class Comparison(ComparisonRecord):
     ) -> Path:
         """Write `report.json`, and `weights/NAME/seed_K.safetensors` for weights at hand, into
         `folder`; raises `ValueError`."""
-        from mnist_cmp.comparison import save_comparison
-
-        return save_comparison(self, folder, overwrite)
+        return _save(self, check_folder('folder', folder), overwrite)
 
     def claim(
         self,
@@ -286,6 +286,17 @@ class Comparison(ComparisonRecord):
 
     def _repr_html_(self):
         return tables.comparison_html(self)
+
+
+def _save(comparison, folder, overwrite):
+    "Write weights at hand, and then the report, so that a report has its weights."
+    comparison.claim(folder, overwrite)
+    if comparison.weights:
+        from mnist_cmp.comparison import save_weights
+
+        save_weights(comparison, folder)
+    write_json(folder / 'report.json', comparison.to_dict())
+    return folder
 
 
 def _report_of(comparison, plain):
