@@ -142,7 +142,7 @@ def test_a_step_that_serves_chains_refuses_a_frozen_one():
         make_step(finetuned(), 0.1, engine='onednn')
 
 
-@pytest.mark.parametrize('init', [None, 'glorot', 'as_made', he], ids=str)
+@pytest.mark.parametrize('init', [None, 'glorot', 'as_made', he])
 def test_a_comparison_leaves_frozen_layers_alone(compare_in, tmp_path, init):
     found = compare_in(tmp_path, models={'finetuned': finetuned, 'scratch': scratch}, init=init)
     for weights in found.weights['finetuned']:
