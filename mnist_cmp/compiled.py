@@ -198,7 +198,7 @@ def _why(text):
     lines = [line.strip() for line in text.splitlines() if line.strip()] or ['it says nothing']
     return next((line for line in lines if 'rror: ' in line or 'not found' in line), lines[0])[:200]
 
-
+# %% ../nbs/04c_compiled.ipynb #3c9607a1
 def _compile(should_stop):
     "The kernel's library, compiled; raises `OSError`, or `Stopped`."
     if os.name != 'posix':

@@ -104,6 +104,19 @@ class Record:
         except TypeError as e:
             raise ValueError(f'{cls.__name__}: {e}') from None
 
+    def __eq__(self, other):
+        if type(self) is not type(other):
+            return NotImplemented
+        names = [f.name for f in fields(self) if f.compare]
+        return all(_is_same(getattr(self, name), getattr(other, name)) for name in names)
+
+
+def _is_same(a, b):
+    "Are two values equal? NaN is equal to NaN, as the same loss twice should be."
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_is_same, a, b))
+    return a == b or (a != a and b != b)
+
 
 def _first_fault(cls, error):
     "The first thing that is wrong with what was read, on a line."
@@ -221,7 +234,7 @@ class Box(Record):
         return math.ceil(value) if name == 'batch_size' else float(value)
 
 # %% ../nbs/00c_records.ipynb #rec-17
-@dataclass
+@dataclass(eq=False)
 class Epoch(Record):
     "One pass over the training images. Losses are means in nats, accuracies fractions."
 
@@ -514,7 +527,7 @@ Confidence = Annotated[
 ]
 
 
-@dataclass
+@dataclass(eq=False)
 class TestResult(Record):
     "What a net did on the test images, in one pass."
 

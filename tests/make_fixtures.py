@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mnist_cmp.figures import comparison_figures
 from old_runs import (
     FIRST,
     MODELS,
@@ -26,7 +27,6 @@ from old_runs import (
 
 import mnist_cmp as mc
 from mnist_cmp import controls, report
-from mnist_cmp.figures import comparison_figures
 
 SETTINGS = {
     'dataset': 'digits',

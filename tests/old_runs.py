@@ -14,7 +14,8 @@ import torch
 
 import mnist_cmp as mc
 from mnist_cmp import core
-from mnist_cmp.report import summary, verdict
+from mnist_cmp.evidence.verdict import verdict
+from mnist_cmp.report import summary
 
 FIXTURES = Path(__file__).parent / 'fixtures'
 FIRST = Path(__file__).parents[1] / 'nbs' / 'fixtures' / 'run_0.1.0'  # of release 0.1.0

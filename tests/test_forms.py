@@ -5,7 +5,7 @@ import re
 
 import pytest
 import yaml
-from check import ROOT
+from checkout import ROOT
 
 FORMS = ROOT / '.github' / 'ISSUE_TEMPLATE'
 SETTINGS = configparser.ConfigParser()

@@ -8,7 +8,7 @@ from importlib.metadata import metadata
 import oldest
 import pytest
 import yaml
-from check import ROOT
+from checkout import ROOT
 from packaging.requirements import Requirement
 from packaging.version import Version
 
