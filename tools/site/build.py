@@ -57,16 +57,31 @@ def front_matter(nb):
 
 
 def relink(markdown, page, rooms, site):
-    "Links to the published pages of our own rooms become links to the notebooks beside `page`."
+    """Links to the published pages of our own rooms become links to the notebooks beside `page`;
+    one to a method without a heading of its own leads to its class. `rooms`: page → notebook and
+    anchors of its headings."""
 
     def local(match):
         start, url = match.groups()
         target, _, anchor = url.removeprefix(site).partition('#')
         if not url.startswith(site) or target not in rooms:
             return match[0]
-        return f'{start}{posixpath.relpath(rooms[target], posixpath.dirname(page) or ".")}{"#" * bool(anchor)}{anchor}'
+        notebook, anchors = rooms[target]
+        if anchor and anchor not in anchors:
+            anchor = anchor.partition('.')[0]
+        path = posixpath.relpath(notebook, posixpath.dirname(page) or '.')
+        return f'{start}{path}{"#" * bool(anchor)}{anchor}'
 
     return LINK.sub(local, markdown)
+
+
+def anchors_of(nb):
+    "The anchors of a notebook's headings, those of what it documents, too."
+    texts = [cell.source for cell in nb.cells if cell.cell_type == 'markdown']
+    for cell in nb.cells:
+        for output in cell.get('outputs', []):
+            texts.append(''.join(output.get('data', {}).get('text/markdown', '')))
+    return {anchor(heading) for text in texts for heading in re.findall(r'^#+ (.+)$', text, re.M)}
 
 
 def anchor(heading):
@@ -194,12 +209,11 @@ def with_sphinx(processed, out):
         source = Path(folder) / 'source'
         shutil.copytree(processed, source)
         notebooks = [page for page in pages if page.endswith('.ipynb')]
-        heads = {
-            page: front_matter(nbformat.read(source / page, as_version=4)) for page in notebooks
-        }
         rooms = {}
-        for page, head in heads.items():
-            rooms[posixpath.join(posixpath.dirname(page), head['output-file'])] = page
+        for page in notebooks:
+            nb = nbformat.read(source / page, as_version=4)
+            published = posixpath.join(posixpath.dirname(page), front_matter(nb)['output-file'])
+            rooms[published] = page, anchors_of(nb)
         for page in notebooks:
             convert(source / page, page, rooms, f'{cfg.doc_host}{cfg.doc_baseurl}/')
         extra = [

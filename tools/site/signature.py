@@ -54,20 +54,23 @@ def source_of(symbol):
 
 
 def comments_of(source):
-    "Line → comment at its end; a comment that stands alone goes on with the one above."
-    found = {}
-    last = None
+    "Line → what is said of the code in it: comments that stand above it, and the one at its end."
+    above, at_end = {}, {}
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type != tokenize.COMMENT:
+        if token.type == tokenize.COMMENT:
+            is_alone = not token.line[: token.start[1]].strip()
+            of = above if is_alone else at_end
+            of[token.start[0]] = token.string.lstrip('# ').rstrip()
+    comments = {}
+    for line in range(1, source.count('\n') + 2):
+        if line in above:
             continue
-        line = token.start[0]
-        text = token.string.lstrip('# ').rstrip()
-        alone = not token.line[: token.start[1]].strip()
-        if alone and last and line == max(found) + 1:
-            found[last], found[line] = f'{found[last]} {text}', ''
-        elif not alone:
-            last, found[line] = line, text
-    return found
+        first = line
+        while first - 1 in above:
+            first -= 1
+        texts = [above[number] for number in range(first, line)]
+        comments[line] = ' '.join([*texts, *([at_end[line]] if line in at_end else [])])
+    return comments
 
 
 def said_of(name, annotation, default):
@@ -193,7 +196,26 @@ class Signature(BasicMarkdownRenderer):
             or f'`{self.nm}`'
         )
         kind = 'field' if inspect.isclass(self.sym) and is_record(self.sym) else 'parameter'
-        return '\n\n'.join(filter(None, [start.replace('__', r'\_\_'), words, table(kind, rows)]))
+        parts = [start.replace('__', r'\_\_'), words, table(kind, rows), methods_of(self.sym)]
+        return '\n\n'.join(filter(None, parts))
+
+
+def methods_of(symbol):
+    "A row for each public method and property that stands in a class's body, as it is called."
+    if not inspect.isclass(symbol) or not (source := source_of(symbol)):
+        return ''
+    node = ast.parse(source).body[0]
+    rows = []
+    for part in node.body:
+        if isinstance(part, FUNCTION) and not part.name.startswith('_'):
+            decorators = {ast.unparse(d) for d in part.decorator_list}
+            if f'{part.name}.setter' in decorators:
+                continue
+            call = ', '.join(text for _, text in arguments(part))
+            is_property = decorators & {'property', 'functools.cached_property', 'cached_property'}
+            name = part.name if is_property else f'{part.name}({call})'
+            rows.append(([name], ' '.join((ast.get_docstring(part) or '').split())))
+    return table('method', rows) if rows else ''
 
 
 def table(kind, rows):
