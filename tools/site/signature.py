@@ -201,7 +201,7 @@ class Signature(BasicMarkdownRenderer):
 
 
 def methods_of(symbol):
-    "A row for each public method and property that stands in a class's body, as it is called."
+    "A line for each public method and property that stands in a class's body, as it is called."
     if not inspect.isclass(symbol) or not (source := source_of(symbol)):
         return ''
     node = ast.parse(source).body[0]
@@ -213,9 +213,10 @@ def methods_of(symbol):
                 continue
             call = ', '.join(text for _, text in arguments(part))
             is_property = decorators & {'property', 'functools.cached_property', 'cached_property'}
-            name = part.name if is_property else f'{part.name}({call})'
-            rows.append(([name], ' '.join((ast.get_docstring(part) or '').split())))
-    return table('method', rows) if rows else ''
+            text = f'.{part.name}' if is_property else f'.{part.name}({call})'
+            meaning = ' '.join((ast.get_docstring(part) or '').split())
+            rows.append(f'- ``{text}``: {meaning}' if meaning else f'- ``{text}``')
+    return '\n'.join(rows)
 
 
 def table(kind, rows):
