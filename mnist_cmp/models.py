@@ -375,7 +375,7 @@ def _has_weights(layer: nn.Module) -> TypeGuard[nn.Linear | nn.Conv2d]:
 
 def glorot_init(
     layer: nn.Module,  # a layer; others than Linear and Conv2d are left alone
-    generator: torch.Generator | None = None,  # source of chance; None: torch's global one
+    generator: torch.Generator | None = None,  # None: torch's global one
 ):
     "Weights from U[-d, d], d = √(6/(fan_in + fan_out)) (Glorot & Bengio 2010), biases 0."
     if _has_weights(layer):
@@ -394,7 +394,7 @@ def zero_init(
 
 def norm_init(
     layer: nn.Module,  # a layer; others than Linear and Conv2d are left alone
-    generator: torch.Generator | None = None,  # source of chance; None: torch's global one
+    generator: torch.Generator | None = None,  # None: torch's global one
 ):
     "Weights from the standard normal distribution, biases 0: far too large for wide layers."
     if _has_weights(layer):
@@ -410,7 +410,7 @@ def as_made(
 
 def glorot_of_all(
     layer: nn.Module,  # a layer; others than Linear and Conv2d are left alone
-    generator: torch.Generator | None = None,  # source of chance; None: torch's global one
+    generator: torch.Generator | None = None,  # None: torch's global one
 ):
     """The rule of all models until 0.1.0, which also drew frozen layers anew: for studies that
     were begun with it."""
@@ -641,7 +641,7 @@ def missed_text(
     init,  # the initialiser that was asked for
 ) -> str:
     "What has to be said where an initialiser does not reach all layers; '' where it does."
-    # whoever goes on with `glorot_of_all` is told that he does
+    # a study that goes on with `glorot_of_all` names that rule itself
     if not beginning.missed or get_init(init) is glorot_of_all:
         return ''
     layers = _layers(beginning.net)
