@@ -477,7 +477,7 @@ class Data:
         y_test,  # the same for the test split
         x_valid=None,  # the same for the validation split, if you have one
         y_valid=None,  # its labels
-        # the last training images, so many, validate; 0: none; None: a random sixth of each class
+        # validate with so many of the last training images; 0: none; None: a sixth of each class
         valid_size: int | None = None,
         # the classes' names by label; default '0', '1' and so on up to the largest label
         classes=None,

@@ -641,7 +641,7 @@ def missed_text(
     init,  # the initialiser that was asked for
 ) -> str:
     "What has to be said where an initialiser does not reach all layers; '' where it does."
-    # a study that goes on with `glorot_of_all` names that rule itself
+    # a study that goes on with `glorot_of_all` says so when it begins
     if not beginning.missed or get_init(init) is glorot_of_all:
         return ''
     layers = _layers(beginning.net)
