@@ -6,6 +6,7 @@
 __all__ = ['number_of_params', 'params_table', 'relative_difference', 'Match', 'match_params', 'Flops', 'flops', 'size_table']
 
 # %% ../nbs/03_params.ipynb #03-params-002
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -36,7 +37,7 @@ def number_of_params(
     return count, sum(len(shape) > 1 for shape in shapes.values())
 
 
-def _check_shapes(net):
+def _check_shapes(net: nn.Module) -> None:
     "Raise `ValueError` if a lazy layer has no shape yet."
     if lazy := lazy_parameters(net):
         raise ValueError(
@@ -58,12 +59,11 @@ def params_table(
     return table.assign(share=table.number / max(1, table.number.sum()))
 
 # %% ../nbs/03_params.ipynb #03-params-015
-def _count(x):
-    return (
-        number_of_params(x)[0]
-        if isinstance(x, nn.Module)
-        else check_int('number of parameters', x, 1, 10**18)
-    )
+def _count(x: nn.Module | int) -> int:
+    "The number of parameters of a net, or the one that is given; raises `ValueError` below 1."
+    if isinstance(x, nn.Module):
+        return number_of_params(x)[0]
+    return check_int('number of parameters', x, 1, 10**18)
 
 
 def relative_difference(
@@ -76,33 +76,18 @@ def relative_difference(
     b = _count(b)
     return abs(a - b) / a
 
-# %% ../nbs/03_params.ipynb #03-params-019
-class Match(NamedTuple):
-    "A width, the size it gives, the size that was wanted, and the deviation (a fraction, signed)."
-
-    width: int
-    count: int
-    target: int
-    deviation: float
-
-    def __str__(self):
-        return (
-            f'width {self.width}: {self.count:,} parameters, '
-            f'{self.deviation:+.2%} from the target of {self.target:,}'
-        )
-
 # %% ../nbs/03_params.ipynb #03-params-021
-def _counter(make):
+def _counter(make: Callable[[int], nn.Module]) -> Callable[[int], int]:
     "A function from width to number of parameters; no memory is spent on weights."
 
-    def count(width):
+    def count(width: int) -> int:
         with torch.device('meta'):
             return number_of_params(make(width))[0]
 
     return count
 
 
-def _crossing(count, target, max_width):
+def _crossing(count: Callable[[int], int], target: int, max_width: int) -> int:
     """The smallest width whose net has at least `target` parameters, or `max_width`; by doubling
     and bisection."""
     high = 1
@@ -111,8 +96,26 @@ def _crossing(count, target, max_width):
     low = high // 2
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if count(middle) < target else (low, middle)
+        if count(middle) < target:
+            low = middle
+        else:
+            high = middle
     return high
+
+# %% ../nbs/03_params.ipynb #03-params-019
+class Match(NamedTuple):
+    "A width, the size it gives, the size that was wanted, and the deviation (a fraction, signed)."
+
+    width: int
+    count: int  # type: ignore[assignment]  # a tuple's own method is hidden
+    target: int
+    deviation: float
+
+    def __str__(self):
+        return (
+            f'width {self.width}: {self.count:,} parameters, '
+            f'{self.deviation:+.2%} from the target of {self.target:,}'
+        )
 
 # %% ../nbs/03_params.ipynb #03-params-024
 def match_params(
@@ -130,23 +133,25 @@ def match_params(
     check_float('tolerance', tolerance, 0)
     check_int('max_width', max_width, 1)
     cross = _crossing(count, target, max_width)
-
-    def match(width):
-        return Match(width, n := count(width), target, n / target - 1)
-
-    for step in (8, 4, 2, 1):  # the multiples of `step` next to where the target is crossed
-        near = {
-            max(step, w)
-            for w in (cross // step * step, -(-cross // step) * step, (cross - 1) // step * step)
-        }
-        best = min(
-            (match(w) for w in sorted(near) if w <= max_width),
-            key=lambda m: abs(m.deviation),
-            default=None,
-        )
-        if best and abs(best.deviation) <= tolerance:
-            break
+    for step in (8, 4, 2, 1):
+        matches = []
+        for width in _multiples_near(cross, step):
+            if width <= max_width:
+                n = count(width)
+                matches.append(Match(width, n, target, n / target - 1))
+        if matches:  # there is one for a step of 1 at the latest
+            best = min(matches, key=lambda match: abs(match.deviation))
+            if abs(best.deviation) <= tolerance:
+                break
     return best
+
+
+def _multiples_near(width: int, step: int) -> list[int]:
+    "The multiples of `step`, above 0, next to `width` and to the width below it."
+    below = width // step * step
+    above = -(-width // step) * step
+    further_below = (width - 1) // step * step
+    return sorted({max(step, multiple) for multiple in (below, above, further_below)})
 
 # %% ../nbs/03_params.ipynb #03-params-033
 class Flops(NamedTuple):
@@ -162,11 +167,8 @@ def flops(
     input_shape=(1, 28, 28),  # shape of one input
 ) -> Flops:
     "Operations per image in matrix products and convolutions, by `torch.utils.flop_counter`."
-    shape = (
-        [check_int('input_shape', n, 1, 10**6) for n in input_shape]
-        if isinstance(input_shape, (tuple, list))
-        else [check_int('input_shape', input_shape, 1, 10**6)]
-    )
+    sizes = input_shape if isinstance(input_shape, (tuple, list)) else [input_shape]
+    shape = [check_int('input_shape', size, 1, 10**6) for size in sizes]
     # Within torch.inference_mode(False) gradients are allowed, whatever is around it.
     with sealed(), torch.inference_mode(False), net_to_try(net) as tried:
         # Two: batch normalisation wants more than one.
@@ -196,7 +198,8 @@ def size_table(
     rows = {}
     reference = next(iter(nets.values()))
     for name, net in nets.items():
-        (count, depth), work = number_of_params(net), flops(net)
+        count, depth = number_of_params(net)
+        work = flops(net)
         rows[name] = {
             'parameters': count,
             'difference': relative_difference(reference, net),

@@ -13,14 +13,16 @@ import hashlib
 import inspect
 import linecache
 import os
-import re
 import subprocess
 import sys
 import textwrap
 import weakref
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
 from importlib.util import decode_source, find_spec
 from pathlib import Path
+from types import CodeType
+from typing import Any
 
 from .core import read_plain
 from .models import get_model
@@ -52,7 +54,7 @@ _KEPT = {
 }
 
 
-def _environment():
+def _environment() -> dict[str, str]:
     "The environment of a call of git that reads, runs no other program, and asks nobody."
     env = {k: v for k, v in os.environ.items() if not k.startswith('GIT_') or k in _KEPT}
     return env | {
@@ -69,10 +71,15 @@ class _GitError(Exception):
     "Git is not there, or has no answer."
 
 
-def _git(folder, *words, settings=None, nothing=()):
+def _git(
+    folder: Path,
+    *words: str,
+    settings: dict[str, str] | None = None,
+    nothing: Collection[int] = (),
+) -> str:
     "What git says of a folder, as text; '' for the exit codes of `nothing`."
-    settings = [f'{name}={value}' for name, value in (_OFF | (settings or {})).items()]
-    options = [word for setting in settings for word in ('-c', setting)]
+    pairs = [f'{name}={value}' for name, value in (_OFF | (settings or {})).items()]
+    options = [word for pair in pairs for word in ('-c', pair)]
     try:
         done = subprocess.run(
             ['git', '--literal-pathspecs', '-C', str(folder), *options, *words],
@@ -89,20 +96,12 @@ def _git(folder, *words, settings=None, nothing=()):
         raise _GitError(os.fsdecode(done.stderr))
     return os.fsdecode(done.stdout)
 
-
-def _without_filters(folder):
+# %% ../nbs/02a_provenance.ipynb #look-provenance-04
+def _without_filters(folder: Path) -> dict[str, str]:
     "Settings that empty each filter which any settings of the repository name."
-    found = _git(
-        folder,
-        'config',
-        '--includes',
-        '-z',
-        '--name-only',
-        '--get-regexp',
-        r'^filter\.',
-        nothing=[1],
-    )
-    names = {name.rpartition('.')[0] for name in found.split('\0') if name}
+    options = ['--includes', '-z', '--name-only', '--get-regexp', r'^filter\.']
+    listed = _git(folder, 'config', *options, nothing=[1])
+    names = {name.rpartition('.')[0] for name in listed.split('\0') if name}
     if any('=' in name for name in names):  # such a name can't be given with a call
         raise _GitError('a filter has an odd name')
     empty = {'clean': '', 'smudge': '', 'process': '', 'required': 'false'}
@@ -114,14 +113,14 @@ class Repository:
     "The state of the git repository that a file belongs to."
 
     top: Path  # its folder
-    commit: str  # 40 or 64 hex digits; None: it has none yet
+    commit: str | None  # 40 or 64 hex digits; None: it has none yet
     changed: bool  # were there changes since then?
 
 
 def repository_of(
     file,  # that the repository shall know; its links are followed
     within=None,  # changes of which folder count; None: of the whole repository
-) -> Repository:
+) -> Repository | None:
     "The repository of a file; None if it is in none, is ignored there, or git can't tell."
     file = Path(file).resolve()
     try:
@@ -142,7 +141,7 @@ def repository_of(
         return None
 
 # %% ../nbs/02a_provenance.ipynb #4dd1dd7c
-def _definition(make):
+def _definition(make) -> Any:
     "The function or class whose source makes a model."
     make = get_model(make)
     while isinstance(make, functools.partial):
@@ -152,14 +151,14 @@ def _definition(make):
     return make if inspect.isclass(make) or inspect.isfunction(make) else type(make)
 
 
-def _code_objects(definition):
+def _code_objects(definition) -> list[CodeType]:
     "Those of a function, or of a class's own methods."
-    parts = [definition] if inspect.isfunction(definition) else vars(definition).values()
-    found = (getattr(part, '__func__', part) for part in parts)  # also of static and class methods
-    return [part.__code__ for part in found if inspect.isfunction(part)]
+    parts = [definition] if inspect.isfunction(definition) else list(vars(definition).values())
+    functions = [getattr(part, '__func__', part) for part in parts]  # of static and class methods
+    return [part.__code__ for part in functions if inspect.isfunction(part)]
 
-
-def _file_of(definition):
+# %% ../nbs/02a_provenance.ipynb #look-provenance-11
+def _file_of(definition) -> Path | None:
     "The file that holds a definition; None: it was typed."
     try:
         name = inspect.getsourcefile(definition) or inspect.getfile(definition)
@@ -168,7 +167,7 @@ def _file_of(definition):
     return Path(name).resolve() if name and os.path.isfile(name) else None
 
 
-def _typed_source(definition):
+def _typed_source(definition) -> str | None:
     "The source of what was typed, as Python remembers it; None if it doesn't."
     try:
         return inspect.getsource(definition)
@@ -203,33 +202,34 @@ def code_of(
     )
 
 # %% ../nbs/02a_provenance.ipynb #e928ef11
-def _bound(statement):
+_DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+def _bound(statement: ast.stmt) -> set[str]:
     "The names that a statement of a module gives a value to, or changes something of."
-    if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+    if isinstance(statement, _DEFINITIONS):
         return {statement.name}
     names = set()
     for node in ast.walk(statement):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        if isinstance(node, _DEFINITIONS):
             names.add(node.name)
         elif isinstance(node, ast.alias):
             names.add((node.asname or node.name).partition('.')[0])
-        elif isinstance(node, (ast.Name, ast.Attribute, ast.Subscript)) and not isinstance(
-            node.ctx, ast.Load
-        ):
-            while isinstance(node, (ast.Attribute, ast.Subscript)):
-                node = node.value
-            if isinstance(node, ast.Name):
-                names.add(node.id)
+        elif isinstance(node, (ast.Name, ast.Attribute, ast.Subscript)):
+            owner = _owner(node)
+            if not isinstance(node.ctx, ast.Load) and owner is not None:
+                names.add(owner)
     return names
 
 
-def _lines_of(statement):
-    "The numbers of its first and its last line, decorators included."
-    decorators = getattr(statement, 'decorator_list', [])
-    return min([statement.lineno, *(d.lineno for d in decorators)]), statement.end_lineno
+def _owner(node: ast.expr) -> str | None:
+    "Whose attribute or item a target is: 'a' of a.b[0]; None: of no name's."
+    while isinstance(node, (ast.Attribute, ast.Subscript)):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else None
 
-
-def _own_part(text, name, line=0):
+# %% ../nbs/02a_provenance.ipynb #look-provenance-18
+def _own_part(text: str, name: str, line: int = 0) -> str:
     """Of a module's text the statements that define a name, and all of them that these use. The
     name is that of a function or class, or it stands in `line`; all the text where it can't be
     found."""
@@ -237,37 +237,42 @@ def _own_part(text, name, line=0):
         body = ast.parse(text).body
     except (SyntaxError, ValueError, RecursionError):
         return text
-    binding = {}
+    binding: dict[str, list[ast.stmt]] = {}
     for statement in body:
         for bound in _bound(statement):
             binding.setdefault(bound, []).append(statement)
     waiting = list(binding.get(name, ()))
     if not waiting:
-        waiting = [s for s in body if _lines_of(s)[0] <= line <= _lines_of(s)[1]]
-    found = []
+        waiting = [statement for statement in body if _is_in(line, statement)]
+    own: list[ast.stmt] = []
     while waiting:
         statement = waiting.pop()
-        if statement in found:
+        if statement in own:
             continue
-        found.append(statement)
+        own.append(statement)
         used = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
         for each in used:
             waiting += binding.get(each, ())
-    parts = [_as_understood(statement) for statement in body if statement in found]
+    parts = [_normalised(statement) for statement in body if statement in own]
     return '\n'.join(parts) if parts else text
 
 
-def _as_understood(statement):
+def _is_in(line: int, statement: ast.stmt) -> bool:
+    "Is a line one of a statement's, decorators included?"
+    decorators = getattr(statement, 'decorator_list', [])
+    first = min([statement.lineno, *(decorator.lineno for decorator in decorators)])
+    return first <= line <= (statement.end_lineno or first)
+
+
+def _normalised(statement: ast.stmt) -> str:
     "The text of a statement without layout, comments and docstrings."
     for node in ast.walk(statement):
-        if isinstance(
-            node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-        ) and ast.get_docstring(node):
+        if isinstance(node, _DEFINITIONS) and ast.get_docstring(node):
             node.body[:1] = [ast.Pass()] * (len(node.body) == 1)
     return ast.unparse(statement)
 
-
-def _globals_read(code):
+# %% ../nbs/02a_provenance.ipynb #look-provenance-20
+def _globals_read(code: CodeType) -> set[str]:
     "The global names that a code object reads, and those inside of it."
     names = {step.argval for step in dis.get_instructions(code) if step.opname == 'LOAD_GLOBAL'}
     for inner in code.co_consts:
@@ -276,13 +281,13 @@ def _globals_read(code):
     return names
 
 
-def _plain_words(values):
+def _plain_values(values: Iterable[tuple[Any, Any]]) -> list[str]:
     "Name → value as text, of numbers, texts and the like; nothing of other objects."
     kinds = bool, int, float, complex, str, type(None)
     return [f'{name} = {value!r}' for name, value in values if isinstance(value, kinds)]
 
 
-def _typed_parts(definition, known):
+def _typed_parts(definition, known: list) -> list[str]:
     "The sources of what was typed, and of what it uses of what else was typed."
     text = _typed_source(definition)
     if text is None or definition in known:
@@ -293,20 +298,22 @@ def _typed_parts(definition, known):
     scope = getattr(definition, '__globals__', None)
     if scope is None:
         scope = vars(sys.modules.get(definition.__module__, object))
-    used = sorted(set().union(*map(_globals_read, codes)))
-    for name in used:
-        value = scope.get(name)
-        parts += _plain_words([(name, value)] if name in scope else [])
+    used: set[str] = set().union(*map(_globals_read, codes))
+    for name in sorted(used):
+        if name not in scope:
+            continue
+        value = scope[name]
+        parts += _plain_values([(name, value)])
         if (inspect.isfunction(value) or inspect.isclass(value)) and _file_of(value) is None:
             parts += _typed_parts(value, known)
     return parts
 
-
+# %% ../nbs/02a_provenance.ipynb #look-provenance-24
 # definition → its source as it was imported, whatever becomes of the file
-_sources = weakref.WeakKeyDictionary()
+_imported: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 
 
-def _source_parts(definition):
+def _source_parts(definition) -> list[str]:
     "The parts of a model's own source; none where there is no source."
     if definition.__module__.partition('.')[0] == 'mnist_cmp':
         # Our own models are the same in each release.
@@ -314,15 +321,15 @@ def _source_parts(definition):
     file = _file_of(definition)
     if file is None:
         return _typed_parts(definition, [])
-    if definition not in _sources:
+    if definition not in _imported:
         code = next(iter(_code_objects(definition)), None)
         line = code.co_firstlineno if code else 0
         name = definition.__qualname__.partition('.')[0]
         try:
-            _sources[definition] = _own_part(decode_source(read_plain(file, 2**26)), name, line)
+            _imported[definition] = _own_part(decode_source(read_plain(file, 2**26)), name, line)
         except (OSError, ValueError, SyntaxError):
             return []
-    return [_sources[definition]]
+    return [_imported[definition]]
 
 
 def own_source(
@@ -335,10 +342,10 @@ def own_source(
     if not parts:
         return None
     while isinstance(make, functools.partial):
-        parts += _plain_words([*enumerate(make.args), *make.keywords.items()])
+        parts += _plain_values([*enumerate(make.args), *make.keywords.items()])
         make = make.func
     closed = inspect.getclosurevars(make).nonlocals if inspect.isfunction(make) else {}
-    parts += _plain_words(sorted(closed.items()))
+    parts += _plain_values(sorted(closed.items()))
     return hashlib.sha256('\n'.join(parts).encode()).hexdigest()
 
 # %% ../nbs/02a_provenance.ipynb #4119c77b
@@ -358,7 +365,7 @@ def is_other_code(
         return False
     return was['source'] != now['source']
 
-
+# %% ../nbs/02a_provenance.ipynb #look-provenance-29
 def code_in(
     # of the code that made some results, in its order; None: of code that nobody noted
     notes: list,
@@ -375,7 +382,10 @@ def code_in(
 def package_commit() -> str | None:
     """The commit of this package's source, if it runs from a clone; '+' stands for changes since
     then."""
-    package = Path(find_spec('mnist_cmp').origin).resolve().parent
+    spec = find_spec('mnist_cmp')
+    if spec is None or spec.origin is None:
+        return None
+    package = Path(spec.origin).resolve().parent
     clone = repository_of(package / '__init__.py', within=package)
     if clone is None or clone.top != package.parent or clone.commit is None:
         return None

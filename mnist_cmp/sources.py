@@ -21,6 +21,7 @@ import threading
 import time
 import warnings
 import zlib
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,7 +37,7 @@ from mnist_cmp.core import (
 )
 
 # %% ../nbs/00a_sources.ipynb #00a-sources-005
-_kept = []  # operator definitions last as long as their library object
+_kept: list = []  # operator definitions last as long as their library object
 
 
 def torchvision_datasets():
@@ -99,27 +100,25 @@ _MNIST_SHA256 = {
     't10k-labels-idx1-ubyte': 'ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2',
 }
 
-# %% ../nbs/00a_sources.ipynb #00a-sources-014
+
 def get_source(
     name: str,  # 'mnist', 'fashion_mnist' or 'kmnist'
 ) -> Source:
     "The `Source` of a named data set, as torchvision's class describes it; raises `ValueError`."
     cls = getattr(torchvision_datasets(), FAMILY[check_choice('name', name, FAMILY)])
-
-    def file(archive, md5):
-        name = archive.removesuffix('.gz')
+    files = []
+    for archive, md5 in cls.resources:
+        file_name = archive.removesuffix('.gz')
         n = 60_000 if archive.startswith('train') else 10_000
-        shape = (n, 28, 28) if 'images' in name else (n,)
-        return IdxFile(name, shape, md5, _MNIST_SHA256[name] if cls.__name__ == 'MNIST' else '')
-
+        shape = (n, 28, 28) if 'images' in file_name else (n,)
+        sha256 = _MNIST_SHA256[file_name] if cls.__name__ == 'MNIST' else ''
+        files.append(IdxFile(file_name, shape, md5, sha256))
     classes = tuple(c.split(' - ')[0] for c in cls.classes)  # '7 - seven' is '7' under an image
-    return Source(
-        name, cls.__name__, tuple(cls.mirrors), tuple(file(*r) for r in cls.resources), classes
-    )
+    return Source(name, cls.__name__, tuple(cls.mirrors), tuple(files), classes)
 
 # %% ../nbs/00a_sources.ipynb #00a-sources-017
 def find_fault(
-    content: bytes,  # all of a file; None if there is no such file
+    content: bytes | bytearray | None,  # all of a file; None if there is no such file
     file: IdxFile,  # what it must be
     n_classes: int,  # labels must be below
 ) -> str:
@@ -138,10 +137,10 @@ def find_fault(
         return 'does not have the published SHA-256'
     return ''
 
-
+# %% ../nbs/00a_sources.ipynb #look-sources-09
 def find_stranger(
     path: Path,  # an extracted file, whose size and header are right
-    content: bytes,  # what is in it
+    content: bytes | bytearray,  # what is in it
     file: IdxFile,  # what it must be
 ) -> str:
     """Is a file without a published SHA-256 another one? Looks into the compressed file beside
@@ -154,13 +153,11 @@ def find_stranger(
         packed = read_plain(path.with_name(f'{file.name}.gz'), file.size + 2**16)
     except (OSError, ValueError):
         packed = b''
-    # gzip's last words: CRC-32 and size
     if hashlib.md5(packed, usedforsecurity=False).hexdigest() == file.md5:
-        return (
-            ''
-            if packed[-8:] == struct.pack('<II', zlib.crc32(content), len(content))
-            else 'is not what is in the compressed file beside it'
-        )
+        # gzip's last words: CRC-32 and size
+        if packed[-8:] == struct.pack('<II', zlib.crc32(content), len(content)):
+            return ''
+        return 'is not what is in the compressed file beside it'
     warnings.warn(
         f'{path} could not be checked beyond its size and header: the compressed file it came from '
         'is not beside it.',
@@ -173,46 +170,49 @@ class _Stream:
     """Fetches an address for pooch: no more bytes than the file can have, and no longer than a
     slow line needs."""
 
-    # s without a byte; s in all, and to these a second for so many bytes
-    silence = 10
-    patience = 60
-    slowest = 20_000
+    silence = 10  # s without a byte
+    patience = 60  # s in all, and to these
+    slowest = 20_000  # a second for so many bytes
 
-    def __init__(self, most):
+    def __init__(self, most: int):
         self.most = most
 
     def __call__(self, url, to, pooch):
         import requests
 
-        with requests.get(url, stream=True, timeout=self.silence) as answer:
-            answer.raise_for_status()
+        with requests.get(url, stream=True, timeout=self.silence) as response:
+            response.raise_for_status()
             timer = threading.Timer(
-                self.patience + self.most / self.slowest, self._hang_up, [answer]
+                self.patience + self.most / self.slowest, self._hang_up, [response]
             )
             timer.start()
             try:
-                self._save(answer, to)
+                self._save(response, to)
             finally:
                 timer.cancel()
 
-    def _save(self, answer, to):
+    def _save(self, response, to):
         got = 0
         with open(to, 'wb') as f:
-            for piece in answer.iter_content(2**14):
+            for piece in response.iter_content(2**14):
                 got += f.write(piece)
                 if got > self.most:
                     raise ValueError(f'more than {self.most:,} bytes came')
 
-    def _hang_up(self, answer):
+    def _hang_up(self, response):
         "End a download that drips, from another thread."
         with (
             suppress(OSError, ValueError),
-            socket.fromfd(answer.raw.fileno(), socket.AF_INET, socket.SOCK_STREAM) as line,
+            socket.fromfd(response.raw.fileno(), socket.AF_INET, socket.SOCK_STREAM) as connection,
         ):
-            line.shutdown(socket.SHUT_RDWR)
+            connection.shutdown(socket.SHUT_RDWR)
 
 # %% ../nbs/00a_sources.ipynb #00a-sources-022
-def _fetch(mirror, file, folder, retries):
+# Begins the names of folders that nobody else makes, so that what is left is ours.
+_DOWNLOAD = '.mnist_cmp-download-'
+
+
+def _fetch(mirror: str, file: IdxFile, folder: Path, retries: int) -> Path:
     "The path of the fetched file, compressed, with its MD5; pooch waits longer after each failure."
     import pooch
 
@@ -226,15 +226,11 @@ def _fetch(mirror, file, folder, retries):
     return folder / archive
 
 
-# Begins the names of folders that nobody else makes, so that what is left is ours.
-_DOWNLOAD = '.mnist_cmp-download-'
-
-
-def _reason(error):
+def _reason(error: Exception) -> str:
     "Why a download failed, in a few words."
     import requests
 
-    if isinstance(error, requests.HTTPError):
+    if isinstance(error, requests.HTTPError) and error.response is not None:
         return f'HTTP status {error.response.status_code}'
     if isinstance(error, requests.RequestException):
         return f'no connection ({type(error).__name__})'
@@ -245,7 +241,7 @@ def _reason(error):
     return str(error) or type(error).__name__
 
 # %% ../nbs/00a_sources.ipynb #58dd8690
-def _read(path, most):
+def _read(path: Path, most: int) -> bytearray | None:
     "The bytes of a file, at most so many of them; None if there is no such file."
     if not Path(path).is_file():
         return None
@@ -255,7 +251,7 @@ def _read(path, most):
     return content
 
 
-def _unpack(path, file, n_classes):
+def _unpack(path: Path, file: IdxFile, n_classes: int) -> tuple[bytearray | None, str]:
     "What is in a compressed file, and what is wrong with that; '' if nothing is."
     packed = _read(path, file.size + 2**16)
     if packed is None:
@@ -269,15 +265,15 @@ def _unpack(path, file, n_classes):
     return bytearray(content), find_fault(content, file, n_classes)
 
 # %% ../nbs/00a_sources.ipynb #00a-sources-023
-def _download(file, folder, source):
+def _download(file: IdxFile, folder: Path, source: Source) -> tuple[bytearray | None, str]:
     "What is in a file, fetched from the first mirror that gives it whole; and why none does."
     reasons = []
     for mirror in source.mirrors:
+        content = None
         try:
             packed = _fetch(mirror, file, folder, source.retries)
             content, fault = _unpack(packed, file, len(source.classes))
         except (OSError, ValueError) as e:
-            content = None
             fault = _reason(e)
         if not fault:
             return content, ''
@@ -291,8 +287,8 @@ def default_root() -> str:
 
     return os.environ.get('MNIST_CMP_DATA') or platformdirs.user_cache_dir('mnist_cmp')
 
-# %% ../nbs/00a_sources.ipynb #f6f38aa1
-def _folder(source, root):
+
+def _folder(source: Source, root) -> Path:
     "The folder of a source's files; raises `FileNotFoundError` for a user without a home."
     try:
         root = as_path('root', default_root() if root is None else root).expanduser()
@@ -304,8 +300,8 @@ def _folder(source, root):
         ) from None
     return root / source.folder / 'raw'
 
-
-def _sweep(folder):
+# %% ../nbs/00a_sources.ipynb #look-sources-21
+def _sweep(folder: Path) -> None:
     "Remove what downloads that were killed have left, an hour ago or more: others may be at work."
     with suppress(OSError):
         remove_unfinished(folder)
@@ -315,7 +311,7 @@ def _sweep(folder):
                 shutil.rmtree(left)
 
 # %% ../nbs/00a_sources.ipynb #00a-sources-028
-def _mend(file, fault, folder, source, download):
+def _mend(file: IdxFile, fault: str, folder: Path, source: Source, download: bool) -> bytearray:
     "What belongs into a missing or damaged file, put there, too; raises `FileNotFoundError`."
     content = None
     why = 'download=False'
@@ -325,7 +321,7 @@ def _mend(file, fault, folder, source, download):
             why = ''
     if why and download:
         content, why = _download(file, folder, source)
-    if not why:
+    if not why and content is not None:
         try:
             with atomic_path(folder / file.name) as path:
                 path.write_bytes(content)
@@ -344,17 +340,18 @@ def read_files(
     source: Source,  # which files
     root=None,  # folder that holds MNIST/raw and so on; default default_root()
     download: bool = True,  # fetch what is missing or damaged?
-):
+) -> Iterator[bytearray]:
     "Yield each file's bytes, the very ones that were checked; raises `FileNotFoundError`."
     folder = _folder(source, root)
-    bar = None
+    bar: Progress | None = None
     with ExitStack() as stack:
         for place, file in enumerate(source.files):
             path = folder / file.name
             content = _read(path, file.size + 1)
             fault = find_fault(content, file, len(source.classes))
-            fault = fault or find_stranger(path, content, file)
-            if fault:
+            if content is not None and not fault:
+                fault = find_stranger(path, content, file)
+            if content is None or fault:
                 if bar is None:
                     _sweep(folder)
                     bar = Progress(len(source.files), f'fetching {source.name}', place)
