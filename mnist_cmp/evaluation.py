@@ -419,7 +419,7 @@ def read_weights(
 def has_digest(
     path,  # of a safetensors file
 ) -> bool:
-    "Does a weights file tell whether it is whole? Those of older releases don't."
+    "Does a weights file have a digest of what was written? Those of older releases don't."
     with _weights_explained(path), safe_open(path, 'pt') as f:
         return _DIGEST in json.loads((f.metadata() or {}).get('mnist_cmp', '{}'))
 

@@ -415,7 +415,7 @@ def _check_size(path, claimed: int, size: int):
 
 
 def _check_journals(path, size: int, journal: bytes, log: bytes):
-    "Raise `LedgerError` if what SQLite keeps beside a ledger names a file, or blows `size` bytes up."
+    "Raise `LedgerError` if what SQLite keeps beside a ledger names a file or makes it too large."
     if journal.endswith(_JOURNAL_ENDS):  # `_LedgerFiles` refuses it too, if it comes later
         raise _names_another(path)
     whole = size + len(journal) + len(log)
@@ -524,7 +524,7 @@ def is_same(
 
 def differing_parts(
     was: dict,  # what a study is, as it was begun
-    now: dict,  # and as it is asked for
+    now: dict,  # and as it is to go on
 ) -> list[Part]:
     "The parts in which two studies differ, causes first, without those that are consequences."
     known = {part.key: part for part in PARTS}
@@ -571,7 +571,7 @@ def _way_back(parts: list[Part], was: dict, kind: str) -> str:
 def check_same(
     folder,  # of the study that was begun
     was: dict,  # what it is
-    now: dict,  # and what is asked for
+    now: dict,  # and what is to go on
 ):
     "Raise `LedgerError` that names what differs, and the way out, unless the two are one study."
     parts = differing_parts(was, now)
@@ -905,7 +905,7 @@ class Ledger:
         cls,
         folder,  # of the study
     ) -> Self:
-        "A folder's ledger as of now, also while written; raises `FileNotFoundError` or `LedgerError`."
+        "A folder's ledger as of now, also while written; `FileNotFoundError` or `LedgerError`."
         path = Path(folder).resolve() / 'study.sqlite'
         if not path.exists():
             raise FileNotFoundError(f'There is no {path}: nothing was searched in {folder}.')
@@ -1009,7 +1009,7 @@ class Ledger:
 # %% ../nbs/07_ledger.ipynb #d4fd74ff
 @dataclass(frozen=True)
 class Begun:
-    "A study in a folder, as its ledger tells it."
+    "A study in a folder, as its ledger has it."
 
     identity: dict  # what it is
     done: set  # numbers of the trainings that are finished for good

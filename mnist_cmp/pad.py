@@ -21,7 +21,15 @@ import torch.nn as nn
 import traitlets
 from PIL import Image, ImageDraw
 
-from .core import check_float, check_int, model_color, printable, shown, without_math
+from mnist_cmp.core import (
+    check_float,
+    check_int,
+    model_color,
+    printable,
+    shown,
+    warn_caller,
+    without_math,
+)
 from .data import DATASETS, Split, load_data
 from .evaluation import predict
 from .evidence.comparison import Comparison
@@ -174,7 +182,7 @@ class DigitPad(anywidget.AnyWidget):
     seen = traitlets.Bytes(b'').tag(sync=True)
     # for each net the probability of each class
     answers: traitlets.List = traitlets.List().tag(sync=True)
-    said = traitlets.Unicode('').tag(sync=True)  # the same in words
+    message = traitlets.Unicode('').tag(sync=True)  # the same in words
     # place of the test image that is shown; -1: a drawing
     hard = traitlets.Int(-1).tag(sync=True)
     names: traitlets.List = traitlets.List().tag(sync=True)
@@ -230,13 +238,13 @@ class DigitPad(anywidget.AnyWidget):
         self._answer()
 
     def next_hard(self):
-        "Show the next test image on which the nets differ; raises `ValueError` without test images."
+        "Show the next test image on which the nets differ; `ValueError` without test images."
         if self.test is None:
             raise ValueError('There are no test images: DigitPad(nets, test).')
         if self._hard_images is None:
             self._hard_images = _differing_images(self.nets, self.test)
         if not self._hard_images:
-            self.said = f'The models agree on all {len(self.test):,} test images.'
+            self.message = f'The models agree on all {len(self.test):,} test images.'
             return
         self.strokes = []
         later = [place for place in self._hard_images if place > self.hard]
@@ -274,17 +282,28 @@ class DigitPad(anywidget.AnyWidget):
         with self.hold_sync():
             self.seen = seen
             self.answers = [[round(p, 4) for p in answer] for answer in answers]
-            self.said = message
+            self.message = message
+
+    @property
+    def said(self) -> str:
+        "The old name of `message`."
+        warn_caller(
+            'said is the old name of an attribute of DigitPad. Write message instead.',
+            DeprecationWarning,
+        )
+        return self.message
 
     def __repr__(self) -> str:
-        return f'DigitPad of {", ".join(self.names)}' + (f': {self.said}' if self.said else '')
+        return f'DigitPad of {", ".join(self.names)}' + (
+            f': {self.message}' if self.message else ''
+        )
 
     def _repr_mimebundle_(self, **kwargs):
         "The widget, and its stand-in."
         bundle: Any = super()._repr_mimebundle_(**kwargs) or {}
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
         if self.seen:
-            still = _still(self.seen, self.said, self.names, self.classes, self.answers)
+            still = _still(self.seen, self.message, self.names, self.classes, self.answers)
         else:
             still = html.escape(repr(self))
         return data | {'text/plain': repr(self), 'text/html': without_math(still)}, metadata

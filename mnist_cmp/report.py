@@ -559,7 +559,8 @@ def _page(comparison: Comparison, drawn: dict[str, list[tuple]]) -> str:
         f'<title>{title}</title><style>{_CSS}</style></head><body><h1>{title}</h1>{warned}'
         f'<div class="verdict">{verdict}</div>'
         f'<nav>{links}</nav>{sections.pop("models")}{models}{"".join(sections.values())}'
-        f'<h2>Methods</h2><p>{_escaped(_methods(comparison))}</p><h2>Provenance</h2><dl>{facts}</dl></body></html>\n'
+        f'<h2>Methods</h2><p>{_escaped(_methods(comparison))}</p>'
+        f'<h2>Provenance</h2><dl>{facts}</dl></body></html>\n'
     )
 
 
