@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Score', 'measure', 'measure_accuracy', 'predict', 'best_guesses', 'count_topk_errors', 'topk_errors', 'SmokeTest',
            'check_net', 'smoke_test', 'cpu_weights', 'write_tensors', 'weights_digest', 'write_weights', 'save_model',
-           'read_weights', 'has_digest', 'kinds_in', 'put_weights', 'kinds_of', 'load_model', 'rehearse']
+           'read_weights', 'has_digest', 'kinds_of', 'kinds_in', 'put_weights', 'load_model', 'rehearse']
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-002
 import hashlib
@@ -13,6 +13,7 @@ import json
 import math
 import re
 import zipfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -47,7 +48,7 @@ from .steps import AutogradStep, float_images
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-007
 @contextmanager
-def _evaluating(net):
+def _evaluating(net: nn.Module) -> Iterator[None]:
     """Inside the block `net` is in evaluation mode; afterwards each of its parts is in the mode
     that it had."""
     modes = {part: part.training for part in net.modules()}
@@ -58,22 +59,20 @@ def _evaluating(net):
         for part, mode in modes.items():
             part.training = mode
 
-
-def _images_at_a_time(net, device):
+# %% ../nbs/05_evaluation.ipynb #3b89fce7
+def _images_at_a_time(net: nn.Module, device: torch.device) -> int:
     """So many that the feature maps of convolutions fit the threads' caches, and enough to fill
     a GPU."""
     if device.type != 'cpu':
         return 5000
-    return (
-        100 * min(5, torch.get_num_threads())
-        if any(isinstance(part, nn.Conv2d) for part in net.modules())
-        else 500
-    )
+    if any(isinstance(part, nn.Conv2d) for part in net.modules()):
+        return 100 * min(5, torch.get_num_threads())
+    return 500
 
 # %% ../nbs/05_evaluation.ipynb #2a6038fe
-def _answers(net, images):
-    "What gives the logits: `net`, or, for many images and a chain, the same sooner."
-    chain = recognise(net) if images >= 1000 else None
+def _forward(net: nn.Module, n_images: int) -> Callable:
+    "What gives the logits of images: `net`, or, for many images and a chain, the same sooner."
+    chain = recognise(net) if n_images >= 1000 else None
     if not chain:
         return net
     # a step may leave other strides
@@ -82,39 +81,43 @@ def _answers(net, images):
     }
     return partial(run_chain, chain, plain)
 
+# %% ../nbs/05_evaluation.ipynb #9ff6a0b8
+def _check_logits(out, shape: tuple[int, int]):
+    "Raise `ValueError` unless a net's answer is logits of this shape."
+    if torch.is_tensor(out) and out.shape == shape and out.is_floating_point():
+        return
+    if torch.is_tensor(out):
+        given = f'{out.dtype} of shape {tuple(out.shape)}'
+    else:
+        given = f'a {type(out).__name__}'
+    raise ValueError(
+        f'The net gives {given} for {shape[0]} images, but must give {shape}: a logit for each '
+        'class. The models of this package take classes, as in partial(MLP, '
+        f'classes={shape[1]}).'
+    )
 
+# %% ../nbs/05_evaluation.ipynb #c38305b7
 @torch.no_grad()
-def _logits(net, split, batch_size=None, should_stop=None):
+def _logits(
+    net: nn.Module,
+    split: Split,
+    batch_size: int | None = None,
+    should_stop: Callable | None = None,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     "Logits of `net` batch by batch, with their labels; the net's mode is put back afterwards."
     device = next(net.parameters(), torch.empty(0)).device
-    size = (
-        _images_at_a_time(net, device)
-        if batch_size is None
-        else check_int('batch_size', batch_size, 1)
-    )
+    if batch_size is None:
+        size = _images_at_a_time(net, device)
+    else:
+        size = check_int('batch_size', batch_size, 1)
     with _evaluating(net):
-        answers = _answers(net, len(split))
+        forward = _forward(net, len(split))
         for i in range(0, len(split), size):
             stop_if(should_stop)
-            out = answers(float_images(split.x[i : i + size].to(device)))
+            out = forward(float_images(split.x[i : i + size].to(device)))
             y = split.y[i : i + size].to(device)
             _check_logits(out, (len(y), len(split.classes)))
             yield out.detach(), y  # what TorchScript compiled heeds no no_grad
-
-
-def _check_logits(out, shape):
-    "Raise `ValueError` unless a net's answer is logits of this shape."
-    if not torch.is_tensor(out) or out.shape != shape or not out.is_floating_point():
-        what = (
-            f'{out.dtype} of shape {tuple(out.shape)}'
-            if torch.is_tensor(out)
-            else f'a {type(out).__name__}'
-        )
-        raise ValueError(
-            f'The net gives {what} for {shape[0]} images, but must give {shape}: a logit for each '
-            'class. The models of this package take classes, as in partial(MLP, '
-            f'classes={shape[1]}).'
-        )
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-010
 class Score(NamedTuple):
@@ -129,7 +132,7 @@ class Score(NamedTuple):
 def measure(
     net: nn.Module,  # on any device
     split: Split,  # images and labels
-    batch_size: int = None,  # images at a time, ≥ 1; None: by device
+    batch_size: int | None = None,  # images at a time, ≥ 1; None: by device
     should_stop=None,  # asked before each batch; True ends the measuring by `Stopped`
 ) -> Score:
     "Loss and accuracy of `net` on `split`."
@@ -146,7 +149,7 @@ def measure(
 def measure_accuracy(
     net: nn.Module,  # on any device
     split: Split,  # images and labels
-    batch_size: int = None,  # images at a time, ≥ 1; None: by device
+    batch_size: int | None = None,  # images at a time, ≥ 1; None: by device
 ) -> float:
     "The share of `split` that `net` gets right, a fraction."
     return measure(net, split, batch_size).accuracy
@@ -156,7 +159,7 @@ def measure_accuracy(
 def predict(
     net: nn.Module,  # on any device
     split: Split,  # images; their labels are not looked at
-    batch_size: int = None,  # images at a time, ≥ 1; None: by device
+    batch_size: int | None = None,  # images at a time, ≥ 1; None: by device
 ) -> torch.Tensor:
     "Logits of `net` for `split`, N×classes, on the CPU."
     with sealed():
@@ -171,7 +174,7 @@ def best_guesses(
     highest, as for argmax."""
     guesses = logits.topk(k).indices
     odd = ~logits.isfinite().all(1)
-    # Among several that are no numbers `topk` takes any, and `argmax` the first.
+    # Among many that are no numbers `topk` takes any, and `argmax` the first.
     guesses[odd] = logits[odd].argsort(dim=1, descending=True, stable=True)[:, :k]
     return guesses
 
@@ -295,17 +298,17 @@ def cpu_weights(
         for k, v in net.state_dict().items()
     }
 
-
+# %% ../nbs/05_evaluation.ipynb #63de8014
 def write_tensors(
     path,  # where; missing folders are made
     tensors: dict,  # name → tensor on the CPU
     metadata: dict,  # name → text, kept in the same file
 ):
     "Write tensors as safetensors, atomically, equal ones as equal files; raises `MachineError`."
-    # one entry, since safetensors shuffles several
-    words = {'mnist_cmp': json.dumps(metadata, sort_keys=True)}
+    # one entry, since safetensors shuffles more than one
+    entry = {'mnist_cmp': json.dumps(metadata, sort_keys=True)}
     with atomic_path(as_path('path', path)) as p:
-        p.write_bytes(save(tensors, words))  # by Python, whose errors say what is wrong
+        p.write_bytes(save(tensors, entry))  # by Python, whose errors say what is wrong
 
 # %% ../nbs/05_evaluation.ipynb #5af08214
 _DIGEST = 'sha256'  # its name among the metadata
@@ -342,7 +345,7 @@ def save_model(
 
 # %% ../nbs/05_evaluation.ipynb #05-evaluation-033
 @contextmanager
-def _weights_explained(path):
+def _weights_explained(path) -> Iterator[None]:
     "Turn the dozen ways in which a weights file can be wrong into a `DamagedError` that names it."
     with machine_calls(path):
         is_file = as_path('path', path).is_file()
@@ -359,7 +362,7 @@ def _weights_explained(path):
         ) from None
 
 
-def _why(error):
+def _why(error: Exception) -> str:
     "A line on an error of safetensors or of PyTorch."
     text = str(error) or type(error).__name__
     code = re.search(r'GLOBAL (\S+) was not', text)
@@ -367,22 +370,36 @@ def _why(error):
         return f'opening it would run {code[1]}' if code else 'a pickle of something else'
     return text.splitlines()[0][:300]
 
+# %% ../nbs/05_evaluation.ipynb #bae4fbb3
+def _is_pickle(path) -> bool:
+    return Path(path).suffix in ('.pth', '.pt')
 
-def _unpickled(path):
-    """Name → tensor of a pickle, mapped where it can be, so that no more is taken than the file
-    is large."""
-    whole = zipfile.is_zipfile(path)
-    if (
-        whole
-        and sum(f.file_size for f in zipfile.ZipFile(path).infolist()) > Path(path).stat().st_size
-    ):
-        raise ValueError('it unpacks to more than it is')
-    weights = torch.load(path, map_location='cpu', weights_only=True, mmap=whole)
+
+def _unpickled(path) -> dict[str, torch.Tensor]:
+    "Name → tensor of a pickle; raises whatever PyTorch raises, or `ValueError`."
+    is_zip = zipfile.is_zipfile(path)
+    if is_zip:
+        unpacked = sum(entry.file_size for entry in zipfile.ZipFile(path).infolist())
+        if unpacked > Path(path).stat().st_size:
+            raise ValueError('it unpacks to more than it is')
+    weights = torch.load(path, map_location='cpu', weights_only=True, mmap=is_zip)
     if not isinstance(weights, dict) or not all(map(torch.is_tensor, weights.values())):
         raise ValueError('not a dict of tensors')
     return weights
 
 # %% ../nbs/05_evaluation.ipynb #330251f0
+def _metadata(content: bytes) -> dict:
+    "The metadata of a safetensors file."
+    length = int.from_bytes(content[:8], 'little')
+    metadata = json.loads(content[8 : 8 + length]).get('__metadata__', {})
+    # Until 0.1.0 they stood there without a name of ours around them.
+    if 'mnist_cmp' in metadata:
+        metadata = json.loads(metadata['mnist_cmp'])
+    if isinstance(metadata, dict):
+        return metadata
+    raise ValueError('metadata that are no dict')
+
+
 def read_weights(
     path,  # a file of save_model, or a .pth or .pt of named tensors
 ) -> tuple[dict, dict]:
@@ -392,77 +409,50 @@ def read_weights(
             return _unpickled(path), {}
         with machine_calls(path):
             content = Path(path).read_bytes()
-        return _checked(load(content), _words(content))
+        weights, metadata = load(content), _metadata(content)
+        digest = metadata.pop(_DIGEST, None)  # older releases wrote none
+        if digest not in (None, weights_digest(weights, metadata)):
+            raise ValueError('its numbers are not those that were written')
+        return weights, metadata
 
-
-def _words(content):
-    "The metadata of a safetensors file."
-    head = json.loads(content[8 : 8 + int.from_bytes(content[:8], 'little')])
-    words = head.get('__metadata__', {})
-    # Until 0.1.0 the metadata were the words themselves.
-    words = json.loads(words['mnist_cmp']) if 'mnist_cmp' in words else words
-    if isinstance(words, dict):
-        return words
-    raise ValueError('metadata that are no dict')
-
-
-def _checked(weights, words):
-    "Both, if they are as they were written; files of older releases have no digest to tell by."
-    digest = words.pop(_DIGEST, None)
-    if digest in (None, weights_digest(weights, words)):
-        return weights, words
-    raise ValueError('its numbers are not those that were written')
-
-
+# %% ../nbs/05_evaluation.ipynb #1f0a4f5f
 def has_digest(
     path,  # of a safetensors file
 ) -> bool:
-    "Does a weights file tell whether it is whole? Those of older releases don't."
+    "Does a weights file have a digest of what was written? Those of older releases don't."
     with _weights_explained(path), safe_open(path, 'pt') as f:
         return _DIGEST in json.loads((f.metadata() or {}).get('mnist_cmp', '{}'))
 
 # %% ../nbs/05_evaluation.ipynb #c542d453
-def _is_pickle(path):
-    return Path(path).suffix in ('.pth', '.pt')
+def _kind(shape, is_float: bool) -> str:
+    return f'{tuple(shape)}{"" if is_float else " of no floats"}'
+
+
+def kinds_of(
+    weights: dict,  # name → tensor
+) -> dict[str, str]:
+    "Name → shape and kind of each tensor."
+    return {name: _kind(w.shape, w.is_floating_point()) for name, w in weights.items()}
 
 
 def kinds_in(
     path,  # of a weights file
-) -> dict:
+) -> dict[str, str]:
     "Name → shape and kind of each tensor, before any is read; raises as `read_weights`."
     with _weights_explained(path):
         if _is_pickle(path):
-            return {k: _kind(v.shape, v.is_floating_point()) for k, v in _unpickled(path).items()}
+            return kinds_of(_unpickled(path))
+        kinds = {}
         with safe_open(path, 'pt') as f:
-            slices = {k: f.get_slice(k) for k in f.keys()}
-        return {
-            k: _kind(s.get_shape(), s.get_dtype()[0] in 'FB' and s.get_dtype() != 'BOOL')
-            for k, s in slices.items()
-        }
+            for name in f.keys():
+                tensor = f.get_slice(name)
+                dtype = tensor.get_dtype()  # such as F32, BF16 or I64
+                is_float = dtype[0] in 'FB' and dtype != 'BOOL'
+                kinds[name] = _kind(tensor.get_shape(), is_float)
+        return kinds
 
-
-def _kind(shape, is_float):
-    return f'{tuple(shape)}{"" if is_float else " of no floats"}'
-
-# %% ../nbs/05_evaluation.ipynb #05-evaluation-038
-def put_weights(
-    net: nn.Module,  # its weights are replaced
-    weights: dict,  # name → tensor
-    path,  # where they came from, for the message
-) -> nn.Module:
-    """`net` with `weights` in it; raises `ValueError` that names what differs if they are
-    another architecture's."""
-    _check_fit(net, kinds_of(weights), path)
-    net.load_state_dict(weights)
-    return net
-
-
-def kinds_of(weights):
-    "Name → shape and kind of each tensor."
-    return {k: _kind(v.shape, v.is_floating_point()) for k, v in weights.items()}
-
-
-def _check_fit(net, have, path):
+# %% ../nbs/05_evaluation.ipynb #daf2e592
+def _check_fit(net: nn.Module, have: dict[str, str], path):
     "Raise `ValueError` unless the weights of these kinds are the net's."
     want = kinds_of(net.state_dict())
     wrong = [
@@ -479,6 +469,18 @@ def _check_fit(net, have, path):
         )
 
 
+def put_weights(
+    net: nn.Module,  # its weights are replaced
+    weights: dict,  # name → tensor
+    path,  # where they came from, for the message
+) -> nn.Module:
+    """`net` with `weights` in it; raises `ValueError` that names what differs if they are
+    another architecture's."""
+    _check_fit(net, kinds_of(weights), path)
+    net.load_state_dict(weights)
+    return net
+
+# %% ../nbs/05_evaluation.ipynb #05-evaluation-038
 @typed
 def load_model(
     net: nn.Module,  # a net of the same architecture; its weights are replaced
@@ -491,56 +493,57 @@ def load_model(
 
 # %% ../nbs/05_evaluation.ipynb #d9f0799d
 @contextmanager
-def _tried(name, what):
-    "Inside the block an error is told as a `ValueError` that names the model and what was tried."
+def _tried(name: str, what: str) -> Iterator[None]:
+    "Inside the block an error becomes a `ValueError` that names the model and what was tried."
     try:
         yield
     except (MachineError, MemoryError):
         raise  # no fault of the model
     except Exception as e:  # whatever a stranger's net raises
-        own = isinstance(e, ValueError) and e.__class__ is ValueError
-        said = f'{e}' if own else f'{type(e).__name__}: {e}'
-        raise ValueError(f'{name}: {what} {said}' if what else f'{name}: {said}') from e
+        is_ours = isinstance(e, ValueError) and e.__class__ is ValueError
+        message = f'{e}' if is_ours else f'{type(e).__name__}: {e}'
+        raise ValueError(f'{name}: {what} {message}' if what else f'{name}: {message}') from e
 
-
-def _answers_of(net, x):
-    "The logits of a net in evaluation mode, each time with the same chance."
+# %% ../nbs/05_evaluation.ipynb #db5949c0
+def _seeded_logits(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    "The logits of a net in evaluation mode, each time from the same seed."
     with sealed(0), torch.no_grad(), _evaluating(net):
         return net(x)
 
 
-def _agree(a, b):
-    return (a - b).norm() <= 1e-3 * a.norm() + 1e-6
+def _try_one_image(net: nn.Module, split: Split):
+    "Raise `ValueError` unless a net gives logits for a single image."
+    _check_logits(_seeded_logits(net, float_images(split.x[:1])), (1, len(split.classes)))
 
 
-def _try_one_image(net, split):
-    "Raise `ValueError` unless a net answers a single image."
-    _check_logits(_answers_of(net, float_images(split.x[:1])), (1, len(split.classes)))
-
-
-def _try_step(net, split):
+def _try_step(net: nn.Module, split: Split):
     "Raise whatever a training step raises."
     net.train()
     loss, _ = AutogradStep(net, 1e-6)(split.x, split.y)
     if not loss.isfinite():
         raise ValueError('its loss is not finite. Check its initialiser.')
 
+# %% ../nbs/05_evaluation.ipynb #54fe7132
+def _agree(a: torch.Tensor, b: torch.Tensor) -> bool:
+    "Are these the same logits, but for rounding?"
+    return bool((a - b).norm() <= 1e-3 * a.norm() + 1e-6)
 
-def _try_weights(net, other, split):
+
+def _try_weights(net: nn.Module, other: nn.Module, split: Split):
     """Raise `ValueError` unless the weights of a net, written and read, make another net of its
     maker the same."""
     weights = cpu_weights(net)
     weights_digest(weights, {})
     put_weights(other, load(save(weights)), 'memory')
     x = float_images(split.x)
-    answers = _answers_of(net, x)
-    if _agree(answers, _answers_of(net, x)) and not _agree(answers, _answers_of(other, x)):
+    logits = _seeded_logits(net, x)
+    if _agree(logits, _seeded_logits(net, x)) and not _agree(logits, _seeded_logits(other, x)):
         raise ValueError(
             'the net that is made anew, with these weights in it, gives other answers: they depend '
             'on something that is neither parameter nor buffer. Register it by register_buffer.'
         )
 
-
+# %% ../nbs/05_evaluation.ipynb #5c908d56
 def _try_description(net):
     "Raise whatever counting and describing a net raises."
     number_of_params(net)
@@ -548,10 +551,11 @@ def _try_description(net):
     if hasattr(net, 'describe') and not isinstance(net.describe(), str):
         raise ValueError('describe() must give a str.')
 
-
-def _warn_of_probabilities(name, logits):
+# %% ../nbs/05_evaluation.ipynb #5925bf46
+def _warn_of_probabilities(name: str, logits: torch.Tensor):
     "Warn if a net's answers have been through a softmax, which the loss applies, too."
-    if logits.shape[1] > 1 and (logits > 0).all() and ((logits.sum(1) - 1).abs() < 1e-5).all():
+    sums = logits.sum(1)
+    if logits.shape[1] > 1 and (logits > 0).all() and ((sums - 1).abs() < 1e-5).all():
         warn_caller(
             f'{name} gives probabilities, as after a softmax, but cross-entropy expects logits '
             'and applies its own: with both, a net learns slowly. Leave the softmax out.'
@@ -559,10 +563,10 @@ def _warn_of_probabilities(name, logits):
 
 # %% ../nbs/05_evaluation.ipynb #3f72ab9f
 def rehearse(
-    make,  # makes the net, a callable
+    make: Callable,  # makes the net
     split: Split,  # what it is to be trained on
     init=None,  # as for initialise
-    name: str = None,  # the model's name in messages; None: its own
+    name: str | None = None,  # the model's name in messages; None: its own
 ) -> Beginning:
     """Try a model in all that a study does with it; raises `ValueError` that names the model and
     what fails."""

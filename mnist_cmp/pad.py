@@ -10,47 +10,32 @@ import base64
 import html
 import io
 import math
-from importlib.util import find_spec
+from importlib.resources import files
 from pathlib import Path
+from typing import Any, Self
 
 import anywidget
 import numpy as np
 import torch
+import torch.nn as nn
 import traitlets
-from fastcore.basics import patch
 from PIL import Image, ImageDraw
 
-from .core import check_float, check_int, model_color, printable, shown, without_math
+from mnist_cmp.core import (
+    check_float,
+    check_int,
+    model_color,
+    printable,
+    shown,
+    warn_caller,
+    without_math,
+)
 from .data import DATASETS, Split, load_data
 from .evaluation import predict
 from .evidence.comparison import Comparison
 
-# %% ../nbs/13b_pad.ipynb #13b-pad-006
-def rasterise(
-    # dicts of 'width' and 'points' (pairs x, y from the upper left), in shares of the side
-    strokes: list,
-    side: int = 280,  # of the picture, pixels
-) -> np.ndarray:
-    "The ink of some strokes, side×side, 0 (none) to 1; raises `ValueError`."
-    strokes = (
-        [_stroke(s) for s in strokes] if isinstance(strokes, (list, tuple)) else [_stroke(strokes)]
-    )
-    side = check_int('side', side, 8, 4096)
-    picture = Image.new('L', (side, side))
-    pen = ImageDraw.Draw(picture)
-    for stroke in strokes:
-        width = stroke[0] * side
-        points = [(x * side, y * side) for x, y in stroke[1]]
-        pen.line(points, fill=255, width=max(1, round(width)))
-        # pixels, the last included
-        for x, y in points:
-            pen.ellipse(
-                (x - width / 2, y - width / 2, x + width / 2 - 1, y + width / 2 - 1), fill=255
-            )
-    return np.asarray(picture, dtype=np.float32) / 255
-
-
-def _stroke(stroke):
+# %% ../nbs/13b_pad.ipynb #825bdd35
+def _stroke(stroke) -> tuple[float, list[tuple[float, float]]]:
     "Width and points of a stroke, checked: it comes from a browser."
     try:
         width = stroke['width']
@@ -60,12 +45,42 @@ def _stroke(stroke):
             f"strokes holds {shown(stroke)}, but must hold dicts of 'width' and 'points'."
         ) from None
 
-    def number(v):
-        return check_float('a number of the strokes', v, -2, 3)
+    def number(value):
+        return check_float('a number of the strokes', value, -2, 3)
 
-    return check_float('width of the strokes', width, 0, 1), [
-        (number(x), number(y)) for x, y in points
-    ]
+    width = check_float('width of the strokes', width, 0, 1)
+    return width, [(number(x), number(y)) for x, y in points]
+
+# %% ../nbs/13b_pad.ipynb #13b-pad-006
+def rasterise(
+    # dicts of 'width' and 'points' (pairs x, y from the upper left), in shares of the side
+    strokes: list,
+    side: int = 280,  # of the picture, pixels
+) -> np.ndarray:
+    "The ink of some strokes, side×side, 0 (none) to 1; raises `ValueError`."
+    if not isinstance(strokes, (list, tuple)):
+        strokes = [strokes]
+    checked = [_stroke(stroke) for stroke in strokes]
+    side = check_int('side', side, 8, 4096)
+    picture = Image.new('L', (side, side))
+    pen = ImageDraw.Draw(picture)
+    for share, places in checked:
+        width = share * side
+        points = [(x * side, y * side) for x, y in places]
+        pen.line(points, fill=255, width=max(1, round(width)))
+        # pixels, the last included
+        for x, y in points:
+            pen.ellipse(
+                (x - width / 2, y - width / 2, x + width / 2 - 1, y + width / 2 - 1), fill=255
+            )
+    return np.asarray(picture, dtype=np.float32) / 255
+
+# %% ../nbs/13b_pad.ipynb #62fd2d87
+def _offset(profile: np.ndarray, n: int) -> int:
+    """Where `n` pixels begin on an axis of 28, so that the centre of mass is in pixel 14 and all
+    of them are within."""
+    mass = float((profile * (np.arange(n) + 0.5)).sum() / profile.sum())
+    return min(max(14 - math.floor(mass), 0), 28 - n)
 
 # %% ../nbs/13b_pad.ipynb #13b-pad-010
 def to_mnist(
@@ -81,25 +96,77 @@ def to_mnist(
         raise ValueError(f'ink is {shown(ink)}, but must be an array ({str(e)[:200]}).') from None
     if ink.ndim != 2 or not (np.abs(ink) <= 1).all():
         raise ValueError(f'ink has shape {ink.shape}, but must be H×W of numbers from 0 to 1.')
-    image, (rows, columns) = np.zeros((28, 28), np.uint8), np.nonzero(ink > 0)
+    image = np.zeros((28, 28), np.uint8)
+    rows, columns = np.nonzero(ink > 0)
     if len(rows) == 0:
         return image
     drawn = ink.clip(0)[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-    h, w = (max(1, round(box * n / max(drawn.shape))) for n in drawn.shape)
-    small = np.asarray(Image.fromarray(drawn).resize((w, h), Image.Resampling.BOX))
-    top, left = (_offset(small.sum(axis), n) for axis, n in ((1, h), (0, w)))
-    image[top : top + h, left : left + w] = np.rint(255 * small.clip(0, 1))
+    height, width = (max(1, round(box * n / max(drawn.shape))) for n in drawn.shape)
+    small = np.asarray(Image.fromarray(drawn).resize((width, height), Image.Resampling.BOX))
+    top = _offset(small.sum(1), height)
+    left = _offset(small.sum(0), width)
+    image[top : top + height, left : left + width] = np.rint(255 * small.clip(0, 1))
     return image
 
+# %% ../nbs/13b_pad.ipynb #3f1638e8
+def _probabilities(
+    nets: dict[str, nn.Module],
+    image: np.ndarray,  # 28×28, uint8
+    classes: list[str],
+) -> list[list[float]]:
+    "For each net the probability of each class."
+    one = Split(
+        torch.from_numpy(image.copy())[None, None],
+        torch.zeros(1, dtype=torch.int64),  # a label, which nobody looks at
+        'test',
+        tuple(classes),
+    )
+    return [predict(net, one)[0].softmax(0).tolist() for net in nets.values()]
 
-def _offset(profile, n):
-    """Where `n` pixels begin on an axis of 28, so that the centre of mass is in pixel 14 and all
-    of them are within."""
-    mass = float((profile * (np.arange(n) + 0.5)).sum() / profile.sum())
-    return min(max(14 - math.floor(mass), 0), 28 - n)
+
+def _best_guesses(names: list[str], classes: list[str], answers: list[list[float]]) -> str:
+    "The best guess of each net, in words."
+    guesses = []
+    for name, probabilities in zip(names, answers):
+        best = max(range(len(probabilities)), key=probabilities.__getitem__)
+        guesses.append(f'{name}: {classes[best]} ({probabilities[best]:.0%})')
+    return ', '.join(guesses)
+
+# %% ../nbs/13b_pad.ipynb #93db1e47
+def _differing_images(nets: dict[str, nn.Module], split: Split) -> list[int]:
+    "Places of the images to which the nets give different answers."
+    guesses = torch.stack([predict(net, split).argmax(1) for net in nets.values()])
+    return (guesses != guesses[0]).any(0).nonzero().flatten().tolist()
+
+# %% ../nbs/13b_pad.ipynb #ff135d39
+def _still(
+    seen: bytes,  # what the nets see, 784 bytes
+    message: str,  # the answers in words
+    names: list[str],
+    classes: list[str],
+    answers: list[list[float]],
+) -> str:
+    "The drawing and the answers as HTML."
+    png = io.BytesIO()
+    ink_on_paper = bytes(255 - value for value in seen)
+    picture = Image.frombytes('L', (28, 28), ink_on_paper)
+    picture.resize((112, 112), Image.Resampling.NEAREST).save(png, 'png')
+
+    def row(tag, texts):
+        cells = [f'<{tag} style="text-align: right">{html.escape(t)}</{tag}>' for t in texts]
+        return f'<tr>{"".join(cells)}</tr>'
+
+    rows = [row('th', ['', *names])]
+    for k, label in enumerate(classes):
+        rows.append(row('td', [label, *(f'{answer[k]:.0%}' for answer in answers)]))
+    return (
+        '<img alt="what the models see" '
+        f'src="data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}">'
+        f'<p>{html.escape(message)}</p><table>{"".join(rows)}</table>'
+    )
 
 # %% ../nbs/13b_pad.ipynb #13b-pad-017
-_JS = Path(find_spec('mnist_cmp').origin).parent / 'js'  # what runs in the browser
+_JS = Path(str(files('mnist_cmp'))) / 'js'  # what runs in the browser
 
 
 class DigitPad(anywidget.AnyWidget):
@@ -107,33 +174,33 @@ class DigitPad(anywidget.AnyWidget):
 
     _esm = _JS / 'pad.js'
     _css = _JS / 'pad.css'
-    strokes = traitlets.List().tag(sync=True)  # what is drawn, as for `rasterise`
+    # what is drawn, as for `rasterise`
+    strokes: traitlets.List = traitlets.List().tag(sync=True)
     # width of the next stroke, a share of the pad's side
     brush = traitlets.Float(0.08).tag(sync=True)
     # what the nets see: 784 bytes, row by row; none: an empty pad
     seen = traitlets.Bytes(b'').tag(sync=True)
-    answers = traitlets.List().tag(sync=True)  # for each net the probability of each class
-    said = traitlets.Unicode('').tag(sync=True)  # the same in words
+    # for each net the probability of each class
+    answers: traitlets.List = traitlets.List().tag(sync=True)
+    message = traitlets.Unicode('').tag(sync=True)  # the same in words
     # place of the test image that is shown; -1: a drawing
     hard = traitlets.Int(-1).tag(sync=True)
-    names = traitlets.List().tag(sync=True)
-    classes = traitlets.List().tag(sync=True)
-    colors = traitlets.List().tag(sync=True)
+    names: traitlets.List = traitlets.List().tag(sync=True)
+    classes: traitlets.List = traitlets.List().tag(sync=True)
+    colors: traitlets.List = traitlets.List().tag(sync=True)
     has_test = traitlets.Bool(False).tag(sync=True)
 
     def __init__(
         self,
         nets: dict,  # name → trained net
-        test: Split = None,  # test images, to show those on which the nets differ
+        test: Split | None = None,  # test images, to show those on which the nets differ
         classes=None,  # names of the classes; None: those of test, else the digits
         box: int = 20,  # longest side of a digit in the images that the nets know, pixels
     ):
-        self.nets, self.test, self.box, self._hard = (
-            dict(nets),
-            test,
-            check_int('box', box, 1, 28),
-            None,
-        )
+        self.nets = dict(nets)
+        self.test = test
+        self.box = check_int('box', box, 1, 28)
+        self._hard_images: list[int] | None = None
         if not nets:
             raise ValueError('nets is empty, but must have one net at least: name → net.')
         if classes is None:
@@ -149,125 +216,94 @@ class DigitPad(anywidget.AnyWidget):
             has_test=test is not None,
         )
         self.observe(lambda _: self._answer(), 'strokes')
-        self.on_msg(
-            lambda _, asked, __: {'next': self.next_hard, 'clear': self.clear}[asked['ask']]()
+        self.on_msg(self._do)
+
+    @classmethod
+    def load(
+        cls,
+        folder,  # of a finished comparison
+        data_dir=None,  # folder of its data set, as for load_data
+        number: int = 0,  # which of its trainings to ask
+        makers: dict = {},  # name → what makes the net, for models without a short name
+    ) -> Self:
+        "A pad for the nets of a run; raises `FileNotFoundError` or `ValueError`."
+        run = Comparison.load(folder)
+        nets = {name: run.load_net(name, folder, number, makers.get(name)) for name in run.names}
+        test = load_data(run.dataset, data_dir).test if run.dataset in DATASETS else None
+        return cls(nets, test, tuple(run.classes), box=24 if run.dataset == 'digits' else 20)
+
+    def clear(self):
+        "Empty the pad."
+        self.strokes = []
+        self._answer()
+
+    def next_hard(self):
+        "Show the next test image on which the nets differ; `ValueError` without test images."
+        if self.test is None:
+            raise ValueError('There are no test images: DigitPad(nets, test).')
+        if self._hard_images is None:
+            self._hard_images = _differing_images(self.nets, self.test)
+        if not self._hard_images:
+            self.message = f'The models agree on all {len(self.test):,} test images.'
+            return
+        self.strokes = []
+        later = [place for place in self._hard_images if place > self.hard]
+        self._answer_test_image(self.test, later[0] if later else self._hard_images[0])
+
+    def _do(self, widget, message, buffers):
+        "What a button of the page asks for."
+        actions = {'next': self.next_hard, 'clear': self.clear}
+        actions[message['ask']]()
+
+    def _answer(self):
+        "Answer what is drawn."
+        if not self.strokes:
+            self.hard = -1
+            self._show(b'', [], '')
+            return
+        image = to_mnist(rasterise(self.strokes), self.box)
+        answers = _probabilities(self.nets, image, self.classes)
+        self.hard = -1
+        self._show(image.tobytes(), answers, _best_guesses(self.names, self.classes, answers))
+
+    def _answer_test_image(self, test: Split, place: int):
+        "Answer a test image."
+        image = test.x[place, 0].cpu().numpy()
+        if image.dtype != np.uint8:
+            image = np.rint(255 * image).astype(np.uint8)
+        answers = _probabilities(self.nets, image, self.classes)
+        guesses = _best_guesses(self.names, self.classes, answers)
+        self.hard = place
+        label = self.classes[test.y[place]]
+        self._show(image.tobytes(), answers, f'Test image {place} is {label}. {guesses}')
+
+    def _show(self, seen: bytes, answers: list[list[float]], message: str):
+        "Send the page what there is to see."
+        with self.hold_sync():
+            self.seen = seen
+            self.answers = [[round(p, 4) for p in answer] for answer in answers]
+            self.message = message
+
+    @property
+    def said(self) -> str:
+        "The old name of `message`."
+        warn_caller(
+            'said is the old name of an attribute of DigitPad. Write message instead.',
+            DeprecationWarning,
+        )
+        return self.message
+
+    def __repr__(self) -> str:
+        return f'DigitPad of {", ".join(self.names)}' + (
+            f': {self.message}' if self.message else ''
         )
 
-# %% ../nbs/13b_pad.ipynb #13b-pad-019
-@patch
-def _ask(self: DigitPad, image):
-    "What each net says of an image, 28×28: the probability of each class."
-    one = Split(
-        torch.from_numpy(image.copy())[None, None],
-        torch.zeros(1, dtype=torch.int64),
-        'test',
-        tuple(self.classes),
-    )
-    return [predict(net, one)[0].softmax(0).tolist() for net in self.nets.values()]
-
-
-@patch
-def _words(self: DigitPad, answers):
-    "The best guess of each net."
-    best = [max(range(len(a)), key=a.__getitem__) for a in answers]
-    return ', '.join(
-        f'{name}: {self.classes[k]} ({a[k]:.0%})' for name, a, k in zip(self.names, answers, best)
-    )
-
-
-@patch
-def _answer(self: DigitPad, hard=-1):
-    "Answer what is drawn, or a test image."
-    if hard < 0 and not self.strokes:
-        return self.set_trait('hard', -1) or self._tell(b'', [], '')
-    image = (
-        self.test.x[hard, 0].cpu().numpy()
-        if hard >= 0
-        else to_mnist(rasterise(self.strokes), self.box)
-    )
-    if image.dtype != np.uint8:
-        image = np.rint(255 * image).astype(np.uint8)
-    answers = self._ask(image)
-    said = f'Test image {hard} is {self.classes[self.test.y[hard]]}. ' if hard >= 0 else ''
-    self.hard = hard
-    self._tell(image.tobytes(), answers, said + self._words(answers))
-
-
-@patch
-def _tell(self: DigitPad, seen, answers, said):
-    "Send what there is to see."
-    with self.hold_sync():
-        self.seen, self.answers, self.said = seen, [[round(p, 4) for p in a] for a in answers], said
-
-# %% ../nbs/13b_pad.ipynb #13b-pad-023
-@patch
-def clear(self: DigitPad):
-    "Empty the pad."
-    self.strokes = []
-    self._answer()
-
-
-@patch
-def next_hard(self: DigitPad):
-    "Show the next test image on which the nets differ; raises `ValueError` without test images."
-    if self.test is None:
-        raise ValueError('There are no test images: DigitPad(nets, test).')
-    if self._hard is None:
-        guesses = torch.stack([predict(net, self.test).argmax(1) for net in self.nets.values()])
-        self._hard = (guesses != guesses[0]).any(0).nonzero().flatten().tolist()
-    if not self._hard:
-        return self.set_trait('said', f'The models agree on all {len(self.test):,} test images.')
-    self.strokes = []
-    self._answer(hard=next((i for i in self._hard if i > self.hard), self._hard[0]))
-
-# %% ../nbs/13b_pad.ipynb #13b-pad-027
-@patch(cls_method=True)
-def load(
-    cls: DigitPad,
-    folder,  # of a finished comparison
-    data_dir=None,  # folder of its data set, as for load_data
-    number: int = 0,  # which of its trainings to ask
-    makers: dict = {},  # name → what makes the net, for models without a short name
-) -> DigitPad:
-    "A pad for the nets of a run; raises `FileNotFoundError` or `ValueError`."
-    found = Comparison.load(folder)
-    nets = {name: found.load_net(name, folder, number, makers.get(name)) for name in found.names}
-    test = load_data(found.dataset, data_dir).test if found.dataset in DATASETS else None
-    return cls(nets, test, tuple(found.classes), box=24 if found.dataset == 'digits' else 20)
-
-# %% ../nbs/13b_pad.ipynb #13b-pad-029
-@patch
-def __repr__(self: DigitPad):
-    return f'DigitPad of {", ".join(self.names)}' + (f': {self.said}' if self.said else '')
-
-
-@patch
-def _still(self: DigitPad):
-    "The drawing and the answers as HTML."
-    if not self.seen:
-        return html.escape(repr(self))
-    page = io.BytesIO()
-    Image.frombytes('L', (28, 28), bytes(255 - v for v in self.seen)).resize(
-        (112, 112), Image.Resampling.NEAREST
-    ).save(page, 'png')
-
-    def cell(tag, texts):
-        return ''.join(f'<{tag} style="text-align: right">{html.escape(t)}</{tag}>' for t in texts)
-
-    rows = ''.join(
-        f'<tr>{cell("td", (label, *(f"{a[k]:.0%}" for a in self.answers)))}</tr>'
-        for k, label in enumerate(self.classes)
-    )
-    picture = (
-        '<img alt="what the models see" '
-        f'src="data:image/png;base64,{base64.b64encode(page.getvalue()).decode()}">'
-    )
-    return f'{picture}<p>{html.escape(self.said)}</p><table><tr>{cell("th", ("", *self.names))}</tr>{rows}</table>'
-
-
-@patch
-def _repr_mimebundle_(self: DigitPad, **kwargs):
-    "The widget, and its stand-in."
-    bundle = super(DigitPad, self)._repr_mimebundle_(**kwargs) or {}
-    data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-    return data | {'text/plain': repr(self), 'text/html': without_math(self._still())}, metadata
+    def _repr_mimebundle_(self, **kwargs):
+        "The widget, and its stand-in."
+        bundle: Any = super()._repr_mimebundle_(**kwargs) or {}
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+        if self.seen:
+            still = _still(self.seen, self.message, self.names, self.classes, self.answers)
+        else:
+            still = html.escape(repr(self))
+        return data | {'text/plain': repr(self), 'text/html': without_math(still)}, metadata

@@ -10,8 +10,10 @@ import base64
 import html
 import io
 import warnings
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ._moved import moved_name
 from mnist_cmp.core import (
@@ -32,11 +34,23 @@ from .evidence.health import STATES
 from .evidence.tables import n_trained
 from .evidence.verdict import epochs_of, verdict_parts
 from .ledger import folder_lock
-from .records import FORMAT, PROTOCOLS, ComparisonRecord, json_schema
+from mnist_cmp.records import (
+    FORMAT,
+    PROTOCOLS,
+    ComparisonRecord,
+    ModelResult,
+    Run,
+    SearchResult,
+    Trial,
+    json_schema,
+)
 from .run_folder import figure_files, report_files
 
-# %% ../nbs/12_report.ipynb #12-report-015
-def _rate(x):
+if TYPE_CHECKING:  # slow to import
+    import pandas
+
+# %% ../nbs/12_report.ipynb #0f0fd653
+def _rate(x: float) -> str:
     "A learning rate in 6 columns, with as many of four digits as find room, two at least."
     for digits in (4, 3, 2):
         for text in (f'{x:.{digits}g}', f'{x:.{digits - 1}e}'):
@@ -46,8 +60,8 @@ def _rate(x):
                 return text
     return text
 
-
-def _summary_row(c, n_test):
+# %% ../nbs/12_report.ipynb #12-report-015
+def _summary_row(c: ModelResult, n_test: int) -> tuple:
     """What `summary` says of a model beside its name, as texts; `n_test`: number of test
     images."""
     import pandas as pd
@@ -56,16 +70,18 @@ def _summary_row(c, n_test):
     n = len(c.runs)
     sd = pd.Series(c.wrong).std() / n_test
     held = sum(run.history.last.valid_accuracy for run in c.runs) / n
-    seconds = sum(run.history.seconds for run in c.runs) + sum(
-        t.history.seconds for t in c.search.trials
-    )
+    trainings: list[Run | Trial] = [*c.runs, *c.search.trials]
+    seconds = sum(training.history.seconds for training in trainings)
+    error = f'{100 * c.error:.2f}'
+    if n > 1:
+        error += f' ± {100 * sd:.2f}'
     return (
         f'{c.parameters:,}',
         _rate(h.learning_rate),
         h.batch_size,
         f'{100 * held:.2f}',
         n,
-        f'{100 * c.error:.2f}' + (f' ± {100 * sd:.2f}' if n > 1 else ''),
+        error,
         f'{min(c.wrong):,}-{max(c.wrong):,}',
         f'{seconds:,.0f} s',
     )
@@ -77,14 +93,14 @@ def summary(
     """The models side by side as plain text, a table of 80 columns, long names below it; ± is
     one standard deviation over seeds."""
     held = 'test %' if comparison.protocol == '2019' else 'valid %'
-    head = 'model', 'parameters', 'rate', 'batch', held, 'seeds', 'error % ± sd', 'wrong', 'time'
+    head = ['model', 'parameters', 'rate', 'batch', held, 'seeds', 'error % ± sd', 'wrong', 'time']
     short = shortened(comparison.names, 11)
-    rows = [
-        (short[c.name], *_summary_row(c, comparison.sizes['test'])) for c in comparison.contestants
-    ]
+    rows: list[Iterable] = [head]
+    for c in comparison.contestants:
+        rows.append([short[c.name], *_summary_row(c, comparison.sizes['test'])])
     line = '{:<11} {:>10} {:>6} {:>5} {:>7} {:>5} {:>12} {:>9} {:>7}'
-    whole = [f'{word} is {name}' for name, word in short.items() if word != name]
-    return '\n'.join([*(line.format(*map(str, row)) for row in [head, *rows]), *whole])
+    long_names = [f'{word} is {name}' for name, word in short.items() if word != name]
+    return '\n'.join([*(line.format(*map(str, row)) for row in rows), *long_names])
 
 # %% ../nbs/12_report.ipynb #b9bde899
 def narrow_summary(
@@ -101,7 +117,7 @@ def narrow_summary(
     for c in comparison.contestants:
         cells = map(str, _summary_row(c, comparison.sizes['test']))
         columns.append([short[c.name], *cells])
-    blocks = []
+    blocks: list[list[str]] = []
     used = width
     for column in columns:
         wide = 2 + max(map(text_width, column))
@@ -112,11 +128,13 @@ def narrow_summary(
             line + ' ' * (wide - text_width(cell)) + cell for line, cell in zip(blocks[-1], column)
         ]
         used += wide
-    whole = [f'{word} is {name}' for name, word in short.items() if word != name]
-    return '\n\n'.join('\n'.join(block) for block in [*blocks, *([whole] if whole else [])])
+    long_names = [f'{word} is {name}' for name, word in short.items() if word != name]
+    if long_names:
+        blocks.append(long_names)
+    return '\n\n'.join('\n'.join(block) for block in blocks)
 
 
-def _fitting(names, room):
+def _fitting(names: list[str], room: int) -> dict[str, str]:
     """Name → the same, cut where it takes more than `room` columns, 16 at least, so that no two
     become alike."""
     most = room
@@ -128,7 +146,7 @@ def _fitting(names, room):
 
 # %% ../nbs/12_report.ipynb #12-report-019
 @contextmanager
-def _no_window():
+def _no_window() -> Iterator[None]:
     "Inside the block Matplotlib draws to memory, and what it drew is closed afterwards."
     import matplotlib.pyplot as plt
 
@@ -143,9 +161,26 @@ def _no_window():
         if showing:
             plt.ion()
 
+# %% ../nbs/12_report.ipynb #c4860cd7
+def _drawn(draw: Callable, kinds: Iterable[str]) -> dict[str, bytes] | None:
+    "Kind → bytes of what a function draws; None if that is nothing."
+    import matplotlib.pyplot as plt
+
+    made = draw()
+    if made is None:
+        return None
+    files = {}
+    for kind in kinds:
+        page = io.BytesIO()
+        metadata = {'Date': None} if kind == 'svg' else None
+        with plt.rc_context({'svg.hashsalt': 'mnist_cmp'}):
+            made.get_figure().savefig(page, format=kind, dpi=140, metadata=metadata)
+        files[kind] = page.getvalue()
+    return files
+
 # %% ../nbs/12_report.ipynb #79051eb1
 @contextmanager
-def _spared(lost, name):
+def _spared(lost: dict[str, Exception], name: str) -> Iterator[None]:
     """Inside the block a failure costs no more than what is drawn there; it is noted in `lost`
     under the name."""
     try:
@@ -154,33 +189,16 @@ def _spared(lost, name):
         lost[name] = e
 
 
-def _drawn(draw, kinds):
-    "Kind → bytes of what a function draws; None if that is nothing."
-    import matplotlib.pyplot as plt
-
-    made = draw()
-    files = {}
-    if made is None:
-        return None
-    for kind in kinds:
-        # Without a date, and without chance in the names inside: equal runs, equal files.
-        page = io.BytesIO()
-        metadata = {'Date': None} if kind == 'svg' else None
-        with plt.rc_context({'svg.hashsalt': 'mnist_cmp'}):
-            made.get_figure().savefig(page, format=kind, dpi=140, metadata=metadata)
-        files[kind] = page.getvalue()
-    return files
-
-
-def _draw(comparison, kinds=('png',)):
+def _draw(comparison: Comparison, kinds: Iterable[str] = ('png',)) -> dict[str, list[tuple]]:
     """Each figure in memory: section → name, caption, and kind → bytes of its figures; warns of
     those that fail."""
-    drawn = {}
-    lost = {}
+    drawn: dict[str, list[tuple]] = {}
+    lost: dict[str, Exception] = {}
     with _spared(lost, 'all figures'), _no_window():
         for section, name, caption, draw in comparison_figures(comparison):
             with _spared(lost, name):
-                if files := _drawn(draw, kinds):
+                files = _drawn(draw, kinds)
+                if files:
                     drawn.setdefault(section, []).append((name, caption, files))
     if lost:
         why = ' '.join(str(next(iter(lost.values()))).split())
@@ -214,33 +232,8 @@ dl { display: grid; grid-template-columns: minmax(7rem, max-content) 1fr; gap: .
   body { max-width: none; margin: 0; font-size: 10.5pt } figure, table, .verdict, .unwell { break-inside: avoid }
   h2 { break-after: avoid } .scroll { overflow: visible } table { font-size: 8pt } }"""
 
-# %% ../nbs/12_report.ipynb #12-report-022
-def _escaped(text):
-    return html.escape(printable(text))
-
-
-def _table(frame, words=str):
-    "A DataFrame as an HTML table; `words` makes the texts of its numbers."
-
-    def text(v):
-        return v if isinstance(v, str) else '–' if v is None or v != v else words(v)
-
-    index = frame.index if frame.index.nlevels == 1 else frame.index.map(' − '.join)
-    head = ''.join(
-        f'<th>{_escaped(c)}</th>'
-        for c in [' − '.join(filter(None, frame.index.names)), *frame.columns]
-    )
-    rows = (
-        ''.join(f'<td>{_escaped(v)}</td>' for v in (i, *map(text, row)))
-        for i, row in zip(index, frame.itertuples(index=False, name=None))
-    )
-    return (
-        '<div '
-        f'class="scroll"><table><tr>{head}</tr>{"".join(f"<tr>{r}</tr>" for r in rows)}</table></div>'
-    )
-
-
-def _number(x):
+# %% ../nbs/12_report.ipynb #0320ab77
+def _number(x: float) -> str:
     "A number as a reader wants it: whole ones with commas, others with three or four digits."
     if abs(x) < 1e-12:
         return '0'
@@ -248,19 +241,45 @@ def _number(x):
         return f'{int(x):,}'
     if abs(x) >= 1e15:
         return f'{x:.4g}'
-    return f'{x:,.0f}' if abs(x) >= 1000 else f'{x:.2f}' if abs(x) >= 0.1 else f'{x:.2g}'
+    if abs(x) >= 1000:
+        return f'{x:,.0f}'
+    return f'{x:.2f}' if abs(x) >= 0.1 else f'{x:.2g}'
+
+# %% ../nbs/12_report.ipynb #12-report-022
+def _escaped(text) -> str:
+    "Any text as HTML that shows it."
+    return html.escape(printable(text))
+
+
+def _table(frame: 'pandas.DataFrame', words: Callable = str) -> str:
+    "A DataFrame as an HTML table; `words` makes the texts of its numbers."
+
+    def text(value):
+        if isinstance(value, str):
+            return value
+        return '–' if value is None or value != value else words(value)
+
+    index = frame.index if frame.index.nlevels == 1 else frame.index.map(' − '.join)
+    corner = ' − '.join(str(name) for name in frame.index.names if name)
+    head = ''.join(f'<th>{_escaped(name)}</th>' for name in [corner, *frame.columns])
+    rows = []
+    for label, values in zip(index, frame.itertuples(index=False, name=None)):
+        cells = [f'<td>{_escaped(cell)}</td>' for cell in (label, *map(text, values))]
+        rows.append(f'<tr>{"".join(cells)}</tr>')
+    return f'<div class="scroll"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
 
 # %% ../nbs/12_report.ipynb #dda877be
-def _models_table(comparison):
+def _models_table(comparison: Comparison) -> str:
     "The models side by side, as texts."
     table = comparison.to_frame()
-    for c in [c for c in table if 'accuracy' in c or c in ('test error', 'sd over seeds')]:
-        table[c] = [percent(x) if x == x else None for x in table[c]]
+    for column in map(str, table):
+        if 'accuracy' in column or column in ('test error', 'sd over seeds'):
+            table[column] = [percent(x) if x == x else None for x in table[column]]
     table['learning rate'] = table['learning rate'].map('{:.4g}'.format)
     return _table(table.dropna(axis=1, how='all'), _number)  # one training has no deviation
 
-
-def _difference_tables(comparison):
+# %% ../nbs/12_report.ipynb #043e5e96
+def _difference_tables(comparison: Comparison) -> list[str]:
     "The differences, with what decides where there is one training of each."
     differences = comparison.differences().drop(columns='better again')  # its interval says it all
     if len(comparison.best.runs) > 1:
@@ -274,15 +293,41 @@ def _difference_tables(comparison):
         _table(differences, _number),
     ]
 
+# %% ../nbs/12_report.ipynb #b4e587ef
+def _unwell_table(comparison: Comparison) -> list[str]:
+    """The trainings that did not go well, one a line, as a list of one table; empty if there are
+    none."""
+    import pandas as pd
 
-def _turned(frame):
+    rows = {}
+    held = 'test accuracy' if comparison.protocol == '2019' else 'validation accuracy'
+    for c in comparison.contestants:
+        for run, states in zip(c.runs, comparison.health(c.name)):
+            accuracies = [e.valid_accuracy for e in run.history.epochs]
+            if not states:
+                continue
+            rows[f'{c.name}, run {run.number}'] = {
+                'what it did': ', '.join(STATES[state] for state in states),
+                'epochs': len(accuracies),
+                f'best {held}': percent(max(accuracies)),
+                f'last {held}': percent(accuracies[-1]),
+                'test error': percent(1 - run.test.accuracy),
+            }
+    if not rows:
+        return []
+    table = pd.DataFrame.from_dict(rows, orient='index').rename_axis('training')
+    return ['<p>Trainings that did not go well:</p>', _table(table, _number)]
+
+# %% ../nbs/12_report.ipynb #1a31b868
+def _turned(frame: 'pandas.DataFrame') -> 'pandas.DataFrame':
+    "Rows as columns, with numbers of guesses as texts."
     return frame.T.rename_axis('').rename(columns=lambda k: f'k = {k}' if isinstance(k, int) else k)
 
 
-def _tables(comparison):
+def _tables(comparison: Comparison) -> dict[str, list[str]]:
     "Section → its tables as HTML."
 
-    def short_percent(x):
+    def short_percent(x: float) -> str:
         return percent(x, 1)
 
     tables = {
@@ -297,31 +342,6 @@ def _tables(comparison):
         if len(comparison.best.runs) > 1:
             tables['seeds'] = [_table(comparison.agreement(), short_percent)]
     return tables
-
-
-def _unwell_table(comparison):
-    """The trainings that did not go well, one a line, as a list of one table; empty if there are
-    none."""
-    import pandas as pd
-
-    rows = {}
-    held = 'test accuracy' if comparison.protocol == '2019' else 'validation accuracy'
-    for c in comparison.contestants:
-        for run, states in zip(c.runs, comparison.health(c.name)):
-            accuracies = [e.valid_accuracy for e in run.history.epochs]
-            row = {
-                'what it did': ', '.join(STATES[state] for state in states),
-                'epochs': len(accuracies),
-                f'best {held}': percent(max(accuracies)),
-                f'last {held}': percent(accuracies[-1]),
-                'test error': percent(1 - run.test.accuracy),
-            }
-            if states:
-                rows[f'{c.name}, run {run.number}'] = row
-    if not rows:
-        return []
-    table = pd.DataFrame.from_dict(rows, orient='index').rename_axis('training')
-    return ['<p>Trainings that did not go well:</p>', _table(table, _number)]
 
 # %% ../nbs/12_report.ipynb #12-report-025
 _SECTIONS = {  # key → heading and what a reader has to know of it
@@ -374,27 +394,49 @@ _SECTIONS = {  # key → heading and what a reader has to know of it
 }
 
 
-def _section(key, tables, figures):
+def _section(key: str, tables: list[str], figures: list[tuple]) -> str:
     "A section of the page; nothing if it has neither table nor figure."
     if not tables and not figures:
         return ''
     heading, text = _SECTIONS[key]
-    coded = (
-        (_escaped(caption), base64.b64encode(files['png']).decode())
-        for _, caption, files in figures
-    )
-    shown = ''.join(
-        f'<figure><img alt="{caption}" '
-        f'src="data:image/png;base64,{png}"><figcaption>{caption}</figcaption></figure>'
-        for caption, png in coded
-    )
-    return (
-        '<h2 '
-        f'id="{key}">{heading}</h2>{f"<p>{_escaped(text)}</p>" if text else ""}{"".join(tables)}{shown}'
-    )
+    parts = [f'<h2 id="{key}">{heading}</h2>']
+    if text:
+        parts.append(f'<p>{_escaped(text)}</p>')
+    parts += tables
+    for _, raw_caption, files in figures:
+        caption = _escaped(raw_caption)
+        png = base64.b64encode(files['png']).decode()
+        parts.append(
+            f'<figure><img alt="{caption}" src="data:image/png;base64,{png}">'
+            f'<figcaption>{caption}</figcaption></figure>'
+        )
+    return ''.join(parts)
+
+# %% ../nbs/12_report.ipynb #fe4dd708
+def _beginning(c: ModelResult) -> str:
+    """Where the first weights of a model come from, which of them no seed draws, and which are
+    frozen."""
+    n = c.parameters
+    trained = n_trained(c)
+    same = c.same_start
+    words = [c.init]
+    if trained < n:
+        words.append(f'{trained:,} of {counted(n, "parameter")} trained and {n - trained:,} frozen')
+    if same:
+        of_these = '' if same == trained else f' in {same:,} of the {trained:,} trained parameters'
+        words.append(f'each training begins from the same values{of_these}')
+    return ', '.join(words)
+
+
+def _first_weights(comparison: Comparison) -> str:
+    "Where the first weights come from, in words; once if all models have them from there."
+    rules = {c.name: _beginning(c) for c in comparison.contestants}
+    if len(set(rules.values())) == 1:
+        return next(iter(rules.values()))
+    return '; '.join(f'{name}: {rule}' for name, rule in rules.items())
 
 # %% ../nbs/12_report.ipynb #12-report-028
-def _searched(search):
+def _searched(search: SearchResult) -> str:
     "Where a search looked."
     sides = ', '.join(
         f'{name.replace("_", " ")} {low:g} to '
@@ -404,18 +446,29 @@ def _searched(search):
     return f'{search.model}: {sides}, from point {search.start}'
 
 
-def _methods(comparison):
+def _family(comparison: Comparison) -> str:
+    "How many intervals hold together, and by what means; nothing for one."
+    pairs = len(comparison.contestants) * (len(comparison.contestants) - 1) // 2
+    if pairs == 1:
+        return ''
+    return (
+        f'{100 * comparison.level:.3g} % each, so that all {pairs} pairs hold together with '
+        '95 % (Bonferroni). '
+    )
+
+
+def _methods(comparison: Comparison) -> str:
     "How the numbers came about, in a paragraph."
     c = comparison.contestants[0]
     reads = sum(r['times'] for r in comparison.test_reads)
     sizes = ', '.join(f'{n:,} for {split}' for split, n in comparison.sizes.items())
     searches = '; '.join(_searched(x.search) for x in comparison.contestants)
-    looked = (
-        f'The test images were looked at {counted(reads, "time")}, for '
-        f'{counted(len(comparison.test_reads), "net")}. '
-        if reads
-        else ''
-    )
+    looked = ''
+    if reads:
+        looked = (
+            f'The test images were looked at {counted(reads, "time")}, for '
+            f'{counted(len(comparison.test_reads), "net")}. '
+        )
     return (
         f'Data: {comparison.dataset}, {sizes}. Protocol {comparison.protocol}: '
         f'{PROTOCOLS[comparison.protocol]}. Each model was tried at {counted(c.search.n, "point")} '
@@ -441,46 +494,14 @@ def _methods(comparison):
         "those after their best epoch, and Fisher's exact test at 0.1 %."
     )
 
-
-def _first_weights(comparison):
-    "Where the first weights come from, in words; once if all models have them from there."
-    rules = {c.name: _beginning(c) for c in comparison.contestants}
-    if len(set(rules.values())) == 1:
-        return next(iter(rules.values()))
-    return '; '.join(f'{name}: {rule}' for name, rule in rules.items())
-
-
-def _beginning(c):
-    """Where the first weights of a model come from, which of them no seed draws, and which are
-    frozen."""
-    n = c.parameters
-    trained = n_trained(c)
-    same = c.same_start
-    said = [c.init]
-    if trained < n:
-        said.append(f'{trained:,} of {counted(n, "parameter")} trained and {n - trained:,} frozen')
-    if same:
-        of_these = '' if same == trained else f' in {same:,} of the {trained:,} trained parameters'
-        said.append(f'each training begins from the same values{of_these}')
-    return ', '.join(said)
-
-
-def _family(comparison):
-    pairs = len(comparison.contestants) * (len(comparison.contestants) - 1) // 2
-    return (
-        ''
-        if pairs == 1
-        else f'{100 * comparison.level:.3g} % each, so that all {pairs} pairs hold together with '
-        '95 % (Bonferroni). '
-    )
-
 # %% ../nbs/12_report.ipynb #12-report-031
-def _provenance(comparison):
+def _provenance(comparison: Comparison) -> dict[str, str]:
     "Name → value of what the numbers depend on."
     h = comparison.contestants[0].runs[0].history
-    trained = sum(
-        x.history.seconds for c in comparison.contestants for x in (*c.runs, *c.search.trials)
-    )
+    trainings: list[Run | Trial] = []
+    for c in comparison.contestants:
+        trainings += [*c.runs, *c.search.trials]
+    trained = sum(training.history.seconds for training in trainings)
     return (
         {
             'machine': comparison.machine,
@@ -500,54 +521,56 @@ def _provenance(comparison):
         | {f'SHA-256 of {s}': f for s, f in comparison.fingerprints.items()}
     )
 
-# %% ../nbs/12_report.ipynb #e7469f4f
-def _described(c):
+# %% ../nbs/12_report.ipynb #cc349d55
+def _described(c: ModelResult) -> str:
     "What a model is, by its name, said once where that is its class's."
-    return (
-        c.description if c.description.startswith(f'{c.name}: ') else f'{c.name}: {c.description}'
-    )
+    if c.description.startswith(f'{c.name}: '):
+        return c.description
+    return f'{c.name}: {c.description}'
 
-
-def _page(comparison, drawn):
+# %% ../nbs/12_report.ipynb #e7469f4f
+def _page(comparison: Comparison, drawn: dict[str, list[tuple]]) -> str:
     "The whole report as HTML."
-    esc = _escaped
     title = _escaped(f'{" against ".join(comparison.names)} on {comparison.dataset}')
     unwell, result, cautions = verdict_parts(comparison)
 
-    def paragraphs(lines, kind=''):
-        return ''.join(f'<p{kind}>{esc(line)}</p>' for line in lines)
+    def paragraphs(lines: Iterable[str], kind: str = '') -> str:
+        return ''.join(f'<p{kind}>{_escaped(line)}</p>' for line in lines)
 
     warned = f'<div class="unwell" role="note">{paragraphs(unwell)}</div>' if unwell else ''
-    said = paragraphs(result, ' class=head') + paragraphs(cautions)
+    verdict = paragraphs(result, ' class=head') + paragraphs(cautions)
     tables = _tables(comparison)
     sections = {key: _section(key, tables.get(key, []), drawn.get(key, [])) for key in _SECTIONS}
     links = ' '.join(
         f'<a href="#{key}">{_SECTIONS[key][0]}</a>' for key, text in sections.items() if text
     )
     facts = ''.join(
-        f'<dt>{esc(k)}</dt><dd>{esc(v)}</dd>' for k, v in _provenance(comparison).items()
+        f'<dt>{_escaped(k)}</dt><dd>{_escaped(v)}</dd>' for k, v in _provenance(comparison).items()
     )
-    models = ''.join(f'<p class="soft">{esc(_described(c))}</p>' for c in comparison.contestants)
+    models = ''.join(
+        f'<p class="soft">{_escaped(_described(c))}</p>' for c in comparison.contestants
+    )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta http-equiv="Content-Security-Policy" '
         "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
         "form-action 'none'\">"
-        f'<title>{title}</title><style>{_CSS}</style></head><body><h1>{title}</h1>{warned}<div '
-        f'class="verdict">{said}</div>'
+        f'<title>{title}</title><style>{_CSS}</style></head><body><h1>{title}</h1>{warned}'
+        f'<div class="verdict">{verdict}</div>'
         f'<nav>{links}</nav>{sections.pop("models")}{models}{"".join(sections.values())}'
-        f'<h2>Methods</h2><p>{esc(_methods(comparison))}</p><h2>Provenance</h2><dl>{facts}</dl></body></html>\n'
+        f'<h2>Methods</h2><p>{_escaped(_methods(comparison))}</p>'
+        f'<h2>Provenance</h2><dl>{facts}</dl></body></html>\n'
     )
 
-# %% ../nbs/12_report.ipynb #3dccff85
+
 def report_page(
     comparison: Comparison,  # a finished comparison
 ) -> str:
     "The page that `write_report` writes, as HTML, figures and all; no file is written."
     return _page(comparison, _draw(comparison))
 
-# %% ../nbs/12_report.ipynb #12-report-033
+# %% ../nbs/12_report.ipynb #851193f9
 def report_schema() -> dict:
     "The JSON Schema (draft 2020-12) of `report.json`."
     schema = json_schema(ComparisonRecord)
@@ -558,15 +581,13 @@ def report_schema() -> dict:
         'required': ['format', *schema['required']],
     }
 
-
-def _drop_stale(folder, drawn):
+# %% ../nbs/12_report.ipynb #12-report-033
+def _drop_stale(folder: Path, drawn: dict[str, list[tuple]]):
     "Remove the figures of the report that stands in a folder which the new one does not have."
-    names = {
-        f'{name}.{kind}'
-        for several in drawn.values()
-        for name, _, files in several
-        for kind in files
-    }
+    names = set()
+    for of_section in drawn.values():
+        for name, _, files in of_section:
+            names |= {f'{name}.{kind}' for kind in files}
     for name in figure_files(folder):
         if name not in names:
             with machine_calls(folder):
@@ -586,15 +607,16 @@ def write_report(
     with folder_lock(folder):
         comparison.claim(folder, overwrite, report_files(comparison.names))
         drawn = _draw(comparison, ('svg', 'png'))
-        figures = plain_folder(folder, 'figures')
+        figure_folder = plain_folder(folder, 'figures')
         _drop_stale(folder, drawn)
         comparison.save(folder)
         with atomic_path(folder / 'runs.csv') as p:
             comparison.runs_frame().to_csv(p)
-        for name, _, files in (figure for several in drawn.values() for figure in several):
-            for kind, content in files.items():
-                with atomic_path(figures / f'{name}.{kind}') as p:
-                    p.write_bytes(content)
+        for of_section in drawn.values():
+            for name, _, files in of_section:
+                for kind, content in files.items():
+                    with atomic_path(figure_folder / f'{name}.{kind}') as p:
+                        p.write_bytes(content)
         with atomic_path(folder / 'report.html') as p:
             p.write_text(_page(comparison, drawn), encoding='utf-8')
     return folder / 'report.html'

@@ -9,13 +9,13 @@ __all__ = ['RATE', 'chime', 'tone', 'failure_tone', 'Chime', 'make_sound']
 import functools
 import math
 import time
-from importlib.util import find_spec
+from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 import anywidget
 import numpy as np
 import traitlets
-from fastcore.basics import patch
 from IPython import get_ipython
 
 from .core import check_float, format_seconds
@@ -35,38 +35,51 @@ def failure_tone() -> np.ndarray:
     t = np.arange(RATE // 2) / RATE
     return np.concatenate([np.sin(2 * np.pi * hertz * t) * np.exp(-5 * t) for hertz in (200, 150)])
 
+# %% ../nbs/13_sound.ipynb #83952665
+def _ring(number: int, seconds: float | None, failed: bool) -> dict:
+    "What the page is to play and to show."
+    text = 'failed' if failed else 'done'
+    if seconds is not None:
+        text = f'{text} {"after" if failed else "in"} {format_seconds(seconds)}'
+    samples = (failure_tone() if failed else tone()).astype('<f4').tobytes()
+    return {'number': number, 'text': text, 'failed': failed, 'rate': RATE, 'samples': samples}
+
 # %% ../nbs/13_sound.ipynb #13-sound-010
 class _Speaker(anywidget.AnyWidget):
     "What the page knows of the chime."
 
-    _esm = Path(find_spec('mnist_cmp').origin).parent / 'js' / 'chime.js'
+    _esm = Path(str(files('mnist_cmp'))) / 'js' / 'chime.js'
     is_on = traitlets.Bool(True).tag(sync=True)
     volume = traitlets.Float(0.5).tag(sync=True)
     muted = traitlets.Bool(False).tag(sync=True)
     heard = traitlets.Int(0).tag(sync=True)  # number of the last ring that the page played
     ring = traitlets.Dict({'number': 0}).tag(sync=True)
 
-
-def _ring(number, seconds, failed):
-    "What the page is told to play and to say."
-    word = 'failed after' if failed else 'done in'
-    said = f'{word} {format_seconds(seconds)}' if seconds is not None else word.split()[0]
-    samples = (failure_tone() if failed else tone()).astype('<f4').tobytes()
-    return {'number': number, 'text': said, 'failed': failed, 'rate': RATE, 'samples': samples}
-
 # %% ../nbs/13_sound.ipynb #13-sound-012
 class Chime:
     "A tone in the browser when long work ends; off until it is switched on."
 
     def __init__(self):
-        self.speaker = None
-        self.after = None
+        self.speaker: _Speaker | None = None
+        self.after: float | None = None
         self._number = 0
-        self._began = None
+        self._began: float | None = None
         self._rang = -math.inf
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f'chime, switched {"on" if self.is_on else "off"}'
+
+    def __call__(
+        self,
+        seconds: float | None = None,  # how long the work took, for the note in the corner
+        failed: bool = False,  # sound the failure?
+    ):
+        "Ring, if switched on."
+        if self.speaker is None or not self.speaker.is_on:
+            return
+        self._number += 1
+        self._rang = time.monotonic()
+        self.speaker.ring = _ring(self._number, seconds, failed)
 
     @property
     def is_on(self) -> bool:
@@ -76,7 +89,8 @@ class Chime:
     def on(
         self,
         volume: float = 0.5,  # from 0 to 1
-        after: float = 10.0,  # a cell that takes longer rings by itself, s; None: no cell does
+        after: float
+        | None = 10.0,  # a cell that takes longer rings by itself, s; None: no cell does
     ):
         "Switch the chime on; raises `ValueError`."
         volume = check_float('volume', volume, 0, 1)
@@ -90,79 +104,64 @@ class Chime:
 
     def off(self):
         "Switch the chime off; the page lets go of its sound."
-        if not self.is_on:
+        if self.speaker is None or not self.speaker.is_on:
             return
-        self.speaker.is_on, self._began = False, None
+        self.speaker.is_on = False
+        self._began = None
         self._listen('unregister')
 
-    def mute(self, muted=True):
+    def mute(self, muted: bool = True):
         "Keep the notes in the corner, without sound; `mute(False)` brings it back."
         if self.speaker:
             self.speaker.muted = bool(muted)
 
-# %% ../nbs/13_sound.ipynb #13-sound-013
-@patch
-def __call__(
-    self: Chime,
-    seconds: float = None,  # how long the work took, for the note in the corner
-    failed: bool = False,  # sound the failure?
-):
-    "Ring, if switched on."
-    if not self.is_on:
-        return
-    self._number, self._rang = self._number + 1, time.monotonic()
-    self.speaker.ring = _ring(self._number, seconds, failed)
+    def _listen(self, action: str):
+        "`register` or `unregister` what is called when a cell of the notebook begins and ends."
+        shell = get_ipython()
+        if not shell:
+            return
+        callbacks = {'pre_run_cell': self._cell_begins, 'post_run_cell': self._cell_ends}
+        for event, callback in callbacks.items():
+            is_known = callback in shell.events.callbacks[event]
+            if is_known != (action == 'register'):
+                getattr(shell.events, action)(event, callback)
 
+    def _cell_begins(self, info=None):
+        self._began = time.monotonic()
 
-@patch
-def _listen(self: Chime, what):
-    "Begin or end to hear of the notebook's cells."
-    shell = get_ipython()
-    for event, callback in (
-        (('pre_run_cell', self._cell_begins), ('post_run_cell', self._cell_ends)) if shell else ()
-    ):
-        if (what == 'register') != (callback in shell.events.callbacks[event]):
-            getattr(shell.events, what)(event, callback)
-
-
-@patch
-def _cell_begins(self: Chime, info=None):
-    self._began = time.monotonic()
-
-
-@patch
-def _cell_ends(self: Chime, result):
-    "Ring for a long cell, unless it has just rung itself."
-    now = time.monotonic()
-    error = result.error_before_exec or result.error_in_exec
-    if self._began is None or isinstance(error, KeyboardInterrupt):
-        return
-    spent = now - self._began
-    if self.after is not None and spent > self.after and now - self._rang > 2:
-        self(spent, failed=error is not None)
+    def _cell_ends(self, result):
+        "Ring for a long cell, unless it has just rung itself."
+        now = time.monotonic()
+        error = result.error_before_exec or result.error_in_exec
+        if self._began is None or isinstance(error, KeyboardInterrupt):
+            return
+        spent = now - self._began
+        if self.after is not None and spent > self.after and now - self._rang > 2:
+            self(spent, failed=error is not None)
 
 
 chime = Chime()
 
 # %% ../nbs/13_sound.ipynb #13-sound-022
 def make_sound(
-    func,  # any function
-):
+    func: Callable,  # any function
+) -> Callable:
     "`func`, ringing (if `chime` is on) at the end of each call, also of one that raises."
 
     @functools.wraps(func)
     def sounding(*args, **kwargs):
         start = time.monotonic()
         failed = True
+        interrupted = False
         try:
             result = func(*args, **kwargs)
             failed = False
             return result
         except KeyboardInterrupt:  # who pressed the key sits here
-            start = None
+            interrupted = True
             raise
         finally:
-            if start is not None:
+            if not interrupted:
                 chime(time.monotonic() - start, failed)
 
     return sounding

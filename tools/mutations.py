@@ -84,7 +84,7 @@ MUTATIONS = [
     ),
     ('nets_at_once', '// 2 // each', '// each'),
     # ledger and workers
-    ('Ledger.record', 'was[0] in DONE:', 'was[0] in DONE[:1]:'),
+    ('_write_trial', 'was[0] in DONE:', 'was[0] in DONE[:1]:'),
     ('Ledger._begin_to_write', 'synchronous=full', 'synchronous=off'),
     (
         'folder_lock',

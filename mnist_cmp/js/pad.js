@@ -67,11 +67,11 @@ function render({ model, el }) {
   const next = button("Next hard image", "a test image on which the models differ (n)", () => model.send({ ask: "next" }));
   const brush = make("input", { type: "range", min: 0.03, max: 0.14, step: 0.005, value: model.get("brush") });
   brush.oninput = () => { model.set("brush", Number(brush.value)); model.save_changes(); };
-  const said = make("div", { className: "said" });
-  said.setAttribute("role", "status");
+  const message = make("div", { className: "said" });
+  message.setAttribute("role", "status");
   const { box, show } = answers(model);
   const tools = make("div", { className: "tools" }, undo, clear, make("label", {}, "Brush", brush),
-                     ...(model.get("has_test") ? [next] : []), said);
+                     ...(model.get("has_test") ? [next] : []), message);
   el.append(make("div", { className: "mnist-cmp-pad" }, make("div", {}, paper, tools),
                  make("figure", {}, seen, make("figcaption", { textContent: "what the models see" })), box));
 
@@ -123,7 +123,7 @@ function render({ model, el }) {
   function answered() {
     const style = getComputedStyle(paper);
     image(seen, model.get("seen"), style.color, style.backgroundColor);
-    said.textContent = model.get("said");
+    message.textContent = model.get("message");
     show();
     draw();
   }
@@ -170,7 +170,7 @@ function render({ model, el }) {
 
   clear.onclick = () => { pen = null; put([]); if (model.get("hard") >= 0) model.send({ ask: "clear" }); };
   // strokes that a cell put there, and the answers
-  const events = "change:seen change:answers change:said change:hard";
+  const events = "change:seen change:answers change:message change:hard";
   model.on(events, answered);
   model.on("change:strokes", draw);
   // a theme that changes: draw anew in its colours

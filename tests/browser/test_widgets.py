@@ -154,7 +154,7 @@ def test_pad(lab, pictures):
         'pad_check.ipynb',
         NETS.format(**how),
         'pad',
-        'print(pad.seen.hex(), pad.hard, pad.said)',
+        'print(pad.seen.hex(), pad.hard, pad.message)',
         'DigitPad(nets)',
     )
     page = lab.open('pad_check.ipynb')
