@@ -24,7 +24,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
-from types import UnionType
+from types import NoneType, UnionType
 from typing import NoReturn, Union, get_args, get_origin
 
 # %% ../nbs/00_core.ipynb #00-core-005
@@ -134,7 +134,7 @@ def typed(
         for name, value in (*zip(arguments, args), *kwargs.items()):
             allowed = classes.get(name)
             if allowed and not isinstance(value, allowed) and value is not arguments[name].default:
-                words = ' or '.join(c.__name__ for c in allowed if c is not type(None))
+                words = ' or '.join('None' if c is NoneType else c.__name__ for c in allowed)
                 raise TypeError(f'{name} is {shown(value)}, but must be a {words}.')
         return func(*args, **kwargs)
 
@@ -264,7 +264,7 @@ class ShouldStop:
         self.should_stop = should_stop
         self.every = every
         self.last = -math.inf  # when it was called
-        self.answer = False  # what it said then
+        self.answer = False  # what it gave then
 
     def __call__(self) -> bool:
         "Is the work to stop?"
@@ -325,7 +325,7 @@ def make_folder(
 
 # %% ../nbs/00_core.ipynb #core-lock
 def _flock(fd: int, shared: bool = False):
-    "Lock an open file; raises `BlockingIOError` if it is taken, `OSError` if that can't be told."
+    "Lock an open file; raises `BlockingIOError` if it is taken, `OSError` without locks."
     try:
         import fcntl
     except ImportError:
@@ -388,7 +388,7 @@ def remove_unfinished(
 
 
 def _is_left(path):
-    "Does nobody write to an unfinished file any more? If no lock tells, that is so after an hour."
+    "Is an unfinished file without a writer? Where there are no locks, so it is after an hour."
     try:
         fd = os.open(path, os.O_RDWR | getattr(os, 'O_NOFOLLOW', 0))
     except OSError:
