@@ -9,6 +9,7 @@ __all__ = ['MEASURING', 'latency', 'measure_costs', 'measure_cost']
 import math
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,14 +41,14 @@ def _is_precise(taken):
 
 def _repeated(call, seconds, clock):
     "Times of calls, s: one at least, then as many as precision needs and `seconds` allow."
-    begun = clock()
+    began = clock()
     taken = []
     while True:
         start = clock()
         call()
         end = clock()
         taken.append(end - start)
-        spent = end - begun
+        spent = end - began
         if spent + taken[-1] > seconds:
             return taken
         if spent > seconds / 4 and _is_precise(taken):  # a moment says nothing of the next one
@@ -63,9 +64,8 @@ def latency(
     clock=time.perf_counter,  # tells the time, s
 ) -> float:
     "Median time of a call of `net` on `n` images in memory, s; raises `ValueError`."
-    return statistics.median(
-        _call_times(net, split, n, check_float('seconds', seconds, 0, 3600), clock)
-    )
+    seconds = check_float('seconds', seconds, 0, 3600)
+    return statistics.median(_call_times(net, split, n, seconds, clock))
 
 
 def _call_times(net, split, n, seconds, clock):
@@ -82,7 +82,7 @@ def _call_times(net, split, n, seconds, clock):
             part.training = mode
 
 # %% ../nbs/10a_costs.ipynb #a415c92e
-def _status(key):
+def _status(key: str) -> int:
     "A size of this process that Linux tells, bytes; raises `OSError` elsewhere."
     with open('/proc/self/status') as f:
         for line in f:
@@ -90,25 +90,26 @@ def _status(key):
                 return 1024 * int(line.split()[1])
     raise OSError(f'/proc/self/status does not tell {key}')
 
-
+# %% ../nbs/10a_costs.ipynb #costs-memory
 class _Memory:
     """Counts from here on: the most memory that is taken beyond what is taken now, bytes; None
     where the system can't tell."""
 
-    def __init__(self, device):
+    def __init__(self, device: torch.device):
         self.device = device if device.type == 'cuda' else None
-        self.before = None
+        self.before: int | None = None
         try:
             if self.device:
                 torch.cuda.reset_peak_memory_stats(device)
-            # Linux: the peak falls to what is taken now
-            else:
+                self.before = torch.cuda.memory_allocated(device)
+            else:  # Linux: the peak falls to what is taken now
                 Path('/proc/self/clear_refs').write_text('5')
-            self.before = torch.cuda.memory_allocated(device) if self.device else _status('VmRSS')
+                self.before = _status('VmRSS')
         except OSError:
             pass
 
-    def peak(self):
+    def peak(self) -> int | None:
+        "The most that was taken, beyond what was taken at first."
         if self.before is None:
             return None
         if self.device:
@@ -127,12 +128,12 @@ _STEPS = 20  # of the training whose memory is measured, where there is time for
 class _Measured:
     "What is measured of a model."
 
-    make: object
+    make: Callable
     point: Point
     engine: str
 
 
-def _train_for_a_moment(model, net, train, device, seconds, clock):
+def _train_for_a_moment(model: _Measured, net, train: Split, device, seconds: float, clock):
     "One step, then as many as there is time for: 20 in all at most."
     size = model.point.batch_size
     places = torch.arange(_STEPS * size) % len(train)
@@ -148,34 +149,33 @@ def _train_for_a_moment(model, net, train, device, seconds, clock):
             progress=None,
         )
 
-    begun = clock()
+    began = clock()
     steps(1)
-    taken = clock() - begun
+    taken = clock() - began
     more = min(_STEPS - 1, int((seconds - taken) / max(taken, 1e-9)))
     if more > 0:
         steps(more)
 
-
-def _measure(model, train, device, clock=time.perf_counter):
+# %% ../nbs/10a_costs.ipynb #costs-measure
+def _measure(model: _Measured, train: Split, device, clock=time.perf_counter) -> Cost:
     "A model's cost, measured in this process in about `MEASURING` seconds."
     device = device_of(device)[0]
     net = initialise(model.make)
     many = train[torch.arange(1000) % len(train)]
     memory = _Memory(device)
-    begun = clock()
+    began = clock()
     _train_for_a_moment(model, net, train, device, 0.4 * MEASURING, clock)
 
     def left():
-        return max(0.0, MEASURING - (clock() - begun))
+        return max(0.0, MEASURING - (clock() - began))
 
-    of_1000 = _call_times(
-        net, many, 1000, left() / 2, clock
-    )  # part of the memory, as in a training
+    # Their memory counts too: a training measures its own images in such calls.
+    of_1000 = _call_times(net, many, 1000, left() / 2, clock)
     taken = memory.peak()
     of_1 = _call_times(net, many, 1, min(left(), 0.4 * MEASURING), clock)
     return Cost(statistics.median(of_1), statistics.median(of_1000), taken, len(of_1), len(of_1000))
 
-
+# %% ../nbs/10a_costs.ipynb #costs-measuring
 @dataclass(frozen=True)
 class _Measuring:
     "The work of the processes in which costs are measured."
@@ -195,15 +195,16 @@ def measure_costs(
     points: dict,  # name → settings of its training: the batch size matters
     *,
     device=None,  # None: cuda or mps where there is one, else cpu
-    threads=1,  # PyTorch's threads, or name → their number
-    engines: dict = None,  # name → the training step, as for train; those that are missing: 'auto'
+    threads: int | dict[str, int] = 1,  # PyTorch's threads, or name → their number
+    engines: dict
+    | None = None,  # name → the training step, as for train; those that are missing: 'auto'
     on_cost=None,  # called with the name of a model and its Cost
     should_stop=None,  # asked several times a second; True ends the work
 ) -> dict[str, Cost]:
     """Name → `Cost`, measured one after another, each in a process of its own, or here if it
     can't be sent to one. Stopped, those that are done; raises `RuntimeError` if one fails."""
     engines = engines or {}
-    several = {
+    measured = {
         name: _Measured(get_model(make), points[name], engines.get(name, 'auto'))
         for name, make in models.items()
     }
@@ -212,16 +213,21 @@ def measure_costs(
     each = threads if isinstance(threads, dict) else dict.fromkeys(models, threads)
     for number in each.values():
         check_int('threads', number, 1)
-    staying = {name: one for name, one in several.items() if why_not_sent(one)}
-    sent = {name: one for name, one in several.items() if name not in staying}
-    found = {}
+    staying = {name: model for name, model in measured.items() if why_not_sent(model)}
+    sent = {name: model for name, model in measured.items() if name not in staying}
+    costs = {}
     for group, workers in (sent, available_cores()), (staying, 1):
         if not group:
             continue
-        work = _Measuring(group, device, each)
-        for outcome in run_jobs(
-            work, group, few, workers=workers, alone=group is sent, should_stop=should_stop
-        ):
+        outcomes = run_jobs(
+            _Measuring(group, device, each),
+            group,
+            few,
+            workers=workers,
+            alone=group is sent,
+            should_stop=should_stop,
+        )
+        for outcome in outcomes:
             if outcome.state != 'done':
                 raise RuntimeError(
                     f'The cost of {outcome.job} could not be measured: {outcome.error}.'
@@ -229,12 +235,12 @@ def measure_costs(
             cost = outcome.value
             if group is staying:  # what this process once took may serve the training
                 cost = replace(cost, training_memory=None)
-            found[outcome.job] = cost
+            costs[outcome.job] = cost
             if on_cost:
                 on_cost(outcome.job, cost)
-    return found
+    return costs
 
-
+# %% ../nbs/10a_costs.ipynb #costs-one
 def measure_cost(
     make,  # makes the net: a callable, a short name or 'pkg.module:Name'
     train: Split,  # images

@@ -71,7 +71,7 @@ def _blocks(order, batch_size, block):
                 (place == blocks - 1).reshape(-1),
             )
         )
-    return [torch.cat(several) for several in zip(*parts)]
+    return [torch.cat(same) for same in zip(*parts)]
 
 # %% ../nbs/06b_population.ipynb #e477a07d
 def block_size(
@@ -84,9 +84,8 @@ def block_size(
     overhead = 10 * 18 * weights / max(1, flops(copy.deepcopy(net).float()).training)
 
     def cost(block):
-        return max(number_of_ticks(n, size, block) for size in set(batch_sizes)) * (
-            block + overhead
-        )
+        ticks = max(number_of_ticks(n, size, block) for size in set(batch_sizes))
+        return ticks * (block + overhead)
 
     return min(range(1, max(batch_sizes) + 1), key=cost)
 
@@ -107,13 +106,8 @@ def _moving(net, x, y):
     "Names of the parameters that a gradient reaches."
     named = {name: p for name, p in net.named_parameters() if p.requires_grad}
     loss = F.cross_entropy(net(float_images(x).to(next(iter(named.values())).dtype)), y)
-    return [
-        name
-        for name, g in zip(
-            named, torch.autograd.grad(loss, list(named.values()), allow_unused=True)
-        )
-        if g is not None
-    ]
+    gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+    return [name for name, gradient in zip(named, gradients) if gradient is not None]
 
 # %% ../nbs/06b_population.ipynb #35704d07
 class _Population:
@@ -163,10 +157,8 @@ class _Population:
             zeros(*whole, dtype=torch.bool),
         ]
         self.tick_number = zeros(1, dtype=torch.int64)
-        self.loss, self.right = (
-            zeros(len(self.nets), dtype=self.dtype),
-            zeros(len(self.nets), dtype=torch.int64),
-        )
+        self.loss = zeros(len(self.nets), dtype=self.dtype)
+        self.right = zeros(len(self.nets), dtype=torch.int64)
 
 # %% ../nbs/06b_population.ipynb #ee011052
 @patch
@@ -230,8 +222,8 @@ def epoch(self: _Population, orders, should_stop=None):
     ticks = max(len(places) for places, *_ in blocks.values())
     for part, held in enumerate(self.plan):
         new = torch.zeros(ticks, *held.shape[1:], dtype=held.dtype)
-        for k, several in blocks.items():
-            new[: len(several[part]), k] = several[part].to(held.dtype)
+        for k, columns in blocks.items():
+            new[: len(columns[part]), k] = columns[part].to(held.dtype)
         held[:ticks].copy_(new)
     for t in (self.tick_number, self.loss, self.right):
         t.zero_()
@@ -341,15 +333,14 @@ def _check_population(nets, points, seeds, checkpoints, epochs, n):
                 'shapes one by one.'
             )
 
-
+# %% ../nbs/06b_population.ipynb #population-fit
 def _check_fit(net, split):
     "Raise `ValueError` unless nets like `net` can be a population."
     check_net(net, split)
     if why := why_no_population(net):
         raise ValueError(
             f"{type(net).__name__} can't be trained as a population: {why}. Train its nets one by "
-            'one, by train; '
-            "in a search, take engine='auto'."
+            "one, by train; in a search, take engine='auto'."
         )
 
 # %% ../nbs/06b_population.ipynb #164259e7
@@ -383,7 +374,8 @@ class _Course:
             step = SimpleNamespace(params=dict(net.named_parameters()), velocity={})
             saver = _Checkpoint(folder, net, history, train, valid) if folder else None
             self.histories.append(saver and saver.resume(net, step, epochs) or history)
-            self.savers.append(saver), self.steps.append(step)
+            self.savers.append(saver)
+            self.steps.append(step)
 
     def going(self):
         "Places of the nets that have epochs to come."
@@ -441,45 +433,6 @@ def _keep(self: _Course, k, record, velocity):
             self.nets[k], self.steps[k], history, best=self.valid and history.best is record
         )
 
-# %% ../nbs/06b_population.ipynb #e6909a67
-@typed
-def train_population(
-    nets: list,  # fresh nets of one build, each trained in place, moved to device
-    train: Split,  # images to learn from
-    valid: Split = None,  # images to measure on after each epoch
-    *,
-    points,  # settings of each net, a Point
-    seeds,  # of the order of each net's images, ≥ 0
-    epochs: int,  # passes over train, ≥ 1; with checkpoints: in all
-    device=None,  # as for train
-    threads: int = None,  # PyTorch's threads, ≥ 1; None: as they are
-    block: int = None,  # images of each net in a tick, ≥ 1; None: by block_size
-    on_epoch=None,  # called with the place of a net and its History after each of its epochs
-    should_stop=None,  # asked several times a second; True ends the training
-    checkpoints=None,  # a folder for each net, as for train
-    recorder=None,  # of the tick; None: a graph on a CUDA device, elsewhere no recording
-    progress: str | None = 'population',  # what the progress bar calls it; None: no bar
-) -> list[History]:
-    """Train each net as `train` would alone, all side by side; raises `ValueError` on bad
-    arguments, or for nets that can't."""
-    points = list(points)
-    seeds = list(seeds)
-    checkpoints = list(checkpoints or [None] * len(nets))
-    _check_population(nets, points, seeds, checkpoints, epochs, len(train))
-    if block is not None:
-        check_int('block', block, 1)
-    device, name = device_of(device)
-    train = train.to(device)
-    valid = valid.to(device) if valid else None
-    nets = [net.to(device) for net in nets]
-    threads = torch.get_num_threads() if threads is None else check_int('threads', threads, 1, 1024)
-    # Within torch.inference_mode(False) gradients are allowed, whatever is around it.
-    with sealed(threads=threads), torch.inference_mode(False):
-        _check_fit(nets[0], train)
-        course = _Course(nets, train, valid, points, seeds, epochs, name, threads, checkpoints)
-    should_stop = ShouldStop(callers(should_stop), _BETWEEN)
-    return _run_course(course, block, recorder, should_stop, callers(on_epoch), progress)
-
 # %% ../nbs/06b_population.ipynb #7a824dc7
 def _run_course(course, block, recorder, should_stop, on_epoch, progress):
     """The epochs that are missing; if asked to stop, the weights are those after each net's last
@@ -520,6 +473,45 @@ def _stacked(course, places, block, recorder):
     except RuntimeError:
         return course.stack(places, block, None)
 
+# %% ../nbs/06b_population.ipynb #e6909a67
+@typed
+def train_population(
+    nets: list,  # fresh nets of one build, each trained in place, moved to device
+    train: Split,  # images to learn from
+    valid: Split = None,  # images to measure on after each epoch
+    *,
+    points,  # settings of each net, a Point
+    seeds,  # of the order of each net's images, ≥ 0
+    epochs: int,  # passes over train, ≥ 1; with checkpoints: in all
+    device=None,  # as for train
+    threads: int = None,  # PyTorch's threads, ≥ 1; None: as they are
+    block: int = None,  # images of each net in a tick, ≥ 1; None: by block_size
+    on_epoch=None,  # called with the place of a net and its History after each of its epochs
+    should_stop=None,  # asked several times a second; True ends the training
+    checkpoints=None,  # a folder for each net, as for train
+    recorder=None,  # of the tick; None: a graph on a CUDA device, elsewhere no recording
+    progress: str | None = 'population',  # what the progress bar calls it; None: no bar
+) -> list[History]:
+    """Train each net as `train` would alone, all side by side; raises `ValueError` on bad
+    arguments, or for nets that can't."""
+    points = list(points)
+    seeds = list(seeds)
+    checkpoints = list(checkpoints or [None] * len(nets))
+    _check_population(nets, points, seeds, checkpoints, epochs, len(train))
+    if block is not None:
+        check_int('block', block, 1)
+    device, name = device_of(device)
+    train = train.to(device)
+    valid = valid.to(device) if valid else None
+    nets = [net.to(device) for net in nets]
+    threads = torch.get_num_threads() if threads is None else check_int('threads', threads, 1, 1024)
+    # Within torch.inference_mode(False) gradients are allowed, whatever is around it.
+    with sealed(threads=threads), torch.inference_mode(False):
+        _check_fit(nets[0], train)
+        course = _Course(nets, train, valid, points, seeds, epochs, name, threads, checkpoints)
+    should_stop = ShouldStop(callers(should_stop), _BETWEEN)
+    return _run_course(course, block, recorder, should_stop, callers(on_epoch), progress)
+
 # %% ../nbs/06b_population.ipynb #ac6ad812
 def _maps(net, x):
     "Numbers in all that the layers of `net` give for one image."
@@ -549,7 +541,7 @@ def nets_at_once(
     net: nn.Module,  # one of the population, on its device
     train: Split,  # images that it learns from
     batch_sizes,  # of all that wait
-    free: int = None,  # bytes of free memory; None: as they are
+    free: int | None = None,  # bytes of free memory; None: as they are
 ) -> int:
     "How many nets can be trained side by side; 1 at least."
     p = next(net.parameters())

@@ -58,7 +58,7 @@ def test_time_left_is_that_of_the_steps_to_come(monkeypatch):
     with core.Progress(10, 'work', done=2) as bar:
         clock[0] += 12
         bar.update(4)  # 3 s each, and 4 to come
-        assert ', 12 s left' in bar._html('')
+        assert ', 12 s left' in bar._html()
 
 
 @pytest.mark.skipif(os.name != 'posix', reason='folders are put on the disk on POSIX alone')

@@ -16,7 +16,7 @@ MUTATIONS = [
     ('read_plain', 'size <= most:', 'size < most:'),
     ('remove_unfinished', '            and _is_left(entry.path)\n', ''),
     ('ShouldStop.__call__', 'is None or self.answer:', 'is None:'),
-    ('Progress._html', 'spent / now * (self.total - self.done)', 'spent / now * self.total'),
+    ('_times', '(done - before) * (total - done)', '(done - before) * total'),
     # sources
     ('find_fault', '>= n_classes', '> n_classes'),
     ('_Stream._save', 'got > self.most', 'got > 2*self.most'),
