@@ -9,13 +9,159 @@ import torch
 import torch._C
 import torch.nn.modules.module
 
-from . import core as core, sources as sources, process as process, data as data, models as models, params as params, autograd as autograd, chains as chains, onednn as onednn, compiled as compiled, graphs as graphs, steps as steps, evaluation as evaluation, training as training, points as points, population as population, ledger as ledger, workers as workers, trials as trials, studies as studies, retraining as retraining, statistics as statistics, costs as costs, health as health, provenance as provenance, comparison as comparison, findings as findings, figures as figures, report as report, sound as sound, controls as controls, pad as pad, cli as cli
+from . import core as core, sources as sources, process as process, records as records, settings as settings, data as data, models as models, params as params, autograd as autograd, chains as chains, onednn as onednn, compiled as compiled, graphs as graphs, steps as steps, evaluation as evaluation, training as training, points as points, population as population, ledger as ledger, run_folder as run_folder, workers as workers, trials as trials, studies as studies, search as search, retraining as retraining, statistics as statistics, costs as costs, health as health, provenance as provenance, comparison as comparison, findings as findings, figures as figures, report as report, sound as sound, controls as controls, pad as pad, cli as cli
 
 __version__: str
-__all__ = ['MachineError', 'Split', 'Data', 'load_data', 'show_samples', 'default_device', 'MLP', 'CNNClassifier', 'DeepMLP', 'glorot_init', 'zero_init', 'norm_init', 'initialise', 'register_model', 'model_names', 'get_model', 'number_of_params', 'params_table', 'relative_difference', 'match_params', 'flops', 'size_table', 'measure', 'measure_accuracy', 'predict', 'topk_errors', 'smoke_test', 'save_model', 'load_model', 'Epoch', 'History', 'train', 'snapshot_accuracies', 'plot_accuracy', 'display_timer', 'Box', 'Point', 'sobol_points', 'plot_sobol', 'train_population', 'Ledger', 'LedgerError', 'Trial', 'SearchResult', 'search', 'Retraining', 'retrain', 'wilson_interval', 'error_interval', 'mcnemar_exact', 'bonett_price_interval', 'paired_t', 'crossed_difference', 'CrossedDifference', 'prob_better', 'expected_best', 'calibration', 'Calibration', 'agreement', 'simulate_errors', 'Cost', 'latency', 'measure_cost', 'Difference', 'compare', 'Comparison', 'write_report', 'verdict', 'summary', 'report_schema', 'chime', 'make_sound', 'ComparePanel', 'DigitPad']
+__all__ = ['MachineError', 'Epoch', 'History', 'Config', 'Space', 'Trial', 'SearchResult', 'Cost', 'plot_accuracy', 'Recipe', 'Compute', 'Callbacks', 'Split', 'Data', 'load_data', 'show_samples', 'default_device', 'MLP', 'CNNClassifier', 'DeepMLP', 'glorot_init', 'zero_init', 'norm_init', 'initialise', 'register_model', 'model_names', 'get_model', 'number_of_params', 'params_table', 'relative_difference', 'match_params', 'flops', 'size_table', 'measure', 'measure_accuracy', 'predict', 'topk_errors', 'smoke_test', 'save_model', 'load_model', 'train', 'snapshot_accuracies', 'display_timer', 'sobol_points', 'plot_sobol', 'train_population', 'Ledger', 'LedgerError', 'tune', 'Retraining', 'retrain', 'wilson_interval', 'error_interval', 'mcnemar_exact', 'bonett_price_interval', 'paired_t', 'crossed_difference', 'CrossedDifference', 'prob_better', 'expected_best', 'calibration', 'Calibration', 'agreement', 'simulate_errors', 'latency', 'measure_cost', 'Difference', 'compare', 'Comparison', 'write_report', 'verdict', 'summary', 'report_schema', 'chime', 'make_sound', 'ComparePanel', 'DigitPad']
 
 class MachineError(OSError):
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+class Epoch(Record):
+    epoch: typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=1), Lt(lt=9223372036854775808)])]
+    train_loss: typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)]), BeforeValidator(func=<function _or_nan at 0x7fb84a5be8e0>, json_schema_input_type=float | None)]
+    train_accuracy: typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Le(le=1)])]
+    seconds: typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), AllowInfNan(allow_inf_nan=False)])]
+    valid_loss: Optional[Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)]), BeforeValidator(func=<function _or_nan at 0x7fb84a5be8e0>, json_schema_input_type=float | None)]]
+    valid_accuracy: Optional[Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Le(le=1)])]]
+    end_train_accuracy: Optional[Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Le(le=1)])]]
+    def __init__(self, epoch: typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=1), Lt(lt=9223372036854775808)])], train_loss: typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)]), BeforeValidator(func=<function _or_nan at 0x7fb84a5be8e0>, json_schema_input_type=float | None)], train_accuracy: typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Le(le=1)])], seconds: typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), AllowInfNan(allow_inf_nan=False)])], valid_loss: Optional[Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)]), BeforeValidator(func=<function _or_nan at 0x7fb84a5be8e0>, json_schema_input_type=float | None)]] = None, valid_accuracy: Optional[Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Le(le=1)])]] = None, end_train_accuracy: Optional[Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Le(le=1)])]] = None) -> None: ...
+
+class History(Record):
+    learning_rate: typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), AllowInfNan(allow_inf_nan=False)]), FieldInfo(annotation=None, required=True, metadata=[Gt(gt=0)])]
+    batch_size: typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=1), Lt(lt=9223372036854775808)])]
+    seed: typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])]
+    engine: typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]
+    threads: typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=1), Lt(lt=9223372036854775808)])]
+    device: typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]
+    machine: typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]
+    epochs: list[Epoch]
+    state: Literal['running', 'finished', 'stopped', 'diverged', 'failed', 'crashed']
+    momentum: typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), AllowInfNan(allow_inf_nan=False)])]
+    weight_decay: typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), AllowInfNan(allow_inf_nan=False)])]
+    def __init__(self, learning_rate: typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), AllowInfNan(allow_inf_nan=False)]), FieldInfo(annotation=None, required=True, metadata=[Gt(gt=0)])], batch_size: typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=1), Lt(lt=9223372036854775808)])], seed: typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])], engine: typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])], threads: typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=1), Lt(lt=9223372036854775808)])], device: typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])], machine: typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])], epochs: list[Epoch] = ..., state: Literal['running', 'finished', 'stopped', 'diverged', 'failed', 'crashed'] = ..., momentum: typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), AllowInfNan(allow_inf_nan=False)])] = ..., weight_decay: typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), AllowInfNan(allow_inf_nan=False)])] = ...) -> None: ...
+    @property
+    def config(self) -> Config: ...
+    @property
+    def last(self) -> Epoch: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def best(self) -> Epoch: ...
+    @property
+    def snapshots(self) -> dict: ...
+    def to_frame(self) -> pandas.DataFrame: ...
+    def plot(self, valid_label: str = ..., title: str = ..., save_to: Any = None, net: Any = None) -> Any: ...
+
+class Config(NamedTuple):
+    learning_rate: float
+    batch_size: int
+    momentum: float = ...
+    weight_decay: float = ...
+    @property
+    def plain(self) -> bool: ...
+
+class Space(Record):
+    learning_rate: tuple[typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), AllowInfNan(allow_inf_nan=False)])], typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), AllowInfNan(allow_inf_nan=False)])]]
+    batch_size: tuple[typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=-9223372036854775808), Lt(lt=9223372036854775808)])], typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=-9223372036854775808), Lt(lt=9223372036854775808)])]]
+    momentum: tuple[typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), AllowInfNan(allow_inf_nan=False)])], typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), AllowInfNan(allow_inf_nan=False)])]] | None
+    weight_decay: tuple[typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), AllowInfNan(allow_inf_nan=False)])], typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), AllowInfNan(allow_inf_nan=False)])]] | None
+    log: typing.Annotated[bool, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]
+    start: Annotated[Optional[Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])]], FieldInfo(annotation=None, required=True, exclude=True), SkipJsonSchema()]
+    def __init__(self, learning_rate: tuple[typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), AllowInfNan(allow_inf_nan=False)])], typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), AllowInfNan(allow_inf_nan=False)])]] = ..., batch_size: tuple[typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=-9223372036854775808), Lt(lt=9223372036854775808)])], typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=-9223372036854775808), Lt(lt=9223372036854775808)])]] = ..., momentum: tuple[typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), AllowInfNan(allow_inf_nan=False)])], typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), AllowInfNan(allow_inf_nan=False)])]] | None = None, weight_decay: tuple[typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), AllowInfNan(allow_inf_nan=False)])], typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), AllowInfNan(allow_inf_nan=False)])]] | None = None, log: typing.Annotated[bool, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])] = ..., start: Annotated[Optional[Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])]], FieldInfo(annotation=None, required=True, exclude=True), SkipJsonSchema()] = None) -> None: ...
+    @property
+    def sides(self) -> dict: ...
+    @property
+    def plain(self) -> bool: ...
+    def is_log(self, name: Any) -> bool: ...
+    def config(self, *place: float) -> Config: ...
+    def point(self, *place: float) -> Config: ...
+
+class Trial(Record):
+    index: typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])]
+    history: History
+    worker: typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]
+    error: typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]
+    def __init__(self, index: typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])], history: History, worker: typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])] = ..., error: typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])] = ...) -> None: ...
+    @property
+    def config(self) -> Config: ...
+    @property
+    def point(self) -> Config: ...
+    @property
+    def accuracy(self) -> float: ...
+    @property
+    def loss(self) -> float: ...
+
+class SearchResult(Record):
+    model: typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]
+    space: typing.Annotated[Space, FieldInfo(annotation=None, required=True, alias='box', alias_priority=2)]
+    start: typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])]
+    n: typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=1), Lt(lt=9223372036854775808)])]
+    epochs: typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=1), Lt(lt=9223372036854775808)])]
+    scored_on: typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]
+    trials: list[Trial]
+    def __init__(self, model: typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])], space: typing.Annotated[Space, FieldInfo(annotation=None, required=True, alias='box', alias_priority=2)], start: typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])], n: typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=1), Lt(lt=9223372036854775808)])], epochs: typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=1), Lt(lt=9223372036854775808)])], scored_on: typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])], trials: list[Trial]) -> None: ...
+    @property
+    def box(self) -> Space: ...
+    @property
+    def done(self) -> bool: ...
+    @property
+    def best(self) -> Trial: ...
+    def to_frame(self) -> Any: ...
+    def edges(self, margin: float = ...) -> list[str]: ...
+    def plot(self, ax: Any = None) -> Any: ...
+    def plot_best(self, ax: Any = None) -> Any: ...
+    def to_optuna(self, storage: Any, name: str | None = None) -> Any: ...
+    @classmethod
+    def load(cls, folder: Any) -> Self: ...
+
+class Cost(Record):
+    latency_1: typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), AllowInfNan(allow_inf_nan=False)]), FieldInfo(annotation=None, required=True, metadata=[Le(le=1000000)])]
+    latency_1000: typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), AllowInfNan(allow_inf_nan=False)]), FieldInfo(annotation=None, required=True, metadata=[Le(le=1000000)])]
+    training_memory: Optional[Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=-9223372036854775808), Lt(lt=9223372036854775808)]), FieldInfo(annotation=None, required=True, metadata=[Ge(ge=-1125899906842624), Le(le=1125899906842624)])]]
+    calls_1: Optional[Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=1), Lt(lt=9223372036854775808)]), FieldInfo(annotation=None, required=True, metadata=[Le(le=1125899906842624)])]]
+    calls_1000: Optional[Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=1), Lt(lt=9223372036854775808)]), FieldInfo(annotation=None, required=True, metadata=[Le(le=1125899906842624)])]]
+    def __init__(self, latency_1: typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), AllowInfNan(allow_inf_nan=False)]), FieldInfo(annotation=None, required=True, metadata=[Le(le=1000000)])], latency_1000: typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), AllowInfNan(allow_inf_nan=False)]), FieldInfo(annotation=None, required=True, metadata=[Le(le=1000000)])], training_memory: Optional[Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=-9223372036854775808), Lt(lt=9223372036854775808)]), FieldInfo(annotation=None, required=True, metadata=[Ge(ge=-1125899906842624), Le(le=1125899906842624)])]], calls_1: Optional[Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=1), Lt(lt=9223372036854775808)]), FieldInfo(annotation=None, required=True, metadata=[Le(le=1125899906842624)])]] = None, calls_1000: Optional[Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=1), Lt(lt=9223372036854775808)]), FieldInfo(annotation=None, required=True, metadata=[Le(le=1125899906842624)])]] = None) -> None: ...
+
+def plot_accuracy(history: History, valid_label: str = ..., title: str = ..., save_to: Any = None, net: Any = None) -> Any: ...
+
+class Recipe:
+    learning_rate: float
+    batch_size: int
+    epochs: int
+    momentum: float
+    weight_decay: float
+    init: object
+    def __init__(self, learning_rate: float | None = None, batch_size: int | None = None, epochs: int | None = None, momentum: float = ..., weight_decay: float = ..., init: object | None = None) -> None: ...
+    def at(self, config: Config) -> Recipe: ...
+    @property
+    def config(self) -> Config: ...
+    @property
+    def plain(self) -> bool: ...
+    @property
+    def sgd(self) -> dict: ...
+    def check_complete(self, n: int) -> Any: ...
+    def check_searched(self) -> Any: ...
+
+class Compute:
+    device: object
+    threads: int
+    workers: int
+    engine: str
+    client: object
+    def __init__(self, device: object | None = None, threads: int | None = None, workers: int | None = None, engine: str = ..., client: object | None = None) -> None: ...
+    @property
+    def of_study(self) -> Compute: ...
+    @property
+    def of_one(self) -> Compute: ...
+
+class Callbacks:
+    on_trial: object
+    on_run: object
+    on_epoch: object
+    should_stop: object
+    progress: object
+    def __init__(self, on_trial: object | None = None, on_run: object | None = None, on_epoch: object | None = None, should_stop: object | None = None, progress: object = ...) -> None: ...
 
 class Split:
     x: torch.Tensor
@@ -104,77 +250,17 @@ def save_model(net: torch.nn.modules.module.Module, path: Any) -> Any: ...
 
 def load_model(net: torch.nn.modules.module.Module, path: Any) -> torch.nn.modules.module.Module: ...
 
-class Epoch:
-    epoch: int
-    train_loss: float
-    train_accuracy: float
-    seconds: float
-    valid_loss: float
-    valid_accuracy: float
-    end_train_accuracy: float
-    def __init__(self, epoch: int, train_loss: float, train_accuracy: float, seconds: float, valid_loss: float | None = None, valid_accuracy: float | None = None, end_train_accuracy: float | None = None) -> None: ...
-
-class History:
-    learning_rate: float
-    batch_size: int
-    seed: int
-    engine: str
-    threads: int
-    device: str
-    machine: str
-    epochs: list[Epoch]
-    state: str
-    momentum: float
-    weight_decay: float
-    snapshots: dict
-    def __init__(self, learning_rate: float, batch_size: int, seed: int, engine: str, threads: int, device: str, machine: str, epochs: list[Epoch] = ..., state: str = ..., momentum: float = ..., weight_decay: float = ..., snapshots: dict = ...) -> None: ...
-    @property
-    def last(self) -> Epoch: ...
-    @property
-    def seconds(self) -> float: ...
-    @property
-    def best(self) -> Epoch: ...
-    def to_frame(self) -> pandas.DataFrame: ...
-    def to_dict(self) -> dict: ...
-    @classmethod
-    def from_dict(cls, d: dict) -> History: ...
-    def plot(self, **kwargs: Any) -> Any: ...
-
-def train(net: torch.nn.modules.module.Module, train: Split, valid: Split | None = None, *, learning_rate: float, batch_size: int, epochs: int, momentum: float = ..., weight_decay: float = ..., seed: int = ..., device: Any = None, threads: int | None = None, engine: str = ..., on_epoch: Any = None, should_stop: Any = None, checkpoint: Any = None, measure_train: bool = ..., snapshots: bool = ..., progress: str | None = ...) -> History: ...
+def train(net: torch.nn.modules.module.Module, train: Split, valid: Split | None = None, recipe: Recipe | None = None, *, seed: int = ..., compute: Compute | None = None, callbacks: Callbacks | None = None, checkpoint: Any = None, measure_train: bool = ..., snapshots: bool = ...) -> History: ...
 
 def snapshot_accuracies(net: torch.nn.modules.module.Module, history: History, split: Split, display: bool = ...) -> dict[int, float]: ...
 
-def plot_accuracy(history: History, valid_label: str = ..., title: str = ..., save_to: Any = None, net: torch.nn.modules.module.Module | None = None) -> Any: ...
-
 def display_timer(func: Any) -> Any: ...
 
-class Box:
-    learning_rate: tuple[float, float]
-    batch_size: tuple[int, int]
-    momentum: tuple[float, float] | None
-    weight_decay: tuple[float, float] | None
-    log: bool
-    def __init__(self, learning_rate: tuple[float, float] = ..., batch_size: tuple[int, int] = ..., momentum: tuple[float, float] | None = None, weight_decay: tuple[float, float] | None = None, log: bool = ...) -> None: ...
-    @property
-    def sides(self) -> dict: ...
-    @property
-    def plain(self) -> bool: ...
-    def is_log(self, name: Any) -> bool: ...
-    def point(self, *place: float) -> Point: ...
+def sobol_points(space: Space | None = None, start: int | None = None, n: int = ...) -> list[Config]: ...
 
-class Point(NamedTuple):
-    learning_rate: float
-    batch_size: int
-    momentum: float = ...
-    weight_decay: float = ...
-    @property
-    def plain(self) -> bool: ...
+def plot_sobol(space: Space | None = None, start: int | None = None, n: int = ..., ax: Any = None) -> Any: ...
 
-def sobol_points(box: Box | None = None, start: int = ..., n: int = ...) -> list[Point]: ...
-
-def plot_sobol(box: Box | None = None, start: int = ..., n: int = ..., ax: Any = None) -> Any: ...
-
-def train_population(nets: list, train: Split, valid: Split | None = None, *, points: Any, seeds: Any, epochs: int, device: Any = None, threads: int | None = None, block: int | None = None, on_epoch: Any = None, should_stop: Any = None, checkpoints: Any = None, recorder: Any = None, progress: str | None = ...) -> list[History]: ...
+def train_population(nets: list, train: Split, valid: Split | None = None, *, recipes: Any, seeds: Any, compute: Compute | None = None, callbacks: Callbacks | None = None, block: int | None = None, checkpoints: Any = None, recorder: Any = None) -> list[History]: ...
 
 class Ledger:
     def __init__(self, folder: Any = None, identity: dict | None = None) -> None: ...
@@ -194,44 +280,7 @@ class Ledger:
 class LedgerError(ValueError):
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
-class Trial:
-    index: int
-    history: History
-    worker: str
-    error: str
-    def __init__(self, index: int, history: History, worker: str = ..., error: str = ...) -> None: ...
-    @property
-    def point(self) -> Point: ...
-    @property
-    def accuracy(self) -> float: ...
-    @property
-    def loss(self) -> float: ...
-
-class SearchResult:
-    model: str
-    box: Box
-    start: int
-    n: int
-    epochs: int
-    scored_on: str
-    trials: list[Trial]
-    def __init__(self, model: str, box: Box, start: int, n: int, epochs: int, scored_on: str, trials: list[Trial]) -> None: ...
-    @property
-    def done(self) -> bool: ...
-    @property
-    def best(self) -> Trial: ...
-    def to_frame(self) -> pandas.DataFrame: ...
-    def to_dict(self) -> dict: ...
-    @classmethod
-    def from_dict(cls, d: dict) -> SearchResult: ...
-    def edges(self, margin: float = ...) -> list[str]: ...
-    @classmethod
-    def load(cls, folder: Any) -> SearchResult: ...
-    def plot(self, ax: Any = None) -> Any: ...
-    def plot_best(self, ax: Any = None) -> Any: ...
-    def to_optuna(self, storage: Any, name: str | None = None) -> Any: ...
-
-def search(make: Any, train: Split, valid: Split, box: Box | None = None, *, start: int = ..., n: int = ..., epochs: int, seed: int = ..., init: Any = None, device: Any = None, threads: int = ..., engine: str = ..., workers: int | None = None, client: Any = None, store: Any = None, on_trial: Any = None, on_epoch: Any = None, should_stop: Any = None, name: str | None = None, progress: Any = ...) -> SearchResult: ...
+def tune(make: Any, train: Split, valid: Split, space: Any = None, *, n_trials: int = ..., recipe: Recipe | None = None, seed: int = ..., store: Any = None, compute: Compute | None = None, callbacks: Callbacks | None = None) -> SearchResult: ...
 
 class Retraining:
     number: int
@@ -240,7 +289,7 @@ class Retraining:
     is_new: bool
     def __init__(self, number: int, history: History, weights: dict, is_new: bool = ...) -> None: ...
 
-def retrain(make: Any, train: Split, valid: Split, point: Point, *, seeds: int = ..., epochs: int, seed: int = ..., init: Any = None, device: Any = None, threads: int = ..., engine: str = ..., workers: int | None = None, client: Any = None, store: Any = None, on_epoch: Any = None, should_stop: Any = None, name: str | None = None, progress: Any = ...) -> list[Retraining]: ...
+def retrain(make: Any, train: Split, valid: Split, recipe: Recipe, *, seeds: int = ..., seed: int = ..., store: Any = None, compute: Compute | None = None, callbacks: Callbacks | None = None) -> list[Retraining]: ...
 
 def wilson_interval(errors: int, n: int, level: float = ...) -> Interval: ...
 
@@ -291,17 +340,9 @@ def agreement(predictions: Any) -> Agreement: ...
 
 def simulate_errors(rng: numpy.random._generator.Generator, error_a: float, error_b: float, seeds: int = ..., images: int = ..., difficulty: float = ..., shared: float = ..., seed_sd: float = ...) -> tuple[numpy.ndarray, numpy.ndarray]: ...
 
-class Cost:
-    latency_1: float
-    latency_1000: float
-    training_memory: int | None
-    calls_1: int | None
-    calls_1000: int | None
-    def __init__(self, latency_1: float, latency_1000: float, training_memory: int | None, calls_1: int | None = None, calls_1000: int | None = None) -> None: ...
-
 def latency(net: torch.nn.modules.module.Module, split: Split, n: int = ..., seconds: float = ..., clock: Any = ...) -> float: ...
 
-def measure_cost(make: Any, train: Split, point: Point, *, device: Any = None, threads: int = ..., engine: str = ...) -> Cost: ...
+def measure_cost(make: Any, train: Split, config: Config, *, compute: Compute | None = None) -> Cost: ...
 
 class Difference:
     a: str
@@ -322,32 +363,26 @@ class Difference:
     @property
     def better(self) -> str: ...
 
-def compare(models: Any = ..., data: Any = ..., box: Box | None = None, *, points: int = ..., seeds: int = ..., start: int | None = None, search_epochs: int | None = None, epochs: int | None = None, seed: int = ..., protocol: str = ..., init: Any = None, device: Any = None, threads: int = ..., engine: str = ..., workers: int | None = None, client: Any = None, store: Any = None, on_trial: Any = None, on_run: Any = None, on_epoch: Any = None, should_stop: Any = None, progress: Any = ...) -> Comparison: ...
+def compare(models: Any = ..., data: Any = ..., space: Any = None, *, n_trials: int = ..., seeds: int = ..., search_epochs: int | None = None, recipe: Recipe | None = None, seed: int = ..., protocol: str = ..., store: Any = None, compute: Compute | None = None, callbacks: Callbacks | None = None) -> Comparison: ...
 
-class Comparison:
-    dataset: str
-    protocol: str
-    sizes: dict
-    fingerprints: dict
-    classes: list
-    seed: int
-    contestants: list[Contestant]
-    seconds: float
-    labels: list
-    pictures: dict
-    test_reads: list
-    machine: str
-    versions: dict
-    commit: str | None
-    trained_on: list
-    remarks: list
-    weights: dict
-    def __init__(self, dataset: str, protocol: str, sizes: dict, fingerprints: dict, classes: list, seed: int, contestants: list[Contestant], seconds: float, labels: list = ..., pictures: dict = ..., test_reads: list = ..., machine: str = ..., versions: dict = ..., commit: str | None = None, trained_on: list = ..., remarks: list = ..., weights: dict = ...) -> None: ...
-    def __getitem__(self, name: Any) -> Contestant: ...
-    @property
-    def names(self) -> list[str]: ...
-    @property
-    def best(self) -> Contestant: ...
+class Comparison(ComparisonRecord):
+    dataset: typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]
+    protocol: typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]
+    sizes: dict[str, typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])]]
+    fingerprints: dict[str, typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]]
+    classes: list[typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]]
+    seed: typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])]
+    contestants: list[ModelResult]
+    seconds: typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), AllowInfNan(allow_inf_nan=False)])]
+    labels: list[typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])]]
+    pictures: dict[str, dict[str, typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]]]
+    test_reads: list[TestRead]
+    machine: typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]
+    versions: dict[str, typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]]
+    commit: Optional[Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]]
+    trained_on: list[typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])]]
+    remarks: list[typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]]
+    def __init__(self, dataset: typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])], protocol: typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])], sizes: dict[str, typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])]], fingerprints: dict[str, typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]], classes: list[typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]], seed: typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])], contestants: list[ModelResult], seconds: typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), AllowInfNan(allow_inf_nan=False)])], labels: list[typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])]] = ..., pictures: dict[str, dict[str, typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]]] = ..., test_reads: list[TestRead] = ..., machine: typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])] = ..., versions: dict[str, typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]] = ..., commit: Optional[Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]] = None, trained_on: list[typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])]] = ..., remarks: list[typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]] = ...) -> None: ...
     @property
     def ground(self) -> Ground: ...
     def health(self, name: str) -> list[list[str]]: ...
@@ -355,7 +390,7 @@ class Comparison:
     def claim(self, folder: Any, overwrite: bool = ..., files: Any = ...) -> Any: ...
     def save(self, folder: Any, overwrite: bool = ...) -> pathlib.Path: ...
     @classmethod
-    def load(cls, folder: Any) -> Comparison: ...
+    def load(cls, folder: Any) -> Self: ...
     def load_net(self, name: str, folder: Any, number: int = ..., make: Any = None) -> torch.nn.modules.module.Module: ...
     def to_frame(self) -> pandas.DataFrame: ...
     @property
@@ -417,6 +452,11 @@ class DigitPad(anywidget.widget.AnyWidget):
     @classmethod
     def load(cls, folder: Any, data_dir: Any = None, number: int = ..., makers: dict = ...) -> DigitPad: ...
 
+class Record:
+    def to_dict(self) -> dict: ...
+    @classmethod
+    def from_dict(cls, d: dict) -> Self: ...
+
 class Match(NamedTuple):
     width: int
     count: int   # type: ignore[assignment]
@@ -457,29 +497,53 @@ class Agreement(NamedTuple):
     all: float
     pairs: float
 
-class Contestant:
-    name: str
-    maker: str
-    description: str
-    parameters: int
-    depth: int
-    forward_flops: int
-    training_flops: int
+class ComparisonRecord(Record):
+    dataset: typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]
+    protocol: typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]
+    sizes: dict[str, typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])]]
+    fingerprints: dict[str, typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]]
+    classes: list[typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]]
+    seed: typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])]
+    contestants: list[ModelResult]
+    seconds: typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), AllowInfNan(allow_inf_nan=False)])]
+    labels: list[typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])]]
+    pictures: dict[str, dict[str, typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]]]
+    test_reads: list[TestRead]
+    machine: typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]
+    versions: dict[str, typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]]
+    commit: Optional[Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]]
+    trained_on: list[typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])]]
+    remarks: list[typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]]
+    def __init__(self, dataset: typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])], protocol: typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])], sizes: dict[str, typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])]], fingerprints: dict[str, typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]], classes: list[typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]], seed: typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])], contestants: list[ModelResult], seconds: typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), AllowInfNan(allow_inf_nan=False)])], labels: list[typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])]] = ..., pictures: dict[str, dict[str, typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]]] = ..., test_reads: list[TestRead] = ..., machine: typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])] = ..., versions: dict[str, typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]] = ..., commit: Optional[Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]] = None, trained_on: list[typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])]] = ..., remarks: list[typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]] = ...) -> None: ...
+    def __getitem__(self, name: Any) -> ModelResult: ...
+    @property
+    def names(self) -> list[str]: ...
+    @property
+    def best(self) -> ModelResult: ...
+
+class ModelResult(Record):
+    name: typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]
+    maker: typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]
+    description: typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]
+    parameters: typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=1), Lt(lt=9223372036854775808)])]
+    depth: typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])]
+    forward_flops: typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])]
+    training_flops: typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])]
     search: SearchResult
     runs: list[Run]
-    cost: Cost
-    code: Code
-    init: str
-    trained: int
-    same_start: int
-    def __init__(self, name: str, maker: str, description: str, parameters: int, depth: int, forward_flops: int, training_flops: int, search: SearchResult, runs: list[Run], cost: Cost | None = None, code: Code | None = None, init: str = ..., trained: int | None = None, same_start: int | None = None) -> None: ...
+    cost: Cost | None
+    code: Code | None
+    init: typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]
+    trained: Optional[Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])]]
+    same_start: Optional[Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])]]
+    def __init__(self, name: typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])], maker: typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])], description: typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])], parameters: typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=1), Lt(lt=9223372036854775808)])], depth: typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])], forward_flops: typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])], training_flops: typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])], search: SearchResult, runs: list[Run], cost: Cost | None = None, code: Code | None = None, init: typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])] = ..., trained: Optional[Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])]] = None, same_start: Optional[Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])]] = None) -> None: ...
     @property
     def wrong(self) -> list[int]: ...
     @property
     def error(self) -> float: ...
-    def to_dict(self) -> dict: ...
-    @classmethod
-    def from_dict(cls, d: dict) -> Contestant: ...
+
+class TestRead(dict):
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
 class Ground(NamedTuple):
     n_classes: int
@@ -512,30 +576,28 @@ class RunState:
     def read(cls, folder: Any, running: bool | None = None) -> RunState: ...
     def seconds_left(self, workers: int) -> float: ...
 
-class Run:
-    number: int
+class Run(Record):
+    number: typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])]
     history: History
     test: TestResult
-    health: list[str]
-    def __init__(self, number: int, history: History, test: TestResult, health: list[str] = ...) -> None: ...
-    @classmethod
-    def from_dict(cls, d: dict) -> Run: ...
+    health: list[typing.Literal['diverged', 'one_answer', 'at_chance', 'never_learnt', 'fell']]
+    def __init__(self, number: typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])], history: History, test: TestResult, health: list[typing.Literal['diverged', 'one_answer', 'at_chance', 'never_learnt', 'fell']] = ...) -> None: ...
 
-class Code:
-    file: str | None
-    sha256: str | None
-    repository: str | None
-    commit: str | None
-    changed: bool | None
-    also: list[str]
-    def __init__(self, file: str | None, sha256: str | None, repository: str | None, commit: str | None, changed: bool | None, also: list[str] = ...) -> None: ...
+class Code(Record):
+    file: Optional[Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]]
+    sha256: Optional[Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)]), FieldInfo(annotation=None, required=True, metadata=[_PydanticGeneralMetadata(pattern='^([0-9a-f]{40}|[0-9a-f]{64})$')])]]
+    repository: Optional[Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]]
+    commit: Optional[Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)]), FieldInfo(annotation=None, required=True, metadata=[_PydanticGeneralMetadata(pattern='^([0-9a-f]{40}|[0-9a-f]{64})$')])]]
+    changed: Optional[Annotated[bool, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]]
+    also: list[typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)]), FieldInfo(annotation=None, required=True, metadata=[_PydanticGeneralMetadata(pattern='^([0-9a-f]{40}|[0-9a-f]{64})$')])]]
+    def __init__(self, file: Optional[Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]], sha256: Optional[Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)]), FieldInfo(annotation=None, required=True, metadata=[_PydanticGeneralMetadata(pattern='^([0-9a-f]{40}|[0-9a-f]{64})$')])]], repository: Optional[Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]], commit: Optional[Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)]), FieldInfo(annotation=None, required=True, metadata=[_PydanticGeneralMetadata(pattern='^([0-9a-f]{40}|[0-9a-f]{64})$')])]], changed: Optional[Annotated[bool, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)])]], also: list[typing.Annotated[str, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)]), FieldInfo(annotation=None, required=True, metadata=[_PydanticGeneralMetadata(pattern='^([0-9a-f]{40}|[0-9a-f]{64})$')])]] = ...) -> None: ...
 
-class TestResult:
-    loss: float
-    accuracy: float
-    errors: dict[int, int]
-    wrong: list[int]
-    predicted: list[int]
-    confidence: list[float]
-    bins: list[list]
-    def __init__(self, loss: float, accuracy: float, errors: dict[int, int], wrong: list[int], predicted: list[int] = ..., confidence: list[float] = ..., bins: list[list] = ...) -> None: ...
+class TestResult(Record):
+    loss: typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)]), BeforeValidator(func=<function _or_nan at 0x7fb84a5be8e0>, json_schema_input_type=float | None)]
+    accuracy: typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Le(le=1)])]
+    errors: dict[typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Ge(ge=1), Lt(lt=2147483648)])], typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])]]
+    wrong: list[typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])]]
+    predicted: list[typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])]]
+    confidence: list[typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)]), BeforeValidator(func=<function _or_nan at 0x7fb84a5be8e0>, json_schema_input_type=float | None), AfterValidator(func=<function _check_share at 0x7fb84a448ea0>), FieldInfo(annotation=None, required=True, json_schema_extra={'minimum': 0, 'maximum': 1})]]
+    bins: list[tuple[typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])], typing.Optional[typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Le(le=1)])]], typing.Optional[typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Le(le=1)])]]]]
+    def __init__(self, loss: typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)]), BeforeValidator(func=<function _or_nan at 0x7fb84a5be8e0>, json_schema_input_type=float | None)], accuracy: typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Le(le=1)])], errors: dict[typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Ge(ge=1), Lt(lt=2147483648)])], typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])]], wrong: list[typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])]], predicted: list[typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])]] = ..., confidence: list[typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True)]), BeforeValidator(func=<function _or_nan at 0x7fb84a5be8e0>, json_schema_input_type=float | None), AfterValidator(func=<function _check_share at 0x7fb84a448ea0>), FieldInfo(annotation=None, required=True, json_schema_extra={'minimum': 0, 'maximum': 1})]] = ..., bins: list[tuple[typing.Annotated[int, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Lt(lt=9223372036854775808)])], typing.Optional[typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Le(le=1)])]], typing.Optional[typing.Annotated[float, FieldInfo(annotation=None, required=True, metadata=[Strict(strict=True), Ge(ge=0), Le(le=1)])]]]] = ...) -> None: ...

@@ -9,7 +9,7 @@ __all__ = ['PALETTE', 'shown', 'check_int', 'check_float', 'check_choice', 'type
            'plain_folder', 'derive_seed', 'available_cores', 'machine', 'machine_kind', 'timestamp', 'new_path',
            'format_seconds', 'model_color', 'plot_style', 'shortened', 'drawn_names', 'drawn', 'is_terminal',
            'can_redraw', 'terminal_width', 'text_width', 'wrap_words', 'fitted', 'quietly', 'tell', 'warn_caller',
-           'need_extra', 'Status', 'check_progress', 'bar_line', 'Progress']
+           'warn_renamed', 'need_extra', 'Status', 'check_progress', 'bar_line', 'Progress']
 
 # %% ../nbs/00_core.ipynb #00-core-002
 import errno
@@ -730,13 +730,13 @@ _is_quiet = ContextVar('mnist_cmp: was nothing to be printed?', default=False)
 
 
 def quietly(
-    func,  # a function with a keyword argument progress
+    func,  # a function with a keyword argument callbacks, which has a progress
 ):
-    "`func`, during which `tell` prints nothing if it is called with progress=False."
+    "`func`, during which `tell` prints nothing if its callbacks have progress=False."
 
     @functools.wraps(func)
     def called(*args, **kwargs):
-        if kwargs.get('progress', True) is not False:
+        if getattr(kwargs.get('callbacks'), 'progress', True) is not False:
             return func(*args, **kwargs)
         before = _is_quiet.set(True)
         try:
@@ -761,6 +761,7 @@ def tell(
 # %% ../nbs/00_core.ipynb #1d325d6e
 def warn_caller(
     text: str,  # a sentence
+    category: type = UserWarning,  # of the warning
 ):
     "Warn at the line that called into this package."
     level = 1
@@ -768,7 +769,15 @@ def warn_caller(
     while frame is not None and _is_ours(frame):
         level = level + 1
         frame = frame.f_back
-    warnings.warn(text, stacklevel=level)
+    warnings.warn(text, category, stacklevel=level)
+
+
+def warn_renamed(
+    old: str,  # a name that goes with the next release
+    new: str,  # what to write instead
+):
+    "Warn at the line that called into this package that it uses an old name."
+    warn_caller(f'{old} will go with the next release. Write {new} instead.', DeprecationWarning)
 
 
 def _is_ours(frame):

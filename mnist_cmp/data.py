@@ -28,6 +28,7 @@ from mnist_cmp.core import (
     typed,
     without_math,
 )
+from .settings import EPOCHS, EPOCHS_DIGITS
 from .sources import FAMILY, get_source, read_files
 
 # %% ../nbs/01_data.ipynb #01-data-005
@@ -185,8 +186,8 @@ class Data:
     test: Split  # for the last word
     name: str  # the data set's name
     classes: tuple  # the classes' names, by label
-    search_epochs: int = 3  # epochs for each trial of a search, ≥ 1
-    epochs: int = 10  # epochs for the final training, ≥ 1
+    search_epochs: int = EPOCHS['search_epochs']  # epochs for each trial of a search, ≥ 1
+    epochs: int = EPOCHS['epochs']  # epochs for the final training, ≥ 1
 
     def __post_init__(self):
         _check_names(self.name, self.classes)
@@ -504,8 +505,8 @@ def from_arrays(
     # the classes' names by label; default '0', '1' and so on up to the largest label
     classes=None,
     name: str = 'own data',  # the data set's name
-    search_epochs: int = 3,  # epochs for each trial of a search, ≥ 1
-    epochs: int = 10,  # epochs for the final training, ≥ 1
+    search_epochs: int = EPOCHS['search_epochs'],  # epochs for each trial of a search, ≥ 1
+    epochs: int = EPOCHS['epochs'],  # epochs for the final training, ≥ 1
     seed: int = 0,  # of the random sixth, ≥ 0
 ) -> Data:
     """`Data` from arrays, tensors or lists, which are copied; warns of odd splits; raises
@@ -602,7 +603,7 @@ def _load_digits(valid_size):
         Split(x[:1497], y[:1497], 'train', classes), 300 if valid_size is None else 0
     )
     test = Split(x[1497:], y[1497:], 'test', classes)
-    return _named(Data(train, valid, test, 'digits', classes, search_epochs=10, epochs=20))
+    return _named(Data(train, valid, test, 'digits', classes, **EPOCHS_DIGITS))
 
 # %% ../nbs/01_data.ipynb #01-data-045
 def _values(content, file):

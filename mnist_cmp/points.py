@@ -12,7 +12,8 @@ import warnings
 import numpy as np
 
 from .core import check_int, model_color, plot_style, typed
-from .records import Box, Point
+from .records import Config, Space
+from .settings import START, Effort, old_names, space_for
 
 # %% ../nbs/06a_points.ipynb #06a-points-011
 _lock = threading.Lock()
@@ -48,43 +49,51 @@ def _sobol(dimensions, start, n):
         return (sequence.fast_forward(start) if start else sequence).random(n)
 
 # %% ../nbs/06a_points.ipynb #06a-points-019
+@old_names(box='space')
 @typed
 def sobol_points(
-    box: Box = None,  # where; None: the default box
-    start: int = 1030,  # place of the first point in the sequence, from 0 to 2²⁹
-    n: int = 20,  # number of points, from 1 to 2²⁰
-) -> list[Point]:
-    "Points `start`, …, `start + n - 1` of the Sobol sequence, in the box; raises `ValueError`."
-    box = box or Box()
+    space: Space = None,  # where; None: the default space
+    # place of the first point in the sequence, from 0 to 2²⁹; None: the space's, or 1030
+    start: int = None,
+    n: int = Effort.n_trials,  # number of points, from 1 to 2²⁰
+) -> list[Config]:
+    "Points `start`, …, `start + n - 1` of the Sobol sequence, in the space; raises `ValueError`."
+    space = space or Space()
+    if start is None:
+        start = START if space.start is None else space.start
     start = check_int('start', start, 0, 2**29)
     n = check_int('n', n, 1, 2**20)
-    return [box.point(*place) for place in _sobol(len(box.sides), start, n).tolist()]
+    return [space.config(*place) for place in _sobol(len(space.sides), start, n).tolist()]
 
 # %% ../nbs/06a_points.ipynb #06a-points-025
 def box_axes(
     ax,  # matplotlib axes
-    box: Box,  # what they shall show
+    space: Space,  # what they shall show
 ):
-    "Make axes of learning rate and batch size that show the whole box with a little air."
-    (a, b), (c, d) = box.learning_rate, box.batch_size
+    "Make axes of learning rate and batch size that show the whole space with a little air."
+    (a, b), (c, d) = space.learning_rate, space.batch_size
     ax.set(
         xlabel='learning rate', ylabel='batch size', ylim=(c - 0.06 * (d - c), d + 0.06 * (d - c))
     )
-    if box.log:
+    if space.log:
         ax.set(xscale='log', xlim=(a * (a / b) ** 0.06, b * (b / a) ** 0.06))
     else:
         ax.set_xlim(a - 0.06 * (b - a), b + 0.06 * (b - a))
 
 
+@old_names(box='space')
 @typed
 def plot_sobol(
-    box: Box = None,  # where; None: the default box
-    start: int = 1030,  # place of the first point in the sequence, ≥ 0
-    n: int = 20,  # number of points, ≥ 1
+    space: Space = None,  # where; None: the default space
+    # place of the first point in the sequence, ≥ 0; None: the space's, or 1030
+    start: int = None,
+    n: int = Effort.n_trials,  # number of points, ≥ 1
     ax=None,  # matplotlib axes; None: new ones
 ):
     "Plot the points, each with its place in the sequence; gives the axes, raises `ValueError`."
-    points = sobol_points(box, start, check_int('n', n, 1, 10_000))
+    space = space_for('', space=space)
+    start = space.start if start is None else start
+    points = sobol_points(space, start, check_int('n', n, 1, 10_000))
     with plot_style():
         import matplotlib.pyplot as plt
 
@@ -93,5 +102,5 @@ def plot_sobol(
         for i, p in enumerate(points, start):
             ax.plot(*p[:2], 'o', color=model_color('mlp'), markersize=5)
             ax.annotate(i, p[:2], xytext=(4, 3), textcoords='offset points', fontsize=8)
-        box_axes(ax, box or Box())
+        box_axes(ax, space)
     return ax

@@ -72,7 +72,7 @@ MUTATIONS = [
     ('History.best', 'max(self.epochs', 'max(reversed(self.epochs)'),
     ('_Checkpoint.resume', 'len(history.epochs) > epochs', 'len(history.epochs) >= epochs'),
     # points
-    ('Box._at', 'math.ceil(value)', 'math.floor(value)'),
+    ('Space._at', 'math.ceil(value)', 'math.floor(value)'),
     ('_sobol_2d', 'state.seed_save = start - 1', 'state.seed_save = start'),
     ('_side', 'low >= high', 'low > high'),
     # population

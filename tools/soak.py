@@ -46,18 +46,18 @@ VARIES = ('second', 'latency', 'calls', 'memory', 'times', 'worker', 'commit')
 def run_search(folder):
     from mnist_cmp.data import load_data
     from mnist_cmp.models import MLP
-    from mnist_cmp.search import search
+    from mnist_cmp.search import tune
+    from mnist_cmp.settings import Compute, Recipe
 
     digits = load_data('digits')
-    search(
-        partial(MLP, 64, 64),
+    tune(
+        {'mlp': partial(MLP, 64, 64)},
         digits.train,
         digits.valid,
-        n=POINTS,
-        epochs=EPOCHS,
-        workers=WORKERS,
+        n_trials=POINTS,
+        recipe=Recipe(epochs=EPOCHS),
+        compute=Compute(workers=WORKERS),
         store=folder,
-        name='mlp',
     )
 
 
