@@ -9,7 +9,7 @@ __all__ = ['PALETTE', 'shown', 'check_int', 'check_float', 'check_choice', 'type
            'plain_folder', 'derive_seed', 'available_cores', 'machine', 'machine_kind', 'timestamp', 'new_path',
            'format_seconds', 'model_color', 'plot_style', 'shortened', 'drawn_names', 'drawn', 'is_terminal',
            'can_redraw', 'terminal_width', 'text_width', 'wrap_words', 'fitted', 'quietly', 'tell', 'warn_caller',
-           'warn_renamed', 'need_extra', 'Status', 'check_progress', 'bar_line', 'Progress']
+           'warn_renamed', 'old_attributes', 'need_extra', 'Status', 'check_progress', 'bar_line', 'Progress']
 
 # %% ../nbs/00_core.ipynb #00-core-002
 import errno
@@ -778,6 +778,21 @@ def warn_renamed(
 ):
     "Warn at the line that called into this package that it uses an old name."
     warn_caller(f'{old} will go with the next release. Write {new} instead.', DeprecationWarning)
+
+
+def old_attributes(
+    module: str,  # its name
+    **renamed: str,  # old name → new one, of things in the module
+):
+    "The `__getattr__` of a module whose things have other names now: the old ones warn."
+
+    def find(name):
+        if name not in renamed:
+            raise AttributeError(f'module {module!r} has no attribute {name!r}')
+        warn_renamed(name, renamed[name])
+        return getattr(sys.modules[module], renamed[name])
+
+    return find
 
 
 def _is_ours(frame):

@@ -45,6 +45,7 @@ from mnist_cmp.core import (
     drawn,
     machine,
     new_path,
+    old_attributes,
     plot_style,
     printable,
     shown,
@@ -233,15 +234,7 @@ class Space(Record):
         return math.ceil(value) if name == 'batch_size' else float(value)
 
 
-_OLD = {'Box': 'Space', 'Point': 'Config'}
-
-
-def __getattr__(name):
-    "Old names of classes."
-    if name not in _OLD:
-        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    warn_renamed(name, _OLD[name])
-    return globals()[_OLD[name]]
+__getattr__ = old_attributes(__name__, Box='Space', Point='Config')
 
 # %% ../nbs/00c_records.ipynb #rec-17
 @dataclass

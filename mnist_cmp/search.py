@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
-from .core import Progress, check_int, derive_seed, quietly, typed, warn_renamed
+from .core import Progress, check_int, derive_seed, old_attributes, quietly, typed
 from .data import Split
 from .ledger import DONE, Ledger
 from mnist_cmp.points import (
     plot_sobol,  # noqa: F401 (a public name of this room, too)
     sobol_points,
 )
-from .records import History, SearchResult, Trial
+from .records import History, SearchResult, Space, Trial
 from mnist_cmp.settings import (
     Callbacks,
     Compute,
@@ -258,14 +258,10 @@ class _CallableRoom(ModuleType):
     def __call__(self, *args, **kwargs):
         return self.search(*args, **kwargs)
 
-    @property
-    def search(self):
-        "The old name of `tune`."
-        warn_renamed('search', 'tune')
-        return self.tune
-
     __wrapped__ = property(lambda self: self.tune)  # its signature and help
 
+
+__getattr__ = old_attributes(__name__, search='tune', Box='Space')
 
 if __name__ != '__main__':
     sys.modules[__name__].__class__ = _CallableRoom
