@@ -388,7 +388,10 @@ def _plain_warnings():
 
     warnings.formatwarning = told
     try:
-        yield
+        with warnings.catch_warnings():
+            # an old option is told of, though Python keeps such warnings from those who only use
+            warnings.filterwarnings('default', category=DeprecationWarning, module=__name__)
+            yield
     finally:
         warnings.formatwarning = before
 
