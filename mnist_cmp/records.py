@@ -638,7 +638,7 @@ PROTOCOLS = {
     'holdout': 'settings chosen on validation images; the test images are used once for each net, '
     'after its last epoch',
     '2019': 'as in the 2019 notebook: no images held out, search scored on the training images, '
-    'each model with points and space of its own, test images in the curves',
+    'each model with points and box of its own, test images in the curves',
 }
 
 # Where a model's first weights come from, in words: by its own rule; in reports until 0.1.0

@@ -102,7 +102,7 @@ MUTATIONS = [
     ('SearchResult.load', "(*DONE, 'crashed')", 'DONE'),
     ('_drop', ' or left.is_symlink()', ''),
     ('run_study', "state == 'stopped':", "state == 'halted':"),
-    ('_points', '<= len(train)', '< len(train)'),
+    ('_configs', '<= len(train)', '< len(train)'),
     ('run_seed', "check_int('number', number, 0)", "check_int('number', number, 0) // 2"),
     ('_Runs._kept', "words.get('seed', str(history.seed)) != str(history.seed)", 'not words'),
     # statistics
