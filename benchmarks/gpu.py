@@ -15,6 +15,7 @@ import os
 import statistics
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -25,14 +26,15 @@ from mnist_cmp.data import load_data
 from mnist_cmp.evaluation import measure_accuracy
 from mnist_cmp.graphs import GraphStep
 from mnist_cmp.models import get_model, initialise
-from mnist_cmp.points import Box, Point, sobol_points
+from mnist_cmp.points import Config, Space, sobol_points
 from mnist_cmp.population import _Population, train_population
-from mnist_cmp.search import search
+from mnist_cmp.search import tune
+from mnist_cmp.settings import Callbacks, Compute, Recipe
 from mnist_cmp.training import device_of, train
 
 RESULT = Path('nbs/results/bench_gpu.json')
-CNN_2019 = Point(0.0831689, 19)
-BOX_2019 = Box((0.001, 0.1), (16, 48))
+CNN_2019 = Config(0.0831689, 19)
+BOX_2019 = Space((0.001, 0.1), (16, 48))
 
 
 def wait(device):
@@ -87,7 +89,13 @@ def final(device, split, test, name, point, epochs, **how):
     "A training as in 2019, measured on the test images after each epoch."
     net = initialise(get_model(name))
     history = train(
-        net, split, test, **point._asdict(), epochs=epochs, device=device, progress=None, **how
+        net,
+        split,
+        test,
+        Recipe(epochs=epochs).at(point),
+        compute=Compute(device=device),
+        callbacks=Callbacks(progress=False),
+        **how,
     )
     return history, measure_accuracy(net, test)
 
@@ -111,16 +119,14 @@ def experiment(device, data, n=20, search_epochs=3, epochs=10, engine='auto'):
     )[1]
 
     def searched():
-        return search(
+        return tune(
             'mlp',
             split,
             split,
             BOX_2019,
-            n=n,
-            epochs=search_epochs,
-            device=device,
-            engine=engine,
-            workers=1,
+            n_trials=n,
+            recipe=Recipe(epochs=search_epochs),
+            compute=Compute(device=device, engine=engine, workers=1),
         )
 
     found, rows['search'] = part(
@@ -128,15 +134,15 @@ def experiment(device, data, n=20, search_epochs=3, epochs=10, engine='auto'):
         searched,
         lambda r: {
             'engine': r.best.history.engine,
-            'best': r.best.point._asdict(),
+            'best': r.best.config._asdict(),
             'accuracy': r.best.accuracy,
         },
     )
     rows['mlp'] = part(
-        device, lambda: final(device, split, mnist.test, 'mlp', found.best.point, epochs), said
+        device, lambda: final(device, split, mnist.test, 'mlp', found.best.config, epochs), said
     )[1]
     # an epoch of each step, the graph's and the general one
-    for name, point in ('cnn', CNN_2019), ('mlp', found.best.point):
+    for name, point in ('cnn', CNN_2019), ('mlp', found.best.config):
         for step in ('cudagraph', 'autograd') if device.type == 'cuda' else ('autograd',):
             rows[f'{name}, an epoch by {step}'] = part(
                 device, lambda: final(device, split, mnist.test, name, point, 1, engine=step), said
@@ -164,15 +170,28 @@ def on_processor(mnist, rounds, threads=1):
         def fresh():
             return [initialise(get_model(name), seed=s) for s in range(4)]
 
-        how = dict(epochs=1, device='cpu', threads=threads, progress=None)
+        compute = Compute(device='cpu', threads=threads)
+        quiet = Callbacks(progress=False)
 
         def singly(engine):
             for s, (net, p) in enumerate(zip(fresh(), points)):
-                train(net, split, **p._asdict(), seed=s, engine=engine, **how)
+                train(
+                    net,
+                    split,
+                    recipe=Recipe(epochs=1).at(p),
+                    seed=s,
+                    compute=replace(compute, engine=engine),
+                    callbacks=quiet,
+                )
 
         ways = {
             'population': lambda: train_population(
-                fresh(), split, points=points, seeds=range(4), **how
+                fresh(),
+                split,
+                recipes=[Recipe(epochs=1).at(p) for p in points],
+                seeds=range(4),
+                compute=compute,
+                callbacks=quiet,
             ),
             'one by one, autograd': lambda: singly('autograd'),
             'one by one, auto': lambda: singly('auto'),

@@ -20,6 +20,7 @@ def main(model, batch_size, engine):
     idle = status('VmRSS')  # torch alone has been imported
     from mnist_cmp.data import load_data
     from mnist_cmp.models import get_model, initialise
+    from mnist_cmp.settings import Callbacks, Compute, Recipe
     from mnist_cmp.training import train
 
     mnist = load_data('mnist')
@@ -35,12 +36,9 @@ def main(model, batch_size, engine):
         initialise(get_model(model)),
         mnist.train,
         mnist.valid,
-        learning_rate=0.01,
-        batch_size=int(batch_size),
-        epochs=1,
-        engine=engine,
-        threads=torch.get_num_threads(),
-        progress=None,
+        Recipe(learning_rate=0.01, batch_size=int(batch_size), epochs=1),
+        compute=Compute(engine=engine, threads=torch.get_num_threads()),
+        callbacks=Callbacks(progress=False),
     )
     print(
         json.dumps(

@@ -35,7 +35,8 @@ from mnist_cmp.evaluation import measure
 from mnist_cmp.models import MLP, initialise
 from mnist_cmp.params import flops, number_of_params
 from mnist_cmp.points import sobol_points
-from mnist_cmp.search import search
+from mnist_cmp.search import tune
+from mnist_cmp.settings import Callbacks, Compute, Recipe
 from mnist_cmp.steps import ENGINES, make_step
 from mnist_cmp.training import train
 
@@ -176,8 +177,13 @@ def whole_search(split, limit, rounds, epochs=3):
 
     def ours(engine):
         with tempfile.TemporaryDirectory() as folder:
-            search(
-                'mlp', part, split[-10_000:], epochs=epochs, workers=2, store=folder, engine=engine
+            tune(
+                'mlp',
+                part,
+                split[-10_000:],
+                recipe=Recipe(epochs=epochs),
+                compute=Compute(workers=2, engine=engine),
+                store=folder,
             )
 
     def theirs(name, epochs):
@@ -241,7 +247,12 @@ def scaling(split, rounds=3):
     net = initialise(MLP)
 
     def epoch(n):
-        return train(net, split[:n], learning_rate=RATE, batch_size=31, epochs=1, progress=None)
+        return train(
+            net,
+            split[:n],
+            recipe=Recipe(learning_rate=RATE, batch_size=31, epochs=1),
+            callbacks=Callbacks(progress=False),
+        )
 
     by_images = [median(lambda: epoch(n)) for n in images]
     widths = [155, 310, 620, 1240, 2480]
@@ -256,7 +267,14 @@ def scaling(split, rounds=3):
         )
 
     def trials(workers):
-        search('mlp', split[:40_000], split[-10_000:], n=20, epochs=1, workers=workers)
+        tune(
+            'mlp',
+            split[:40_000],
+            split[-10_000:],
+            n_trials=20,
+            recipe=Recipe(epochs=1),
+            compute=Compute(workers=workers),
+        )
 
     crews = [1, 2, 4][: len(os.sched_getaffinity(0)).bit_length()]  # no more than cores
     by_workers = [median(lambda: trials(workers)) for workers in crews]
@@ -297,13 +315,11 @@ def stopping(split, rounds):
                         initialise(NETS[model]),
                         split,
                         split[:1000],
-                        learning_rate=RATE,
-                        batch_size=batch,
-                        epochs=9,
-                        engine=engine,
-                        threads=torch.get_num_threads(),
-                        should_stop=lambda: time.perf_counter() > at,
-                        progress=None,
+                        Recipe(learning_rate=RATE, batch_size=batch, epochs=9),
+                        compute=Compute(engine=engine, threads=torch.get_num_threads()),
+                        callbacks=Callbacks(
+                            should_stop=lambda: time.perf_counter() > at, progress=False
+                        ),
                     )
                     assert h.state == 'stopped'
                     waits.append(time.perf_counter() - at)

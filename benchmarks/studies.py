@@ -16,7 +16,8 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 from mnist_cmp.core import machine, write_json
 from mnist_cmp.data import load_data
 from mnist_cmp.ledger import Ledger
-from mnist_cmp.search import search
+from mnist_cmp.search import tune
+from mnist_cmp.settings import Compute, Recipe
 from mnist_cmp.training import Epoch, History
 
 RESULTS = Path('nbs/results')
@@ -70,7 +71,13 @@ def one_search(mnist, workers, folder):
     """The wall time of the real search of the MLP, and the time that its trials spent on
     training and measuring."""
     found, wall = timed(
-        search, 'mlp', mnist.train, mnist.valid, epochs=3, workers=workers, store=folder
+        tune,
+        'mlp',
+        mnist.train,
+        mnist.valid,
+        recipe=Recipe(epochs=3),
+        compute=Compute(workers=workers),
+        store=folder,
     )
     return found, {
         'workers': workers,
@@ -89,7 +96,7 @@ def whole_search(rounds=2):
             with tempfile.TemporaryDirectory(dir='.') as folder:
                 found, run = one_search(mnist, workers, folder)
             runs.append(run)
-            tables.add(str([(t.index, t.point, t.accuracy, t.loss) for t in found.trials]))
+            tables.add(str([(t.index, t.config, t.accuracy, t.loss) for t in found.trials]))
             print(run, flush=True)
     assert len(tables) == 1, 'the tables differ'
     one, two = ([r for r in runs if r['workers'] == w] for w in (1, 2))

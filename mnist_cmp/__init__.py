@@ -13,8 +13,9 @@ _rooms = {room: names.split() for room, names in {
     'core': 'MachineError Stopped',
     'sources': '',
     'process': '',
-    'records': 'Epoch History Point Box Trial SearchResult Cost plot_accuracy',
+    'records': 'Epoch History Config Space Trial SearchResult Cost plot_accuracy',
     'children': '',
+    'settings': 'Recipe Compute Callbacks',
     'data': 'Split Data load_data show_samples default_device',
     'models': 'MLP CNNClassifier DeepMLP glorot_init zero_init norm_init initialise register_model model_names get_model',
     'params': 'number_of_params params_table relative_difference match_params flops size_table',
@@ -34,7 +35,7 @@ _rooms = {room: names.split() for room, names in {
     'workers': '',
     'trials': '',
     'studies': '',
-    'search': 'search',  # the room `search` can be called, too
+    'search': 'tune',
     'retraining': 'Retraining retrain',
     'costs': 'latency measure_cost',
     'provenance': '',
@@ -57,6 +58,7 @@ _rooms = {room: names.split() for room, names in {
     'cli': '',
 }.items()}
 _room_of = {name: room for room, names in _rooms.items() for name in names}
+_old = {'Box': 'Space', 'Point': 'Config'}  # names that go with the next release
 
 __all__ = list(_room_of)
 
@@ -64,6 +66,10 @@ __all__ = list(_room_of)
 def __getattr__(name):
     if name in _rooms or name in _moved.MODULES: return import_module(f'{__name__}.{name}')
     if name in _room_of: return getattr(import_module(f'{__name__}.{_room_of[name]}'), name)
+    if name in _old:
+        from .core import warn_renamed
+        warn_renamed(name, _old[name])
+        return __getattr__(_old[name])
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 

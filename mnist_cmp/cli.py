@@ -18,6 +18,7 @@ import threading
 import traceback
 import warnings
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -30,7 +31,19 @@ from mnist_cmp.core import (
     new_path,
     terminal_width,
     text_width,
+    warn_renamed,
     wrap_words,
+)
+from mnist_cmp.settings import (
+    EPOCHS,
+    EPOCHS_DIGITS,
+    Callbacks,
+    Compute,
+    Effort,
+    Recipe,
+    Space,
+    describe,
+    space_for,
 )
 
 # %% ../nbs/14_cli.ipynb #14-cli-005
@@ -88,6 +101,47 @@ def _names(text):
     )
 
 # %% ../nbs/14_cli.ipynb #14-cli-008
+def _usual(name, told):
+    "What is taken where an option is not given, in words."
+    own = getattr(space_for('cnn', '2019'), name, None)
+    value = getattr(space_for('mlp'), name, None)
+    if value is not None:
+        also = f'; protocol 2019 takes {_plain(own)} for cnn' if own != value else ''
+        return _plain(value) + also
+    if name in EPOCHS:
+        return f'{EPOCHS_DIGITS[name]} for digits, else {EPOCHS[name]}'
+    if name == 'threads':
+        return str(Compute().of_study.threads)
+    return told.usual
+
+
+def _plain(value):
+    "A value as it is typed."
+    return ','.join(f'{end:g}' for end in value) if isinstance(value, tuple) else str(value)
+
+
+def _help(name, told, more=''):
+    "What is said of a field: what it is, what is usual, and what else there is to know."
+    text = f'{told.text.replace("≥", "at least").replace(">", "above")}{more}'
+    return f'{text} (default: {_usual(name, told)}){told.note and "; "}{told.note}'
+
+
+def _add_fields(add, cls, names, **kwargs):
+    "An option for each of these fields of a class of settings: its kind, range, default and words."
+    known = describe(cls)
+    for name in names:
+        told = known[name]
+        limits = told.limits
+        if 'choices' in limits:
+            kind = {'choices': list(limits['choices'])}
+        elif limits:
+            kind = {'type': _whole(limits['low']), 'metavar': 'N'}
+        else:
+            kind = {}
+        words = {'default': told.default, 'help': _help(name, told)}
+        add(f'--{name}', **words | kind | kwargs)
+
+
 def _add_task(add):
     "The options that say what is compared on what."
     add(
@@ -108,95 +162,48 @@ def _add_task(add):
         help='two or more of mlp, cnn, deep_mlp, pkg.module:Name, or file.py:Name (default: '
         'mlp,cnn)',
     )
-    add(
-        '--protocol',
-        default='holdout',
-        choices=['holdout', '2019'],
-        help='holdout: choose on validation images; 2019: as that notebook did (default: '
-        '%(default)s)',
-    )
-    add(
-        '--learning_rate',
-        type=_pair(float),
-        metavar='LOW,HIGH',
-        help='search box: step size of SGD, above 0 (default: 0.001,0.1; protocol 2019 takes '
-        '0.01,0.1 for cnn)',
-    )
-    add(
-        '--batch_size',
-        type=_pair(int),
-        metavar='LOW,HIGH',
-        help='search box: images a step, from 1 to the number of training images (default: 16,48)',
-    )
-    for name, what in (
-        ('momentum', 'share of the last step that is kept, from 0 to 0.9999'),
-        ('weight_decay', 'share of a weight that is added to its gradient, at least 0'),
-    ):
-        add(
-            f'--{name}',
-            type=_pair(float, zero=True),
-            metavar='LOW,HIGH',
-            help=f'search box: {what} (default: 0, not searched)',
-        )
-    add(
-        '--log',
-        action='store_true',
-        help='search learning rate and weight decay on a logarithmic scale',
-    )
+    _add_fields(add, Effort, ['protocol'])
 
 # %% ../nbs/14_cli.ipynb #14-cli-010
+_SIDES = 'learning_rate', 'batch_size', 'momentum', 'weight_decay'
+
+
+def _add_space(add):
+    "The options that say where the searches look."
+    known = describe(Space)
+    for name in _SIDES:
+        told = known[name]
+        add(
+            f'--{name}',
+            type=_pair(
+                int if name == 'batch_size' else float, zero=name in ('momentum', 'weight_decay')
+            ),
+            metavar='LOW,HIGH',
+            help=f'search space: {_help(name, told)}',
+        )
+    add('--log', action='store_true', help=f'search {known["log"].text}'.rstrip('?'))
+    add('--start', type=_whole(0), metavar='N', help=_help('start', known['start']))
+
+
 def _add_numbers(add):
-    "The options that are whole numbers."
-    for name, low, default, text in (
-        ('points', 1, 20, 'trials for each model, at least 1 (default: %(default)s)'),
-        (
-            'seeds',
-            1,
-            10,
-            'trainings of each model with its best settings, at least 1 (default: %(default)s); '
-            'below 5 little can be said',
-        ),
-        (
-            'start',
-            0,
-            None,
-            'place of the first trial in the Sobol sequence, at least 0 '
-            '(default: 1030; protocol 2019 takes 2030 for cnn)',
-        ),
-        (
-            'search_epochs',
-            1,
-            None,
-            'epochs of each trial, at least 1 (default: 10 for digits, else 3)',
-        ),
-        (
-            'epochs',
-            1,
-            None,
-            'epochs of each training, at least 1 (default: 20 for digits, else 10)',
-        ),
-        ('seed', 0, 0, 'seed of everything that is drawn, at least 0 (default: %(default)s)'),
-        (
-            'workers',
-            1,
-            None,
-            'trainings side by side, at least 1 (default: 1, and one for '
-            'each core once that is quicker); does not change the result',
-        ),
-        (
-            'threads',
-            1,
-            1,
-            "PyTorch's threads in each training, at least 1 (default: %(default)s); "
-            'another number gives other last digits',
-        ),
-    ):
-        add(f'--{name}', type=_whole(low), default=default, metavar='N', help=text)
+    "The options that say how much is trained, and by what it is computed."
+    _add_fields(add, Effort, ['n_trials', 'seeds', 'search_epochs'])
+    _add_fields(add, Recipe, ['epochs'])
+    _add_fields(add, Effort, ['seed'])
+    _add_fields(add, Compute, ['workers', 'threads'])
+
+
+class _OldName(argparse.Action):
+    "An option that goes with the next release; it is not shown."
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        warn_renamed(option_string, f'--{self.dest}')
+        setattr(namespace, self.dest, values)
 
 # %% ../nbs/14_cli.ipynb #14-cli-012
 _WHAT = (
     'Which model is better on this data, at equal size and equal tuning effort? Searches learning '
-    'rate and batch size for each model, trains it at its best point from several seeds, tests '
+    'rate and batch size for each model, trains it with its best config from several seeds, tests '
     'each net once, and writes a report.'
 )
 _THEN = (
@@ -246,7 +253,16 @@ def _parser():
     )
     add = p.add_argument
     _add_task(add)
+    _add_space(add)
     _add_numbers(add)
+    add(
+        '--points',
+        action=_OldName,
+        dest='n_trials',
+        type=_whole(1),
+        default=argparse.SUPPRESS,
+        help=argparse.SUPPRESS,
+    )
     add(
         '--init',
         type=_rules,
@@ -255,14 +271,7 @@ def _parser():
         'NAME=RULE,NAME=RULE for some of the models '
         "(default: each model's own rule, which is glorot for mlp, cnn and deep_mlp)",
     )
-    add(
-        '--engine',
-        default='auto',
-        choices=['auto', 'cudagraph', 'compiled', 'onednn', 'autograd', 'population'],
-        help='the training step; auto: the fastest that pays, of compiled, onednn and autograd; '
-        'cudagraph: recorded on an NVIDIA GPU; population: all trainings of a model side by side as '
-        'one. The last two have not been timed on a GPU yet (default: %(default)s)',
-    )
+    _add_fields(add, Compute, ['engine'])
     add(
         '--scheduler',
         metavar='ADDRESS',
@@ -379,18 +388,23 @@ def _plain_warnings():
 
     warnings.formatwarning = told
     try:
-        yield
+        with warnings.catch_warnings():
+            # an old option is told of, though Python keeps such warnings from those who only use
+            warnings.filterwarnings('default', category=DeprecationWarning, module=__name__)
+            yield
     finally:
         warnings.formatwarning = before
 
 # %% ../nbs/14_cli.ipynb #14-cli-018
-def _box(args):
-    "The sides of the search box that were given; the protocol chooses the others."
-    return {
-        k: v
-        for k in ('learning_rate', 'batch_size', 'momentum', 'weight_decay', 'log')
-        if (v := getattr(args, k))
-    }
+def _space(args):
+    "The sides of the search space that were given; the protocol chooses the others."
+    sides = {name: getattr(args, name) for name in (*_SIDES, 'log') if getattr(args, name)}
+    return sides if args.start is None else sides | {'start': args.start}
+
+
+def _effort(args):
+    "How much is trained, and from which seed."
+    return {f.name: getattr(args, f.name) for f in fields(Effort)}
 
 
 def _client(args, stack):
@@ -417,7 +431,7 @@ def _client(args, stack):
 
 def _trial_line(trial, result):
     "A line for a finished trial, for logs where no progress bar moves."
-    rate, size, *_ = trial.point
+    rate, size, *_ = trial.config
     score = (
         trial.error or trial.history.state
         if math.isnan(trial.accuracy)
@@ -448,7 +462,7 @@ def _head(args, data, out):
     final = counted(args.epochs or data.epochs, 'epoch')
     return (
         f'{data!r}\nmodels: {", ".join(args.models)}; protocol {args.protocol}; '
-        f'{counted(args.points, "point")} x {trial}, then {counted(args.seeds, "seed")} x {final}; '
+        f'{counted(args.n_trials, "trial")} x {trial}, then {counted(args.seeds, "seed")} x {final}; '
         f'run folder: {out}'
     )
 
@@ -513,13 +527,10 @@ def run(
     if args.quiet:
         os.environ['MNIST_CMP_QUIET'] = '1'
     data = load_data(args.dataset, root=args.data_dir)
-    how_much = 'points seeds search_epochs epochs seed protocol'.split()
-    check_extends(out, args.models, data, **{k: getattr(args, k) for k in how_much})
+    effort = _effort(args)
+    check_extends(out, args.models, data, Effort(**effort), args.epochs)
     if not args.quiet:
         say(_head(args, data, out))
-    told = (
-        'points seeds start search_epochs epochs seed protocol init workers threads engine'.split()
-    )
     lines = {
         'on_trial': lambda *trial: say(_trial_line(*trial)),
         'on_run': lambda *run: say(_run_line(*run)),
@@ -530,12 +541,17 @@ def run(
         found = compare(
             args.models,
             data,
-            box=_box(args),
+            _space(args),
+            recipe=Recipe(epochs=args.epochs, init=args.init),
             store=out,
-            **{k: getattr(args, k) for k in told},
-            client=_client(args, stack),
-            progress=not args.quiet,
-            **said,
+            compute=Compute(
+                threads=args.threads,
+                workers=args.workers,
+                engine=args.engine,
+                client=_client(args, stack),
+            ),
+            callbacks=Callbacks(progress=not args.quiet, **said),
+            **effort,
         )
     table = summary(found)
     width = terminal_width(sys.stdout) or math.inf

@@ -13,7 +13,7 @@ import os
 import time
 import unicodedata
 from contextlib import nullcontext
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,6 @@ from mnist_cmp.core import (
     check_choice,
     check_folder,
     check_int,
-    check_progress,
     json_text,
     machine_calls,
     plain_folder,
@@ -70,7 +69,6 @@ from .params import flops, number_of_params
 from .provenance import code_in, code_note, package_commit
 from mnist_cmp.records import (
     PROTOCOLS,
-    Box,
     ComparisonRecord,
     Cost,
     ModelResult,
@@ -95,14 +93,22 @@ from mnist_cmp.run_folder import (
     report_in,
     weights_file,
 )
-from .search import search
+from .search import tune
+from mnist_cmp.settings import (
+    Callbacks,
+    Compute,
+    Effort,
+    Recipe,
+    old_names,
+    space_for,
+    start_and_name,
+)
 from .steps import ENGINES
 from mnist_cmp.studies import (
-    STUDY_ENGINES,
-    Recipe,
+    Trainer,
     begun_with,
     codes_noted,
-    number_of_workers,
+    of_study,
     splits_begun,
     try_model,
     warn_of_change,
@@ -187,33 +193,6 @@ def _splits(data, protocol):
         "data has no validation images, but protocol 'holdout' needs them: "
         'load it with valid_size above 0.'
     )
-
-# %% ../nbs/11_comparison.ipynb #fd0734fa
-def _points_of(name, protocol, box, start):
-    "Box and start of the search for a model, checked: what was asked for, or the protocol's own."
-    as_cnn = protocol == '2019' and name == 'cnn'
-    if start is None:
-        start = 2030 if as_cnn else 1030
-    check_int('start', start, 0)
-    if isinstance(box, Box):
-        return box, start
-    _check_sides(box)
-    own = {'learning_rate': (0.01 if as_cnn else 0.001, 0.1)}
-    return Box(**own | (box or {})), start
-
-
-def _check_sides(box):
-    "Raise `TypeError` or `ValueError` unless `box` is None or a dict of sides of a `Box`."
-    names = [field.name for field in fields(Box)]
-    listed = ', '.join(names)
-    if not isinstance(box, (dict, type(None))):
-        raise TypeError(
-            f'box is {shown(box)}, but must be a Box, or a dict of some of its sides: {listed}.'
-        )
-    for name, side in (box or {}).items():
-        if name not in names:
-            way_out = ' One box serves all models.' if isinstance(side, (Box, dict)) else ''
-            raise ValueError(f'box has {shown(name)}, but its sides are {listed}.{way_out}')
 
 # %% ../nbs/11_comparison.ipynb #670a7110
 # as it is after it was written and read again
@@ -471,12 +450,12 @@ def _contestant(name, make, found, runs, cost, code, rule, same):
 class _Meeting:
     "A comparison on its way: what is compared, on what, and where it is kept."
 
-    def __init__(self, models, data, protocol, seed, store):
+    def __init__(self, models, data, effort, store):
         self.began = time.perf_counter()
         self.models = models
-        self.protocol = protocol
-        self.seed = seed
-        check_choice('protocol', protocol, PROTOCOLS)
+        self.effort = effort
+        self.protocol = effort.protocol
+        self.seed = effort.seed
         self.store = None if store is None else check_folder('store', store)
         self.weights = {}
         _check_apart(models, self.store)
@@ -485,8 +464,8 @@ class _Meeting:
         self.rules = {}
         self.same = {}  # name → parameters that begin alike from each seed
         self.data = self._as_begun(data)
-        self.splits = _splits(self.data, protocol)
-        self.remarks = _remarks(self.data, protocol, self.splits[0])
+        self.splits = _splits(self.data, self.protocol)
+        self.remarks = _remarks(self.data, self.protocol, self.splits[0])
         self.commit = package_commit()
         self.notes = {name: code_note(make) for name, make in models.items()}
         self.trained_on = torch.bincount(
@@ -500,21 +479,19 @@ class _Meeting:
             int(np.argmax(self.trained_on)),
         )
 
-    def rehearse(self, init, threads, engine, device, workers, client):
+    def rehearse(self, recipe, compute):
         """Try each model in all that is going to be done with it; raises `ValueError` that names
         it; warns of sizes."""
         sizes = {}
         trained = {}
-        inits = self._as_before(_inits(init, list(self.models)))
+        inits = self._as_before(_inits(recipe.init, list(self.models)))
         for name, make in self.models.items():
-            recipe = Recipe(
-                get_model(make), inits[name], 1, device, threads, self._begun(name), engine
-            )
-            recipe, begun = try_model(
-                recipe, self.splits[0], name, number_of_workers(workers, device), client
-            )
-            self.inits[name], self.rules[name] = recipe.init, begun.rule
-            self.same[name] = same_start(recipe.make, recipe.init)
+            of_model = replace(recipe, init=inits[name])
+            trainer = Trainer(get_model(make), of_model, compute.of_one, self._begun(name))
+            trainer, begun = try_model(trainer, self.splits[0], name, compute)
+            self.inits[name] = trainer.recipe.init
+            self.rules[name] = begun.rule
+            self.same[name] = same_start(trainer.make, trainer.recipe.init)
             sizes[name] = number_of_params(begun.net)[0]
             trained[name] = _trained(begun.net)
         if said := unequal_sizes(sizes, trained=trained):
@@ -572,22 +549,22 @@ class _Meeting:
                 return replace(data, train=splits.train, valid=splits.valid)
         return data
 
-    def tuned(self, name, box, start, **how):
+    def tuned(self, name, space, recipe, compute, callbacks):
         """The search of a model; raises `Stopped`, or `ValueError` if none of its trials has a
         score."""
-        box, start = _points_of(name, self.protocol, box, start)
+        space = space_for(name, self.protocol, space)
         if self.store:
-            find_search(self.store, name, self._search_asked(box, start, how['epochs']))
-        found = search(
-            self.models[name],
+            find_search(self.store, name, self._search_asked(space, recipe.epochs))
+        found = tune(
+            {name: self.models[name]},
             *self.splits[:2],
-            box,
-            start=start,
+            space,
+            n_trials=self.effort.n_trials,
+            recipe=replace(recipe, init=self.inits[name]),
             seed=self.seed,
-            name=name,
-            init=self.inits[name],
             store=self.place('search', name),
-            **how,
+            compute=compute,
+            callbacks=callbacks,
         )
         if not found.done:
             raise Stopped(f'Stopped during the search of {name}.')
@@ -597,26 +574,21 @@ class _Meeting:
             raise ValueError(f'{e} Or compare the others without {name}.') from None
         return found
 
-    def _search_asked(self, box, start, epochs):
+    def _search_asked(self, space, epochs):
         "What a search is, as its ledger names it."
-        asked = {side: list(ends) for side, ends in box.sides.items()}
-        if box.log:
+        asked = {side: list(ends) for side, ends in space.sides.items()}
+        if space.log:
             asked['log'] = True
         train = self.splits[0].fingerprint
-        return asked | {'start': start, 'epochs': epochs, 'seed': self.seed, 'train': train}
+        return asked | {'start': space.start, 'epochs': epochs, 'seed': self.seed, 'train': train}
 
 # %% ../nbs/11_comparison.ipynb #d1bca683
 def check_extends(
     folder,  # of a run, or None
     models,  # as for compare
     data: Data,
-    *,
-    protocol: str,
-    seed: int,
-    points: int,
-    seeds: int,
-    search_epochs: int,  # None: the data set's
-    epochs: int,  # None: the data set's
+    effort: Effort,
+    epochs: int,  # of each training; None: the data set's
     only_report: bool = False,  # may trainings of other models stay beside it that no report holds?
 ):
     """Raise `LedgerError` if a comparison in a folder would lose something by this one; before
@@ -625,16 +597,16 @@ def check_extends(
         return
     names = list(_named(models))
     each = {
-        'points': points,
-        'seeds': seeds,
+        'n_trials': effort.n_trials,
+        'seeds': effort.seeds,
         'epochs': epochs or data.epochs,
-        'search_epochs': search_epochs or data.search_epochs,
+        'search_epochs': effort.search_epochs or data.search_epochs,
     }
     prints = {data.test.name: data.test.fingerprint}
     asked = {
         'dataset': data.name,
-        'protocol': protocol,
-        'seed': seed,
+        'protocol': effort.protocol,
+        'seed': effort.seed,
         'fingerprints': prints,
         'models': {name: each for name in names},
     }
@@ -659,7 +631,8 @@ def check_extends(
         without_study = [
             name for name in names if study_in(plain_path(folder, 'weights', name)) is None
         ]
-        weights = [weights_file(name, number) for name in without_study for number in range(seeds)]
+        numbers = range(effort.seeds)
+        weights = [weights_file(name, number) for name in without_study for number in numbers]
         refuse_foreign(
             folder, foreign_files(folder, [*report_files(names), *weights]), ', or move them away.'
         )
@@ -672,49 +645,49 @@ def _renamed(models, names):
 
 # %% ../nbs/11_comparison.ipynb #d97d7143
 @patch
-def runs(self: _Meeting, name, point, seeds, on_run, **how):
+def runs(self: _Meeting, name, recipe, compute, callbacks):
     "The trainings of a model with its best settings, each tested once; raises `Stopped`."
     make = self.models[name]
     train = self.splits[0]
     valid = self.splits[2]
     if self.store:
-        put_in_place(self.store, name, point, how['epochs'])
+        put_in_place(self.store, name, recipe.config, recipe.epochs)
     nets = retrain(
-        make,
+        {name: make},
         train,
         valid,
-        point,
-        seeds=seeds,
+        replace(recipe, init=self.inits[name]),
+        seeds=self.effort.seeds,
         seed=self.seed,
-        name=name,
-        init=self.inits[name],
         store=self.place('weights', name),
-        **how,
+        compute=compute,
+        callbacks=callbacks,
     )
-    if len(nets) < seeds:
+    if len(nets) < self.effort.seeds:
         raise Stopped(f'Stopped during the trainings of {name}.')
-    with torch_threads(how['threads']):
+    with torch_threads(compute.threads):
         found = [
             _tested(make, net, self.data.test, self.place('tests', f'{name}_{net.number}.json'))
             for net in nets
         ]
     for run, is_new in found:
         run.health = states_of(run.history, run.test, self.ground)
-        if on_run and is_new:
-            on_run(name, run)
+        if callbacks.on_run and is_new:
+            callbacks.on_run(name, run)
     self.weights[name] = [net.weights for net in nets]
     return [run for run, _ in found]
 
 
 @patch
-def costs(self: _Meeting, best, how):
-    """Name → what a model costs at its best point, measured once, or None if that fails; raises
+def costs(self: _Meeting, best, compute, callbacks):
+    """Name → what a model costs with its best config, measured once, or None if that fails; raises
     `Stopped`."""
     files = {name: self.place('costs', f'{name}.json') for name in self.models}
     new = {}
     counted = set()
     is_spoilt = False  # could one of several not be measured?
-    with Progress(len(files), 'measuring costs', progress=how['progress']) as bar:
+    with Progress(len(files), 'measuring costs', progress=callbacks.progress) as bar:
+        should_stop = bar.asking(callbacks.should_stop)
 
         def count(name):
             "Move the bar on, once for each model."
@@ -740,13 +713,13 @@ def costs(self: _Meeting, best, how):
                     ]
                 )
                 try:
-                    new.update(self._measured(missing, best, how, bar, heard))
+                    new.update(self._measured(missing, best, compute, should_stop, heard))
                 except RuntimeError:  # one of them can't be measured
                     is_spoilt = True
                     if name not in new and missing == [name]:
                         raise
             if name not in new:
-                new.update(self._measured([name], best, how, bar, heard))
+                new.update(self._measured([name], best, compute, should_stop, heard))
             return new[name].to_dict()
 
         def check(found):
@@ -755,7 +728,7 @@ def costs(self: _Meeting, best, how):
         costs = {}
         for name, file in files.items():
             try:
-                kept = _kept(file, lambda: measure(name), best[name].point._asdict(), check)
+                kept = _kept(file, lambda: measure(name), best[name].config._asdict(), check)
             except RuntimeError as e:  # no reason to lose all the rest
                 costs[name] = tell(f'{e} The comparison goes without it.')
             else:
@@ -765,7 +738,7 @@ def costs(self: _Meeting, best, how):
 
 
 @patch
-def _measured(self: _Meeting, names, best, how, bar, heard):
+def _measured(self: _Meeting, names, best, compute, should_stop, heard):
     "Name → cost of models; raises `Stopped`."
     # One net alone is no population.
     engines = {
@@ -774,11 +747,11 @@ def _measured(self: _Meeting, names, best, how, bar, heard):
     found = measure_costs(
         {name: self.models[name] for name in names},
         self.splits[0],
-        {name: best[name].point for name in names},
+        {name: best[name].config for name in names},
         engines=engines,
-        device=how['device'],
+        device=compute.device,
         threads={name: best[name].history.threads for name in names},
-        should_stop=bar.asking(how['should_stop']),
+        should_stop=should_stop,
         on_cost=heard,
     )
     if len(found) < len(names):
@@ -787,22 +760,27 @@ def _measured(self: _Meeting, names, best, how, bar, heard):
 
 # %% ../nbs/11_comparison.ipynb #e6ab2d6e
 @patch
-def __call__(self: _Meeting, box, start, tuning, training):
+def __call__(self: _Meeting, space, recipe, compute, callbacks):
     "Each model in turn: search, trainings, tests; then what each costs, when nothing else runs."
-    found = {name: self.tuned(name, box, start, **tuning) for name in self.models}
+    of_trials = replace(recipe, epochs=self.effort.search_epochs)
+    found = {name: self.tuned(name, space, of_trials, compute, callbacks) for name in self.models}
     # a search's engine is that of its trainings, too
     best = {name: one.best for name, one in found.items()}
     as_tuned = {
-        name: {'engine': b.history.engine, 'threads': b.history.threads} for name, b in best.items()
+        name: replace(compute, engine=b.history.engine, threads=b.history.threads)
+        for name, b in best.items()
     }
-    others = [name for name, b in best.items() if b.history.threads != training['threads']]
+    others = [name for name, b in best.items() if b.history.threads != compute.threads]
     if others:
         warn_caller(
-            f'threads is {training["threads"]}, but the searches of {", ".join(others)} were made '
+            f'threads is {compute.threads}, but the searches of {", ".join(others)} were made '
             'with another number, which their trainings keep.'
         )
-    runs = {name: self.runs(name, b.point, **training | as_tuned[name]) for name, b in best.items()}
-    costs = self.costs(best, training)
+    runs = {
+        name: self.runs(name, recipe.at(b.config), as_tuned[name], callbacks)
+        for name, b in best.items()
+    }
+    costs = self.costs(best, compute, callbacks)
     contestants = [
         _contestant(
             name,
@@ -818,7 +796,7 @@ def __call__(self: _Meeting, box, start, tuning, training):
     ]
     test = self.data.test
     used = {s.name: s for s in (*self.splits, self.data.test)}
-    times = 1 if self.protocol == 'holdout' else 1 + training['epochs']
+    times = 1 if self.protocol == 'holdout' else 1 + recipe.epochs
     reads = [
         {'model': c.name, 'number': run.number, 'images': len(test), 'times': times}
         for c in contestants
@@ -847,97 +825,77 @@ def __call__(self: _Meeting, box, start, tuning, training):
     return result
 
 # %% ../nbs/11_comparison.ipynb #bcce0617
+@old_names(start_and_name, box='space', points='n_trials')
 @quietly
 def compare(
     # short or dotted names, files, callables, or a dict name → one of these; two at least
     models=('mlp', 'cnn'),
     data='digits',  # a Data, or a name for load_data
-    # where to search, or a dict of some of its sides; what is missing is the protocol's
-    box: Box = None,
+    # a Space to search, or a dict of some of its sides; what is missing is the protocol's
+    space=None,
     *,
-    points: int = 20,  # trials for each model, ≥ 1
+    n_trials: int = Effort.n_trials,  # trials for each model, ≥ 1
     # trainings of each model with its best settings, ≥ 1; below 5 little can be said
-    seeds: int = 10,
-    # place of the first point in the Sobol sequence; None: the protocol's (1030)
-    start: int = None,
-    search_epochs: int = None,  # epochs of each trial, ≥ 1; None: the data set's
-    epochs: int = None,  # epochs of each training, ≥ 1; None: the data set's
-    seed: int = 0,  # of everything that is drawn, ≥ 0
-    protocol: str = 'holdout',  # or '2019', which repeats that notebook, flaws and all
-    # who draws the first weights, as for initialise, or a dict name → that; None: each model's own
-    # rule
-    init=None,
-    device=None,  # to train on; None: cuda or mps where there is one, else cpu
-    threads: int = 1,  # PyTorch's threads in each process
-    # the training step, or 'population', as for search; auto: the fastest that pays
-    engine: str = 'auto',
-    # processes that train side by side, ≥ 1; None: as for search; same result
-    workers: int = None,
-    client=None,  # a distributed.Client: train on its workers (extra: dask)
+    seeds: int = Effort.seeds,
+    search_epochs: int = Effort.search_epochs,  # epochs of each trial; None: the data set's
+    recipe: Recipe = None,  # of each training: epochs (None: the data set's), and init
+    seed: int = Effort.seed,  # of everything that is drawn, ≥ 0
+    protocol: str = Effort.protocol,  # or '2019', which repeats that notebook, flaws and all
     # a folder that makes the comparison resumable; what its report holds may grow, not shrink
     store=None,
-    # called with each Trial that this call finishes, none from the store, and the SearchResult so
-    # far
-    on_trial=None,
-    # called with a model's name and each Run that this call trains or tests, none from the store
-    on_run=None,
-    on_epoch=None,  # called with a running History after each epoch
-    should_stop=None,  # asked several times a second; True ends the comparison by Stopped
-    # a line in terminals and notebooks; False: none; or a function that takes a core.Status
-    progress=True,
+    compute: Compute = None,  # by what it is computed; None: Compute()
+    # whom to tell, and whom to ask: should_stop ends the comparison by Stopped; None: Callbacks()
+    callbacks: Callbacks = None,
 ) -> Comparison:
     """Tune, train and test each model with the same chances; raises `ValueError` on bad
     arguments or another's store, before any work."""
-    meeting = _Meeting(
-        _named(models), _loaded(data), protocol, check_int('seed', seed, 0, 2**63 - 1), store
-    )
-    how = _common(threads, engine, device, workers, client, on_epoch, should_stop, progress)
-    tuning = dict(
-        n=check_int('points', points, 1),
-        epochs=_epochs('search_epochs', search_epochs, meeting.data.search_epochs),
-    )
-    training = dict(
-        seeds=_seeds(seeds, meeting), epochs=_epochs('epochs', epochs, meeting.data.epochs)
-    )
-    for name in meeting.models:
-        _points_of(name, protocol, box, start)  # raises before any work
-    check_extends(
-        meeting.store,
-        models,
-        meeting.data,
-        protocol=protocol,
-        seed=seed,
-        points=points,
+    effort = Effort(
+        n_trials=n_trials,
         seeds=seeds,
-        search_epochs=tuning['epochs'],
-        epochs=training['epochs'],
-        only_report=True,
+        search_epochs=search_epochs,
+        seed=seed,
+        protocol=protocol,
     )
-    meeting.rehearse(init, threads, engine, device, workers, client)
-    warn_of_splits(meeting.data, stacklevel=3, remarks=meeting.remarks)  # 2 is `quietly`
-    with meeting.lock(), torch_threads(threads), meeting.as_noted():
-        return meeting(
-            box, start, tuning | how | {'on_trial': on_trial}, training | how | {'on_run': on_run}
-        )
+    recipe = _of('recipe', recipe, Recipe)
+    compute = _of('compute', compute, Compute)
+    callbacks = _of('callbacks', callbacks, Callbacks)
+    recipe.check_searched()
+    named = _named(models)
+    data = _loaded(data)
+    effort = replace(effort, search_epochs=effort.search_epochs or data.search_epochs)
+    recipe = replace(recipe, epochs=recipe.epochs or data.epochs)
+    meeting = _Meeting(named, data, effort, store)
+    _check_size(meeting)
+    for name in meeting.models:
+        space_for(name, protocol, space)  # raises before any work
+    check_extends(meeting.store, models, meeting.data, effort, recipe.epochs, only_report=True)
+    compute = of_study(compute)
+    meeting.rehearse(recipe, compute)
+    warn_of_splits(meeting.data, stacklevel=4, remarks=meeting.remarks)  # 2 and 3 are decorators
+    with meeting.lock(), torch_threads(compute.threads), meeting.as_noted():
+        return meeting(space, recipe, compute, callbacks)
 
 # %% ../nbs/11_comparison.ipynb #ed885035
-def _epochs(name, given, default):
-    "The number of epochs that was asked for, or the data set's."
-    return check_int(name, default if given is None else given, 1)
+def _of(name, given, cls):
+    "Settings of a class, as they were given; None: its defaults; raises `TypeError`."
+    if given is None:
+        return cls()
+    if isinstance(given, cls):
+        return given
+    raise TypeError(f'{name} is {shown(given)}, but must be a {cls.__name__}.')
 
 
-def _seeds(seeds, meeting):
-    "The number of trainings of each model; raises `ValueError` if their results are too large."
-    check_int('seeds', seeds, 1, 10**6)
+def _check_size(meeting):
+    "Raise `ValueError` if the results would be too few or too large."
+    data = meeting.data
     check_int(
         'number of test images',
-        len(meeting.data.test),
+        len(data.test),
         2,
         None,
         'From a single one nothing can be said of others.',
     )
-    check_extent(len(meeting.models), seeds, len(meeting.data.test), len(meeting.data.classes))
-    return seeds
+    check_extent(len(meeting.models), meeting.effort.seeds, len(data.test), len(data.classes))
 
 
 def _loaded(data):
@@ -946,22 +904,6 @@ def _loaded(data):
     if isinstance(data, Data):
         return data
     raise TypeError(f'data is {shown(data)}, but must be a Data, or a name for load_data.')
-
-
-def _common(threads, engine, device, workers, client, on_epoch, should_stop, progress):
-    "What search and training both take."
-    if workers is not None:
-        check_int('workers', workers, 1)
-    return dict(
-        threads=check_int('threads', threads, 1),
-        engine=check_choice('engine', engine, STUDY_ENGINES),
-        device=device,
-        workers=workers,
-        client=client,
-        on_epoch=on_epoch,
-        should_stop=should_stop,
-        progress=check_progress(progress),
-    )
 
 # %% ../nbs/11_comparison.ipynb #105c25f2
 def save_weights(

@@ -15,7 +15,7 @@ import re
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -46,6 +46,7 @@ from mnist_cmp.core import (
     read_json,
     read_plain,
     shown,
+    warn_renamed,
     without_math,
     write_json,
 )
@@ -54,24 +55,34 @@ from .evidence.comparison import Comparison
 from .evidence.verdict import verdict
 from .ledger import DONE, Ledger, LedgerError, folder_lock, is_taken
 from .models import distinct_names, model_names
-from .records import PROTOCOLS, Box, History, SearchResult, Trial
+from .records import PROTOCOLS, History, SearchResult, Space, Trial
 from .report import report_page, write_report
 from .run_folder import extent_in
+from mnist_cmp.settings import (
+    EPOCHS_DIGITS,
+    Callbacks,
+    Compute,
+    Effort,
+    Recipe,
+    describe,
+)
 from .sound import chime
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-006
+_NUMBERS = 'n_trials', 'search_epochs', 'epochs', 'seeds', 'seed'
+_LIMITS = {name: told.limits for name, told in (describe(Recipe) | describe(Effort)).items()}
 _SETTINGS = dict(
     dataset='digits',
     models=['mlp', 'cnn'],
-    protocol='holdout',
-    learning_rate=[0.001, 0.1],
-    batch_size=[16, 48],
-    points=20,
-    search_epochs=10,
-    epochs=20,
-    seeds=10,
-    seed=0,
+    protocol=Effort.protocol,
+    learning_rate=list(Space.learning_rate),
+    batch_size=list(Space.batch_size),
+    n_trials=Effort.n_trials,
+    **EPOCHS_DIGITS,
+    seeds=Effort.seeds,
+    seed=Effort.seed,
 )
+_OLD_NAMES = {'points': 'n_trials'}  # of settings, until 0.1.0
 
 
 def check_settings(
@@ -80,6 +91,7 @@ def check_settings(
     "All settings, what is missing at its default; raises `ValueError` for what can't be run."
     if not isinstance(settings, dict):
         raise TypeError(f'settings is {shown(settings)}, but must be a dict.')
+    settings = {_OLD_NAMES.get(name, name): value for name, value in settings.items()}
     unknown = set(settings) - set(_SETTINGS)
     if unknown:
         raise ValueError(
@@ -96,11 +108,11 @@ def check_settings(
         raise ValueError(
             f'models is {shown(s["models"])}, but a comparison needs two at least, by name.'
         )
-    Box(learning_rate=s['learning_rate'], batch_size=s['batch_size'])
+    Space(learning_rate=s['learning_rate'], batch_size=s['batch_size'])
     if len(s['models']) > 20:
         raise ValueError(f'models has {len(s["models"])} names, but a panel shows 20 at most.')
-    for name in ('points', 'search_epochs', 'epochs', 'seeds', 'seed'):
-        check_int(name, s[name], 0 if name == 'seed' else 1, 10**9)
+    for name in _NUMBERS:
+        check_int(name, s[name], _LIMITS[name]['low'], 10**9)
     return s
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-008
@@ -155,22 +167,21 @@ def _compare_in(folder, should_stop):
     asked = read_json(Path(folder) / _FILE)
     s = asked['settings']
     how = asked['how']
-    box = {side: tuple(s[side]) for side in ('learning_rate', 'batch_size')}
-    numbers = {
-        name: s[name] for name in ('points', 'search_epochs', 'epochs', 'seeds', 'seed', 'protocol')
-    }
+    space = {side: tuple(s[side]) for side in ('learning_rate', 'batch_size')}
+    effort = {f.name: s[f.name] for f in fields(Effort)}
     data = load_data(s['dataset'], how['data_dir'], download=how['download'])
-    check_extends(folder, s['models'], data, **numbers)
-    found = compare(
+    check_extends(folder, s['models'], data, Effort(**effort), s['epochs'])
+    result = compare(
         s['models'],
         data,
-        box=box,
+        space,
+        recipe=Recipe(epochs=s['epochs']),
         store=folder,
-        workers=how['workers'],
-        should_stop=should_stop,
-        **numbers,
+        compute=Compute(workers=how['workers']),
+        callbacks=Callbacks(should_stop=should_stop),
+        **effort,
     )
-    write_report(found, folder)
+    write_report(result, folder)
 
 
 def _serve(folder):
@@ -233,14 +244,14 @@ def _first(n, histories):
     return {place: histories[place] for place in sorted(histories)[:n]}
 
 
-def _best_settings(trials, points):
+def _best_settings(trials, n_trials):
     """Those of the best trial of a whole search; None while a trial is missing, which may be
     better, and without a score."""
     done = [Trial(place, history) for place, history in trials.items() if history.state in DONE]
-    if len(done) < points:
+    if len(done) < n_trials:
         return None
     try:
-        return SearchResult('', Box(), 0, points, 1, '', done).best.point._asdict()
+        return SearchResult('', Space(), 0, n_trials, 1, '', done).best.config._asdict()
     except ValueError:
         return None
 
@@ -277,7 +288,7 @@ class RunState:
     def each(self) -> int:
         "Epochs that each model has in all."
         s = self.settings
-        return s['points'] * s['search_epochs'] + s['seeds'] * s['epochs']
+        return s['n_trials'] * s['search_epochs'] + s['seeds'] * s['epochs']
 
     def done(self, name) -> int:
         "Epochs of a model that are over; those that a diverged training is spared count as over."
@@ -309,8 +320,8 @@ def read(
     s = self.settings
     for name in self.names:
         trials = _histories(folder, 'search', name, epochs=s['search_epochs'])
-        self.trials[name] = _first(s['points'], trials)
-        best = _best_settings(trials, s['points'])
+        self.trials[name] = _first(s['n_trials'], trials)
+        best = _best_settings(trials, s['n_trials'])
         trainings = (
             {} if best is None else _histories(folder, 'weights', name, epochs=s['epochs'], **best)
         )
@@ -421,7 +432,7 @@ def _scatter(ax, name, state):
     lost = [t for t in trials if t[3] in DONE and math.isnan(t[2])]
     _axes(
         ax,
-        f'{drawn(name)}: {len(good) + len(lost)} of {s["points"]} trials',
+        f'{drawn(name)}: {len(good) + len(lost)} of {s["n_trials"]} trials',
         'learning rate',
         'batch size',
     )
@@ -525,7 +536,7 @@ def _row(state, name):
     seconds = sum(h.seconds for h in (*trials, *runs))
     return (
         name,
-        f'{over(trials)} of {s["points"]}',
+        f'{over(trials)} of {s["n_trials"]}',
         *tuned,
         f'{over(runs)} of {s["seeds"]}',
         mean,
@@ -688,13 +699,18 @@ def _newest(runs):
     return max(found, key=lambda p: p.lstat().st_mtime).parent if found else None
 
 # %% ../nbs/13a_controls.ipynb #13a-controls-026
+def _words(told):
+    "What is said of a field: what it is, and what else there is to know."
+    return f'{told.text}{told.note and "; "}{told.note}'
+
+
 _LABELS = dict(
     dataset='data set',
     protocol='protocol',
     models='models',
     learning_rate='learning rate',
     batch_size='batch size',
-    points='trials',
+    n_trials='trials',
     search_epochs='trial epochs',
     epochs='epochs',
     seeds='seeds',
@@ -702,15 +718,11 @@ _LABELS = dict(
 )
 _HELP = dict(
     dataset='images to compare on',
-    protocol='holdout: choose on validation images; 2019: as that notebook did',
     models='two or more, with Ctrl or Shift',
-    learning_rate='search box: step size of SGD, lower end',
-    batch_size='search box: images a step, lower end',
-    points='trials for each model',
-    search_epochs='epochs of each trial',
-    epochs='epochs of each training with the best settings',
-    seeds='trainings of each model with its best settings; below 5 little can be said',
-    seed='of everything that is drawn',
+    **{name: _words(told) for name, told in describe(Effort).items()},
+    epochs=_words(describe(Recipe)['epochs']),
+    learning_rate=f'search space: {_words(describe(Space)["learning_rate"])}, lower end',
+    batch_size=f'search space: {_words(describe(Space)["batch_size"])}, lower end',
 )
 
 
@@ -743,7 +755,7 @@ def _make_fields(self: ComparePanel):
     }
     for name in ('learning_rate', 'batch_size'):
         f[name] = [number(name, width='180px'), end(name)]
-    for name in ('points', 'search_epochs', 'epochs', 'seeds', 'seed'):
+    for name in _NUMBERS:
         f[name] = number(name)
     for name, value in _SETTINGS.items():
         self._fill(name, value)
@@ -815,7 +827,7 @@ def _value(self: ComparePanel, name):
     if name == 'batch_size':
         return [_whole(label, part.value, 1) for part in w]
     if isinstance(w, widgets.Text):
-        return _whole(label, w.value, 0 if name == 'seed' else 1)
+        return _whole(label, w.value, _LIMITS[name]['low'])
     return list(w.value) if isinstance(w.value, tuple) else w.value
 
 
@@ -865,6 +877,9 @@ def set(
     **settings,  # by name, as in settings
 ):
     "Fill in fields, as the mouse does; raises `ValueError` for what can't be run."
+    for old in [name for name in settings if name in _OLD_NAMES]:
+        warn_renamed(f'{old} of ComparePanel.set', _OLD_NAMES[old])
+        settings[_OLD_NAMES[old]] = settings.pop(old)
     wrong = self._wrong()
     others = {name: self._value(name) for name in self.fields if name not in wrong}
     checked = check_settings(others | settings)
@@ -915,7 +930,7 @@ def _make_result(self: ComparePanel):
             row(
                 column(f['dataset'], f['protocol'], f['seed']),
                 column(f['models']),
-                column(f['points'], row(*f['learning_rate']), row(*f['batch_size'])),
+                column(f['n_trials'], row(*f['learning_rate']), row(*f['batch_size'])),
                 column(f['search_epochs'], f['seeds'], f['epochs']),
                 align='flex-start',
             ),
@@ -1177,7 +1192,7 @@ def _grown(self: ComparePanel, was):
     `ValueError`."""
     now = self.settings
     held = extent_in(self.folder)
-    grows = 'points', 'seeds', 'epochs'  # what is there already stays a part of it
+    grows = 'n_trials', 'seeds', 'epochs'  # what is there already stays a part of it
     was = was | {name: min(was[name], held[name]) for name in grows if now[name] < was[name]}
     less = [name for name in grows if now[name] < was[name]]
     names = dict(zip(was['models'], distinct_names(was['models'])))

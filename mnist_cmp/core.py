@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['PALETTE', 'shown', 'raise_invalid', 'check_int', 'check_float', 'check_choice', 'typed', 'as_path', 'MachineError',
-           'machine_calls', 'warn_caller', 'renamed_arguments', 'need_extra', 'Stopped', 'stop_if', 'ShouldStop',
-           'make_folder', 'atomic_path', 'remove_unfinished', 'read_plain', 'json_text', 'write_json', 'DamagedError',
-           'read_json', 'FolderError', 'check_folder', 'plain_path', 'plain_folder', 'timestamp', 'new_path',
-           'derive_seed', 'available_cores', 'machine', 'machine_kind', 'format_seconds', 'model_color', 'plot_style',
-           'printable', 'without_math', 'shortened', 'drawn_names', 'drawn', 'is_terminal', 'can_redraw',
-           'terminal_width', 'text_width', 'wrap_words', 'fitted', 'quietly', 'tell', 'Status', 'check_progress',
-           'bar_line', 'Progress']
+           'machine_calls', 'warn_caller', 'warn_renamed', 'old_attributes', 'renamed_arguments', 'need_extra',
+           'Stopped', 'stop_if', 'ShouldStop', 'make_folder', 'atomic_path', 'remove_unfinished', 'read_plain',
+           'json_text', 'write_json', 'DamagedError', 'read_json', 'FolderError', 'check_folder', 'plain_path',
+           'plain_folder', 'timestamp', 'new_path', 'derive_seed', 'available_cores', 'machine', 'machine_kind',
+           'format_seconds', 'model_color', 'plot_style', 'printable', 'without_math', 'shortened', 'drawn_names',
+           'drawn', 'is_terminal', 'can_redraw', 'terminal_width', 'text_width', 'wrap_words', 'fitted', 'quietly',
+           'tell', 'Status', 'check_progress', 'bar_line', 'Progress']
 
 # %% ../nbs/00_core.ipynb #00-core-002
 import functools
@@ -192,6 +192,29 @@ def warn_caller(
         level = level + 1
         frame = frame.f_back
     warnings.warn(text, category, stacklevel=level)
+
+
+def warn_renamed(
+    old: str,  # a name that goes with the next release
+    new: str,  # what to write instead
+):
+    "Warn at the line that called into this package that it uses an old name."
+    warn_caller(f'{old} will go with the next release. Write {new} instead.', DeprecationWarning)
+
+
+def old_attributes(
+    module: str,  # its name
+    **renamed: str,  # old name → new one, of things in the module
+):
+    "The `__getattr__` of a module whose things have other names now: the old ones warn."
+
+    def find(name):
+        if name not in renamed:
+            raise AttributeError(f'module {module!r} has no attribute {name!r}')
+        warn_renamed(name, renamed[name])
+        return getattr(sys.modules[module], renamed[name])
+
+    return find
 
 
 def _is_ours(frame):
@@ -874,13 +897,13 @@ _is_quiet = ContextVar('mnist_cmp: was nothing to be printed?', default=False)
 
 
 def quietly(
-    func,  # a function with a keyword argument progress
+    func,  # a function with a keyword argument callbacks, which has a progress
 ):
-    "`func`, during which `tell` prints nothing if it is called with progress=False."
+    "`func`, during which `tell` prints nothing if its callbacks have progress=False."
 
     @functools.wraps(func)
     def called(*args, **kwargs):
-        if kwargs.get('progress', True) is not False:
+        if getattr(kwargs.get('callbacks'), 'progress', True) is not False:
             return func(*args, **kwargs)
         before = _is_quiet.set(True)
         try:

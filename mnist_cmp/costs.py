@@ -20,7 +20,8 @@ from .core import available_cores, check_float, check_int, typed
 from .data import Split
 from .models import get_model, initialise, model_name
 from .process import sealed
-from .records import Cost, Point
+from .records import Config, Cost
+from .settings import Callbacks, Compute, Recipe, old_names
 from .steps import float_images
 from .training import device_of, torch_threads
 from .training import train as train_net
@@ -129,24 +130,22 @@ class _Measured:
     "What is measured of a model."
 
     make: Callable
-    point: Point
+    config: Config
     engine: str
 
 
 def _train_for_a_moment(model: _Measured, net, train: Split, device, seconds: float, clock):
     "One step, then as many as there is time for: 20 in all at most."
-    size = model.point.batch_size
+    size = model.config.batch_size
     places = torch.arange(_STEPS * size) % len(train)
 
     def steps(number):
         train_net(
             net,
             train[places[: number * size]],
-            **model.point._asdict(),
-            epochs=1,
-            device=device,
-            engine=model.engine,
-            progress=None,
+            recipe=Recipe(epochs=1).at(model.config),
+            compute=Compute(device=device, engine=model.engine),
+            callbacks=Callbacks(progress=False),
         )
 
     began = clock()
@@ -192,7 +191,7 @@ class _Measuring:
 def measure_costs(
     models: dict,  # name → what makes the net, as for `measure_cost`
     train: Split,  # images
-    points: dict,  # name → settings of its training: the batch size matters
+    configs: dict,  # name → settings of its training: the batch size matters
     *,
     device=None,  # None: cuda or mps where there is one, else cpu
     threads: int | dict[str, int] = 1,  # PyTorch's threads, or name → their number
@@ -205,10 +204,10 @@ def measure_costs(
     can't be sent to one. Stopped, those that are done; raises `RuntimeError` if one fails."""
     engines = engines or {}
     measured = {
-        name: _Measured(get_model(make), points[name], engines.get(name, 'auto'))
+        name: _Measured(get_model(make), configs[name], engines.get(name, 'auto'))
         for name, make in models.items()
     }
-    most = max((point.batch_size for point in points.values()), default=1)
+    most = max((config.batch_size for config in configs.values()), default=1)
     few = train[: max(1000, _STEPS * most)]  # what is used of them
     each = threads if isinstance(threads, dict) else dict.fromkeys(models, threads)
     for number in each.values():
@@ -241,18 +240,24 @@ def measure_costs(
     return costs
 
 # %% ../nbs/10a_costs.ipynb #costs-one
+@old_names(point='config')
 def measure_cost(
     make,  # makes the net: a callable, a short name or 'pkg.module:Name'
     train: Split,  # images
-    point: Point,  # settings of its training: the batch size matters
+    config: Config,  # settings of its training: the batch size matters
     *,
-    device=None,  # None: cuda or mps where there is one, else cpu
-    threads: int = 1,  # PyTorch's threads
-    engine: str = 'auto',  # the training step, as for train
+    compute: Compute | None = None,  # device, threads and engine; None: Compute()
 ) -> Cost:
     """Train a net for 20 steps in a process of its own, and measure; raises `RuntimeError` if
     that process fails."""
     name = model_name(make)
-    return measure_costs(
-        {name: make}, train, {name: point}, device=device, threads=threads, engines={name: engine}
-    )[name]
+    compute = (compute or Compute()).of_study
+    costs = measure_costs(
+        {name: make},
+        train,
+        {name: config},
+        device=compute.device,
+        threads=compute.threads,
+        engines={name: compute.engine},
+    )
+    return costs[name]

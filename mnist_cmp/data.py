@@ -28,6 +28,7 @@ from mnist_cmp.core import (
     typed,
     without_math,
 )
+from .settings import EPOCHS, EPOCHS_DIGITS
 from .sources import FAMILY, IdxFile, Source, get_source, read_files
 
 # %% ../nbs/01_data.ipynb #01-data-006
@@ -452,8 +453,8 @@ class Data:
     test: Split  # for the last word
     name: str  # the data set's name
     classes: tuple  # the classes' names, by label
-    search_epochs: int = 3  # epochs for each trial of a search, ≥ 1
-    epochs: int = 10  # epochs for the final training, ≥ 1
+    search_epochs: int = EPOCHS['search_epochs']  # epochs for each trial of a search, ≥ 1
+    epochs: int = EPOCHS['epochs']  # epochs for the final training, ≥ 1
 
     def __post_init__(self):
         _check_classes(self.name, self.classes)
@@ -611,7 +612,7 @@ def _load_digits(valid_size: int | None) -> Data:
     first = Split(x[:1497], y[:1497], 'train', classes)
     train, valid = _hold_out(first, 300 if valid_size is None else 0)
     test = Split(x[1497:], y[1497:], 'test', classes)
-    return _published(Data(train, valid, test, 'digits', classes, search_epochs=10, epochs=20))
+    return _published(Data(train, valid, test, 'digits', classes, **EPOCHS_DIGITS))
 
 # %% ../nbs/01_data.ipynb #01-data-045
 def _values(content: bytearray, file: IdxFile) -> torch.Tensor:

@@ -20,21 +20,30 @@ from torch.func import functional_call, grad_and_value, vmap
 
 from .autograd import float_images
 from .chains import _listened_to, why_not_fixed
-from .core import Progress, ShouldStop, Stopped, check_int, machine, stop_if, typed
+from mnist_cmp.core import (
+    Progress,
+    ShouldStop,
+    Stopped,
+    check_int,
+    machine,
+    stop_if,
+    typed,
+    warn_renamed,
+)
 from .data import Split
 from .evaluation import check_net, measure
 from .graphs import CudaRecorder, _python_state, unchanged
 from .params import flops
-from .points import Point
 from .process import callers, sealed, working_time
+from .records import Config
+from .settings import Callbacks, Compute, Recipe, old_names
 from mnist_cmp.training import (
     _BETWEEN,
     Epoch,
     History,
-    _check_settings,
-    _check_sgd,
     _Checkpoint,
     _order,
+    _was_bar_name,
     device_of,
 )
 
@@ -113,22 +122,20 @@ def _moving(net, x, y):
 class _Population:
     "Stacked nets of one shape, on their device."
 
-    def __init__(self, nets, points, x, y, block):
-        self.nets, self.points, self.x, self.y, self.block, net = (
-            nets,
-            points,
-            x,
-            y,
-            block,
-            nets[0].train(),
-        )
+    def __init__(self, nets, configs, x, y, block):
+        self.nets = nets
+        self.configs = configs  # or recipes
+        self.x = x
+        self.y = y
+        self.block = block
+        net = nets[0].train()
         states = [dict([*n.named_parameters(), *n.named_buffers()]) for n in nets]
         stacked = {name: torch.stack([s[name].detach() for s in states]) for name in states[0]}
         self.weights = {name: stacked.pop(name) for name in _moving(net, x[:2], y[:2])}
         self.fixed, self.dtype = stacked, next(iter(self.weights.values())).dtype
         self.gradients = vmap(grad_and_value(_loss_of(net), has_aux=True), randomness='error')
         self.rate, self.momentum, self.decay = (
-            torch.tensor([getattr(p, name) for p in points], dtype=self.dtype, device=x.device)
+            torch.tensor([getattr(c, name) for c in configs], dtype=self.dtype, device=x.device)
             for name in ('learning_rate', 'momentum', 'weight_decay')
         )
 
@@ -136,15 +143,17 @@ class _Population:
             return {k: torch.zeros_like(w) for k, w in self.weights.items()} if needed else {}
 
         # of gradients, over the blocks of a batch
-        self.sums = zeros(max(p.batch_size for p in points) > block)
-        self.velocity = zeros(any(p.momentum for p in points))
-        self.decays = any(p.weight_decay for p in points)
+        self.sums = zeros(max(c.batch_size for c in configs) > block)
+        self.velocity = zeros(any(c.momentum for c in configs))
+        self.decays = any(c.weight_decay for c in configs)
         self._make_plan()
 
     def _make_plan(self):
         "Room for an epoch's blocks, for the number of the tick, and for sums over the epoch."
         # 4: for warming up
-        ticks = 4 + max(number_of_ticks(len(self.x), p.batch_size, self.block) for p in self.points)
+        ticks = 4 + max(
+            number_of_ticks(len(self.x), c.batch_size, self.block) for c in self.configs
+        )
 
         def zeros(*shape, dtype):
             return torch.zeros(shape, dtype=dtype, device=self.x.device)
@@ -217,7 +226,7 @@ def epoch(self: _Population, orders, should_stop=None):
     """An epoch of the nets at the keys of `orders`, in these orders of images: mean loss and
     share of right answers of all nets."""
     blocks = {
-        k: _blocks(order, self.points[k].batch_size, self.block) for k, order in orders.items()
+        k: _blocks(order, self.configs[k].batch_size, self.block) for k, order in orders.items()
     }
     ticks = max(len(places) for places, *_ in blocks.values())
     for part, held in enumerate(self.plan):
@@ -245,7 +254,7 @@ def put_back(self: _Population, places):
 @patch
 def velocity_of(self: _Population, k):
     "Momentum's memory of a net, as a step has it."
-    return {name: v[k] for name, v in self.velocity.items()} if self.points[k].momentum else {}
+    return {name: v[k] for name, v in self.velocity.items()} if self.configs[k].momentum else {}
 
 # %% ../nbs/06b_population.ipynb #2a298089
 _RANDOM = 'it draws random numbers in its layers, and they would depend on the nets beside it'
@@ -259,7 +268,7 @@ _MIXES = (
 def _tried(net, x, y):
     """Why two copies of `net` can't be trained on these images as a population; '' if they can;
     raises whatever the net does."""
-    population = _Population([net, copy.deepcopy(net)], [Point(0.1, len(x))] * 2, x, y, len(x))
+    population = _Population([net, copy.deepcopy(net)], [Config(0.1, len(x))] * 2, x, y, len(x))
     before = _python_state(net)
     images = torch.stack([x, x])
     fixed = {name: t.clone() for name, t in population.fixed.items()}
@@ -305,18 +314,19 @@ def why_no_population(
         return next((words for sign, words in known.items() if sign in text), text[:200])
 
 # %% ../nbs/06b_population.ipynb #5b72987f
-def _check_population(nets, points, seeds, checkpoints, epochs, n):
+def _check_population(nets, recipes, seeds, checkpoints, n):
     """Raise `ValueError` unless there are settings for each of these nets, and these are of one
     build."""
     check_int('number of nets', len(nets), 1)
-    for name, several in ('points', points), ('seeds', seeds), ('checkpoints', checkpoints):
+    for name, several in ('recipes', recipes), ('seeds', seeds), ('checkpoints', checkpoints):
         if len(several) != len(nets):
             raise ValueError(
                 f'{name} holds {len(several)}, but there are {len(nets)} nets: pass one for each.'
             )
-    for point, seed in zip(points, seeds):
-        _check_settings(n, point.learning_rate, point.batch_size, epochs, seed)
-        _check_sgd(point.momentum, point.weight_decay)
+    for recipe, seed in zip(recipes, seeds):
+        recipe.check_complete(n)
+        check_int('epochs of each net', recipe.epochs, recipes[0].epochs, recipes[0].epochs)
+        check_int('seed', seed, 0, 2**63 - 1)
 
     def build(net):
         return (
@@ -347,33 +357,29 @@ def _check_fit(net, split):
 class _Course:
     "The training of a population: its nets, their histories so far, and where they are kept."
 
-    def __init__(self, nets, train, valid, points, seeds, epochs, device, threads, checkpoints):
+    def __init__(self, nets, train, valid, recipes, seeds, device, threads, checkpoints):
         self.nets = nets
         self.train = train
         self.valid = valid
-        self.points = points
-        self.epochs = epochs
+        self.recipes = recipes
+        self.epochs = recipes[0].epochs
         self.threads = threads
         self.histories = []
         self.savers = []
         self.steps = []
-        for net, point, seed, folder in zip(nets, points, seeds, checkpoints):
+        for net, recipe, seed, folder in zip(nets, recipes, seeds, checkpoints):
             check_net(net, train)
-            rate, size, *sgd = point
             history = History(
-                rate,
-                size,
-                seed,
-                'population',
-                threads,
-                device,
-                machine(),
-                momentum=sgd[0],
-                weight_decay=sgd[1],
+                **recipe.config._asdict(),
+                seed=seed,
+                engine='population',
+                threads=threads,
+                device=device,
+                machine=machine(),
             )
             step = SimpleNamespace(params=dict(net.named_parameters()), velocity={})
             saver = _Checkpoint(folder, net, history, train, valid) if folder else None
-            self.histories.append(saver and saver.resume(net, step, epochs) or history)
+            self.histories.append(saver and saver.resume(net, step, self.epochs) or history)
             self.savers.append(saver)
             self.steps.append(step)
 
@@ -388,9 +394,9 @@ class _Course:
     def stack(self, places, block, recorder):
         "The nets at `places` as one, with momentum's memory."
         nets = [self.nets[k] for k in places]
-        points = [self.points[k] for k in places]
-        block = block or block_size(nets[0], [p.batch_size for p in points], len(self.train))
-        population = _Population(nets, points, self.train.x, self.train.y, block)
+        recipes = [self.recipes[k] for k in places]
+        block = block or block_size(nets[0], [r.batch_size for r in recipes], len(self.train))
+        population = _Population(nets, recipes, self.train.x, self.train.y, block)
         for i, k in enumerate(places):
             for name, v in self.steps[k].velocity.items():
                 population.velocity[name][i].copy_(v)
@@ -434,16 +440,19 @@ def _keep(self: _Course, k, record, velocity):
         )
 
 # %% ../nbs/06b_population.ipynb #7a824dc7
-def _run_course(course, block, recorder, should_stop, on_epoch, progress):
+def _run_course(course, block, recorder, callbacks):
     """The epochs that are missing; if asked to stop, the weights are those after each net's last
     whole epoch."""
+    should_stop = ShouldStop(callers(callbacks.should_stop), _BETWEEN)
+    on_epoch = callers(callbacks.on_epoch)
     places = course.going()
     if not places:
         return course.histories
     # Within torch.inference_mode(False) gradients are allowed, whatever is around it.
     with sealed(threads=course.threads), torch.inference_mode(False):
         population = _stacked(course, places, block, recorder)
-    with Progress(course.epochs, progress, course.epochs - _rounds(course)) as bar:
+    begun = course.epochs - _rounds(course)
+    with Progress(course.epochs, 'population', begun, callbacks.progress) as bar:
         while going := course.going():
             try:
                 with sealed(threads=course.threads), torch.inference_mode(False):
@@ -474,43 +483,50 @@ def _stacked(course, places, block, recorder):
         return course.stack(places, block, None)
 
 # %% ../nbs/06b_population.ipynb #e6909a67
+def _was_points(given, old):
+    "Until 0.1.0 the settings of each net were a `Point`, and the epochs of all a number."
+    _was_bar_name(given, old)
+    if 'points' in old:
+        of_all = Recipe(epochs=old.pop('epochs', None))
+        given['recipes'] = [of_all.at(config) for config in old.pop('points')]
+        warn_renamed('points and epochs of train_population', 'recipes=[Recipe(…).at(config), …]')
+
+
+@old_names(_was_points)
 @typed
 def train_population(
-    nets: list,  # fresh nets of one build, each trained in place, moved to device
+    nets: list,  # fresh nets of one build, each trained in place, moved to the device
     train: Split,  # images to learn from
     valid: Split = None,  # images to measure on after each epoch
     *,
-    points,  # settings of each net, a Point
+    recipes,  # for each net a Recipe, all of the same number of epochs
     seeds,  # of the order of each net's images, ≥ 0
-    epochs: int,  # passes over train, ≥ 1; with checkpoints: in all
-    device=None,  # as for train
-    threads: int = None,  # PyTorch's threads, ≥ 1; None: as they are
+    compute: Compute = None,  # device and threads, as for train
+    # as for train, but on_epoch is called with the place of a net and its History
+    callbacks: Callbacks = None,
     block: int = None,  # images of each net in a tick, ≥ 1; None: by block_size
-    on_epoch=None,  # called with the place of a net and its History after each of its epochs
-    should_stop=None,  # asked several times a second; True ends the training
     checkpoints=None,  # a folder for each net, as for train
     recorder=None,  # of the tick; None: a graph on a CUDA device, elsewhere no recording
-    progress: str | None = 'population',  # what the progress bar calls it; None: no bar
 ) -> list[History]:
     """Train each net as `train` would alone, all side by side; raises `ValueError` on bad
     arguments, or for nets that can't."""
-    points = list(points)
+    recipes = list(recipes)
     seeds = list(seeds)
     checkpoints = list(checkpoints or [None] * len(nets))
-    _check_population(nets, points, seeds, checkpoints, epochs, len(train))
+    compute = compute or Compute()
+    _check_population(nets, recipes, seeds, checkpoints, len(train))
     if block is not None:
         check_int('block', block, 1)
-    device, name = device_of(device)
+    device, name = device_of(compute.device)
     train = train.to(device)
     valid = valid.to(device) if valid else None
     nets = [net.to(device) for net in nets]
-    threads = torch.get_num_threads() if threads is None else check_int('threads', threads, 1, 1024)
+    threads = compute.threads or torch.get_num_threads()
     # Within torch.inference_mode(False) gradients are allowed, whatever is around it.
     with sealed(threads=threads), torch.inference_mode(False):
         _check_fit(nets[0], train)
-        course = _Course(nets, train, valid, points, seeds, epochs, name, threads, checkpoints)
-    should_stop = ShouldStop(callers(should_stop), _BETWEEN)
-    return _run_course(course, block, recorder, should_stop, callers(on_epoch), progress)
+        course = _Course(nets, train, valid, recipes, seeds, name, threads, checkpoints)
+    return _run_course(course, block, recorder, callbacks or Callbacks())
 
 # %% ../nbs/06b_population.ipynb #ac6ad812
 def _maps(net, x):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Text', 'Flag', 'Number', 'Whole', 'Count', 'Positive', 'Share', 'Seconds', 'Loss', 'State', 'HEALTH', 'Bin',
-           'Confidence', 'Digest', 'PROTOCOLS', 'OWN_RULE', 'FORMAT', 'UPGRADES', 'Record', 'Point', 'Box', 'Epoch',
+           'Confidence', 'Digest', 'PROTOCOLS', 'OWN_RULE', 'FORMAT', 'UPGRADES', 'Record', 'Config', 'Space', 'Epoch',
            'History', 'plot_accuracy', 'Trial', 'SearchResult', 'TestResult', 'Run', 'Cost', 'Code', 'CodeNote',
            'ModelResult', 'TestRead', 'versions', 'ComparisonRecord', 'check_names', 'check_extent', 'check_run',
            'check_comparison', 'read_report', 'json_schema']
@@ -20,7 +20,7 @@ import platform
 import re
 from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
-from typing import Annotated, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self, get_type_hints
 
 import numpy as np
 from fastcore.docments import docments
@@ -32,6 +32,7 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
 )
+from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import TypedDict
 
 from . import __version__
@@ -44,9 +45,11 @@ from mnist_cmp.core import (
     drawn,
     machine,
     new_path,
+    old_attributes,
     plot_style,
     printable,
     shown,
+    warn_renamed,
     without_math,
 )
 
@@ -89,7 +92,7 @@ class Record:
 
     def to_dict(self) -> dict:
         "All fields in plain types, as `from_dict` reads them."
-        return _adapter(type(self)).dump_python(self, warnings=False)
+        return _adapter(type(self)).dump_python(self, by_alias=True, warnings=False)
 
     @classmethod
     def from_dict(
@@ -128,7 +131,7 @@ def _first_fault(cls, error):
     return printable(f'{cls.__name__}{place}: {fault["msg"]}{value}{more}')
 
 # %% ../nbs/00c_records.ipynb #rec-11
-class Point(NamedTuple):
+class Config(NamedTuple):
     "Settings of one training."
 
     learning_rate: float
@@ -151,8 +154,8 @@ _CHECKS = {
 
 
 def _side(name, ends):
-    "The two ends of a box's side, checked; raises `ValueError`."
-    title = f'{name} of the box'
+    "The two ends of a side of a space, checked; raises `ValueError`."
+    title = f'{name} of the space'
     if not isinstance(ends, (tuple, list)) or len(ends) != 2:
         raise ValueError(
             f'{title} is {shown(ends)}, but must be a pair: its lower and its upper end.'
@@ -166,36 +169,41 @@ def _side(name, ends):
 
 # %% ../nbs/00c_records.ipynb #rec-12
 @dataclass(frozen=True)
-class Box(Record):
+class Space(Record):
     """Where to look: an interval for each setting, ends included; raises `ValueError` if one is
     empty or turned round."""
 
     learning_rate: tuple[Number, Number] = (0.001, 0.1)  # step size of SGD, > 0
     batch_size: tuple[Whole, Whole] = (16, 48)  # images a step, ≥ 1
-    # of SGD, 0 to 0.9999; None: 0, not searched
+    # share of the last step that is kept, from 0 to 0.9999; None: 0, not searched
     momentum: tuple[Number, Number] | None = None
-    weight_decay: tuple[Number, Number] | None = None  # of SGD, ≥ 0; None: 0, not searched
+    # share of a weight that is added to its gradient, ≥ 0; None: 0, not searched
+    weight_decay: tuple[Number, Number] | None = None
     # learning rate and weight decay on a logarithmic scale?
     log: Flag = False
+    # place of the first trial in the Sobol sequence, ≥ 0; None: the protocol's
+    start: SkipJsonSchema[Annotated[Count | None, Field(exclude=True)]] = None
 
     def __post_init__(self):
         for name, ends in self.sides.items():
             object.__setattr__(self, name, _side(name, ends))
+        if self.start is not None:
+            object.__setattr__(self, 'start', check_int('start', self.start, 0, 2**29))
         if not isinstance(self.log, bool):
-            raise TypeError(f'log of the box is {shown(self.log)}, but must be True or False.')
+            raise TypeError(f'log of the space is {shown(self.log)}, but must be True or False.')
         if self.learning_rate is None or self.batch_size is None:
             raise ValueError(
-                'learning_rate and batch_size of the box must be pairs: they are always searched.'
+                'learning_rate and batch_size of the space must be pairs: they are always searched.'
             )
-        check_int('batch_size of the box', self.batch_size[1], 1, 2**31)
+        check_int('batch_size of the space', self.batch_size[1], 1, 2**31)
         for name, (low, high) in self.sides.items():
             if self.is_log(name) and low and high / low > 1e300:
                 raise ValueError(
-                    f'{name} of the box, {low:g} to {high:g}, is too long for log=True.'
+                    f'{name} of the space, {low:g} to {high:g}, is too long for log=True.'
                 )
         if self.log and self.weight_decay and not self.weight_decay[0]:
             raise ValueError(
-                f'weight_decay of the box is {self.weight_decay!r}, but with log=True its lower '
+                f'weight_decay of the space is {self.weight_decay!r}, but with log=True its lower '
                 'end must be above 0.'
             )
 
@@ -213,17 +221,22 @@ class Box(Record):
         "Is this side's scale logarithmic?"
         return self.log and name in ('learning_rate', 'weight_decay')
 
-    def point(
+    def config(
         self,
         *place: float,  # where along each side, in [0, 1]
-    ) -> Point:
-        "A point of the box. The batch size is rounded up, as in 2019."
-        return Point(
+    ) -> Config:
+        "The config there. The batch size is rounded up, as in 2019."
+        return Config(
             **{
                 name: self._at(name, ends, u)
                 for (name, ends), u in zip(self.sides.items(), place, strict=True)
             }
         )
+
+    def point(self, *place: float) -> Config:
+        "The old name of `config`."
+        warn_renamed('point of a Space', 'config')
+        return self.config(*place)
 
     def _at(self, name, ends, u):
         "The setting at `u` along a side."
@@ -232,6 +245,9 @@ class Box(Record):
             return float(min(high, low * (high / low) ** u))
         value = u * (high - low) + low
         return math.ceil(value) if name == 'batch_size' else float(value)
+
+
+__getattr__ = old_attributes(__name__, Box='Space', Point='Config')
 
 # %% ../nbs/00c_records.ipynb #rec-17
 @dataclass(eq=False)
@@ -277,6 +293,11 @@ class History(Record):
         numbers = [e.epoch for e in self.epochs]
         if numbers != list(range(1, len(numbers) + 1)):
             raise ValueError(f'epochs are {shown(numbers)}, but must be 1, 2, …')
+
+    @property
+    def config(self) -> Config:
+        "Its settings."
+        return Config(*(getattr(self, name) for name in Config._fields))
 
     @property
     def last(self) -> Epoch:
@@ -411,9 +432,15 @@ class Trial(Record):
             raise ValueError(f'trial {self.index} has no score')
 
     @property
-    def point(self) -> Point:
+    def config(self) -> Config:
         "Its settings."
-        return Point(*(getattr(self.history, name) for name in Point._fields))
+        return self.history.config
+
+    @property
+    def point(self) -> Config:
+        "The old name of `config`."
+        warn_renamed('point of a Trial', 'config')
+        return self.config
 
     @property
     def accuracy(self) -> float:
@@ -431,12 +458,18 @@ class SearchResult(Record):
     "The trials of a search, in the order of the sequence."
 
     model: Text  # the model's name
-    box: Box
+    space: Annotated[Space, Field(alias='box')]  # where it looked
     start: Count  # place of the first point in the sequence
     n: Positive  # number of points that were asked for
     epochs: Positive  # of each trial
     scored_on: Text  # name of the split that gave the scores
     trials: list[Trial]
+
+    @property
+    def box(self) -> Space:
+        "The old name of `space`."
+        warn_renamed('box of a SearchResult', 'space')
+        return self.space
 
     @property
     def done(self) -> bool:
@@ -454,7 +487,7 @@ class SearchResult(Record):
         errors = {t.error for t in self.trials if t.error}
         raise ValueError(
             f'No trial of {self.model} ended with a score ({len(states)} tried, '
-            f'{states.count("diverged")} diverged). Choose a box of smaller learning rates. '
+            f'{states.count("diverged")} diverged). Choose a space of smaller learning rates. '
             f'{"; ".join(sorted(errors)[:1])}'.strip()
         )
 
@@ -468,7 +501,7 @@ class SearchResult(Record):
         self,
         margin: float = 0.05,  # how near is near, a fraction of the side's length
     ) -> list[str]:
-        """A sentence for each side of the box that the best point is near to; raises `ValueError`
+        """A sentence for each side of the space that the best point is near to; raises `ValueError`
         if there is no best one."""
         return _of_trials('edges')(self, margin)
 
@@ -903,9 +936,17 @@ def json_schema(
     return {'$schema': 'https://json-schema.org/draft/2020-12/schema'} | schema
 
 
+def _written(cls, name):
+    "What a field is called in files."
+    hint = get_type_hints(cls, include_extras=True).get(name)
+    parts = getattr(hint, '__metadata__', ())
+    aliases = [alias for part in parts if (alias := getattr(part, 'alias', None))]
+    return aliases[0] if aliases else name
+
+
 def _describe(schema, cls):
     "Put a class's comments on its fields into its schema, in place of titles made of their names."
-    comments = docments(cls)
+    comments = {_written(cls, name): text for name, text in docments(cls).items()}
     for name, field_schema in schema['properties'].items():
         field_schema.pop('title', None)
         if comments.get(name):

@@ -440,8 +440,8 @@ def _searched(search: SearchResult) -> str:
     "Where a search looked."
     sides = ', '.join(
         f'{name.replace("_", " ")} {low:g} to '
-        f'{high:g}{" (logarithmic)" if search.box.is_log(name) else ""}'
-        for name, (low, high) in search.box.sides.items()
+        f'{high:g}{" (logarithmic)" if search.space.is_log(name) else ""}'
+        for name, (low, high) in search.space.sides.items()
     )
     return f'{search.model}: {sides}, from point {search.start}'
 

@@ -13,7 +13,6 @@ from mnist_cmp.core import (
     DamagedError,
     Progress,
     check_int,
-    check_progress,
     derive_seed,
     plain_path,
     quietly,
@@ -30,23 +29,23 @@ from mnist_cmp.evaluation import (
     write_weights,
 )
 from .ledger import DONE, Ledger
-from .models import get_model, model_name
-from .points import Point
+from .records import Config, History
+from .settings import Callbacks, Compute, Effort, Recipe, old_names, start_and_name
 from mnist_cmp.studies import (
     Plan,
-    Recipe,
+    Trainer,
     as_begun,
     disk_explained,
     folder_of,
     note_of,
-    number_of_workers,
+    of_study,
+    one_model,
     run_study,
     splits_begun,
     study_in,
     taken_words,
     try_model,
 )
-from .training import History
 from .workers import wait_for_workers
 
 # %% ../nbs/09a_retraining.ipynb #b12cd115
@@ -74,14 +73,14 @@ def run_seed(
 class _Plan(Plan):
     "All that a training needs but its images; called by the workers."
 
-    recipe: Recipe
+    trainer: Trainer
     seed: int  # of the study
-    point: Point  # the settings
+    config: Config  # the settings
 
     what = 'run'
 
     def training(self, number):
-        return self.point, run_seed(self.seed, number)
+        return self.config, run_seed(self.seed, number)
 
     def result(self, net, history):
         return history, cpu_weights(net)
@@ -100,19 +99,19 @@ class _Runs:
             for i, row in ledger.histories().items()
             if i in numbers and row[0].state in DONE
         }
-        if plan.recipe.store:
+        if plan.trainer.store:
             self._read_kept()
         self.missing = [i for i in numbers if i not in self.done]
 
     def _file(self, number):
-        return Path(self.plan.recipe.store) / f'seed_{number}.safetensors'
+        return Path(self.plan.trainer.store) / f'seed_{number}.safetensors'
 
     def _words(self, history):
         return {'model': self.name, 'seed': str(history.seed)}
 
     def _read_kept(self):
         "Read the weights of the trainings that are done; those that are lost are trained again."
-        kinds = kinds_of(self.plan.recipe.fresh().state_dict())
+        kinds = kinds_of(self.plan.trainer.fresh().state_dict())
         for number, history in list(self.done.items()):
             try:
                 self.weights[number] = self._kept(number, history, kinds)
@@ -123,7 +122,7 @@ class _Runs:
 
     def _kept(self, number, history, kinds):
         "A training's weights as written; raises `ValueError` or `FileNotFoundError` if not so."
-        file = plain_path(self.plan.recipe.store, self._file(number).name)
+        file = plain_path(self.plan.trainer.store, self._file(number).name)
         if kinds_in(file) != kinds:
             raise DamagedError(f'{file} holds the weights of another net.')
         weights, words = read_weights(file)
@@ -151,7 +150,7 @@ class _Runs:
                 'kept.'
             )
         history, self.weights[number] = outcome.value
-        if self.plan.recipe.store:
+        if self.plan.trainer.store:
             write_weights(self._file(number), self.weights[number], self._words(history))
         self.ledger.record(number, history, outcome.worker)
         self.done[number] = history
@@ -164,29 +163,31 @@ class _Runs:
         ]
 
 # %% ../nbs/09a_retraining.ipynb #c4d22513
-def _run_all(runs, splits, workers, client, should_stop, on_epoch, progress):
+def _run_all(runs, splits, compute, callbacks):
     "The trainings that are missing, until all are done or one is stopped."
 
     def heard(number, history, worker):
         runs.heard(number, history, worker)
         if history:
-            bar.update(0, f'epoch {len(history.epochs)} of {runs.plan.recipe.epochs}')
-        if history and on_epoch:
-            on_epoch(history)
+            bar.update(0, f'epoch {len(history.epochs)} of {runs.plan.trainer.recipe.epochs}')
+        if history and callbacks.on_epoch:
+            callbacks.on_epoch(history)
 
     total = len(runs.done) + len(runs.missing)
-    taken = taken_words('training', len(runs.done), len(runs.missing), runs.plan.recipe.store)
-    with Progress(total, f'{runs.name}: trainings', len(runs.done), progress, taken) as bar:
+    store = runs.plan.trainer.store
+    taken = taken_words('training', len(runs.done), len(runs.missing), store)
+    name = f'{runs.name}: trainings'
+    with Progress(total, name, len(runs.done), callbacks.progress, taken) as bar:
         for outcome in run_study(
             runs.plan,
             runs.missing,
             runs.done,
             splits,
-            runs.plan.recipe.store,
+            store,
             'run',
-            workers,
-            client,
-            should_stop=bar.asking(should_stop),
+            compute.workers,
+            compute.client,
+            should_stop=bar.asking(callbacks.should_stop),
             on_note=heard,
         ):
             runs.ended(outcome)
@@ -198,76 +199,69 @@ def _kept(begun, plan, numbers, name):
     "What trainings that were stopped before they went on have so far."
     if begun is None or begun.is_old:
         return []
-    with Ledger(plan.recipe.store, begun.identity) as ledger, disk_explained(plan.recipe.store):
+    store = plan.trainer.store
+    with Ledger(store, begun.identity) as ledger, disk_explained(store):
         return _Runs(ledger, plan, numbers, name).result()
 
 
+def _was_point(given, old):
+    "Until 0.1.0 the settings were a `Point` of the name `point`."
+    if 'point' in old:
+        given['recipe'] = old.pop('point')
+    start_and_name(given, old)
+
+
+@old_names(_was_point)
 @quietly
 @typed
 def retrain(
-    make,  # makes the net: a callable, a short name or 'pkg.module:Name'
+    make,  # makes the net: a callable, a short name or 'pkg.module:Name'; or {'its name': that}
     train: Split,  # images to learn from
     valid: Split,  # images to measure on after each epoch
-    point: Point,  # the settings
+    recipe: Recipe,  # how to train, such as Recipe(epochs=20).at(found.best.config)
     *,
-    seeds: int = 10,  # number of trainings, ≥ 1
-    epochs: int,  # of each, ≥ 1
-    seed: int = 0,  # of the study, ≥ 0: training i draws all its chance from (seed, i)
-    init=None,  # who draws the first weights, as for initialise; None: the model's own rule
-    device=None,  # None: cuda or mps where there is one, else cpu
-    threads: int = 1,  # PyTorch's threads in each process
-    engine: str = 'auto',  # the training step, as for search
-    # processes that train side by side, ≥ 1; None: 1, or cores // threads where that pays; same
-    # result
-    workers: int = None,
-    client=None,  # a distributed.Client: train on its workers (extra: dask)
+    seeds: int = Effort.seeds,  # number of trainings, ≥ 1
+    seed: int = Effort.seed,  # of the study, ≥ 0: training i draws all its chance from (seed, i)
     store=None,  # a folder to resume from, and for the weights; more seeds extend it
-    on_epoch=None,  # called with a running History after each of its epochs
-    # asked several times a second; True ends the work, finished epochs are kept in store
-    should_stop=None,
-    name: str = None,  # the model's name in messages and files; None: its own
-    # a line in terminals and notebooks; False: none; or a function that takes a core.Status
-    progress=True,
+    compute: Compute = None,  # by what it is computed; None: Compute()
+    # whom to tell of each epoch, and whom to ask; None: Callbacks()
+    callbacks: Callbacks = None,
 ) -> list[Retraining]:
     """Train a net from each seed; stopped, those that are done. Raises `ValueError`, or
     `RuntimeError` if one crashes."""
     splits = splits_begun(store, train, valid)
     train = splits.train
     valid = splits.valid
-    make, name = get_model(make), name or model_name(make)
+    make, name = one_model(make)
     numbers = range(check_int('seeds', seeds, 1, 10**6))
-    workers = number_of_workers(workers, device)
-    check_progress(progress)
-    recipe = Recipe(
-        make,
-        init,
-        check_int('epochs', epochs, 1),
-        device,
-        check_int('threads', threads, 1),
-        folder_of(store),
-        engine,
-    )
-    recipe, _ = try_model(recipe, train, name, workers, client)
+    recipe.check_complete(len(train))
+    callbacks = callbacks or Callbacks()
+    compute = of_study(compute)
+    client = compute.client
+    trainer = Trainer(make, recipe, compute.of_one, folder_of(store))
+    trainer, _ = try_model(trainer, train, name, compute)
     check_int('seed', seed, 0, 2**63 - 1)
+    config = recipe.config
 
-    def identify(recipe, client=None):
-        return point._asdict() | recipe.identity(splits, client) | {'model': name, 'seed': seed}
+    def identify(trainer, client=None):
+        return config._asdict() | trainer.identity(splits, client) | {'model': name, 'seed': seed}
 
-    begun = study_in(recipe.store)
-    recipe = recipe.continued(begun, identify, numbers, client)
+    begun = study_in(trainer.store)
+    trainer = trainer.continued(begun, identify, numbers, client)
     note = note_of(make, name, begun, store)
     if begun and begun.done.issuperset(numbers):
-        identity = as_begun(identify(recipe), begun)
+        identity = as_begun(identify(trainer), begun)
     else:
-        plan = _Plan(recipe, seed, point)
-        if client is not None and not wait_for_workers(client, should_stop):
+        plan = _Plan(trainer, seed, config)
+        if client is not None and not wait_for_workers(client, callbacks.should_stop):
             return _kept(begun, plan, numbers, name)
-        recipe = recipe.settled(seeds * epochs * len(train), point.plain, client, should_stop)
-        if recipe is None:
+        images = seeds * recipe.epochs * len(train)
+        trainer = trainer.settled(images, recipe.plain, client, callbacks.should_stop)
+        if trainer is None:
             return _kept(begun, plan, numbers, name)
-        identity = identify(recipe, client)
+        identity = identify(trainer, client)
     with Ledger(store, identity) as ledger, disk_explained(store):
-        runs = _Runs(ledger, _Plan(recipe, seed, point), numbers, name)
+        runs = _Runs(ledger, _Plan(trainer, seed, config), numbers, name)
         if runs.missing:
             ledger.note_code(note)
-        return _run_all(runs, splits, workers, client, should_stop, on_epoch, progress)
+        return _run_all(runs, splits, compute, callbacks)

@@ -31,7 +31,7 @@ from mnist_cmp.core import (
     tell,
 )
 from .ledger import LedgerError, folder_lock, study_in
-from .records import FORMAT, UPGRADES, ComparisonRecord, Point, read_report
+from .records import FORMAT, UPGRADES, ComparisonRecord, Config, read_report
 
 # %% ../nbs/07a_run_folder.ipynb #rf-05
 def load_record(
@@ -67,7 +67,7 @@ def outline(
     for c in record.contestants:
         models[c.name] = {
             'parameters': c.parameters,
-            'points': c.search.n,
+            'n_trials': c.search.n,
             'search_epochs': c.search.epochs,
             'seeds': len(c.runs),
             'epochs': max(len(run.history.epochs) for run in c.runs),
@@ -112,7 +112,7 @@ def _less(name, was, now):
 # %% ../nbs/07a_run_folder.ipynb #rf-13
 def _same_training(was, now):
     "Must two runs have one result, as far as their records tell? A GPU promises none."
-    names = (*Point._fields, 'seed', 'engine', 'threads', 'device')
+    names = (*Config._fields, 'seed', 'engine', 'threads', 'device')
     return (
         was.history.device == 'cpu'
         and all(getattr(was.history, name) == getattr(now.history, name) for name in names)
@@ -308,14 +308,14 @@ def refuse_foreign(
 def extent_in(
     folder,  # of a run
 ) -> dict:
-    """How much a comparison in a folder must hold to lose nothing: points, seeds and epochs of
+    """How much a comparison in a folder must hold to lose nothing: trials, seeds and epochs of
     its report, names of models."""
     before = report_in(folder)
     models = outline(before)['models'] if before else {}
     kept = [*models, *names_with_ledger(folder, 'search'), *names_with_ledger(folder, 'weights')]
     most = {
         key: max([0, *(each[key] for each in models.values())])
-        for key in ('points', 'seeds', 'epochs')
+        for key in ('n_trials', 'seeds', 'epochs')
     }
     return most | {'models': list(dict.fromkeys(kept))}
 
@@ -326,7 +326,7 @@ _ASIDE = 'kept'  # the folder of what was made with other settings
 def _settings_of(identity):
     "Settings and epochs of the trainings of a study."
     usual = {'momentum': 0.0, 'weight_decay': 0.0}
-    return {k: identity.get(k, usual.get(k)) for k in (*Point._fields, 'epochs')}
+    return {k: identity.get(k, usual.get(k)) for k in (*Config._fields, 'epochs')}
 
 
 def _word(settings):
@@ -350,13 +350,13 @@ def _move(source, target):
 def put_in_place(
     store,  # the folder of a comparison
     name: str,  # a model's
-    point: Point,  # settings of its trainings
+    config: Config,  # settings of its trainings
     epochs: int,
 ):
     """Have the trainings of these settings in `weights/NAME`, if there are any, and others in
     `kept`."""
     here = plain_path(store, 'weights', name)
-    asked = point._asdict() | {'epochs': epochs}
+    asked = config._asdict() | {'epochs': epochs}
     begun = study_in(here)
     was = _settings_of(begun.identity) if begun else asked
     if was != asked:

@@ -15,6 +15,7 @@ import os
 import stat
 import time
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -30,7 +31,6 @@ from mnist_cmp.core import (
     Progress,
     ShouldStop,
     Stopped,
-    check_float,
     check_folder,
     check_int,
     derive_seed,
@@ -64,6 +64,7 @@ from mnist_cmp.records import (
     History,
     plot_accuracy,
 )
+from .settings import Callbacks, Compute, Recipe, old_names
 from .steps import ENGINES, choose_engine, make_step
 
 # %% ../nbs/06_training.ipynb #06-training-013
@@ -155,19 +156,35 @@ def _joins(net, split, size):
     )
 
 # %% ../nbs/06_training.ipynb #06-training-022
-def _run_epoch(step, net, train, valid, history, should_stop, measure_train, joined):
-    "Train `net` for one more epoch, and measure."
+@dataclass
+class _Training:
+    "What is trained by which step, on what, and what is measured and kept of it."
+
+    net: nn.Module
+    step: object
+    train: Split
+    valid: Split
+    joined: bool  # does a last single image join the batch before it?
+    measure_train: bool
+    snapshots: bool
+
+
+def _run_epoch(training, history, should_stop):
+    "Train a net for one more epoch, and measure."
+    net = training.net
+    train = training.train
+    valid = training.valid
     number = len(history.epochs) + 1
     # the latter allows gradients
     with _layer_chance(history, number), torch.inference_mode(False):
         start = working_time()
         net.train()
         order = _order(len(train), history.seed, number).to(train.x.device)
-        batches = _batches(order, history.batch_size, joined)
-        record = Epoch(number, *_train_epoch(step, train, batches, should_stop), 0.0)
+        batches = _batches(order, history.batch_size, training.joined)
+        record = Epoch(number, *_train_epoch(training.step, train, batches, should_stop), 0.0)
         if valid:
             record.valid_loss, record.valid_accuracy = measure(net, valid, should_stop=should_stop)
-        if measure_train:
+        if training.measure_train:
             measured = measure(net, train, should_stop=should_stop)
             record.end_train_accuracy = measured.accuracy
         record.seconds = working_time() - start
@@ -289,30 +306,18 @@ def drop_damaged(
             file.unlink()
 
 # %% ../nbs/06_training.ipynb #06-training-028
-def _run(
-    net,
-    step,
-    train,
-    valid,
-    history,
-    epochs,
-    saver,
-    should_stop,
-    on_epoch,
-    measure_train,
-    snapshots,
-    progress,
-    joined,
-):
+def _run(training, history, epochs, saver, should_stop, callbacks):
     """The epochs that are missing; if asked to stop, the weights are those after the last whole
     epoch."""
-    with closing(step), Progress(epochs, progress, len(history.epochs)) as bar:
+    net = training.net
+    valid = training.valid
+    on_epoch = callers(callbacks.on_epoch)
+    bar = Progress(epochs, 'training', len(history.epochs), callbacks.progress)
+    with closing(training.step), bar:
         while len(history.epochs) < epochs and history.state == 'finished':
             whole = copy.deepcopy(net.state_dict())
             try:
-                record = _run_epoch(
-                    step, net, train, valid, history, should_stop, measure_train, joined
-                )
+                record = _run_epoch(training, history, should_stop)
             except Stopped:
                 net.load_state_dict(whole)
                 stopped = copy.copy(history)  # that which callbacks were given goes on as it was
@@ -322,10 +327,10 @@ def _run(
             losses = record.train_loss, record.valid_loss or 0
             if not all(math.isfinite(loss) for loss in losses):
                 history.state = 'diverged'
-            if snapshots:
+            if training.snapshots:
                 history.snapshots[record.epoch] = cpu_weights(net)
             if saver:
-                saver.save(net, step, history, best=valid and history.best is record)
+                saver.save(net, training.step, history, best=valid and history.best is record)
             note = f', accuracy {record.valid_accuracy:.2%}' if valid else ''
             bar.update(note=f'loss {record.train_loss:.4f}{note}')
             if on_epoch:
@@ -342,7 +347,7 @@ def _resume(checkpoint, net, step, history, train, valid, epochs):
     return saver.resume(net, step, epochs) or history, saver
 
 # %% ../nbs/06_training.ipynb #2cbf9c41
-def _first_step(net, learning_rate, sgd, engine, checkpoint, should_stop, images):
+def _first_step(net, recipe, engine, checkpoint, should_stop, images):
     """A step of the engine asked for; else of the one that the training in `checkpoint` began
     with, or the fastest that pays."""
     begun = Path(checkpoint or '') / 'last.safetensors'
@@ -355,11 +360,11 @@ def _first_step(net, learning_rate, sgd, engine, checkpoint, should_stop, images
             engine = said if said in ENGINES else engine
     try:
         engine = choose_engine(
-            net, engine, images=images, plain=not any(sgd.values()), should_stop=should_stop
+            net, engine, images=images, plain=recipe.plain, should_stop=should_stop
         )
     except Stopped:
         engine = choose_engine(net)  # it won't be used
-    return make_step(net, learning_rate, engine=engine, **sgd)
+    return make_step(net, engine=engine, **recipe.sgd)
 
 # %% ../nbs/06_training.ipynb #06-training-030
 def device_of(
@@ -398,83 +403,60 @@ def _move(net, train, valid, device):
     check_net(net.to(device), train)
     return train.to(device), valid.to(device) if valid else None, name
 
-
-def _check_settings(n, learning_rate, batch_size, epochs, seed):
-    "The settings for `n` images as plain numbers; raises `ValueError`."
-    return (
-        check_float('learning_rate', learning_rate, 0, low_open=True),
-        check_int('batch_size', batch_size, 1, n),
-        check_int('epochs', epochs, 1),
-        check_int('seed', seed, 0, 2**63 - 1),
-    )
-
-
-def _check_sgd(momentum, weight_decay):
-    "What makes SGD less plain, as floats; raises `ValueError`."
-    return {
-        'momentum': check_float('momentum', momentum, 0, 0.9999),
-        'weight_decay': check_float('weight_decay', weight_decay, 0),
-    }
-
 # %% ../nbs/06_training.ipynb #06-training-032
+def _was_bar_name(given, old):
+    "The progress of a training was its bar's name until 0.1.0, and None for no bar."
+    if 'progress' in old and not callable(old['progress']):
+        old['progress'] = old['progress'] not in (None, False)
+
+
+@old_names(_was_bar_name)
 @typed
 def train(
-    net: nn.Module,  # trained in place, moved to device
+    net: nn.Module,  # trained in place, moved to the device
     train: Split,  # images to learn from
     valid: Split = None,  # images to measure on after each epoch
+    recipe: Recipe = None,  # learning rate, batch size, epochs (with a checkpoint: in all), …
     *,
-    learning_rate: float,  # step size of SGD, > 0
-    batch_size: int,  # images a step, from 1 to len(train)
-    epochs: int,  # passes over train, ≥ 1; with a checkpoint: in all
-    momentum: float = 0.0,  # share of the last step that SGD keeps, from 0 to 0.9999
-    weight_decay: float = 0.0,  # share of a weight that is added to its gradient, ≥ 0
     seed: int = 0,  # of the order of images and of layers such as dropout, ≥ 0
-    device=None,  # None: cuda or mps where there is one, else cpu
-    threads: int = None,  # PyTorch's threads, ≥ 1; None: as they are
-    # the training step, one of steps.ENGINES; auto: the fastest that pays
-    engine: str = 'auto',
-    on_epoch=None,  # called with the History after each epoch
-    # asked several times a second (between two steps); True ends the training
-    should_stop=None,
+    compute: Compute = None,  # by what it is computed: device, threads and engine; None: Compute()
+    # whom to tell of each epoch, and whom to ask whether to stop; None: Callbacks()
+    callbacks: Callbacks = None,
     checkpoint=None,  # a folder to resume from and to write to after each epoch
     measure_train: bool = False,  # measure accuracy on train at each epoch's end too?
     snapshots: bool = False,  # keep the weights of each epoch in History.snapshots?
-    progress: str | None = 'training',  # what the progress bar calls it; None: no bar
 ) -> History:
     """Train `net` by SGD on cross-entropy; raises `ValueError` on bad arguments or another
     training's checkpoint."""
-    learning_rate, batch_size, epochs, seed = _check_settings(
-        len(train), learning_rate, batch_size, epochs, seed
-    )
-    sgd = _check_sgd(momentum, weight_decay)
-    should_stop = ShouldStop(callers(should_stop), _BETWEEN)
-    threads = torch.get_num_threads() if threads is None else check_int('threads', threads, 1, 1024)
+    recipe = recipe or Recipe()
+    compute = compute or Compute()
+    callbacks = callbacks or Callbacks()
+    recipe.check_complete(len(train))
+    if recipe.init is not None:
+        raise ValueError(
+            f'init of the recipe is {shown(recipe.init)}, but must be None for a net whose weights '
+            'are drawn already. Draw them anew by initialise.'
+        )
+    seed = check_int('seed', seed, 0, 2**63 - 1)
+    should_stop = ShouldStop(callers(callbacks.should_stop), _BETWEEN)
+    threads = compute.threads or torch.get_num_threads()
     # Within torch.inference_mode(False) gradients are allowed, whatever is around it.
     with sealed(threads=threads), torch.inference_mode(False):
-        train, valid, device = _move(net, train, valid, device)
-        joined = _joins(net, train, batch_size)
-        step = _first_step(
-            net, learning_rate, sgd, engine, checkpoint, should_stop, len(train) * epochs
-        )
+        train, valid, device = _move(net, train, valid, compute.device)
+        joined = _joins(net, train, recipe.batch_size)
+        images = len(train) * recipe.epochs
+        step = _first_step(net, recipe, compute.engine, checkpoint, should_stop, images)
         history = History(
-            learning_rate, batch_size, seed, step.engine, threads, device, machine(), **sgd
+            **recipe.config._asdict(),
+            seed=seed,
+            engine=step.engine,
+            threads=threads,
+            device=device,
+            machine=machine(),
         )
-        history, saver = _resume(checkpoint, net, step, history, train, valid, epochs)
-    return _run(
-        net,
-        step,
-        train,
-        valid,
-        history,
-        epochs,
-        saver,
-        should_stop,
-        callers(on_epoch),
-        measure_train,
-        snapshots,
-        progress,
-        joined,
-    )
+        history, saver = _resume(checkpoint, net, step, history, train, valid, recipe.epochs)
+    training = _Training(net, step, train, valid, joined, measure_train, snapshots)
+    return _run(training, history, recipe.epochs, saver, should_stop, callbacks)
 
 # %% ../nbs/06_training.ipynb #06-training-053
 @typed

@@ -11,7 +11,7 @@ import math
 from .core import drawn, model_color, need_extra, plot_style, printable, without_math
 from .ledger import DONE, Ledger, LedgerError
 from .points import box_axes
-from .records import Box, Point, SearchResult, Trial
+from .records import Config, SearchResult, Space, Trial
 
 # %% ../nbs/08a_trials.ipynb #08a-trials-008
 def trials_frame(
@@ -20,11 +20,11 @@ def trials_frame(
     "A row for each trial; accuracy is a fraction, loss in nats."
     import pandas as pd  # slow to import, and of no use to a worker
 
-    sides = list(result.box.sides)
+    sides = list(result.space.sides)
     rows = [
         dict(
             index=t.index,
-            **{s: getattr(t.point, s) for s in sides},
+            **{s: getattr(t.config, s) for s in sides},
             accuracy=t.accuracy,
             loss=t.loss,
             seconds=t.history.seconds,
@@ -63,12 +63,12 @@ def edges(
     result: SearchResult,
     margin: float = 0.05,  # how near is near, a fraction of the side's length
 ) -> list[str]:
-    """A sentence for each side of the box that the best point is near to; raises `ValueError` if
+    """A sentence for each side of the space that the best config is near to; raises `ValueError` if
     there is no best one."""
     sentences = []
-    for name, (low, high) in result.box.sides.items():
-        value = getattr(result.best.point, name)
-        scale = math.log if result.box.is_log(name) else float
+    for name, (low, high) in result.space.sides.items():
+        value = getattr(result.best.config, name)
+        scale = math.log if result.space.is_log(name) else float
         for side, gap in (
             ('lower', scale(value) - scale(low)),
             ('upper', scale(high) - scale(value)),
@@ -76,7 +76,7 @@ def edges(
             if gap <= margin * (scale(high) - scale(low)):
                 sentences.append(
                     f'The best {name.replace("_", " ")} of {result.model}, {value:.4g}, lies at the '
-                    f'{side} edge of the box ({low:g} to {high:g}): better settings may lie '
+                    f'{side} edge of the space ({low:g} to {high:g}): better settings may lie '
                     'outside.'
                 )
     return sentences
@@ -91,8 +91,8 @@ def read_search(
         what = ledger.identity
         rows = ledger.histories()
     try:
-        box = Box(
-            **{side: tuple(what[side]) for side in Point._fields if side in what},
+        space = Space(
+            **{side: tuple(what[side]) for side in Config._fields if side in what},
             log=what.get('log', False),
         )
         names = 'history', 'worker', 'error'
@@ -103,7 +103,7 @@ def read_search(
         ]
         copied = {key: what[key] for key in ('model', 'start', 'epochs', 'scored_on')}
         n = max(rows, default=what['start']) - what['start'] + 1
-        return SearchResult.from_dict(copied | {'n': n, 'box': box, 'trials': trials})
+        return SearchResult.from_dict(copied | {'n': n, 'box': space, 'trials': trials})
     except (ValueError, TypeError, KeyError) as e:
         raise LedgerError(f'{folder}/study.sqlite is damaged ({type(e).__name__} {e}).') from None
 
@@ -154,9 +154,9 @@ def plot_trials(
         )
         if len(good):
             ax.scatter(
-                *result.best.point[:2], s=420, facecolors='none', edgecolors='black', label='best'
+                *result.best.config[:2], s=420, facecolors='none', edgecolors='black', label='best'
             )
-        box_axes(ax, result.box)
+        box_axes(ax, result.space)
         ax.figure.colorbar(dots, ax=ax, label=f'{_split_word(result)} accuracy (%)')
         ax.set_title(
             f'{drawn(result.model)}: {len(table)} trial{"s" * (len(table) != 1)} of {result.epochs} '
@@ -204,14 +204,16 @@ def to_optuna(
     """Copy the trials into a new Optuna study and give it; raises `ValueError` if there is one
     of that name."""
     optuna = need_extra('optuna', 'optuna')
-    sides = result.box.sides
+    sides = result.space.sides
     kinds = {
         side: optuna.distributions.IntDistribution
         if side == 'batch_size'
         else optuna.distributions.FloatDistribution
         for side in sides
     }
-    space = {side: kind(*sides[side], log=result.box.is_log(side)) for side, kind in kinds.items()}
+    distributions = {
+        side: kind(*sides[side], log=result.space.is_log(side)) for side, kind in kinds.items()
+    }
     try:
         study = optuna.create_study(
             storage=storage, study_name=name or result.model, direction='maximize'
@@ -225,8 +227,8 @@ def to_optuna(
             optuna.trial.create_trial(
                 state=optuna.trial.TrialState[_STATES[t.history.state]],
                 value=None if math.isnan(t.accuracy) else t.accuracy,
-                params={side: getattr(t.point, side) for side in sides},
-                distributions=space,
+                params={side: getattr(t.config, side) for side in sides},
+                distributions=distributions,
                 intermediate_values={e.epoch: e.valid_accuracy for e in t.history.epochs},
                 user_attrs={
                     'index': t.index,

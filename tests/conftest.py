@@ -17,7 +17,7 @@ import pytest
 import torch
 from checkout import copy_checkout
 from filelock import FileLock, ReadWriteLock
-from tiny import known_costs, noise, one, two
+from tiny import grouped, known_costs, noise, one, two
 
 import mnist_cmp as mc
 from mnist_cmp import comparison
@@ -160,18 +160,13 @@ def free_costs(monkeypatch):
 
 @pytest.fixture
 def search_in(data):
-    "A tiny search in a folder: 2 trials of 2 epochs; keywords as for `search`."
+    "A tiny search in a folder: 2 trials of 2 epochs; keywords as fields of settings."
 
     def run(folder, **kwargs):
-        kwargs = dict(n=2, epochs=2, workers=1, name='one') | kwargs
-        return mc.search(
-            kwargs.pop('make', one),
-            data.train,
-            data.valid,
-            mc.Box(batch_size=(8, 16)),
-            store=folder,
-            **kwargs,
-        )
+        kwargs = dict(n_trials=2, epochs=2, workers=1, name='one') | kwargs
+        model = {kwargs.pop('name'): kwargs.pop('make', one)}
+        space = kwargs.pop('space', mc.Space(batch_size=(8, 16)))
+        return mc.tune(model, data.train, data.valid, space, store=folder, **grouped(**kwargs))
 
     return run
 
@@ -179,14 +174,15 @@ def search_in(data):
 @pytest.fixture
 def compare_in(data, free_costs):
     """A tiny comparison in a folder: 1 trial and 2 trainings of each of two models, 1 epoch;
-    keywords as for `compare`."""
+    keywords as fields of settings."""
 
     def run(folder, **kwargs):
-        kwargs = dict(points=1, seeds=2, search_epochs=1, epochs=1, workers=1) | kwargs
+        kwargs = dict(n_trials=1, seeds=2, search_epochs=1, epochs=1, workers=1) | kwargs
         models = kwargs.pop('models', {'one': one, 'two': two})
         with warnings.catch_warnings():
             # their sizes differ on purpose
             warnings.filterwarnings('ignore', message='.*parameters')
-            return mc.compare(models, data, {'batch_size': (8, 16)}, store=folder, **kwargs)
+            space = kwargs.pop('space', {'batch_size': (8, 16)})
+            return mc.compare(models, data, space, store=folder, **grouped(**kwargs))
 
     return run

@@ -202,7 +202,7 @@ def test_another_trainings_checkpoint_is_not_gone_on_with(search_in, tmp_path, c
     whole = search_in(tmp_path / 'whole')
 
     def stop(history):
-        if history.learning_rate == whole.trials[1].point.learning_rate:
+        if history.learning_rate == whole.trials[1].config.learning_rate:
             raise Mine
 
     with pytest.raises(Mine):

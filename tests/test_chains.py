@@ -564,20 +564,22 @@ def test_one_net_takes_the_general_path_each_time(data):
     random.seed(0)
     engines = {
         mc.train(
-            Net(flip), data.train, learning_rate=0.1, batch_size=20, epochs=1, progress=None
+            Net(flip),
+            data.train,
+            recipe=mc.Recipe(learning_rate=0.1, batch_size=20, epochs=1),
+            callbacks=mc.Callbacks(progress=False),
         ).engine
         for _ in range(10)
     }
     assert engines == {'autograd'}
-    found = mc.search(
-        lambda: Net(flip),
+    found = mc.tune(
+        {'net': lambda: Net(flip)},
         data.train,
         data.valid,
-        mc.Box(batch_size=(8, 16)),
-        n=4,
-        epochs=1,
-        workers=1,
-        name='net',
+        mc.Space(batch_size=(8, 16)),
+        n_trials=4,
+        recipe=mc.Recipe(epochs=1),
+        compute=mc.Compute(workers=1),
     )
     assert [t.history.state for t in found.trials] == ['finished'] * 4
 
@@ -595,7 +597,10 @@ def test_dropout_by_a_lambda_is_the_same_from_either_mode(data):
     for mode in True, False:
         net = mc.initialise(Drop).train(mode)
         history = mc.train(
-            net, data.train, learning_rate=0.1, batch_size=8, epochs=2, progress=None
+            net,
+            data.train,
+            recipe=mc.Recipe(learning_rate=0.1, batch_size=8, epochs=2),
+            callbacks=mc.Callbacks(progress=False),
         )
         losses.add((history.engine, history.last.train_loss))
     assert len(losses) == 1
@@ -620,11 +625,9 @@ def test_an_activation_that_changes_is_the_same_by_all_engines(data):
         mc.train(
             mc.initialise(Warm),
             data.train,
-            learning_rate=0.1,
-            batch_size=10,
-            epochs=3,
-            engine=engine,
-            progress=None,
+            recipe=mc.Recipe(learning_rate=0.1, batch_size=10, epochs=3),
+            compute=mc.Compute(engine=engine),
+            callbacks=mc.Callbacks(progress=False),
         ).last.train_loss
         for engine in ('auto', 'autograd')
     ]

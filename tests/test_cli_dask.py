@@ -19,7 +19,7 @@ pytest.importorskip(
 SMALL = [
     '--models',
     'here:Net,here:Other',
-    *'--points 1 --search_epochs 1 --seeds 1 --epochs 1 --quiet'.split(),
+    *'--n_trials 1 --search_epochs 1 --seeds 1 --epochs 1 --quiet'.split(),
 ]
 NET = """import torch
 def Net(): return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))

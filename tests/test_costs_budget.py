@@ -6,7 +6,7 @@ import os
 
 import pytest
 import torch
-from tiny import one, two
+from tiny import grouped, one, two
 
 import mnist_cmp as mc
 from mnist_cmp import comparison, costs, workers
@@ -14,7 +14,7 @@ from mnist_cmp.comparison import Stopped
 from mnist_cmp.costs import MEASURING
 from mnist_cmp.records import Cost
 
-POINT = mc.Point(0.1, 8)
+POINT = mc.Config(0.1, 8)
 
 
 class Clock:
@@ -111,9 +111,9 @@ def test_only_the_images_that_are_used_travel(data, monkeypatch):
         return iter(())
 
     monkeypatch.setattr(costs, 'run_jobs', run_jobs)
-    costs.measure_costs({'one': one}, many, {'one': mc.Point(0.1, 16)})
+    costs.measure_costs({'one': one}, many, {'one': mc.Config(0.1, 16)})
     assert len(many) > 1000 and len(sent[0]) == 1000
-    costs.measure_costs({'one': one}, many, {'one': mc.Point(0.1, 60)})
+    costs.measure_costs({'one': one}, many, {'one': mc.Config(0.1, 60)})
     assert len(sent[1]) == min(len(many), 1200)
 
 
@@ -171,9 +171,9 @@ def asked(monkeypatch):
 @pytest.fixture
 def compared(data, asked):
     def run(folder, **kwargs):
-        how = dict(points=1, seeds=1, search_epochs=1, epochs=1, workers=1) | kwargs
+        how = dict(n_trials=1, seeds=1, search_epochs=1, epochs=1, workers=1) | kwargs
         models = {'one': one, 'two': two}
-        return mc.compare(models, data, {'batch_size': (8, 16)}, store=folder, **how)
+        return mc.compare(models, data, {'batch_size': (8, 16)}, store=folder, **grouped(**how))
 
     return run
 

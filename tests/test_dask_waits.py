@@ -86,11 +86,10 @@ def test_the_wish_to_stop_is_heard_while_there_are_no_workers(
         tiny.one,
         data.train,
         data.valid,
-        mc.Point(0.1, 8),
-        epochs=1,
+        mc.Recipe(0.1, 8, epochs=1),
         seeds=1,
-        client=client,
-        should_stop=after(0.2),
+        compute=mc.Compute(client=client),
+        callbacks=mc.Callbacks(should_stop=after(0.2)),
     )
     assert is_quick(begun) and runs == []
     with pytest.raises(Stopped):
@@ -118,7 +117,7 @@ def test_work_begins_when_a_worker_joins_and_goes_on_when_the_last_one_is_replac
     tmp_path,
     capsys,
 ):
-    once = search_in(tmp_path / 'here', n=3)
+    once = search_in(tmp_path / 'here', n_trials=3)
     joining = threading.Timer(1, cluster.scale, [1])
     joining.start()
     gone = []
@@ -132,14 +131,14 @@ def test_work_begins_when_a_worker_joins_and_goes_on_when_the_last_one_is_replac
             gone.append(threading.Timer(1.5, cluster.scale, [1]))
             gone[0].start()
 
-    found = search_in(tmp_path / 'there', n=3, client=client, on_trial=leave)
+    found = search_in(tmp_path / 'there', n_trials=3, client=client, on_trial=leave)
     for timer in joining, *gone:
         timer.join()
     assert found.done and losses(found) == losses(once)
     assert capsys.readouterr().err.count('has no workers: waiting') == 2  # once each time
     # A finished search needs no workers.
     cluster.scale(0)
-    assert losses(search_in(tmp_path / 'there', n=3, client=client)) == losses(once)
+    assert losses(search_in(tmp_path / 'there', n_trials=3, client=client)) == losses(once)
 
 
 def test_a_stop_while_the_last_worker_is_gone(cluster, client, search_in, tmp_path):
@@ -158,9 +157,9 @@ def test_a_stop_while_the_last_worker_is_gone(cluster, client, search_in, tmp_pa
             stop[0] = after(1)
         return wait() or (stop[0] is not None and stop[0]())
 
-    found = search_in(tmp_path, n=3, client=client, on_trial=leave, should_stop=should_stop)
+    found = search_in(tmp_path, n_trials=3, client=client, on_trial=leave, should_stop=should_stop)
     assert 1 <= len(found.trials) < 3 and time.monotonic() - begun < 50
-    assert len(search_in(tmp_path, n=3).trials) == 3
+    assert len(search_in(tmp_path, n_trials=3).trials) == 3
 
 
 MODULE = """

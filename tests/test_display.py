@@ -155,11 +155,11 @@ def made(data, tmp_path_factory):
             models,
             data,
             {'batch_size': (8, 16)},
-            points=2,
+            n_trials=2,
             seeds=2,
             search_epochs=1,
-            epochs=1,
-            workers=1,
+            recipe=mc.Recipe(epochs=1),
+            compute=mc.Compute(workers=1),
             store=folder,
         )
     mc.write_report(found, folder)

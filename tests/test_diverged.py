@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import odd
 import pytest
 import torch
+from tiny import grouped
 
 import mnist_cmp as mc
 from mnist_cmp import cli, comparison
@@ -32,9 +33,9 @@ FRAMES = [
 
 
 def compared(models, folder=None, data=None, **kwargs):
-    how = dict(points=1, seeds=2, search_epochs=1, epochs=6, workers=1) | kwargs
-    box = how.pop('box', {'learning_rate': (0.01, 0.02), 'batch_size': (8, 10)})
-    return mc.compare(models, data or odd.data_of(), box, store=folder, **how)
+    how = dict(n_trials=1, seeds=2, search_epochs=1, epochs=6, workers=1) | kwargs
+    space = how.pop('space', {'learning_rate': (0.01, 0.02), 'batch_size': (8, 10)})
+    return mc.compare(models, data or odd.data_of(), space, store=folder, **grouped(**how))
 
 
 @pytest.fixture(autouse=True)
@@ -139,10 +140,8 @@ def test_an_infinite_loss_is_kept_and_read_as_no_number(tmp_path):
         odd.linear(),
         data.train,
         data.valid,
-        learning_rate=0.01,
-        batch_size=8,
-        epochs=1,
-        progress=None,
+        mc.Recipe(learning_rate=0.01, batch_size=8, epochs=1),
+        callbacks=mc.Callbacks(progress=False),
     )
     history.epochs[0].train_loss = math.inf
     net = odd.linear()
@@ -158,7 +157,7 @@ def test_a_search_without_any_score_ends_at_once_with_the_ways_out(tmp_path):
     for _ in range(2):
         with pytest.raises(ValueError) as told:
             compared(
-                models, tmp_path / 'run', points=2, on_trial=lambda t, r: began.append(r.model)
+                models, tmp_path / 'run', n_trials=2, on_trial=lambda t, r: began.append(r.model)
             )
         assert str(told.value) == (
             'No trial of odd ended with a score (2 tried, 2 diverged). Choose a box of smaller '
@@ -172,7 +171,7 @@ def test_a_search_without_any_score_ends_at_once_with_the_ways_out(tmp_path):
 
 
 def test_few_scores_are_said(tmp_path):
-    found = compared({'a': odd.linear, 'b': odd.linear}, points=3)
+    found = compared({'a': odd.linear, 'b': odd.linear}, n_trials=3)
     for trial in found['b'].search.trials[1:]:
         trial.history.state = 'diverged'
     assert 'Of 3 trials of b 1 ended with a score: it was tuned with that much less.' in mc.verdict(
@@ -194,7 +193,7 @@ def test_the_command_ends_well_twice(tmp_path, capsys, monkeypatch):
     call = [
         '--models',
         'nets:plain,nets:wild',
-        '--points',
+        '--n_trials',
         '1',
         '--search_epochs',
         '1',

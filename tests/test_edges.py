@@ -26,7 +26,7 @@ from mnist_cmp.evidence.verdict import verdict
 from mnist_cmp.ledger import Ledger, _transaction
 from mnist_cmp.pad import _offset
 from mnist_cmp.population import nets_at_once
-from mnist_cmp.search import _points
+from mnist_cmp.search import _configs
 from mnist_cmp.studies import _drop
 from mnist_cmp.training import Epoch, History
 from mnist_cmp.workers import run_jobs
@@ -202,11 +202,9 @@ def test_layers_draw_from_the_seed(data, share, differ):
         mc.train(
             net,
             same,
-            learning_rate=0.1,
-            batch_size=len(same),
-            epochs=1,
+            recipe=mc.Recipe(learning_rate=0.1, batch_size=len(same), epochs=1),
             seed=seed,
-            engine='autograd',
+            compute=mc.Compute(engine='autograd'),
         )
         weights.append(torch.cat([p.detach().flatten() for p in net.parameters()]))
     assert ((weights[0] - weights[1]).abs().max() > 1e-4) == differ
@@ -216,7 +214,10 @@ def test_layers_draw_from_the_seed(data, share, differ):
 def test_a_training_that_diverges_is_said_to_with_and_without_validation(data, measured):
     net = mc.initialise(partial(odd.Diverging, 3, 3))
     history = mc.train(
-        net, data.train, data.valid if measured else None, learning_rate=0.1, batch_size=8, epochs=3
+        net,
+        data.train,
+        data.valid if measured else None,
+        mc.Recipe(learning_rate=0.1, batch_size=8, epochs=3),
     )
     assert not np.isfinite(history.last.train_loss)
     assert history.state == 'diverged'
@@ -224,9 +225,10 @@ def test_a_training_that_diverges_is_said_to_with_and_without_validation(data, m
 
 def test_a_net_stopped_within_an_epoch_has_the_weights_of_the_last_whole_one():
     digits = mc.load_data('digits')
-    how = dict(learning_rate=0.05, batch_size=1, seed=3, threads=1, engine='autograd')
+    recipe = mc.Recipe(0.05, 1, 1)
+    how = dict(seed=3, compute=mc.Compute(threads=1, engine='autograd'))
     whole = mc.initialise(partial(mc.MLP, 8, 8))
-    mc.train(whole, digits.train, epochs=1, **how)
+    mc.train(whole, digits.train, recipe=recipe, **how)
     done = []
     asked = []
 
@@ -235,8 +237,13 @@ def test_a_net_stopped_within_an_epoch_has_the_weights_of_the_last_whole_one():
         return len(asked) == 3  # well within the second epoch
 
     stopped = mc.initialise(partial(mc.MLP, 8, 8))
+    longer = replace(recipe, epochs=2)
     history = mc.train(
-        stopped, digits.train, epochs=2, on_epoch=done.append, should_stop=should_stop, **how
+        stopped,
+        digits.train,
+        recipe=longer,
+        callbacks=mc.Callbacks(on_epoch=done.append, should_stop=should_stop),
+        **how,
     )
     assert (history.state, len(history.epochs), len(asked)) == ('stopped', 1, 3)
     for before, after in zip(whole.parameters(), stopped.parameters()):
@@ -247,7 +254,12 @@ def test_a_net_in_evaluation_mode_is_trained_like_any_other(data):
     weights = []
     for mode in (True, False):
         net = mc.initialise(lambda: Dropping(0.5)).train(mode)
-        mc.train(net, data.train, learning_rate=0.1, batch_size=20, epochs=1, engine='autograd')
+        mc.train(
+            net,
+            data.train,
+            recipe=mc.Recipe(learning_rate=0.1, batch_size=20, epochs=1),
+            compute=mc.Compute(engine='autograd'),
+        )
         weights.append(torch.cat([p.detach().flatten() for p in net.parameters()]))
     assert torch.equal(*weights)
 
@@ -259,9 +271,7 @@ def test_a_finished_training_is_read_and_not_refused(data, tmp_path):
             net,
             data.train,
             data.valid,
-            learning_rate=0.1,
-            batch_size=8,
-            epochs=2,
+            mc.Recipe(learning_rate=0.1, batch_size=8, epochs=2),
             checkpoint=tmp_path / 'c',
         )
 
@@ -323,14 +333,14 @@ def history(state='finished', accuracy=0.5, loss=1.0):
 
 def test_of_equal_trials_the_one_of_lower_loss_is_best():
     trials = [mc.Trial(index, history(loss=loss)) for index, loss in enumerate((2.0, 1.0, 1.0))]
-    found = mc.SearchResult('one', mc.Box(), 0, 3, 1, 'valid', trials)
+    found = mc.SearchResult('one', mc.Space(), 0, 3, 1, 'valid', trials)
     assert found.best.index == 1
 
 
 def test_edges_of_a_box():
     def edges(rate):
         trial = mc.Trial(0, replace(history(), learning_rate=rate, batch_size=50))
-        box = mc.Box((0.1, 1.1), (1, 101))
+        box = mc.Space((0.1, 1.1), (1, 101))
         return mc.SearchResult('one', box, 0, 1, 1, 'valid', [trial]).edges()
 
     assert [len(edges(rate)) for rate in (0.1, 0.14, 0.2, 1.0, 1.06, 1.1)] == [1, 1, 0, 0, 1, 1]
@@ -466,14 +476,14 @@ def test_the_interval_over_both_chances_is_never_inside_that_of_one(monkeypatch)
 
 
 def test_a_batch_may_hold_all_images_and_no_more():
-    assert len(_points(mc.Box(batch_size=(4, 8)), 1030, 2, range(8))) == 2
+    assert len(_configs(mc.Space(batch_size=(4, 8), start=1030), 2, range(8))) == 2
     with pytest.raises(ValueError, match='goes up to 9'):
-        _points(mc.Box(batch_size=(4, 9)), 1030, 2, range(8))
+        _configs(mc.Space(batch_size=(4, 9), start=1030), 2, range(8))
 
 
 def test_the_command_that_goes_on_names_the_folder_once():
     assert _resume_command(['--out=x'], 'x') == 'mnist_cmp --out=x'
-    assert _resume_command(['--points', '3'], 'x') == 'mnist_cmp --points 3 --out x'
+    assert _resume_command(['--n_trials', '3'], 'x') == 'mnist_cmp --n_trials 3 --out x'
 
 
 @pytest.mark.skipif(os.name != 'posix', reason='links')
@@ -488,16 +498,15 @@ def test_a_linked_checkpoint_is_left_alone(tmp_path):
 
 def test_weights_of_another_seed_are_not_taken(data, tmp_path):
     def weights():
-        point = mc.Point(0.1, 8)
+        point = mc.Config(0.1, 8)
         runs = mc.retrain(
             partial(mc.MLP, 4, 4, 3),
             data.train,
             data.valid,
-            point,
+            mc.Recipe(epochs=1).at(point),
             seeds=2,
-            epochs=1,
             store=tmp_path,
-            progress=False,
+            callbacks=mc.Callbacks(progress=False),
         )
         return [weights_digest(run.weights, {}) for run in runs]
 

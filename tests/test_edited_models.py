@@ -200,14 +200,12 @@ def test_search_and_retrain_tell_it_too(nets, search_in, data, tmp_path):
         make = get_model(nets(text)['a'])
         search_in(tmp_path / 'search', make=make)
         mc.retrain(
-            make,
+            {'one': make},
             data.train,
             data.valid,
-            mc.Point(0.1, 8),
+            mc.Recipe(0.1, 8, epochs=1),
             seeds=1,
-            epochs=1,
-            workers=1,
-            name='one',
+            compute=mc.Compute(workers=1),
             store=tmp_path / 'weights',
         )
 
@@ -239,7 +237,7 @@ def cell(text, number):
 def searched():
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter('always')
-        mc.search(make, data.train, data.valid, mc.Box(batch_size=(8, 16)), n=1, epochs=1,
+        mc.search(make, data.train, data.valid, mc.Space(batch_size=(8, 16)), n=1, epochs=1,
                   workers=1, name='one', store={store!r})
     return ['has changed' in str(w.message) for w in heard]
 

@@ -28,7 +28,7 @@ POSIX = pytest.mark.skipif(os.name != 'posix', reason='needs a POSIX shell')
 pytestmark = POSIX
 
 TINY = (
-    '--models small:one,small:two --points 1 --search_epochs 1 --seeds 1 --epochs 1 --workers 1'
+    '--models small:one,small:two --n_trials 1 --search_epochs 1 --seeds 1 --epochs 1 --workers 1'
 ).split()
 COMMAND = [sys.executable, '-m', 'mnist_cmp', *TINY]
 SMALL = """
@@ -149,7 +149,7 @@ ENVIRONMENTS = {
     'private files': ('umask 077; $RUN && stat -c %a run/report.html', 0, '\n600\n', ''),
     '64 open files': (f'{MEASURE} ulimit -n 64; $RUN', 0, 'Report: ', ''),
     '24 open files': (
-        'ulimit -n 24; $NEW --out new --points 12 --workers 12',
+        'ulimit -n 24; $NEW --out new --n_trials 12 --workers 12',
         1,
         '',
         'fewer workers',

@@ -84,15 +84,14 @@ def test_changed_data_are_not_taken_for_a_changed_net(search_in, data, tmp_path)
     x[0] = 255 - x[0]
     other = mc.Split(x, data.train.y, 'train', data.train.classes)
     said = refused(
-        lambda: mc.search(
-            tiny.one,
+        lambda: mc.tune(
+            {'one': tiny.one},
             other,
             data.valid,
-            mc.Box(batch_size=(8, 16)),
-            n=2,
-            epochs=2,
-            workers=1,
-            name='one',
+            mc.Space(batch_size=(8, 16)),
+            n_trials=2,
+            recipe=mc.Recipe(epochs=2),
+            compute=mc.Compute(workers=1),
             store=tmp_path,
         )
     )
@@ -129,15 +128,15 @@ def test_a_change_inside_forward_is_told(search_in, tmp_path):
 
 def test_a_study_of_an_older_release_goes_on(search_in, tmp_path):
     "Its ledger knows nothing of layers and first weights, and of them alone nothing is said."
-    whole = search_in(tmp_path / 'whole', n=3)
-    search_in(tmp_path / 'old', n=2)
+    whole = search_in(tmp_path / 'whole', n_trials=3)
+    search_in(tmp_path / 'old', n_trials=2)
     with closing(sqlite3.connect(tmp_path / 'old' / 'study.sqlite')) as ledger, ledger:
         (text,) = ledger.execute("SELECT value FROM study WHERE key='identity'").fetchone()
         identity = json.loads(text)
         for key in 'layers', 'first_weights':
             del identity[key]
         ledger.execute("UPDATE study SET value=? WHERE key='identity'", [json.dumps(identity)])
-    again = search_in(tmp_path / 'old', n=3)
+    again = search_in(tmp_path / 'old', n_trials=3)
     assert [t.accuracy for t in again.trials] == [t.accuracy for t in whole.trials]
     assert 'a fresh net of its model gives other answers' in refused(
         lambda: search_in(tmp_path / 'old', make=tanh_one)
@@ -176,23 +175,25 @@ def test_more_cores_change_nothing(compare_in, tmp_path, monkeypatch):
 
 
 def test_a_study_keeps_its_threads_and_says_so(search_in, tmp_path):
-    whole = search_in(tmp_path / 'whole', n=3)
-    search_in(tmp_path / 's', n=2)
+    whole = search_in(tmp_path / 'whole', n_trials=3)
+    search_in(tmp_path / 's', n_trials=2)
     with pytest.warns(UserWarning, match='begun with threads=1 and goes on with that') as heard:
-        again = search_in(tmp_path / 's', n=3, threads=2)
+        again = search_in(tmp_path / 's', n_trials=3, threads=2)
     assert heard[0].filename.endswith('conftest.py')  # where search was called
     assert [t.history.threads for t in again.trials] == [1, 1, 1]
     assert [t.loss for t in again.trials] == [t.loss for t in whole.trials]
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        assert search_in(tmp_path / 's', n=3, threads=2) == again  # finished: nothing to keep
+        assert (
+            search_in(tmp_path / 's', n_trials=3, threads=2) == again
+        )  # finished: nothing to keep
 
 
 def test_what_is_finished_is_there_on_any_machine(search_in, tmp_path, monkeypatch):
     found = search_in(tmp_path)
     monkeypatch.setattr(studies, 'machine', lambda: 'another machine')
     assert search_in(tmp_path) == found
-    assert 'machine was' in refused(lambda: search_in(tmp_path, n=3))
+    assert 'machine was' in refused(lambda: search_in(tmp_path, n_trials=3))
 
 
 # Extension
@@ -200,11 +201,11 @@ def test_what_is_finished_is_there_on_any_machine(search_in, tmp_path, monkeypat
 
 def test_the_first_trials_of_a_longer_search_are_those_of_a_shorter_one(search_in, tmp_path):
     ended = []
-    short = search_in(tmp_path, n=2)
-    longer = search_in(tmp_path, n=4, on_trial=lambda trial, _: ended.append(trial.index))
+    short = search_in(tmp_path, n_trials=2)
+    longer = search_in(tmp_path, n_trials=4, on_trial=lambda trial, _: ended.append(trial.index))
     assert longer.trials[:2] == short.trials and ended == [1032, 1033]
-    assert search_in(tmp_path, n=2) == short
-    assert [t.loss for t in search_in(tmp_path / 'fresh', n=4).trials] == [
+    assert search_in(tmp_path, n_trials=2) == short
+    assert [t.loss for t in search_in(tmp_path / 'fresh', n_trials=4).trials] == [
         t.loss for t in longer.trials
     ]
 
@@ -236,15 +237,15 @@ def test_a_stored_comparison_gives_what_a_fresh_one_gives(compare_in, tmp_path, 
 def test_more_trials_may_find_a_better_point(compare_in, tmp_path):
     "Then the trainings begin anew at that point, and the former ones are kept."
     seen = []
-    few = compare_in(tmp_path / 'run', points=1)
-    many = compare_in(tmp_path / 'run', points=6, on_epoch=seen.append)
+    few = compare_in(tmp_path / 'run', n_trials=1)
+    many = compare_in(tmp_path / 'run', n_trials=6, on_epoch=seen.append)
     assert any(
         a.search.best.index != b.search.best.index
         for a, b in zip(few.contestants, many.contestants)
     )
-    assert numbers(many) == numbers(compare_in(tmp_path / 'fresh', points=6))
+    assert numbers(many) == numbers(compare_in(tmp_path / 'fresh', n_trials=6))
     seen.clear()
-    assert numbers(compare_in(tmp_path / 'run', points=1, on_epoch=seen.append)) == numbers(few)
+    assert numbers(compare_in(tmp_path / 'run', n_trials=1, on_epoch=seen.append)) == numbers(few)
     assert seen == []
 
 
@@ -262,10 +263,14 @@ def test_other_test_images_are_measured_again(compare_in, data, tmp_path, monkey
     )
     seen = []
     models = {'one': tiny.one, 'two': tiny.two}
-    how = dict(points=1, seeds=2, search_epochs=1, epochs=1, workers=1, store=tmp_path / 'run')
+    how = dict(epochs=1, workers=1, on_epoch=seen.append, search_epochs=1)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        found = mc.compare(models, other, {'batch_size': (8, 16)}, on_epoch=seen.append, **how)
+        space = {'batch_size': (8, 16)}
+        store = tmp_path / 'run'
+        found = mc.compare(
+            models, other, space, n_trials=1, seeds=2, store=store, **tiny.grouped(**how)
+        )
     assert seen == []
     assert found['one'].runs[0].test != few['one'].runs[0].test
     monkeypatch.setattr('mnist_cmp.comparison.measure_test', None)  # nothing is measured twice
@@ -315,23 +320,24 @@ def test_search_epochs_of_a_stored_comparison(compare_in, tmp_path):
 
 def test_a_checkpoint_knows_its_machine_without_its_cores(data, tmp_path, monkeypatch):
     net = tiny.one()
-    how = dict(learning_rate=0.1, batch_size=8, checkpoint=tmp_path, progress=None)
-    train_net(net, data.train, data.valid, epochs=1, **how)
+    train_net(net, data.train, data.valid, mc.Recipe(0.1, 8, 1), checkpoint=tmp_path)
     with_cores(monkeypatch, 512)
-    assert len(train_net(tiny.one(), data.train, data.valid, epochs=2, **how).epochs) == 2
+    longer = mc.Recipe(0.1, 8, 2)
+    found = train_net(tiny.one(), data.train, data.valid, longer, checkpoint=tmp_path)
+    assert len(found.epochs) == 2
     monkeypatch.setattr('mnist_cmp.training.machine', lambda: 'another machine')
     with pytest.raises(ValueError, match='machine was'):
-        train_net(tiny.one(), data.train, data.valid, epochs=2, **how)
+        train_net(tiny.one(), data.train, data.valid, longer, checkpoint=tmp_path)
 
 
 def test_another_study_of_a_retraining(data, tmp_path):
-    how = dict(seeds=1, workers=1, store=tmp_path, name='one')
-    mc.retrain(tiny.one, data.train, data.valid, mc.Point(0.1, 8), epochs=1, **how)
+    how = dict(seeds=1, compute=mc.Compute(workers=1), store=tmp_path)
+    mc.retrain({'one': tiny.one}, data.train, data.valid, mc.Recipe(0.1, 8, epochs=1), **how)
     with pytest.raises(
         LedgerError,
         match='The training in .* epochs was 1 and is 2. To go on with it, take epochs=1, or',
     ):
-        mc.retrain(tiny.one, data.train, data.valid, mc.Point(0.1, 8), epochs=2, **how)
+        mc.retrain({'one': tiny.one}, data.train, data.valid, mc.Recipe(0.1, 8, epochs=2), **how)
     with Ledger.read(tmp_path) as ledger:
         assert ledger.done() == {0}
 
@@ -342,7 +348,7 @@ def test_another_study_of_a_retraining(data, tmp_path):
 def test_a_search_of_the_first_release_keeps_its_engine(data, search_in, tmp_path):
     """Its file does not name the engine; the trials do. A trial that was stopped is not one that
     is done."""
-    made = search_in(tmp_path / 'now', engine='autograd', n=2, init='glorot')
+    made = search_in(tmp_path / 'now', engine='autograd', n_trials=2, init='glorot')
     with Ledger.read(tmp_path / 'now') as ledger:
         identity = ledger.identity
     later = 'engine', 'layers', 'first_weights', 'threads', 'device', 'machine', 'log'
@@ -360,14 +366,14 @@ def test_a_search_of_the_first_release_keeps_its_engine(data, search_in, tmp_pat
         )
     )
     assert studies.study_in(tmp_path / 'old').done == {made.trials[0].index}
-    found = search_in(tmp_path / 'old', n=1)
+    found = search_in(tmp_path / 'old', n_trials=1)
     assert found.trials[0].history.engine == 'autograd'
-    found = search_in(tmp_path / 'old', n=3)
+    found = search_in(tmp_path / 'old', n_trials=3)
     assert [trial.history.engine for trial in found.trials] == ['autograd'] * 3
 
 
 def test_more_cores_do_not_hide_a_changed_model(search_in, tmp_path, monkeypatch):
-    search_in(tmp_path, n=1)
+    search_in(tmp_path, n_trials=1)
     identity = studies.study_in(tmp_path).identity
 
     class Changed(torch.nn.Sequential):
@@ -384,7 +390,7 @@ def test_more_cores_do_not_hide_a_changed_model(search_in, tmp_path, monkeypatch
     kept = studies.as_begun(identity | {'net': 'another'}, studies.Begun(more, {1030}, False))
     assert kept['net'] == 'another'  # and so it is refused
     with pytest.raises(LedgerError, match='layers was'):
-        search_in(tmp_path, n=1, make=changed)
+        search_in(tmp_path, n_trials=1, make=changed)
 
 
 def test_a_net_that_shows_an_address_is_one_net(data):
@@ -406,11 +412,10 @@ def test_a_net_that_shows_an_address_is_one_net(data):
 
 
 def test_trainings_that_are_stopped_at_once_give_what_is_done(data, tmp_path):
-    how = dict(
-        point=mc.Point(0.1, 16), epochs=1, workers=1, store=tmp_path, name='one', engine='compiled'
-    )
-    before = mc.retrain(tiny.one, data.train, data.valid, seeds=1, **how)
-    after = mc.retrain(tiny.one, data.train, data.valid, seeds=2, **how, should_stop=lambda: True)
+    study = {'one': tiny.one}, data.train, data.valid, mc.Recipe(0.1, 16, 1)
+    how = dict(compute=mc.Compute(workers=1, engine='compiled'), store=tmp_path)
+    before = mc.retrain(*study, seeds=1, **how)
+    after = mc.retrain(*study, seeds=2, callbacks=mc.Callbacks(should_stop=lambda: True), **how)
     assert [one.history for one in after] == [one.history for one in before]
 
 
@@ -445,11 +450,13 @@ def test_costs_and_tests_are_computed_with_the_threads_of_the_trainings(
 
 
 def test_layers_that_are_frozen_later_make_another_study(search_in, tmp_path):
-    search_in(tmp_path, n=1)
+    search_in(tmp_path, n_trials=1)
 
     def frozen():
         net = tiny.one()
         net[1].weight.requires_grad_(False)
         return net
 
-    assert "'1.weight: (3, 784), frozen'" in refused(lambda: search_in(tmp_path, n=1, make=frozen))
+    assert "'1.weight: (3, 784), frozen'" in refused(
+        lambda: search_in(tmp_path, n_trials=1, make=frozen)
+    )

@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import odd
 import pytest
-from tiny import known_costs
+from tiny import grouped, known_costs
 
 import mnist_cmp as mc
 from mnist_cmp.evidence.health import STATES, Ground, states_of
@@ -30,14 +30,14 @@ WORDS = {
 
 
 def compared(models, data=None, **kwargs):
-    how = dict(points=1, seeds=3, search_epochs=1, epochs=6, workers=1) | kwargs
+    how = dict(n_trials=1, seeds=3, search_epochs=1, epochs=6, workers=1) | kwargs
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='.*parameters')  # their sizes differ on purpose
         return mc.compare(
             models,
             data or odd.data_of(),
             {'learning_rate': (0.01, 0.02), 'batch_size': (10, 12)},
-            **how,
+            **grouped(**how),
         )
 
 

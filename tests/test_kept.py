@@ -177,7 +177,7 @@ def test_nothing_is_written_through_a_link(run, compare_in, name, tmp_path):
 
 
 def test_a_linked_checkpoint_is_not_followed(search_in, tmp_path):
-    search_in(tmp_path / 's', n=1)
+    search_in(tmp_path / 's', n_trials=1)
     (tmp_path / 'elsewhere').mkdir()
     (tmp_path / 's' / 'trial_1031_0a1b2c').symlink_to(tmp_path / 'elsewhere')
     with pytest.raises(LedgerError, match='is a link'):

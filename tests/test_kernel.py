@@ -260,14 +260,13 @@ def test_training_goes_on_without(kernels, data, monkeypatch, capsys):
     kernels.chmod(0o777)
     small = partial(mc.MLP, 5, 5, classes=3)
 
-    def train(**engine):
-        how = dict(learning_rate=0.1, batch_size=20, epochs=1) | engine
-        return mc.train(mc.initialise(small), data.train, **how)
+    def train(**kwargs):
+        return mc.train(mc.initialise(small), data.train, recipe=mc.Recipe(0.1, 20, 1), **kwargs)
 
     assert train().engine in ('onednn', 'autograd')
     assert 'MNIST_CMP_KERNELS. Going on without it.' in capsys.readouterr().err
     with pytest.raises(OSError, match='can be written to by everybody'):
-        train(engine='compiled')
+        train(compute=mc.Compute(engine='compiled'))
 
 
 HANGING = """#!/bin/sh

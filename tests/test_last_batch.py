@@ -99,12 +99,9 @@ def sizes_of_batches(make, split, size=13):
     history = mc.train(
         net,
         split,
-        learning_rate=0.01,
-        batch_size=size,
-        epochs=1,
-        engine='autograd',
-        progress=None,
-        on_epoch=lambda history: epochs.append([*met]),
+        recipe=mc.Recipe(learning_rate=0.01, batch_size=size, epochs=1),
+        compute=mc.Compute(engine='autograd'),
+        callbacks=mc.Callbacks(progress=False, on_epoch=lambda history: epochs.append([*met])),
     )
     assert history.state == 'finished'
     assert all(p.isfinite().all() for p in net.parameters())
@@ -116,7 +113,12 @@ def test_it_joins(data, name):
     split = data.train  # 40 images: 13 + 13 + 13 + 1
     assert len(split) == 40
     net = mc.initialise(JOINED[name])
-    history = mc.train(net, split, learning_rate=0.01, batch_size=13, epochs=2, progress=None)
+    history = mc.train(
+        net,
+        split,
+        recipe=mc.Recipe(learning_rate=0.01, batch_size=13, epochs=2),
+        callbacks=mc.Callbacks(progress=False),
+    )
     assert history.state == 'finished'
     assert all(p.isfinite().all() for p in net.parameters())
 
@@ -137,10 +139,8 @@ def test_the_same_rule_for_a_training_that_goes_on(data, tmp_path, name):
         mc.train(
             net,
             data.train,
-            learning_rate=0.01,
-            batch_size=13,
-            epochs=epochs,
-            progress=None,
+            recipe=mc.Recipe(learning_rate=0.01, batch_size=13, epochs=epochs),
+            callbacks=mc.Callbacks(progress=False),
             **kwargs,
         )
         return torch.cat([t.flatten().double() for t in net.state_dict().values()])
@@ -167,8 +167,6 @@ def test_nothing_but_single_images(data):
         mc.train(
             pooled(nn.BatchNorm2d, 1),
             data.train,
-            learning_rate=0.01,
-            batch_size=1,
-            epochs=1,
-            progress=None,
+            recipe=mc.Recipe(learning_rate=0.01, batch_size=1, epochs=1),
+            callbacks=mc.Callbacks(progress=False),
         )

@@ -85,7 +85,7 @@ def test_a_search_goes_on_with_the_engine_that_it_began_with(
     monkeypatch,
 ):
     whole = search_in(tmp_path / 'whole').to_dict()
-    search_in(tmp_path / 's', n=1)
+    search_in(tmp_path / 's', n_trials=1)
     half = HALF_WRITTEN.replace("{'model': 'mlp', 'seed': 0}", 'Ledger.read(sys.argv[1]).identity')
     subprocess.run(
         [sys.executable, '-c', half, str(tmp_path / 's')],

@@ -115,7 +115,7 @@ def test_pictures_hold_each_model(figures):
 
 
 def test_the_panels_pictures(tmp_path):
-    settings = {'models': ['nets:_hidden', 'nets:mlp'], 'points': 1, 'seeds': 1}
+    settings = {'models': ['nets:_hidden', 'nets:mlp'], 'n_trials': 1, 'seeds': 1}
     write_json(tmp_path / 'panel.json', {'state': 'stopped', 'settings': settings})
     state = RunState.read(tmp_path, running=False)
     history = mc.History(
@@ -133,7 +133,9 @@ def test_samples_and_titles_of_a_user(data):
     )
     figure = mc.show_samples(odd.train, 12).get_figure()
     assert {'$a$', '$c_{'} & {text.strip() for text in shown_texts(figure)}
-    history = mc.train(one(), data.train, data.valid, learning_rate=0.01, batch_size=8, epochs=1)
+    history = mc.train(
+        one(), data.train, data.valid, mc.Recipe(learning_rate=0.01, batch_size=8, epochs=1)
+    )
     ax = mc.plot_accuracy(history, valid_label='_$held$', title=r'$\frac$ of my $net')
     assert r'$\frac$ of my $net' in list(shown_texts(ax.get_figure()))
     assert '_$held$' in [text.replace('\\', '') for text in legend_of(ax.get_figure())]
@@ -252,7 +254,7 @@ class Net(torch.nn.Sequential):
         super().__init__(torch.nn.Flatten(), torch.nn.Linear(784, parts.WIDTH),
                          torch.nn.Linear(parts.WIDTH, 10))
 """
-SMALL = """--points 1 --search_epochs 1 --seeds 1 --epochs 1 --workers 2 --quiet""".split()
+SMALL = """--n_trials 1 --search_epochs 1 --seeds 1 --epochs 1 --workers 2 --quiet""".split()
 
 
 @pytest.fixture
@@ -321,7 +323,7 @@ def test_the_panels_process_takes_a_file(folder, monkeypatch):
     monkeypatch.chdir(folder)
     models = ['./nets.py:Net', 'mlp']
     panel = mc.ComparePanel(runs='runs', models=models[:1], workers=1)
-    panel.set(models=models, points=1, search_epochs=1, seeds=1, epochs=1)
+    panel.set(models=models, n_trials=1, search_epochs=1, seeds=1, epochs=1)
     panel.run()
     state = panel.wait(300)
     assert state.state == 'finished', state.error

@@ -104,13 +104,14 @@ def test_frozen_layers_stay_in_each_engine(data, engine, sgd):
     assert recognise(finetuned()) is None
     net = mc.initialise(finetuned, seed=3)
     head = net[3].weight.detach().clone()
-    how = dict(learning_rate=0.1, batch_size=8, epochs=2, progress=None, engine=engine, **sgd)
+    recipe = mc.Recipe(0.1, 8, 2, **sgd)
+    compute = mc.Compute(engine=engine)
     if engine in FROZEN_STEPS:
-        mc.train(net, data.train, data.valid, **how)
+        mc.train(net, data.train, data.valid, recipe, compute=compute)
         assert not net[3].weight.equal(head)
     else:  # a step that can't leave them alone does not begin
         with pytest.raises((ValueError, OSError)):
-            mc.train(net, data.train, data.valid, **how)
+            mc.train(net, data.train, data.valid, recipe, compute=compute)
     assert net[1].weight.equal(KNOWN)
     assert (net[1].bias == 0.5).all()
 
@@ -126,10 +127,18 @@ def test_frozen_layers_stay_in_a_graph(data):
 
 def test_frozen_layers_stay_in_a_population(data):
     nets = [mc.initialise(finetuned, seed=seed) for seed in range(2)]
-    points = [mc.Point(0.1, 8, 0.9, 0.01), mc.Point(0.2, 16)]
-    mc.train_population(nets, data.train, points=points, seeds=[0, 1], epochs=2, progress=None)
+    recipes = [mc.Recipe(0.1, 8, 2, 0.9, 0.01), mc.Recipe(0.2, 16, 2)]
+    mc.train_population(
+        nets, data.train, recipes=recipes, seeds=[0, 1], callbacks=mc.Callbacks(progress=False)
+    )
     alone = mc.initialise(finetuned, seed=1)
-    mc.train(alone, data.train, learning_rate=0.2, batch_size=16, seed=1, epochs=2, progress=None)
+    mc.train(
+        alone,
+        data.train,
+        recipe=mc.Recipe(learning_rate=0.2, batch_size=16, epochs=2),
+        seed=1,
+        callbacks=mc.Callbacks(progress=False),
+    )
     for net in nets:
         assert net[1].weight.equal(KNOWN)
         assert (net[1].bias == 0.5).all()
@@ -191,24 +200,23 @@ def test_an_odd_rule_is_refused_first(compare_in, tmp_path, init, said):
 
 
 def test_layers_that_a_rule_does_not_reach_are_named_at_the_callers_line(data):
-    def search(**kwargs):
-        return mc.search(
+    def tune(init=None):
+        return mc.tune(
             Mixed,
             data.train,
             data.valid,
-            mc.Box(batch_size=(8, 16)),
-            n=1,
-            epochs=1,
-            workers=1,
-            **kwargs,
+            mc.Space(batch_size=(8, 16)),
+            n_trials=1,
+            recipe=mc.Recipe(epochs=1, init=init),
+            compute=mc.Compute(workers=1),
         )
 
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter('always')
-        search()
-        search(init='as_made')
+        tune()
+        tune(init='as_made')
         assert not heard
-        search(init='glorot')
+        tune(recipe=mc.Recipe(init='glorot'))
         mc.initialise(Mixed, 'glorot')
     assert len(heard) == 2
     for each in heard:

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import ipywidgets as widgets
 import pytest
-from tiny import known_costs
+from tiny import grouped, known_costs
 
 import mnist_cmp as mc
 from mnist_cmp.controls import RunState, _compare_in, _sentence, check_settings
 from mnist_cmp.core import write_json
 from mnist_cmp.ledger import LedgerError, folder_lock, is_taken
 
-SMALL = dict(models=['mlp', 'deep_mlp'], points=1, search_epochs=1, epochs=1, seeds=1)
+SMALL = dict(models=['mlp', 'deep_mlp'], n_trials=1, search_epochs=1, epochs=1, seeds=1)
 LONG = SMALL | dict(epochs=3000)
 
 
@@ -117,7 +117,7 @@ def test_buttons_of_each_state(begun, state, buttons):
     panel = mc.ComparePanel(runs=begun('stopped').parent, workers=1)
     panel._tell(RunState(panel.runs / 'run', panel.settings, state))
     assert enabled(panel) == buttons
-    assert panel.fields['points'].disabled == ('run' not in buttons)
+    assert panel.fields['n_trials'].disabled == ('run' not in buttons)
 
 
 def test_word_from_before_stop_is_not_shown_after_it(begun):
@@ -137,19 +137,13 @@ MODELS = ['mlp', 'deep_mlp']
 
 def report_in(folder, **how):
     "A finished comparison in a folder, and the panel's file beside it."
-    how = dict(points=1, search_epochs=1, epochs=1, seeds=1) | how
+    how = dict(n_trials=1, search_epochs=1, epochs=1, seeds=1) | how
     folder.mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr('mnist_cmp.comparison.measure_costs', known_costs)
-        found = mc.compare(
-            MODELS,
-            mc.load_data('digits'),
-            workers=1,
-            store=folder,
-            progress=False,
-            box=dict(learning_rate=(0.001, 0.1), batch_size=(16, 48)),
-            **how,
-        )
+        space = mc.Space(learning_rate=(0.001, 0.1), batch_size=(16, 48))
+        kwargs = grouped(workers=1, progress=False, **how)
+        found = mc.compare(MODELS, mc.load_data('digits'), space, store=folder, **kwargs)
     found.save(folder)
     write_json(folder / 'panel.json', dict(state='stopped', settings=SMALL | how))
     return folder
@@ -174,7 +168,7 @@ def test_trainings_of_fewer_epochs_are_none_of_the_longer_ones(finished):
 
 
 def test_what_a_run_does_not_ask_for_is_not_counted(finished, tmp_path):
-    folder = report_in(tmp_path / 'runs' / 'run', seeds=2, points=2)
+    folder = report_in(tmp_path / 'runs' / 'run', seeds=2, n_trials=2)
     write_json(folder / 'panel.json', dict(state='stopped', settings=SMALL))
     state = RunState.read(folder)
     assert state.share == 1 and {
@@ -186,7 +180,7 @@ def test_the_share_never_falls_when_a_longer_search_finds_better_settings(tmp_pa
     "Trainings of a shorter search's settings are none of the run that is asked for now."
     folder = report_in(tmp_path / 'runs' / 'run', seeds=2)
     write_json(
-        folder / 'panel.json', dict(state='running', settings=SMALL | dict(points=4, seeds=2))
+        folder / 'panel.json', dict(state='running', settings=SMALL | dict(n_trials=4, seeds=2))
     )
     shares = []
 
@@ -202,16 +196,14 @@ def test_the_share_never_falls_when_a_longer_search_finds_better_settings(tmp_pa
         mc.compare(
             MODELS,
             mc.load_data('digits'),
-            workers=1,
+            compute=mc.Compute(workers=1),
             store=folder,
-            progress=False,
-            box=dict(learning_rate=(0.001, 0.1), batch_size=(16, 48)),
-            points=4,
+            callbacks=mc.Callbacks(progress=False, on_trial=look, on_epoch=lambda history: look()),
+            space=dict(learning_rate=(0.001, 0.1), batch_size=(16, 48)),
+            n_trials=4,
             search_epochs=1,
-            epochs=1,
+            recipe=mc.Recipe(epochs=1),
             seeds=2,
-            on_trial=look,
-            on_epoch=lambda history: look(),
         )
     look()
     assert any(found), 'no longer search found better settings: this test says nothing'
@@ -222,11 +214,11 @@ def test_the_share_never_falls_when_a_longer_search_finds_better_settings(tmp_pa
 def test_a_number_typed_by_mistake_can_be_taken_back(finished, monkeypatch):
     panel = mc.ComparePanel(finished, workers=1)
     noted = panel.state.settings
-    wrong = noted | dict(seeds=100, epochs=50, points=30, models=[*MODELS, 'cnn'])
+    wrong = noted | dict(seeds=100, epochs=50, n_trials=30, models=[*MODELS, 'cnn'])
     write_json(finished / 'panel.json', dict(state='stopped', settings=wrong))
     panel.set(**noted)
     assert panel._grown(wrong) == noted
-    for name in 'seeds', 'epochs', 'points':
+    for name in 'seeds', 'epochs', 'n_trials':
         assert panel._grown(wrong)[name] == 1
     panel.set(models=['mlp', 'cnn'])  # of deep_mlp it holds results
     with pytest.raises(ValueError, match='models was'):
@@ -236,10 +228,10 @@ def test_a_number_typed_by_mistake_can_be_taken_back(finished, monkeypatch):
 
 
 def test_fewer_than_the_report_holds_are_refused(tmp_path):
-    folder = report_in(tmp_path / 'runs' / 'run', seeds=2, points=2)
+    folder = report_in(tmp_path / 'runs' / 'run', seeds=2, n_trials=2)
     panel = mc.ComparePanel(folder, workers=1)
     noted = panel.state.settings
-    for name in 'seeds', 'points':
+    for name in 'seeds', 'n_trials':
         panel.set(**noted | {name: 1})
         with pytest.raises(ValueError, match=f'{name} was 2 and is 1'):
             panel._grown(noted | {name: 100})  # whatever the note says
@@ -377,7 +369,7 @@ def test_stop_that_nobody_answers(begun):
 KERNEL = """import sys, time
 from mnist_cmp import ComparePanel
 panel = ComparePanel(runs=sys.argv[1], workers=1)
-panel.set(models=['mlp', 'deep_mlp'], points=1, search_epochs=1, epochs=3000, seeds=1)
+panel.set(models=['mlp', 'deep_mlp'], n_trials=1, search_epochs=1, epochs=3000, seeds=1)
 panel.run()
 print(panel.folder, flush=True)
 if sys.argv[2] == 'late':
@@ -437,12 +429,12 @@ def test_process_that_dies_at_its_start_has_failed(tmp_path, monkeypatch):
 # ---- fields
 
 WRONG = [
-    ('points', '0', 'trials is 0, but must be a whole number from 1 to 1000000000.'),
-    ('points', '-3', 'trials is -3, but must be a whole number from 1 to 1000000000.'),
-    ('points', '2000000000', 'trials is 2000000000, but must be'),
-    ('points', '2.5', "trials is '2.5', but must be a whole number"),
-    ('points', 'many', "trials is 'many', but must be a whole number"),
-    ('points', '', "trials is '', but must be a whole number"),
+    ('n_trials', '0', 'trials is 0, but must be a whole number from 1 to 1000000000.'),
+    ('n_trials', '-3', 'trials is -3, but must be a whole number from 1 to 1000000000.'),
+    ('n_trials', '2000000000', 'trials is 2000000000, but must be'),
+    ('n_trials', '2.5', "trials is '2.5', but must be a whole number"),
+    ('n_trials', 'many', "trials is 'many', but must be a whole number"),
+    ('n_trials', '', "trials is '', but must be a whole number"),
     ('search_epochs', '0', 'trial epochs is 0, but must be'),
     ('epochs', '0', 'epochs is 0, but must be'),
     ('seeds', '0', 'seeds is 0, but must be'),
@@ -495,9 +487,9 @@ def test_one_model_is_said(tmp_path):
 
 def test_set_mends_a_wrong_field(tmp_path):
     panel = panel_on(tmp_path / 'runs', **SMALL)
-    panel.fields['points'].value = 'many'
-    panel.set(points=4, learning_rate=[0.002, 0.25])
-    assert panel.settings == panel.settings | dict(points=4, learning_rate=[0.002, 0.25])
+    panel.fields['n_trials'].value = 'many'
+    panel.set(n_trials=4, learning_rate=[0.002, 0.25])
+    assert panel.settings == panel.settings | dict(n_trials=4, learning_rate=[0.002, 0.25])
     assert panel.problem.value == ''
 
 

@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import odd
 import pytest
-from tiny import known_costs
+from tiny import grouped, known_costs
 
 import mnist_cmp as mc
 from mnist_cmp.evidence.differences import decimals, span
@@ -54,11 +54,11 @@ def compared(models=MODELS, seeds=2, epochs=4, **how):
             models,
             odd.data_of(**how),
             {'learning_rate': (0.01, 0.02), 'batch_size': (8, 10)},
-            points=2,
+            n_trials=2,
             seeds=seeds,
             search_epochs=1,
-            epochs=epochs,
-            workers=1,
+            recipe=mc.Recipe(epochs=epochs),
+            compute=mc.Compute(workers=1),
         )
 
 
@@ -369,7 +369,7 @@ def test_a_kept_test_of_an_older_release_goes_on_without_what_says_nothing(
     tmp_path, capsys, free_costs
 ):
     data = odd.data_of()
-    how = dict(points=1, seeds=2, search_epochs=1, epochs=1, workers=1, store=tmp_path)
+    how = grouped(n_trials=1, seeds=2, search_epochs=1, epochs=1, workers=1, store=tmp_path)
     box = {'batch_size': (8, 10)}
     models = {'a': odd.linear, 'b': partial(odd.linear, 2)}
     found = mc.compare(models, data, box, **how)

@@ -59,12 +59,10 @@ def trained(make, data, seed=0, epochs=3, **kwargs):
         net,
         data.train,
         data.valid,
-        learning_rate=0.1,
-        batch_size=8,
-        epochs=epochs,
+        mc.Recipe(learning_rate=0.1, batch_size=8, epochs=epochs),
         seed=seed,
-        threads=1,
-        progress=None,
+        compute=mc.Compute(threads=1),
+        callbacks=mc.Callbacks(progress=False),
         **kwargs,
     )
     return digest(net), [(e.train_loss, e.valid_loss, e.valid_accuracy) for e in history.epochs]
@@ -297,8 +295,14 @@ def test_chance_in_a_net_differs_by_seed_and_by_epoch():
 def test_a_search_gives_the_same_with_other_workers(data, make):
     def searched(workers):
         put_chance()
-        found = mc.search(
-            make, data.train, data.valid, mc.Box(batch_size=(8, 16)), n=2, epochs=2, workers=workers
+        found = mc.tune(
+            make,
+            data.train,
+            data.valid,
+            mc.Space(batch_size=(8, 16)),
+            n_trials=2,
+            recipe=mc.Recipe(epochs=2),
+            compute=mc.Compute(workers=workers),
         )
         return [(t.accuracy, t.loss) for t in found.trials]
 
@@ -310,9 +314,9 @@ def test_a_search_gives_the_same_with_other_workers(data, make):
 
 
 def test_a_store_of_a_net_drawn_by_numpy_is_known_again(data, search_in, tmp_path):
-    search_in(tmp_path, make=Noisy, n=1)
+    search_in(tmp_path, make=Noisy, n_trials=1)
     put_chance()
-    assert len(search_in(tmp_path, make=Noisy, n=2).trials) == 2
+    assert len(search_in(tmp_path, make=Noisy, n_trials=2).trials) == 2
 
 
 def test_a_fork_in_the_middle_of_a_training(tmp_path):

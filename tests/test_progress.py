@@ -88,12 +88,12 @@ def test_models_are_counted_while_costs_are_measured(data, tmp_path):
         {'one': one, 'other': one},
         data,
         {'batch_size': (8, 16)},
-        points=1,
+        n_trials=1,
         seeds=1,
         search_epochs=1,
-        epochs=1,
-        workers=1,
-        progress=told.append,
+        recipe=mc.Recipe(epochs=1),
+        compute=mc.Compute(workers=1),
+        callbacks=mc.Callbacks(progress=told.append),
     )
     costs = [s for s in told if s.what == 'measuring costs']
     assert [(s.done, s.total, s.note) for s in costs] == [
@@ -110,7 +110,13 @@ def test_wrong_value_is_refused_before_work(data, compare_in, search_in, tmp_pat
     with pytest.raises(ValueError, match='progress is '):
         search_in(tmp_path, progress=progress)
     with pytest.raises(ValueError, match='progress is '):
-        mc.retrain(one, data.train, data.valid, mc.Point(0.1, 8), epochs=1, progress=progress)
+        mc.retrain(
+            one,
+            data.train,
+            data.valid,
+            mc.Recipe(0.1, 8, epochs=1),
+            callbacks=mc.Callbacks(progress=progress),
+        )
     assert not list(tmp_path.iterdir())
 
 
@@ -125,14 +131,12 @@ def test_error_of_the_function_comes_through(search_in, tmp_path):
 
 def retrained(data, **kwargs):
     return mc.retrain(
-        one,
+        {'one': one},
         data.train,
         data.valid,
-        mc.Point(0.1, 8),
+        mc.Recipe(0.1, 8, epochs=2),
         seeds=2,
-        epochs=2,
-        workers=1,
-        name='one',
+        compute=mc.Compute(workers=1),
         **kwargs,
     )
 

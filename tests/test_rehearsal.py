@@ -137,7 +137,7 @@ def test_a_model_that_would_fail_is_refused_by_name_first(data, tmp_path, make):
             mc.search,
             make,
             *splits,
-            mc.Box(batch_size=(8, 16)),
+            mc.Space(batch_size=(8, 16)),
             n=1,
             epochs=1,
             workers=1,
@@ -148,7 +148,7 @@ def test_a_model_that_would_fail_is_refused_by_name_first(data, tmp_path, make):
             mc.retrain,
             make,
             *splits,
-            mc.Point(0.1, 8),
+            mc.Config(0.1, 8),
             seeds=1,
             epochs=1,
             workers=1,
@@ -163,8 +163,8 @@ def test_a_model_that_would_fail_is_refused_by_name_first(data, tmp_path, make):
             {'one': one, 'odd': make},
             data,
             {'batch_size': (8, 16)},
-            workers=1,
-            on_epoch=note,
+            compute=mc.Compute(workers=1),
+            callbacks=mc.Callbacks(on_epoch=note),
             store=tmp_path / 'all',
         )
     assert not begun
@@ -244,7 +244,10 @@ def test_gradients_that_the_caller_switched_off_change_nothing(compare_in, data,
             found = compare_in(tmp_path / around, models={'one': one, 'odd': make})
             net = mc.initialise(make, seed=1)
             alone = mc.train(
-                net, data.train, learning_rate=0.1, batch_size=8, epochs=1, progress=None
+                net,
+                data.train,
+                recipe=mc.Recipe(learning_rate=0.1, batch_size=8, epochs=1),
+                callbacks=mc.Callbacks(progress=False),
             )
         return [
             [r.history.last.train_loss for r in c.runs] for c in found.contestants
@@ -259,7 +262,11 @@ def test_a_population_whose_caller_switched_gradients_off(data):
     nets = [mc.initialise(one, seed=seed) for seed in range(2)]
     with torch.inference_mode():
         found = mc.train_population(
-            nets, data.train, points=[mc.Point(0.1, 8)] * 2, seeds=[0, 1], epochs=1, progress=None
+            nets,
+            data.train,
+            recipes=[mc.Recipe(epochs=1).at(p) for p in [mc.Config(0.1, 8)] * 2],
+            seeds=[0, 1],
+            callbacks=mc.Callbacks(progress=False),
         )
     assert [len(history.epochs) for history in found] == [1, 1]
 
@@ -268,13 +275,23 @@ def test_a_net_that_was_made_in_inference_mode(data):
     with torch.inference_mode():
         net = one()
     with pytest.raises(ValueError, match='made inside torch.inference_mode'):
-        mc.train(net, data.train, learning_rate=0.1, batch_size=8, epochs=1, progress=None)
+        mc.train(
+            net,
+            data.train,
+            recipe=mc.Recipe(learning_rate=0.1, batch_size=8, epochs=1),
+            callbacks=mc.Callbacks(progress=False),
+        )
 
 
 @pytest.mark.filterwarnings('ignore:Lazy modules')
 def test_a_lazy_net_is_trained_as_it_is(data):
     net = plain(nn.LazyLinear(3))
-    history = mc.train(net, data.train, learning_rate=0.1, batch_size=8, epochs=1, progress=None)
+    history = mc.train(
+        net,
+        data.train,
+        recipe=mc.Recipe(learning_rate=0.1, batch_size=8, epochs=1),
+        callbacks=mc.Callbacks(progress=False),
+    )
     assert history.state == 'finished'
     assert net[1].weight.shape == (3, 784)
     with pytest.raises(ValueError, match="The shape of '1.weight' is not known yet"):
@@ -315,11 +332,11 @@ def test_a_cost_that_cannot_be_measured_costs_no_more_than_that(data, tmp_path, 
         {'one': one, 'two': partial(mc.MLP, 3, 3, classes=3)},
         data,
         {'batch_size': (8, 16)},
-        points=1,
+        n_trials=1,
         seeds=2,
         search_epochs=1,
-        epochs=1,
-        workers=1,
+        recipe=mc.Recipe(epochs=1),
+        compute=mc.Compute(workers=1),
         store=tmp_path,
     )
     assert 'The cost of two could not be measured' in capfd.readouterr().err
@@ -347,12 +364,12 @@ def test_one_test_image():
             {'one': one, 'odd': Wide},
             few,
             {'batch_size': (8, 16)},
-            points=1,
+            n_trials=1,
             seeds=2,
             search_epochs=1,
-            epochs=1,
-            workers=1,
-            on_epoch=begun.append,
+            recipe=mc.Recipe(epochs=1),
+            compute=mc.Compute(workers=1),
+            callbacks=mc.Callbacks(on_epoch=begun.append),
         )
     assert not begun
 
@@ -378,11 +395,11 @@ def test_two_test_images_and_two_classes(free_costs, tmp_path):
         {'one': pair, 'two': partial(mc.MLP, 2, 2, classes=2)},
         few,
         {'batch_size': (8, 16)},
-        points=1,
+        n_trials=1,
         seeds=2,
         search_epochs=1,
-        epochs=1,
-        workers=1,
+        recipe=mc.Recipe(epochs=1),
+        compute=mc.Compute(workers=1),
     )
     mc.write_report(found, tmp_path)
     assert mc.verdict(found)
@@ -393,13 +410,12 @@ def test_a_maker_that_gives_one_net_again_and_again(data):
     net = one()
     for make in (lambda: net), (lambda: torch.nn.Sequential(*net)):
         with pytest.raises(ValueError, match='shared gives nets that share weights'):
-            mc.search(
-                make,
+            mc.tune(
+                {'shared': make},
                 data.train,
                 data.valid,
-                mc.Box(batch_size=(8, 16)),
-                n=1,
-                epochs=1,
-                workers=1,
-                name='shared',
+                mc.Space(batch_size=(8, 16)),
+                n_trials=1,
+                recipe=mc.Recipe(epochs=1),
+                compute=mc.Compute(workers=1),
             )

@@ -10,8 +10,9 @@ from mnist_cmp import cli
 from mnist_cmp.comparison import check_extends
 from mnist_cmp.ledger import LedgerError
 from mnist_cmp.report import write_report
+from mnist_cmp.settings import Effort
 
-SMALL = '--points 1 --search_epochs 1 --seeds 1 --epochs 1 --workers 1 --quiet'.split()
+SMALL = '--n_trials 1 --search_epochs 1 --seeds 1 --epochs 1 --workers 1 --quiet'.split()
 THEIRS = [
     'report.html',
     'runs.csv',
@@ -169,8 +170,8 @@ def test_the_command_refuses_before_any_work(tmp_path, monkeypatch, capsys):
 
 def test_weights_of_a_store_are_ours(compare_in, data, tmp_path):
     compare_in(tmp_path)  # without a report
-    how = dict(protocol='holdout', seed=0, points=1, seeds=2, search_epochs=1, epochs=1)
+    effort = Effort(n_trials=1, seeds=2, search_epochs=1)
     error = tiny.error_of(
-        lambda: check_extends(tmp_path, {'one': tiny.one, 'two': tiny.two}, data, **how)
+        lambda: check_extends(tmp_path, {'one': tiny.one, 'two': tiny.two}, data, effort, 1)
     )
     assert error is None, "our own weights are called another's"

@@ -12,6 +12,7 @@ from mnist_cmp import comparison
 from mnist_cmp.comparison import Stopped, check_extends
 from mnist_cmp.ledger import LedgerError
 from mnist_cmp.report import write_report
+from mnist_cmp.settings import Effort
 
 
 @pytest.fixture(autouse=True)
@@ -29,9 +30,9 @@ def three():
     )
 
 
-def extends(folder, models, data, **how):
-    how = dict(protocol='holdout', seed=0, points=1, seeds=2, search_epochs=1, epochs=1) | how
-    check_extends(folder, models, data, **how)
+def extends(folder, models, data, epochs=1, **how):
+    effort = Effort(**dict(n_trials=1, seeds=2, search_epochs=1) | how)
+    check_extends(folder, models, data, effort, epochs)
 
 
 # ---- the nets of a folder that the first release began
@@ -108,12 +109,12 @@ def test_two_models_of_one_name_are_refused_before_any_work(
 
 
 def test_a_comparison_that_a_report_would_lose_by_is_refused_before_any_work(compare_in, tmp_path):
-    write_report(compare_in(tmp_path, points=2), tmp_path)
+    write_report(compare_in(tmp_path, n_trials=2), tmp_path)
     seen = []
     for change, why in (
-        (dict(points=1), 'points of one was 2 and is 1'),
-        (dict(points=2, seeds=1), 'seeds of one was 2 and is 1'),
-        (dict(points=2, models={'one': tiny.one, 'three': three}), 'two would be dropped'),
+        (dict(n_trials=1), 'n_trials of one was 2 and is 1'),
+        (dict(n_trials=2, seeds=1), 'seeds of one was 2 and is 1'),
+        (dict(n_trials=2, models={'one': tiny.one, 'three': three}), 'two would be dropped'),
     ):
         with pytest.raises(LedgerError, match=why):
             compare_in(tmp_path, on_epoch=seen.append, **change)
@@ -121,13 +122,13 @@ def test_a_comparison_that_a_report_would_lose_by_is_refused_before_any_work(com
 
 
 def test_fewer_points_are_refused_whether_or_not_the_best_one_changes(compare_in, tmp_path):
-    write_report(compare_in(tmp_path, points=1), tmp_path)
-    grown = compare_in(tmp_path, points=6)
+    write_report(compare_in(tmp_path, n_trials=1), tmp_path)
+    grown = compare_in(tmp_path, n_trials=6)
     changed = [c.name for c in grown.contestants if c.search.best.index != c.search.start]
     assert changed  # or this shows nothing
     write_report(grown, tmp_path)
-    with pytest.raises(LedgerError, match='points of one was 6 and is 1'):
-        compare_in(tmp_path, points=1)
+    with pytest.raises(LedgerError, match='n_trials of one was 6 and is 1'):
+        compare_in(tmp_path, n_trials=1)
     assert mc.Comparison.load(tmp_path) == grown
 
 

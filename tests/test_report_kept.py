@@ -12,7 +12,7 @@ from mnist_cmp import cli
 from mnist_cmp.ledger import LedgerError
 from mnist_cmp.report import write_report
 
-SMALL = '--points 1 --search_epochs 1 --seeds 2 --epochs 1 --workers 1 --quiet'.split()
+SMALL = '--n_trials 1 --search_epochs 1 --seeds 2 --epochs 1 --workers 1 --quiet'.split()
 
 
 def three():
@@ -200,7 +200,7 @@ def test_the_command_refuses_before_any_work_and_extends(command, tmp_path):
         code, said = command(models, *words)
         assert code == 1 and why in said and 'another folder' in said
         assert contents(out) == before
-    assert command('ABC', '--seeds', '3', '--epochs', '2', '--points', '2')[0] == 0
+    assert command('ABC', '--seeds', '3', '--epochs', '2', '--n_trials', '2')[0] == 0
     assert names_in(out) == ['A', 'B', 'C']
     runs = mc.Comparison.load(out)['A'].runs
     assert [len(run.history.epochs) for run in runs] == [2, 2, 2]

@@ -18,7 +18,7 @@ from mnist_cmp.evidence.verdict import verdict
 from mnist_cmp.models import zero_init
 from mnist_cmp.report import report_page, summary
 
-QUICK = dict(points=1, seeds=1, search_epochs=1, epochs=1, workers=1, progress=False)
+QUICK = tiny.grouped(n_trials=1, seeds=1, search_epochs=1, epochs=1, workers=1, progress=False)
 KNOWN = torch.rand(8, 784, generator=torch.Generator().manual_seed(1)) / 30
 
 
@@ -171,7 +171,7 @@ def test_a_rule_that_draws_nothing(compare_in):
 
 
 def test_words_for_one_of_everything(compare_in):
-    found = told(lambda: compare_in(None, points=1, seeds=1, search_epochs=1, epochs=1))[0]
+    found = told(lambda: compare_in(None, n_trials=1, seeds=1, search_epochs=1, epochs=1))[0]
     for text in (verdict(found), report_page(found), summary(found), found._repr_html_()):
         plain = re.sub(r'<(style|head).*?</\1>', '', text, flags=re.S)
         assert not re.search(r'(?<![\d,.])1 \w+s\b(?! of)', plain), re.findall(

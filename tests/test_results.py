@@ -24,7 +24,7 @@ def test_other_settings_make_a_result_stale(monkeypatch):
 def test_other_inputs_make_a_result_stale(monkeypatch):
     assert experiments.why_stale('flaw_running') is None
     monkeypatch.setattr(
-        experiments, 'best_of_comparison', lambda folder: experiments.Point(0.5, 16)
+        experiments, 'best_of_comparison', lambda folder: experiments.Config(0.5, 16)
     )
     assert 'made with given' in experiments.why_stale('flaw_running')
 

@@ -7,11 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny import known_costs, one, two
+from tiny import grouped, known_costs, one, two
 
 import mnist_cmp as mc
 from mnist_cmp import comparison
-from mnist_cmp.points import Point
 
 CLASSES = ['ant', 'bee', 'cat']
 BOX = {'batch_size': (8, 16)}
@@ -187,7 +186,7 @@ def test_data_made_by_hand_are_warned_of_once_by_compare(monkeypatch):
     monkeypatch.setattr(comparison, 'measure_costs', known_costs)
     data = made([30, 30, 30])
     by_hand = replace(data, test=data.train[:12])
-    how = dict(points=1, seeds=1, search_epochs=1, epochs=1, workers=1)
+    how = grouped(n_trials=1, seeds=1, search_epochs=1, epochs=1, workers=1)
 
     def compare():
         return mc.compare({'one': one, 'two': two}, by_hand, BOX, **how)
@@ -239,14 +238,14 @@ def test_a_search_goes_on_with_its_split(mixed, tmp_path, capsys):
     now, before = mixed
 
     def search(data, n):
-        return mc.search(
+        return mc.tune(
             one,
             data.train,
             data.valid,
-            mc.Box(**BOX),
-            n=n,
-            epochs=1,
-            workers=1,
+            mc.Space(**BOX),
+            n_trials=n,
+            recipe=mc.Recipe(epochs=1),
+            compute=mc.Compute(workers=1),
             store=tmp_path / 'search',
         )
 
@@ -257,11 +256,26 @@ def test_a_search_goes_on_with_its_split(mixed, tmp_path, capsys):
     assert 'was begun with the last 10 training images for validation' in told
     assert len(told.strip().splitlines()) == 1
     assert histories(found.trials[:1]) == histories(begun.trials)
-    alone = mc.search(one, before.train, before.valid, mc.Box(**BOX), n=2, epochs=1, workers=1)
+    alone = mc.tune(
+        one,
+        before.train,
+        before.valid,
+        mc.Space(**BOX),
+        n_trials=2,
+        recipe=mc.Recipe(epochs=1),
+        compute=mc.Compute(workers=1),
+    )
     assert [t.accuracy for t in found.trials] == [t.accuracy for t in alone.trials]
     # and a new one has the new split
-    new = mc.search(
-        one, now.train, now.valid, mc.Box(**BOX), n=2, epochs=1, workers=1, store=tmp_path / 'new'
+    new = mc.tune(
+        one,
+        now.train,
+        now.valid,
+        mc.Space(**BOX),
+        n_trials=2,
+        recipe=mc.Recipe(epochs=1),
+        compute=mc.Compute(workers=1),
+        store=tmp_path / 'new',
     )
     assert [t.loss for t in new.trials] != [t.loss for t in alone.trials]
 
@@ -274,10 +288,9 @@ def test_a_retraining_goes_on_with_its_split(mixed, tmp_path, capsys):
             one,
             data.train,
             data.valid,
-            Point(0.01, 8),
+            mc.Recipe(0.01, 8, epochs=1),
             seeds=seeds,
-            epochs=1,
-            workers=1,
+            compute=mc.Compute(workers=1),
             store=tmp_path,
         )
 
@@ -305,18 +318,18 @@ def test_a_comparison_goes_on_with_its_split(mixed, tmp_path, capsys, monkeypatc
                 {'one': one, 'two': two},
                 data,
                 BOX,
-                points=2,
+                n_trials=2,
                 seeds=2,
                 search_epochs=1,
-                epochs=1,
-                workers=1,
+                recipe=mc.Recipe(epochs=1),
+                compute=mc.Compute(workers=1),
                 store=tmp_path,
                 **kwargs,
             )
 
     if end == 'during the search':
         with pytest.raises(comparison.Stopped):
-            compare(before, should_stop=enough)
+            compare(before, callbacks=mc.Callbacks(should_stop=enough))
     else:
         compare(before)
     capsys.readouterr()
@@ -338,11 +351,11 @@ def test_the_old_split_is_warned_of_as_well(tmp_path, monkeypatch):
             {'one': one, 'two': two},
             data,
             BOX,
-            points=1,
+            n_trials=1,
             seeds=1,
             search_epochs=1,
-            epochs=1,
-            workers=1,
+            recipe=mc.Recipe(epochs=1),
+            compute=mc.Compute(workers=1),
             store=tmp_path,
         )
 
@@ -360,10 +373,24 @@ def test_2019_joins_the_images_in_the_order_given(mixed):
 def test_other_images_are_refused_as_before(mixed, tmp_path):
     now, before = mixed
     other = replace(now, train=replace(now.train, x=255 - now.train.x))
-    mc.search(
-        one, before.train, before.valid, mc.Box(**BOX), n=1, epochs=1, workers=1, store=tmp_path
+    mc.tune(
+        one,
+        before.train,
+        before.valid,
+        mc.Space(**BOX),
+        n_trials=1,
+        recipe=mc.Recipe(epochs=1),
+        compute=mc.Compute(workers=1),
+        store=tmp_path,
     )
     with pytest.raises(ValueError, match='fingerprint of the training images was'):
-        mc.search(
-            one, other.train, other.valid, mc.Box(**BOX), n=1, epochs=1, workers=1, store=tmp_path
+        mc.tune(
+            one,
+            other.train,
+            other.valid,
+            mc.Space(**BOX),
+            n_trials=1,
+            recipe=mc.Recipe(epochs=1),
+            compute=mc.Compute(workers=1),
+            store=tmp_path,
         )

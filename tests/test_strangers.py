@@ -223,7 +223,7 @@ def test_findings_take_memory_by_what_a_report_holds(run_folder):
 
 
 def test_settings_of_a_panel_are_bounded(run_folder):
-    for change in {'points': 10**300}, {'models': [f'net_{k}' for k in range(1000)]}:
+    for change in {'n_trials': 10**300}, {'models': [f'net_{k}' for k in range(1000)]}:
         write_json(
             run_folder / 'panel.json', SETTINGS | {'settings': SETTINGS['settings'] | change}
         )

@@ -146,7 +146,7 @@ def test_without_progress_nothing_is_printed(compare_in, tmp_path, watch, capfd)
 def test_silence_ends_with_the_call(search_in, tmp_path, watch):
     stream = watch(io.StringIO())
     with pytest.raises(ValueError):
-        search_in(tmp_path, progress=False, n=-1)
+        search_in(tmp_path, progress=False, n_trials=-1)
     core.tell('heard')
     assert stream.getvalue() == 'heard\n'
 

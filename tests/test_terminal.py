@@ -256,7 +256,7 @@ sys.exit(cli.main(sys.argv[1:]))"""
 SMALL = [
     '--models',
     'mlp,deep_mlp',
-    '--points',
+    '--n_trials',
     '2',
     '--seeds',
     '2',

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 import torch.nn as nn
+from tiny import grouped
 
 import mnist_cmp as mc
 from mnist_cmp.evaluation import weights_digest
@@ -49,8 +50,8 @@ def digest(net):
 
 def trained(make, data, seed, **kwargs):
     net = mc.initialise(make, seed=seed)
-    kwargs = dict(learning_rate=0.1, batch_size=8, epochs=3, threads=1, progress=None) | kwargs
-    history = mc.train(net, data.train, data.valid, seed=seed, **kwargs)
+    kwargs = dict(learning_rate=0.1, batch_size=8, epochs=3, threads=1) | kwargs
+    history = mc.train(net, data.train, data.valid, seed=seed, **grouped(**kwargs))
     return digest(net), [(e.train_loss, e.valid_loss, e.valid_accuracy) for e in history.epochs]
 
 
@@ -73,14 +74,14 @@ def test_trainings_are_those_of_each_alone(data, make):
 
 def test_searches_are_those_of_each_alone(data, tmp_path):
     def searched(seed, folder):
-        found = mc.search(
+        found = mc.tune(
             dropout,
             data.train,
             data.valid,
-            mc.Box(batch_size=(8, 16)),
-            n=3,
-            epochs=2,
-            workers=1,
+            mc.Space(batch_size=(8, 16)),
+            n_trials=3,
+            recipe=mc.Recipe(epochs=2),
+            compute=mc.Compute(workers=1),
             seed=seed,
             store=tmp_path / f'{folder}_{seed}',
         )
@@ -170,11 +171,8 @@ class TestCallbacks:
                 mc.train(
                     net,
                     data.train,
-                    learning_rate=0.1,
-                    batch_size=8,
-                    epochs=1,
-                    on_epoch=wait,
-                    progress=None,
+                    recipe=mc.Recipe(learning_rate=0.1, batch_size=8, epochs=1),
+                    callbacks=mc.Callbacks(on_epoch=wait, progress=False),
                 )
                 return net
 

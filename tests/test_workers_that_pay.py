@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from tiny import one
+from tiny import grouped, one
 
 import mnist_cmp as mc
 from mnist_cmp import studies, training, workers
@@ -30,8 +30,9 @@ def numbers(found):
 
 
 def searched(data, store=None, **kwargs):
-    how = dict(n=3, epochs=3, name='one') | kwargs
-    return mc.search(one, data.train, data.valid, mc.Box(batch_size=(8, 16)), store=store, **how)
+    how = grouped(**dict(n_trials=3, epochs=3) | kwargs)
+    space = mc.Space(batch_size=(8, 16))
+    return mc.tune({'one': one}, data.train, data.valid, space, store=store, **how)
 
 
 def test_small_trainings_start_no_process(data, monkeypatch):
@@ -41,8 +42,8 @@ def test_small_trainings_start_no_process(data, monkeypatch):
     monkeypatch.setattr(workers, '_Worker', begin)
     found = searched(data)
     assert {t.worker for t in found.trials} == {HERE}
-    point = mc.Point(0.1, 8)
-    assert len(mc.retrain(one, data.train, data.valid, point, seeds=2, epochs=1)) == 2
+    point = mc.Config(0.1, 8)
+    assert len(mc.retrain(one, data.train, data.valid, mc.Recipe(epochs=1).at(point), seeds=2)) == 2
 
 
 def test_number_that_is_given_is_honoured(data):
@@ -78,14 +79,14 @@ def test_training_that_moves_goes_on_where_it_was(data, tmp_path, monkeypatch):
     "Each of its epochs is trained once."
     monkeypatch.setattr(_Pace, 'pays', pays_after(2))
     heard = []
-    searched(data, tmp_path, n=1, on_epoch=lambda h: heard.append(len(h.epochs)))
+    searched(data, tmp_path, n_trials=1, on_epoch=lambda h: heard.append(len(h.epochs)))
     assert heard == [1, 2, 3]
 
 
 def test_weights_of_retraining(data, tmp_path, monkeypatch):
     def trained(**kwargs):
         nets = mc.retrain(
-            one, data.train, data.valid, mc.Point(0.1, 8), seeds=3, epochs=2, **kwargs
+            one, data.train, data.valid, mc.Recipe(0.1, 8, epochs=2), seeds=3, **grouped(**kwargs)
         )
         return [{name: w.tolist() for name, w in net.weights.items()} for net in nets]
 
@@ -234,12 +235,9 @@ def test_waiting_for_another_thread_is_no_time_of_an_epoch(data):
         net,
         data.train,
         data.valid,
-        learning_rate=0.1,
-        batch_size=8,
-        epochs=2,
-        should_stop=should_stop,
-        threads=1,
-        progress=None,
+        mc.Recipe(learning_rate=0.1, batch_size=8, epochs=2),
+        callbacks=mc.Callbacks(should_stop=should_stop, progress=False),
+        compute=mc.Compute(threads=1),
     )
     holders[0].join(60)
     assert history.seconds < 1.8

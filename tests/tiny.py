@@ -1,11 +1,13 @@
 "Data and models that are small enough to be trained hundreds of times, and a call in time."
 
 import threading
+from dataclasses import fields
 
 import torch
 
 import mnist_cmp as mc
 from mnist_cmp.records import Cost
+from mnist_cmp.settings import OBJECTS
 
 
 def noise() -> mc.Data:
@@ -22,6 +24,15 @@ def one():
 
 def two():
     return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 2), torch.nn.Linear(2, 3))
+
+
+def grouped(**flat):
+    "Keywords of a call, with those of a recipe, of compute and of callbacks put into objects."
+    for name, cls in OBJECTS.items():
+        values = {f.name: flat.pop(f.name) for f in fields(cls) if f.name in flat}
+        if values:
+            flat[name] = cls(**values)
+    return flat
 
 
 def known_costs(models, *args, **kwargs):

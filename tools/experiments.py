@@ -31,11 +31,12 @@ from mnist_cmp.evidence.answers import wrong_matrix
 from mnist_cmp.evidence.comparison import Comparison
 from mnist_cmp.evidence.intervals import crossed_difference
 from mnist_cmp.models import MLP, CNNClassifier, initialise
-from mnist_cmp.points import Box, Point, sobol_points
+from mnist_cmp.points import Config, Space, sobol_points
 from mnist_cmp.records import ModelResult
 from mnist_cmp.report import write_report
 from mnist_cmp.retraining import retrain
-from mnist_cmp.search import search
+from mnist_cmp.search import tune
+from mnist_cmp.settings import Callbacks, Compute, Recipe
 from mnist_cmp.steps import make_step
 from mnist_cmp.training import train
 from mnist_cmp.trials import SearchResult
@@ -48,22 +49,20 @@ LARGE = (128, 2048)
 NETS = {'cnn': CNNClassifier, 'mlp': MLP}
 ENGINE = 'compiled'  # of all trainings, so that results may be held against each other
 # good points of a search on MNIST
-ENGINES_AT = {'mlp': Point(0.05683251953125, 19), 'cnn': Point(0.09395751953125, 31)}
+ENGINES_AT = {'mlp': Config(0.05683251953125, 19), 'cnn': Config(0.09395751953125, 31)}
 
 
 def search_2019(name, start, learning_rate, batch_size, n=20):
     "A search as in 2019: 60,000 images to train on, scored on the same images."
     mnist = load_data('mnist', valid_size=0)
-    return search(
+    return tune(
         name,
         mnist.train,
         mnist.train,
-        Box(learning_rate, batch_size),
-        start=start,
-        n=n,
-        epochs=3,
-        workers=1,
-        engine=ENGINE,
+        Space(learning_rate, batch_size, start=start),
+        n_trials=n,
+        recipe=Recipe(epochs=3),
+        compute=Compute(workers=1, engine=ENGINE),
         store=WORK / f'search_{name}_{batch_size[1]}_{start}',
     ).to_dict()
 
@@ -71,13 +70,12 @@ def search_2019(name, start, learning_rate, batch_size, n=20):
 def search_holdout(name):
     "A search by today's protocol: the last 10,000 training images held out to score on."
     mnist = load_data('mnist')
-    return search(
+    return tune(
         name,
         mnist.train,
         mnist.valid,
-        epochs=3,
-        workers=1,
-        engine=ENGINE,
+        recipe=Recipe(epochs=3),
+        compute=Compute(workers=1, engine=ENGINE),
         store=WORK / f'search_{name}_holdout',
     ).to_dict()
 
@@ -92,10 +90,8 @@ def final_2019(job, name, point):
         net,
         mnist.train,
         mnist.test,
-        **point._asdict(),
-        epochs=10,
-        threads=1,
-        engine=ENGINE,
+        Recipe(epochs=10).at(point),
+        compute=Compute(threads=1, engine=ENGINE),
         checkpoint=WORK / f'train_{job}',
     )
     save_model(net, WORK / f'{job}.safetensors')
@@ -142,20 +138,18 @@ def shifts():
 def digits_budget(name):
     "How long must a trial on the digits be? Validation accuracy of twenty trials over 30 epochs."
     digits = load_data('digits')
-    found = search(
+    found = tune(
         name,
         digits.train,
         digits.valid,
-        Box(),
-        start=1030,
-        n=20,
-        epochs=30,
-        workers=1,
-        engine=ENGINE,
+        Space(start=1030),
+        n_trials=20,
+        recipe=Recipe(epochs=30),
+        compute=Compute(workers=1, engine=ENGINE),
         store=WORK / f'digits_budget_{name}',
     )
     return {
-        'points': [t.point for t in found.trials],
+        'points': [t.config for t in found.trials],
         'engine': ENGINE,
         'valid_accuracy': [[e.valid_accuracy for e in t.history.epochs] for t in found.trials],
     }
@@ -174,10 +168,9 @@ def fair_comparison(points=20, seeds=10):
     found = compare(
         ['mlp', 'cnn', 'deep_mlp'],
         load_data('mnist'),
-        points=points,
+        n_trials=points,
         seeds=seeds,
-        engine=ENGINE,
-        workers=2,
+        compute=Compute(engine=ENGINE, workers=2),
         store=store,
     )
     page = write_report(found, store)
@@ -208,12 +201,10 @@ def twins(pairs=40, seeds=5, epochs=10):
             'mlp',
             digits.train,
             digits.valid,
-            point,
+            Recipe(epochs=epochs).at(point),
             seeds=seeds,
-            epochs=epochs,
             seed=seed,
-            workers=1,
-            engine=ENGINE,
+            compute=Compute(workers=1, engine=ENGINE),
         )
         return wrong_matrix(
             ModelResult(
@@ -237,18 +228,16 @@ def flaw_scoring(box=(0.001, 0.1)):
     "The trials of the MLP's search on MNIST, each scored on training, validation and test images."
     mnist = load_data('mnist')
     rows = []
-    for index, point in enumerate(sobol_points(Box(box), 1030, 20), 1030):
+    for index, point in enumerate(sobol_points(Space(box), 1030, 20), 1030):
         seed = derive_seed(0, 'trial', index)
         net = initialise(MLP, seed=seed)
         h = train(
             net,
             mnist.train,
             mnist.valid,
-            **point._asdict(),
-            epochs=3,
+            Recipe(epochs=3).at(point),
             seed=seed,
-            threads=1,
-            engine=ENGINE,
+            compute=Compute(threads=1, engine=ENGINE),
             measure_train=True,
         )
         rows.append(
@@ -275,12 +264,9 @@ def flaw_initialiser():
         'mlp',
         mnist.train,
         mnist.valid,
-        point,
+        Recipe(epochs=10, init='as_made').at(point),
         seeds=10,
-        epochs=10,
-        init='as_made',
-        workers=1,
-        engine=ENGINE,
+        compute=Compute(workers=1, engine=ENGINE),
         store=WORK / 'flaw_initialiser',
     )
     return {
@@ -301,10 +287,8 @@ def flaw_running():
         net,
         mnist.train,
         mnist.valid,
-        **point._asdict(),
-        epochs=10,
-        threads=1,
-        engine=ENGINE,
+        Recipe(epochs=10).at(point),
+        compute=Compute(threads=1, engine=ENGINE),
         measure_train=True,
     )
     # one that hardly moves
@@ -334,11 +318,9 @@ def engine_errors(name):
             name,
             mnist.train,
             mnist.valid,
-            point,
+            Recipe(epochs=10).at(point),
             seeds=5,
-            epochs=10,
-            engine=engine,
-            workers=1,
+            compute=Compute(engine=engine, workers=1),
             store=WORK / f'engines_{name}_{engine}',
         )
         return {
@@ -363,13 +345,10 @@ def pair_of_trainings(seed, few, test, epochs, learning_rate, batch_size):
             net,
             few,
             test,
-            learning_rate=learning_rate,
-            batch_size=batch_size,
-            epochs=epochs,
+            Recipe(learning_rate=learning_rate, batch_size=batch_size, epochs=epochs),
             seed=seed,
-            threads=1,
-            engine=engine,
-            progress=None,
+            compute=Compute(threads=1, engine=engine),
+            callbacks=Callbacks(progress=False),
         )
         if history.engine != engine:
             raise ValueError(f'{history.engine} trained, but {engine} was to.')
@@ -419,10 +398,10 @@ JOBS = {
     'digits_budget_mlp': Job(digits_budget, ('mlp',), 'digits_budget.json', 'mlp'),
     'digits_budget_cnn': Job(digits_budget, ('cnn',), 'digits_budget.json', 'cnn'),
     'small_mlp': Job(best_mlp_2019, key='small_mlp', needs=('small_mlp_search',)),
-    'small_cnn': Job(final_2019, ('small_cnn', 'cnn', Point(0.0831689, 19)), key='small_cnn'),
+    'small_cnn': Job(final_2019, ('small_cnn', 'cnn', Config(0.0831689, 19)), key='small_cnn'),
     'shifts': Job(shifts, key='shifts', needs=('small_mlp', 'small_cnn')),
-    'large_cnn': Job(final_2019, ('large_cnn', 'cnn', Point(0.0505483, 373)), key='large_cnn'),
-    'large_mlp': Job(final_2019, ('large_mlp', 'mlp', Point(0.0953835, 466)), key='large_mlp'),
+    'large_cnn': Job(final_2019, ('large_cnn', 'cnn', Config(0.0505483, 373)), key='large_cnn'),
+    'large_mlp': Job(final_2019, ('large_mlp', 'mlp', Config(0.0953835, 466)), key='large_mlp'),
     'large_mlp_search': Job(search_2019, ('mlp', 4030, (0.01, 0.1), LARGE), key='large_mlp_search'),
     'large_cnn_search': Job(search_2019, ('cnn', 2030, (0.01, 0.1), LARGE), key='large_cnn_search'),
     'digits': Job(digits, file='digits/made.json'),
@@ -452,12 +431,12 @@ def entry(job):
 
 def best_of_search(job):
     "The best point of a search that is kept."
-    return SearchResult.from_dict(entry(job)['result']).best.point
+    return SearchResult.from_dict(entry(job)['result']).best.config
 
 
 def best_of_comparison(folder):
     "The MLP's best point in a comparison that is kept."
-    return Comparison.load(RESULTS / folder)['mlp'].search.best.point
+    return Comparison.load(RESULTS / folder)['mlp'].search.best.config
 
 
 def settings(job):

@@ -72,7 +72,7 @@ MUTATIONS = [
     ('History.best', 'max(self.epochs', 'max(reversed(self.epochs)'),
     ('_Checkpoint.resume', 'len(history.epochs) > epochs', 'len(history.epochs) >= epochs'),
     # points
-    ('Box._at', 'math.ceil(value)', 'math.floor(value)'),
+    ('Space._at', 'math.ceil(value)', 'math.floor(value)'),
     ('_sobol_2d', 'state.seed_save = start - 1', 'state.seed_save = start'),
     ('_side', 'low >= high', 'low > high'),
     # population
@@ -102,7 +102,7 @@ MUTATIONS = [
     ('read_search', "(*DONE, 'crashed')", 'DONE'),
     ('_drop', ' or left.is_symlink()', ''),
     ('run_study', "state == 'stopped':", "state == 'halted':"),
-    ('_points', '<= len(train)', '< len(train)'),
+    ('_configs', '<= len(train)', '< len(train)'),
     ('run_seed', "check_int('number', number, 0)", "check_int('number', number, 0) // 2"),
     ('_Runs._kept', "words.get('seed', str(history.seed)) != str(history.seed)", 'not words'),
     # evidence

@@ -43,6 +43,22 @@ data = mc.load_data('digits')
 few = data.train[:300], data.valid[:120]
 
 
+is_new = hasattr(mc, 'Recipe')   # settings travel as objects
+warnings.simplefilter('ignore')
+
+
+def said(**flat):
+    "Keywords of a call, as this commit takes them."
+    if not is_new:
+        return flat
+    from dataclasses import fields
+    for name, cls in dict(recipe=mc.Recipe, compute=mc.Compute, callbacks=mc.Callbacks).items():
+        values = {f.name: flat.pop(f.name) for f in fields(cls) if f.name in flat}
+        if values:
+            flat[name] = cls(**values)
+    return flat
+
+
 def digest(weights):
     h = hashlib.sha256()
     for name, tensor in sorted(weights.items()):
@@ -57,8 +73,8 @@ def numbers(history):
 
 def trained(model, engine, **settings):
     net = initialise(mc.get_model(model), seed=3)
-    history = mc.train(net, *few, batch_size=16, epochs=2, seed=5, engine=engine, progress=None,
-                       **{'learning_rate': .05, 'threads': 1} | settings)
+    how = dict(batch_size=16, epochs=2, seed=5, engine=engine, learning_rate=.05, threads=1)
+    history = mc.train(net, *few, **said(**how | settings))
     return [numbers(history), digest(net.state_dict()), history.engine]
 
 
@@ -76,25 +92,33 @@ def searches():
     found = {}
     for engine in ('autograd', 'onednn', 'compiled', 'population', 'auto'):
         for workers in (1, 2):
-            how = dict(engine=engine, workers=workers, progress=False)
+            how = dict(engine=engine, workers=workers, epochs=2, seed=2)
             small = partial(mc.CNNClassifier, 4)
-            result = mc.search(small, *few, n=3, epochs=2, seed=2, **how)
-            runs = mc.retrain(small, *few, mc.Point(.1, 16), seeds=2, epochs=2, seed=2, **how)
+            if is_new:
+                result = mc.tune(small, *few, n_trials=3, **said(**how))
+                runs = mc.retrain(small, *few, seeds=2, **said(learning_rate=.1, batch_size=16, **how))
+            else:
+                result = mc.search(small, *few, n=3, **how)
+                runs = mc.retrain(small, *few, mc.Point(.1, 16), seeds=2, **how)
+            settings = ('learning_rate', 'batch_size', 'momentum', 'weight_decay')
             found[f'{engine} {workers}'] = [
-                [[*trial.point, trial.loss, trial.accuracy] for trial in result.trials],
+                [[*(getattr(trial.history, name) for name in settings), trial.loss, trial.accuracy]
+                 for trial in result.trials],
                 [[numbers(run.history), digest(run.weights)] for run in runs]]
     return found
 
 
 def compared(store=None, on_epoch=None, **how):
     models = {'mlp': partial(mc.MLP, 16, 16), 'cnn': partial(mc.CNNClassifier, 4), 'deep': 'deep_mlp'}
-    usual = dict(points=3, seeds=3, search_epochs=1, epochs=2, workers=1, progress=False)
-    return mc.compare(models, data, store=store, on_epoch=on_epoch, **usual | how)
+    usual = dict(seeds=3, search_epochs=1, epochs=2, workers=1, on_epoch=on_epoch)
+    usual |= {'n_trials' if is_new else 'points': 3}
+    space = how.pop('space', None)
+    return mc.compare(models, data, space, store=store, **said(**usual | how))
 
 
 def comparisons():
     found = {}
-    for name, how in {'holdout': {}, '2019': {'protocol': '2019'}, 'box': {'box': {'log': True}}}.items():
+    for name, how in {'holdout': {}, '2019': {'protocol': '2019'}, 'box': {'space': {'log': True}}}.items():
         result = compared(**how)
         found[name] = [result.to_dict(), mc.verdict(result),
                        {name: [digest(w) for w in ws] for name, ws in result.weights.items()}]

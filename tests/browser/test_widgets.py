@@ -94,12 +94,12 @@ DIGITS = {
 }
 
 NETS = """import torch
-from mnist_cmp import DigitPad, MLP, CNNClassifier, initialise, load_data, train
+from mnist_cmp import Compute, DigitPad, MLP, CNNClassifier, Recipe, initialise, load_data, train
 data = load_data({name!r})
 small = data.train[:{n}]
 nets = {{'mlp': initialise(MLP), 'cnn': initialise(CNNClassifier)}}
 for net, rate in zip(nets.values(), (.1, .05)):
-    train(net, small, learning_rate=rate, batch_size=32, epochs={epochs}, threads=1, progress=None)
+    train(net, small, recipe=Recipe(rate, 32, {epochs}), compute=Compute(threads=1))
 pad = DigitPad(nets, data.test, box={box})
 {{name: (torch.stack([net(data.test.x[:200].float()/data.test.x.max()).argmax(1)])[0] == data.test.y[:200]).float().mean().item() for name, net in nets.items()}}"""
 
@@ -238,13 +238,13 @@ def test_pad(lab, pictures):
 
 PANEL = """from mnist_cmp import ComparePanel
 panel = ComparePanel(runs='runs_check')
-panel.set(models=['mlp', 'deep_mlp'], points=6, search_epochs=6, epochs=12, seeds=4, learning_rate=[.05, .2])
+panel.set(models=['mlp', 'deep_mlp'], n_trials=6, search_epochs=6, epochs=12, seeds=4, learning_rate=[.05, .2])
 panel"""
-SAME = """from mnist_cmp import Comparison, compare
+SAME = """from mnist_cmp import Comparison, Compute, Recipe, compare
 def numbers(comparison):
     each = lambda h: [(e.train_loss, e.valid_loss, e.valid_accuracy) for e in h.epochs]
     return [(c.name, [each(t.history) for t in c.search.trials], [(each(r.history), r.test.wrong) for r in c.runs]) for c in comparison.contestants]
-plain = compare(['mlp', 'deep_mlp'], 'digits', box={'learning_rate': (.05, .2)}, points=6, search_epochs=6, epochs=12, seeds=4, workers=1)
+plain = compare(['mlp', 'deep_mlp'], 'digits', space={'learning_rate': (.05, .2)}, n_trials=6, search_epochs=6, recipe=Recipe(epochs=12), seeds=4, compute=Compute(workers=1))
 print(numbers(plain) == numbers(Comparison.load(panel.folder)))"""
 OUTPUT = '.jp-OutputArea-output:has(.widget-button)'
 HIDEABLE = 'Show the last run', 'Open the report'  # buttons that are there only sometimes
@@ -446,7 +446,7 @@ def test_panel(lab, pictures):
 LONG = """import os
 from mnist_cmp import ComparePanel
 panel = ComparePanel(runs='runs_lost')
-panel.set(models=['mlp', 'deep_mlp'], points=1, search_epochs=1, epochs=100_000, seeds=1)
+panel.set(models=['mlp', 'deep_mlp'], n_trials=1, search_epochs=1, epochs=100_000, seeds=1)
 panel"""
 
 
@@ -495,10 +495,10 @@ import mnist_cmp as mc
 evil = '"><script>fetch(`/evil`)</script><img src="/evil" onerror="fetch(`/evil`)"><iframe src="javascript:parent.fetch(`/evil`)">'
 folder = Path('runs_stranger/run')
 data = mc.load_data('digits')
-found = mc.compare(['mlp', 'deep_mlp'], data, points=1, search_epochs=1, epochs=1, seeds=1, workers=1, store=folder)
+found = mc.compare(['mlp', 'deep_mlp'], data, n_trials=1, search_epochs=1, recipe=mc.Recipe(epochs=1), seeds=1, compute=mc.Compute(workers=1), store=folder)
 mc.write_report(found, folder)
 settings = dict(dataset='digits', models=['mlp', 'deep_mlp'], protocol='holdout', learning_rate=[.001, .1], batch_size=[16, 48],
-                points=1, search_epochs=1, epochs=1, seeds=1, seed=0)
+                n_trials=1, search_epochs=1, epochs=1, seeds=1, seed=0)
 (folder/'panel.json').write_text(json.dumps(dict(state='finished', error=evil, how={}, settings=settings)))
 report = json.loads((folder/'report.json').read_text()) | {'dataset': evil, 'machine': evil, 'classes': [evil]*10, 'commit': evil}
 report['contestants'][0]['description'] = report['contestants'][0]['search']['model'] = evil

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
-from tiny import known_costs, noise, one, two
+from tiny import grouped, known_costs, noise, one, two
 from written import numbers
 
 import mnist_cmp as mc
@@ -27,15 +27,15 @@ _DATA = noise()
 
 def search(folder):
     "2 trials of 2 epochs."
-    box = mc.Box(batch_size=(8, 16))
-    how = dict(n=2, epochs=2, workers=1, name='one')
-    mc.search(one, _DATA.train, _DATA.valid, box, store=folder, **how)
+    space = mc.Space(batch_size=(8, 16))
+    how = grouped(n_trials=2, epochs=2, workers=1)
+    mc.tune({'one': one}, _DATA.train, _DATA.valid, space, store=folder, **how)
 
 
 def compare(folder):
     "1 trial and 2 trainings of each of two models, 1 epoch each, and the report."
     models = {'one': one, 'two': two}
-    how = dict(points=1, seeds=2, search_epochs=1, epochs=1, workers=1)
+    how = grouped(n_trials=1, seeds=2, search_epochs=1, epochs=1, workers=1)
     result = mc.compare(models, _DATA, {'batch_size': (8, 16)}, store=folder, **how)
     mc.write_report(result, folder)
 
@@ -216,7 +216,7 @@ def differences(
 def panel_file(folder):
     "The file of the panel, with which `RunState.read` begins."
     Path(folder).mkdir(parents=True)
-    settings = dict(models=['one', 'two'], points=1, seeds=2, search_epochs=1, epochs=1)
+    settings = dict(models=['one', 'two'], n_trials=1, seeds=2, search_epochs=1, epochs=1)
     (Path(folder) / 'panel.json').write_text(json.dumps({'settings': settings, 'state': 'running'}))
 
 

@@ -266,7 +266,7 @@ def with_stop(function):
 
 def result_of(epochs):
     return mc.SearchResult(
-        'mlp', mc.Box(), 0, 3, 1, 'valid', [mc.Trial(0, history(epochs))][: len(epochs) + 1]
+        'mlp', mc.Space(), 0, 3, 1, 'valid', [mc.Trial(0, history(epochs))][: len(epochs) + 1]
     )
 
 
@@ -392,8 +392,8 @@ def CALLS(folder):
                 save_to=nothing,
             ),
         ),
-        'Box': (
-            mc.Box,
+        'Space': (
+            mc.Space,
             dict(
                 learning_rate=st.just((0.001, 0.1)),
                 batch_size=st.just((1, 8)),
@@ -403,7 +403,7 @@ def CALLS(folder):
             ),
         ),
         'sobol_points': (
-            lambda start, n, **kw: mc.sobol_points(mc.Box(**kw), start, n),
+            lambda start, n, **kw: mc.sobol_points(mc.Space(**kw), start, n),
             dict(
                 start=st.integers(0, 2**29),
                 n=few,
@@ -413,14 +413,14 @@ def CALLS(folder):
                 log=st.booleans(),
             ),
         ),
-        'plot_sobol': (mc.plot_sobol, dict(box=st.just(mc.Box()), start=few, n=few)),
+        'plot_sobol': (mc.plot_sobol, dict(box=st.just(mc.Space()), start=few, n=few)),
         'search': (
             with_stop(mc.search),
             dict(
                 make=makers,
                 train=splits,
                 valid=st.just(VALID),
-                box=st.just(mc.Box(batch_size=(1, 4))),
+                box=st.just(mc.Space(batch_size=(1, 4))),
                 start=few,
                 n=few,
                 epochs=few,
@@ -434,7 +434,7 @@ def CALLS(folder):
                 make=makers,
                 train=splits,
                 valid=st.just(VALID),
-                point=st.just(mc.Point(0.1, 4)),
+                point=st.just(mc.Config(0.1, 4)),
                 seeds=few,
                 epochs=few,
                 name=nothing,
@@ -555,7 +555,7 @@ ALSO = {  # other words for an argument, in messages
     'plot_accuracy': ['history'],
     'snapshot_accuracies': ['snapshots'],
     'compare': ['model', 'learning_rate', 'box'],
-    'Box': ['box'],
+    'Space': ['box'],
     'sobol_points': ['box'],
     'retrain': ['net', 'Training', 'model'],
     'get_model': ['model'],
@@ -860,11 +860,11 @@ def whole_files(folder):
         {'one': thin(2), 'two': thin(3)},
         small,
         {'batch_size': (4, 8)},
-        points=2,
+        n_trials=2,
         seeds=2,
         search_epochs=1,
-        epochs=1,
-        workers=1,
+        recipe=mc.Recipe(epochs=1),
+        compute=mc.Compute(workers=1),
         store=folder / 'run',
     )
     found.save(folder / 'run')
@@ -885,7 +885,7 @@ def whole_files(folder):
     how = dict(
         learning_rate=0.1, batch_size=4, momentum=0.5, checkpoint=folder / 'kept', progress=None
     )
-    mc.train(thin(2)(), small.train, small.valid, epochs=1, **how)
+    mc.train(thin(2)(), small.train, small.valid, mc.Recipe(epochs=1), **how)
     (folder / 'run' / 'panel.json').write_text(
         json.dumps(
             dict(
@@ -980,7 +980,7 @@ def READERS(folder):
         'checkpoint': (
             kept,
             [*BYTES, odd_header],
-            lambda: mc.train(thin(2)(), small.train, small.valid, epochs=1, **how),
+            lambda: mc.train(thin(2)(), small.train, small.valid, mc.Recipe(epochs=1), **how),
             1,
         ),
         'panel': (folder / 'run' / 'panel.json', [*BYTES, odd_json, odd_json], read_panel, 1),
