@@ -52,20 +52,36 @@ def rounding():
     return hashlib.sha256(bits).hexdigest()[:16]
 
 
-def search(store, **kwargs):
+def search(store, **callbacks):
     "The search of `half_search`: 4 trials of 3 epochs."
     data = mc.load_data('digits')
-    box = mc.Box(learning_rate=(0.05, 0.5), batch_size=(16, 48), momentum=(0.0, 0.5), log=True)
-    kwargs = {'n': 4, 'epochs': 3, 'workers': 1, 'engine': 'autograd', 'name': 'deep'} | kwargs
-    return mc.search(fixture_nets.deep, data.train, data.valid, box, store=store, **kwargs)
+    space = mc.Space(learning_rate=(0.05, 0.5), batch_size=(16, 48), momentum=(0.0, 0.5), log=True)
+    return mc.tune(
+        {'deep': fixture_nets.deep},
+        data.train,
+        data.valid,
+        space,
+        n_trials=4,
+        recipe=mc.Recipe(epochs=3),
+        store=store,
+        compute=mc.Compute(workers=1, engine='autograd'),
+        callbacks=mc.Callbacks(**callbacks),
+    )
 
 
-def retrain(store, **kwargs):
+def retrain(store, seeds=3, **callbacks):
     "The trainings of `half_retraining`: 3 of 4 epochs."
     data = mc.load_data('digits')
-    point = mc.Point(learning_rate=0.2, batch_size=32, momentum=0.5)
-    kwargs = {'seeds': 3, 'epochs': 4, 'workers': 1, 'engine': 'autograd', 'name': 'deep'} | kwargs
-    return mc.retrain(fixture_nets.deep, data.train, data.valid, point, store=store, **kwargs)
+    return mc.retrain(
+        {'deep': fixture_nets.deep},
+        data.train,
+        data.valid,
+        mc.Recipe(learning_rate=0.2, batch_size=32, momentum=0.5, epochs=4),
+        seeds=seeds,
+        store=store,
+        compute=mc.Compute(workers=1, engine='autograd'),
+        callbacks=mc.Callbacks(**callbacks),
+    )
 
 
 def search_numbers(result):

@@ -237,8 +237,8 @@ def cell(text, number):
 def searched():
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter('always')
-        mc.search(make, data.train, data.valid, mc.Space(batch_size=(8, 16)), n=1, epochs=1,
-                  workers=1, name='one', store={store!r})
+        mc.tune({{'one': make}}, data.train, data.valid, mc.Space(batch_size=(8, 16)), n_trials=1,
+                recipe=mc.Recipe(epochs=1), compute=mc.Compute(workers=1), store={store!r})
     return ['has changed' in str(w.message) for w in heard]
 
 cell('def noisy(x, on): return x', 1)

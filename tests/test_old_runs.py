@@ -175,7 +175,7 @@ def test_a_finished_run_is_extended_by_seeds(copied, monkeypatch):
             MAKERS[model.name],
             data.train,
             data.valid,
-            model.search.best.point,
+            model.search.best.config,
             seeds=4,
             epochs=3,
             workers=1,
@@ -235,19 +235,17 @@ def test_a_half_done_search_of_the_first_release_ends_as_it_would_have_there(cop
     text = (FIXTURES / 'golden_0.1.0.json').read_text(encoding='utf-8')
     golden = json.loads(text)['half_search_0.1.0']
     data = mc.load_data('digits')
-    box = mc.Box(learning_rate=(0.05, 0.5), batch_size=(16, 48))
     heard = []
-    found = mc.search(
-        fixture_nets.deep,
+    found = mc.tune(
+        {'deep': fixture_nets.deep},
         data.train,
         data.valid,
-        box,
-        n=4,
-        epochs=3,
-        workers=1,
-        name='deep',
+        mc.Space(learning_rate=(0.05, 0.5), batch_size=(16, 48)),
+        n_trials=4,
+        recipe=mc.Recipe(epochs=3),
         store=folder,
-        on_epoch=heard.append,
+        compute=mc.Compute(workers=1),
+        callbacks=mc.Callbacks(on_epoch=heard.append),
     )
     assert len(heard) == 2 * 3  # of the two trials that were missing
     now = [

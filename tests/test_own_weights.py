@@ -314,5 +314,5 @@ def test_a_report_without_the_word_is_one_of_glorots(compare_in, tmp_path):
             | {'contestants': [contestant | {'init': 3} for contestant in report['contestants']]}
         )
     )
-    with pytest.raises(ValueError, match='init of Contestant'):
+    with pytest.raises(ValueError, match=r'contestants\[0\].init'):
         mc.Comparison.load(tmp_path / 'old')

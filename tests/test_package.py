@@ -15,24 +15,24 @@ for name in [*mnist_cmp.__all__, *mnist_cmp._rooms]: getattr(mnist_cmp, name)
 assert (pathlib.Path(mnist_cmp.__file__).parent/'py.typed').exists(), 'py.typed is missing'"""
 TYPED = """from typing import assert_type
 import mnist_cmp as mc
-found = mc.compare(['mlp', lambda: mc.MLP(8, 8)], 'digits', points=4, store='runs/x')
+found = mc.compare(['mlp', lambda: mc.MLP(8, 8)], 'digits', n_trials=4, store='runs/x')
 assert_type(found, mc.Comparison)
 assert_type(found.best.runs[0].history.last.train_accuracy, float)
-assert_type(found['mlp'].search.best.point.batch_size, int)
+assert_type(found['mlp'].search.best.config.batch_size, int)
 assert_type(mc.verdict(found), str)
 data = mc.Data.from_arrays([[0]], [0], [[0]], [0])
-assert_type(mc.train(mc.initialise(mc.MLP), data.train, data.valid, learning_rate=.1, batch_size=8, epochs=1), mc.History)
-assert_type(mc.search('cnn', data.train, data.test, epochs=3, workers=None).best.accuracy, float)
-mc.compare(points='four')   # type: ignore[arg-type]
-mc.compare(pionts=4)   # type: ignore[call-arg]
+assert_type(mc.train(mc.initialise(mc.MLP), data.train, data.valid, mc.Recipe(.1, 8, epochs=1)), mc.History)
+assert_type(mc.tune('cnn', data.train, data.test, recipe=mc.Recipe(epochs=3)).best.accuracy, float)
+mc.compare(n_trials='four')   # type: ignore[arg-type]
+mc.compare(n_trails=4)   # type: ignore[call-arg]
 mc.comapre()   # type: ignore[attr-defined]"""
 SAME = """from functools import partial
 import hashlib, mnist_cmp as mc
 from safetensors.torch import save
 data, make = mc.load_data('digits'), partial(mc.CNNClassifier, 8)
 few = data.train[:200], data.valid[:100]
-print([(t.loss, t.accuracy) for t in mc.search(make, *few, n=3, epochs=1, workers={workers}).trials])
-print([hashlib.sha256(save(run.weights)).hexdigest() for run in mc.retrain(make, *few, mc.Point(.1, 16), seeds=2, epochs=2, workers={workers})])"""
+print([(t.loss, t.accuracy) for t in mc.tune(make, *few, n_trials=3, recipe=mc.Recipe(epochs=1), compute=mc.Compute(workers={workers})).trials])
+print([hashlib.sha256(save(run.weights)).hexdigest() for run in mc.retrain(make, *few, mc.Recipe(.1, 16, epochs=2), seeds=2, compute=mc.Compute(workers={workers}))])"""
 BARE = """import sys, mnist_cmp, importlib.util
 assert mnist_cmp.__file__.startswith(sys.prefix), f'{mnist_cmp.__file__} is not the installed package'
 assert not importlib.util.find_spec('nbdev'), 'nbdev was installed with the package'"""
