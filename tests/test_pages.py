@@ -39,6 +39,8 @@ NUMBER = re.compile(r"""(?x)
 DEFINITIONS = {
     '00b_process': ['PyTorch 2.9'],
     '01_data': ['10,000 of 60,000'],
+    '03a_step_protocol': ['goes 0.1, then 0.15, then 0.175'],
+    '04c_compiled': ['asked 20 times a second'],
     '06_training': ['every 0.05 s'],
     '08b_studies': ['Epochs of 10 ms', 'epochs of 2 s'],
     '10a_costs': [
