@@ -19,6 +19,7 @@ import inspect
 import math
 import numbers
 import os
+import sys
 import time
 import warnings
 from collections.abc import Callable
