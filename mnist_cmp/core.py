@@ -433,6 +433,13 @@ def _is_link(path: Path) -> bool:
     return path.is_symlink() or (hasattr(path, 'is_junction') and path.is_junction())
 
 
+def _mode_of(path):
+    "What kind of file stands there; None: nothing that can be looked at."
+    with suppress(OSError):
+        return os.stat(path).st_mode
+    return None
+
+
 def _open_plain(path: Path) -> int:
     "A handle of a regular file, opened without waiting; raises as `read_plain` does."
     if _is_link(path):
@@ -444,7 +451,8 @@ def _open_plain(path: Path) -> int:
     try:
         handle = os.open(path, flags)
     except OSError:  # a socket can't be opened, nor a folder on Windows
-        if not path.exists() or path.is_file():
+        # One look alone: what stands there may go in between.
+        if (mode := _mode_of(path)) is None or stat.S_ISREG(mode):
             raise
         handle = None
     if handle is not None and stat.S_ISREG(os.fstat(handle).st_mode):
