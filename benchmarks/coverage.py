@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mnist_cmp.core import available_cores, write_json
+from mnist_cmp.core.files import write_json
+from mnist_cmp.core.machine import available_cores
 from mnist_cmp.evidence.intervals import (
     bonett_price_interval,
     crossed_difference,

@@ -21,15 +21,16 @@ from unittest import mock
 
 import torch
 
-from mnist_cmp.core import machine, read_json, write_json
+from mnist_cmp.core.files import read_json, write_json
+from mnist_cmp.core.machine import machine
+from mnist_cmp.core.points import Config, Space, sobol_points
+from mnist_cmp.core.settings import Callbacks, Compute, Recipe
 from mnist_cmp.data import load_data
-from mnist_cmp.evaluation import measure_accuracy
-from mnist_cmp.graphs import GraphStep
+from mnist_cmp.engines.evaluation import measure_accuracy
+from mnist_cmp.engines.graphs import GraphStep
 from mnist_cmp.models import get_model, initialise
-from mnist_cmp.points import Config, Space, sobol_points
-from mnist_cmp.population import _Population, train_population
 from mnist_cmp.search import tune
-from mnist_cmp.settings import Callbacks, Compute, Recipe
+from mnist_cmp.study.population import _Population, train_population
 from mnist_cmp.training import device_of, train
 
 RESULT = Path('nbs/results/bench_gpu.json')

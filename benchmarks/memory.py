@@ -18,9 +18,9 @@ def status(key):
 
 def main(model, batch_size, engine):
     idle = status('VmRSS')  # torch alone has been imported
+    from mnist_cmp.core.settings import Callbacks, Compute, Recipe
     from mnist_cmp.data import load_data
     from mnist_cmp.models import get_model, initialise
-    from mnist_cmp.settings import Callbacks, Compute, Recipe
     from mnist_cmp.training import train
 
     mnist = load_data('mnist')

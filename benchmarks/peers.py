@@ -23,7 +23,7 @@ NETS = {'mlp': MLP, 'cnn': CNNClassifier}
 def loop_2019(model, x, y, batch, rate):
     """The loop of 2019: a data set of PIL images, a loader with two processes, `.item()` at each
     step."""
-    from mnist_cmp.sources import torchvision_datasets
+    from mnist_cmp.datasets.sources import torchvision_datasets
 
     torchvision_datasets()
     from PIL import Image

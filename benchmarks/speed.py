@@ -28,16 +28,18 @@ from unittest import mock
 import torch
 from peers import NETS, PEERS
 
-from mnist_cmp.compiled import build_kernel
-from mnist_cmp.core import atomic_path, format_seconds, machine, plot_style, read_json, write_json
+from mnist_cmp.core.display import plot_style
+from mnist_cmp.core.files import atomic_path, read_json, write_json
+from mnist_cmp.core.machine import format_seconds, machine
+from mnist_cmp.core.points import sobol_points
+from mnist_cmp.core.settings import Callbacks, Compute, Recipe
 from mnist_cmp.data import load_data
-from mnist_cmp.evaluation import measure
+from mnist_cmp.engines.compiled import build_kernel
+from mnist_cmp.engines.evaluation import measure
+from mnist_cmp.engines.steps import ENGINES, make_step
 from mnist_cmp.models import MLP, initialise
 from mnist_cmp.params import flops, number_of_params
-from mnist_cmp.points import sobol_points
 from mnist_cmp.search import tune
-from mnist_cmp.settings import Callbacks, Compute, Recipe
-from mnist_cmp.steps import ENGINES, make_step
 from mnist_cmp.training import train
 
 RESULTS = Path('nbs/results')

@@ -10,40 +10,47 @@ from . import _moved
 __version__ = "0.1.0"
 
 _rooms = {room: names.split() for room, names in {
-    'core': 'MachineError Stopped',
-    'sources': '',
-    'process': '',
-    'records': 'Epoch History Config Space Trial SearchResult Cost plot_accuracy',
-    'children': '',
-    'settings': 'Recipe Compute Callbacks',
+    'core.checks': 'MachineError Stopped',
+    'core.files': '',
+    'core.machine': '',
+    'core.display': '',
+    'core.records': 'Epoch History Config Space Trial SearchResult Cost plot_accuracy',
+    'core.settings': 'Recipe Compute Callbacks',
+    'core.points': 'sobol_points plot_sobol',
+    'core.ledger': 'Ledger LedgerError',
+    'core.trials': '',
+    'core.run_folder': '',
+    'core.children': '',
+    'core.process': '',
+    'datasets.sources': '',
     'data': 'Split Data load_data show_samples default_device',
-    'models': 'MLP CNNClassifier DeepMLP glorot_init zero_init norm_init initialise register_model model_names get_model',
+    'models': (
+        'MLP CNNClassifier DeepMLP glorot_init zero_init norm_init initialise register_model '
+        'model_names get_model'
+    ),
     'params': 'number_of_params params_table relative_difference match_params flops size_table',
-    'step_protocol': '',
-    'autograd': '',
-    'chains': '',
-    'onednn': '',
-    'compiled': '',
-    'graphs': '',
-    'steps': '',
-    'evaluation': 'measure measure_accuracy predict topk_errors smoke_test save_model load_model',
+    'engines.step_protocol': '',
+    'engines.autograd': '',
+    'engines.chains': '',
+    'engines.onednn': '',
+    'engines.compiled': '',
+    'engines.graphs': '',
+    'engines.steps': '',
+    'engines.evaluation': 'measure measure_accuracy predict topk_errors smoke_test save_model load_model',
     'training': 'train snapshot_accuracies plot_accuracy display_timer',
-    'points': 'sobol_points plot_sobol',
-    'population': 'train_population',
-    'ledger': 'Ledger LedgerError',
-    'run_folder': '',
-    'workers': '',
-    'trials': '',
-    'studies': '',
+    'study.provenance': '',
+    'study.population': 'train_population',
+    'study.workers': '',
+    'study.studies': '',
+    'study.retraining': 'Retraining retrain',
     'search': 'tune',
-    'retraining': 'Retraining retrain',
-    'costs': 'latency measure_cost',
-    'provenance': '',
-    'evidence': '',
+    'study.costs': 'latency measure_cost',
     'evidence.health': '',
-    'evidence.intervals': 'wilson_interval error_interval mcnemar_exact bonett_price_interval paired_t '
-                          'crossed_difference CrossedDifference prob_better expected_best calibration Calibration '
-                          'agreement simulate_errors',
+    'evidence.intervals': (
+        'wilson_interval error_interval mcnemar_exact bonett_price_interval paired_t '
+        'crossed_difference CrossedDifference prob_better expected_best calibration '
+        'Calibration agreement simulate_errors'
+    ),
     'evidence.answers': '',
     'evidence.differences': 'Difference',
     'evidence.tables': '',
@@ -52,11 +59,12 @@ _rooms = {room: names.split() for room, names in {
     'evidence.comparison': 'Comparison',
     'comparison': 'compare',
     'report': 'write_report summary report_schema',
-    'sound': 'chime make_sound',
-    'controls': 'ComparePanel',
-    'pad': 'DigitPad',
+    'ui.sound': 'chime make_sound',
+    'ui.controls': 'ComparePanel',
+    'ui.pad': 'DigitPad',
     'cli': '',
 }.items()}
+_workshops = {room.partition('.')[0] for room in _rooms if '.' in room}
 _room_of = {name: room for room, names in _rooms.items() for name in names}
 _old = {'Box': 'Space', 'Point': 'Config'}  # names that go with the next release
 
@@ -64,7 +72,7 @@ __all__ = list(_room_of)
 
 
 def __getattr__(name):
-    if name in _rooms or name in _moved.MODULES: return import_module(f'{__name__}.{name}')
+    if name in _rooms or name in _workshops or name in _moved.MODULES: return import_module(f'{__name__}.{name}')
     if name in _room_of: return getattr(import_module(f'{__name__}.{_room_of[name]}'), name)
     if name in _old:
         from .core import warn_renamed
@@ -73,7 +81,7 @@ def __getattr__(name):
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
-def __dir__(): return sorted({*globals(), *(room for room in _rooms if '.' not in room), *__all__})
+def __dir__(): return sorted({*globals(), *(room for room in _rooms if '.' not in room), *_workshops, *__all__})
 
 
 _moved.install()

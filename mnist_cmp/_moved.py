@@ -14,17 +14,44 @@ MODULES = {
     'health': ['evidence.health'],
     'findings': ['evidence.answers', 'evidence.differences', 'evidence.tables'],
     'figures': ['evidence.figures'],
+    'records': ['core.records'],
+    'ledger': ['core.ledger'],
+    'run_folder': ['core.run_folder'],
+    'points': ['core.points'],
+    'trials': ['core.trials'],
+    'children': ['core.children'],
+    'process': ['core.process'],
+    'sources': ['datasets.sources'],
+    'provenance': ['study.provenance'],
+    'step_protocol': ['engines.step_protocol'],
+    'autograd': ['engines.autograd'],
+    'chains': ['engines.chains'],
+    'onednn': ['engines.onednn'],
+    'compiled': ['engines.compiled'],
+    'graphs': ['engines.graphs'],
+    'steps': ['engines.steps'],
+    'evaluation': ['engines.evaluation'],
+    'population': ['study.population'],
+    'workers': ['study.workers'],
+    'studies': ['study.studies'],
+    'retraining': ['study.retraining'],
+    'costs': ['study.costs'],
+    'sound': ['ui.sound'],
+    'controls': ['ui.controls'],
+    'pad': ['ui.pad'],
 }
 # Old module → name → where it is now, by module and name.
 NAMES = {
     'comparison': {
-        'Contestant': 'records.ModelResult',
-        'extent_in': 'run_folder.extent_in',
-        'figure_files': 'run_folder.figure_files',
+        'Contestant': 'core.records.ModelResult',
+        'extent_in': 'core.run_folder.extent_in',
+        'figure_files': 'core.run_folder.figure_files',
     },
     'params': {'unequal_sizes': 'evidence.tables.unequal_sizes'},
     'report': {'verdict': 'evidence.verdict.verdict'},
 }
+# A module that has become a folder of modules → those that its names are in now.
+FOLDERS = {'core': ['core.checks', 'core.files', 'core.machine', 'core.display']}
 PACKAGE = __name__.partition('.')[0]
 
 
@@ -54,6 +81,18 @@ def moved_name(module, name):
     warn(f'{module}.{name}', new)
     home, _, new_name = new.rpartition('.')
     return getattr(importlib.import_module(f'{PACKAGE}.{home}'), new_name)
+
+
+def name_in_folder(folder, name):
+    "What had a name in a module that is a folder now; raises `AttributeError`."
+    for home in FOLDERS[folder]:
+        if name.startswith('__') or f'{folder}.{name}' in sys.modules:
+            break
+        module = importlib.import_module(f'{PACKAGE}.{home}')
+        if name in vars(module):
+            warn(f'{folder}.{name}', f'{home}.{name}')
+            return getattr(module, name)
+    raise AttributeError(f'module {f"{PACKAGE}.{folder}"!r} has no attribute {name!r}')
 
 
 class MovedFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):

@@ -17,19 +17,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mnist_cmp.core import (
-    check_choice,
-    check_int,
-    derive_seed,
-    drawn_names,
-    plot_style,
-    printable,
-    shown,
-    typed,
-    without_math,
-)
-from .settings import EPOCHS, EPOCHS_DIGITS
-from .sources import FAMILY, IdxFile, Source, get_source, read_files
+from .core.checks import check_choice, check_int, shown, typed
+from .core.display import drawn_names, plot_style, printable, without_math
+from .core.machine import derive_seed
+from .core.settings import EPOCHS, EPOCHS_DIGITS
+from .datasets.sources import FAMILY, IdxFile, Source, get_source, read_files
 
 # %% ../nbs/01_data.ipynb #01-data-006
 def _check_tensor(name: str, what: str, t: torch.Tensor) -> None:

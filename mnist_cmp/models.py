@@ -33,9 +33,10 @@ import torch.nn.init as init
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
-from .core import check_int, derive_seed, shown
-from .process import sealed
-from .records import OWN_RULE
+from .core.checks import check_int, shown
+from .core.machine import derive_seed
+from .core.process import sealed
+from .core.records import OWN_RULE
 
 # %% ../nbs/02_models.ipynb #02-models-005
 WIDEST = 10**6  # units of a layer: more is a slip, and fits into no memory

@@ -14,9 +14,9 @@ import torch.nn as nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ._moved import moved_name
-from .core import check_float, check_int, shown, typed
+from .core.checks import check_float, check_int, shown, typed
+from .core.process import sealed
 from .models import lazy_parameters, net_to_try
-from .process import sealed
 
 # %% ../nbs/03_params.ipynb #03-params-005
 @typed

@@ -26,7 +26,8 @@ from old_runs import (
 )
 
 import mnist_cmp as mc
-from mnist_cmp import controls, report
+from mnist_cmp import report
+from mnist_cmp.ui import controls
 
 SETTINGS = {
     'dataset': 'digits',

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from mnist_cmp import training
-from mnist_cmp.core import MachineError
-from mnist_cmp.studies import _place
+from mnist_cmp.core.checks import MachineError
+from mnist_cmp.study.studies import _place
 
 WAYS = {
     'here': dict(workers=1),
@@ -161,8 +161,8 @@ def test_a_damaged_checkpoint_costs_its_training_and_no_more(search_in, tmp_path
 
 
 def test_workers_that_cannot_read_the_data_say_so(search_in, tmp_path, monkeypatch):
-    from mnist_cmp import studies
-    from mnist_cmp.workers import MappedSplits
+    from mnist_cmp.study import studies
+    from mnist_cmp.study.workers import MappedSplits
 
     monkeypatch.setattr(
         studies,

@@ -14,10 +14,10 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 import mnist_cmp as mc
-from mnist_cmp.chains import recognise, why_no_chain, why_not_fixed
-from mnist_cmp.graphs import Again, why_no_graph
-from mnist_cmp.population import why_no_population
-from mnist_cmp.steps import choose_engine
+from mnist_cmp.engines.chains import recognise, why_no_chain, why_not_fixed
+from mnist_cmp.engines.graphs import Again, why_no_graph
+from mnist_cmp.engines.steps import choose_engine
+from mnist_cmp.study.population import why_no_population
 
 
 class Two(nn.Module):
@@ -498,7 +498,7 @@ def test_what_is_the_same_in_python_each_time_can_be_recorded():
 @pytest.mark.parametrize('engine', ['onednn', 'compiled'])
 @pytest.mark.parametrize('name', ['a function', 'a count', 'dropout', 'values', 'hooks'])
 def test_who_insists_is_told_why_not(name, engine, monkeypatch):
-    from mnist_cmp import steps
+    from mnist_cmp.engines import steps
 
     monkeypatch.setattr(steps, 'build_kernel', lambda should_stop: None)
     net = (DECIDES | OTHERS)[name]()

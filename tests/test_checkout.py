@@ -154,15 +154,12 @@ def test_every_test_tool_that_is_named_is_there():
 
 
 def rooms():
-    "Names of the modules in the order of their notebooks' numbers; some notebooks export none."
-    paths = sorted((ROOT / 'nbs').glob('[0-9]*_*.ipynb'))
-    return [
-        path.stem.partition('_')[2]
-        for path in paths
-        if any('default_exp' in source for _, source in code_cells(path))
-    ]
+    "Names of the modules that notebooks export, as `core.files`; some notebooks export none."
+    sources = [source for path in notebooks() for _, source in code_cells(path)]
+    return [name for source in sources for name in re.findall(r'^#\| default_exp (\S+)', source)]
 
 
 def test_each_module_has_a_notebook():
-    modules = {path.stem for path in (ROOT / 'mnist_cmp').glob('*.py')} - OWN
-    assert set(rooms()) == modules
+    package = ROOT / 'mnist_cmp'
+    paths = [path.relative_to(package) for path in package.rglob('*.py') if path.stem not in OWN]
+    assert sorted(rooms()) == sorted('.'.join(path.with_suffix('').parts) for path in paths)

@@ -9,19 +9,21 @@ import time
 import pytest
 
 import mnist_cmp as mc
-from mnist_cmp import comparison, core, workers
-from mnist_cmp.children import Child, python_code
+from mnist_cmp import comparison
+from mnist_cmp.core import checks
+from mnist_cmp.core.children import Child, python_code
+from mnist_cmp.study import workers
 
 POSIX = pytest.mark.skipif(os.name != 'posix', reason='sends signals')
 
 
 def test_stopped_is_one_class_under_all_its_names():
-    assert mc.Stopped is comparison.Stopped is core.Stopped
+    assert mc.Stopped is comparison.Stopped is checks.Stopped
 
 
 def test_nothing_but_the_standard_library_is_needed_to_begin_a_child():
     code = python_code(
-        "import mnist_cmp.children; print(sorted({'torch', 'numpy', 'cloudpickle'} & {*sys.modules}))"
+        "import mnist_cmp.core.children; print(sorted({'torch', 'numpy', 'cloudpickle'} & {*sys.modules}))"
     )
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert done.stdout.strip() == '[]', done.stderr
@@ -31,7 +33,7 @@ def test_nothing_but_the_standard_library_is_needed_to_begin_a_child():
 def test_ctrl_c_of_a_terminal_does_not_reach_a_child():
     "The terminal sends it to the whole group of processes."
     code = (
-        'import os, signal, time; from mnist_cmp.children import Child; '
+        'import os, signal, time; from mnist_cmp.core.children import Child; '
         "child = Child('-c', 'import sys; sys.stdin.read(); sys.exit(3)')\n"
         'try:\n'
         '    os.killpg(0, signal.SIGINT)\n'

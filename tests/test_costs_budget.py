@@ -9,10 +9,11 @@ import torch
 from tiny import grouped, one, two
 
 import mnist_cmp as mc
-from mnist_cmp import comparison, costs, workers
+from mnist_cmp import comparison
 from mnist_cmp.comparison import Stopped
-from mnist_cmp.costs import MEASURING
-from mnist_cmp.records import Cost
+from mnist_cmp.core.records import Cost
+from mnist_cmp.study import costs, workers
+from mnist_cmp.study.costs import MEASURING
 
 POINT = mc.Config(0.1, 8)
 

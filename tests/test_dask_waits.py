@@ -11,8 +11,8 @@ import pytest
 import tiny
 
 import mnist_cmp as mc
-from mnist_cmp import workers
 from mnist_cmp.comparison import Stopped
+from mnist_cmp.study import workers
 
 distributed = pytest.importorskip('distributed', reason='Dask is not installed')
 

@@ -15,10 +15,10 @@ import pytest
 import torch
 
 import mnist_cmp as mc
-from mnist_cmp.controls import _ReportLink, _Status
-from mnist_cmp.core import write_json
+from mnist_cmp.core.files import write_json
 from mnist_cmp.report import report_page
-from mnist_cmp.sound import _Speaker
+from mnist_cmp.ui.controls import _ReportLink, _Status
+from mnist_cmp.ui.sound import _Speaker
 
 HOSTILE = (
     '<img src=x onerror=alert(1)>',

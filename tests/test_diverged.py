@@ -16,7 +16,7 @@ from tiny import grouped
 import mnist_cmp as mc
 from mnist_cmp import cli, comparison
 from mnist_cmp.comparison import measure_test
-from mnist_cmp.evaluation import best_guesses
+from mnist_cmp.engines.evaluation import best_guesses
 from mnist_cmp.report import report_page
 
 FRAMES = [

@@ -11,25 +11,28 @@ import torch
 from torch import nn
 
 import mnist_cmp as mc
-from mnist_cmp import core, costs, sources
 from mnist_cmp import data as data_room
-from mnist_cmp.chains import recognise, why_no_chain
 from mnist_cmp.cli import _names, _pair, _resume_command
-from mnist_cmp.compiled import _who_else, is_served
-from mnist_cmp.evaluation import weights_digest
+from mnist_cmp.core import checks, display, files
+from mnist_cmp.core import machine as machine_room
+from mnist_cmp.core.ledger import Ledger, _transaction
+from mnist_cmp.datasets import sources
+from mnist_cmp.engines.chains import recognise, why_no_chain
+from mnist_cmp.engines.compiled import _who_else, is_served
+from mnist_cmp.engines.evaluation import weights_digest
 from mnist_cmp.evidence import differences
 from mnist_cmp.evidence.comparison import Comparison
 from mnist_cmp.evidence.differences import Difference
 from mnist_cmp.evidence.intervals import _stay_within, calibration
 from mnist_cmp.evidence.tables import unequal_sizes
 from mnist_cmp.evidence.verdict import verdict
-from mnist_cmp.ledger import Ledger, _transaction
-from mnist_cmp.pad import _offset
-from mnist_cmp.population import nets_at_once
 from mnist_cmp.search import _configs
-from mnist_cmp.studies import _drop
+from mnist_cmp.study import costs
+from mnist_cmp.study.population import nets_at_once
+from mnist_cmp.study.studies import _drop
+from mnist_cmp.study.workers import run_jobs
 from mnist_cmp.training import Epoch, History
-from mnist_cmp.workers import run_jobs
+from mnist_cmp.ui.pad import _offset
 
 RESULTS = 'nbs/results'
 
@@ -38,10 +41,10 @@ RESULTS = 'nbs/results'
 
 
 def test_limits_of_numbers_are_included():
-    assert (core.check_int('n', 5, 1, 5), core.check_int('n', 1, 1, 5)) == (5, 1)
-    assert (core.check_float('x', 0, 0, 1), core.check_float('x', 1, 0, 1)) == (0, 1)
+    assert (checks.check_int('n', 5, 1, 5), checks.check_int('n', 1, 1, 5)) == (5, 1)
+    assert (checks.check_float('x', 0, 0, 1), checks.check_float('x', 1, 0, 1)) == (0, 1)
     with pytest.raises(ValueError, match='above 0'):
-        core.check_float('x', 0, 0, 1, low_open=True)
+        checks.check_float('x', 0, 0, 1, low_open=True)
 
 
 @pytest.mark.parametrize(
@@ -49,13 +52,13 @@ def test_limits_of_numbers_are_included():
     [(59, '59 s'), (60, '1 min 00 s'), (3599, '59 min 59 s'), (3600, '1 h 00 min')],
 )
 def test_where_units_change(seconds, words):
-    assert core.format_seconds(seconds) == words
+    assert machine_room.format_seconds(seconds) == words
 
 
 def test_time_left_is_that_of_the_steps_to_come(monkeypatch):
     clock = [100.0]
-    monkeypatch.setattr(core.time, 'perf_counter', lambda: clock[0])
-    with core.Progress(10, 'work', done=2) as bar:
+    monkeypatch.setattr(display.time, 'perf_counter', lambda: clock[0])
+    with display.Progress(10, 'work', done=2) as bar:
         clock[0] += 12
         bar.update(4)  # 3 s each, and 4 to come
         assert ', 12 s left' in bar._html()
@@ -73,9 +76,9 @@ def test_file_and_name_are_put_on_the_disk_in_order(tmp_path, monkeypatch):
         said.append('name')
         replace_file(*paths)
 
-    monkeypatch.setattr(core, '_fsync', fsync)
-    monkeypatch.setattr(core.os, 'replace', rename)
-    core.write_json(tmp_path / 'a.json', {})
+    monkeypatch.setattr(files, '_fsync', fsync)
+    monkeypatch.setattr(files.os, 'replace', rename)
+    files.write_json(tmp_path / 'a.json', {})
     assert said == ['file', 'name', 'folder']
 
 
@@ -522,7 +525,7 @@ def test_weights_of_another_seed_are_not_taken(data, tmp_path):
 def test_a_kept_test_that_was_changed_is_made_again(compare_in, tmp_path):
     before = [run.test.loss for run in compare_in(tmp_path)['one'].runs]
     file = tmp_path / 'tests' / 'one_0.json'
-    kept = core.read_json(file)
+    kept = files.read_json(file)
     kept['found']['loss'] += 1
-    core.write_json(file, kept)
+    files.write_json(file, kept)
     assert [run.test.loss for run in compare_in(tmp_path)['one'].runs] == before

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 
 import mnist_cmp as mc
-from mnist_cmp.ledger import Ledger, LedgerError
+from mnist_cmp.core.ledger import Ledger, LedgerError
 
 NETS = """import torch
 

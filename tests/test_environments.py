@@ -20,8 +20,9 @@ import pytest
 import torch
 
 import mnist_cmp
-from mnist_cmp import children, costs, workers
-from mnist_cmp.core import new_path
+from mnist_cmp.core import children
+from mnist_cmp.core.files import new_path
+from mnist_cmp.study import costs, workers
 
 ROOT = Path(mnist_cmp.__file__).parent.parent
 POSIX = pytest.mark.skipif(os.name != 'posix', reason='needs a POSIX shell')
@@ -337,7 +338,7 @@ def test_ignored_signal_stays_so_and_a_second_one_kills():
 def test_commands_of_one_second_get_folders_of_their_own(tmp_path):
     code = (
         "import sys, time; time.strftime = lambda _: 'now'; "
-        'from mnist_cmp.core import new_path; sys.stdin.read(); '
+        'from mnist_cmp.core.files import new_path; sys.stdin.read(); '
         "print(*(new_path('runs').name for _ in range(20)))"
     )
     several = [

@@ -11,8 +11,9 @@ import tiny
 import torch
 
 import mnist_cmp as mc
-from mnist_cmp import core, studies
-from mnist_cmp.ledger import Ledger, LedgerError
+from mnist_cmp.core import machine as machine_room
+from mnist_cmp.core.ledger import Ledger, LedgerError
+from mnist_cmp.study import studies
 from mnist_cmp.training import train as train_net
 
 
@@ -151,8 +152,8 @@ def tanh_one():
 
 
 def with_cores(monkeypatch, number):
-    text = re.sub(r'\d+ cores', f'{number} cores', core.machine())
-    for room in ('core', 'studies', 'training', 'population'):
+    text = re.sub(r'\d+ cores', f'{number} cores', machine_room.machine())
+    for room in ('core.machine', 'study.studies', 'training', 'study.population'):
         monkeypatch.setattr(f'mnist_cmp.{room}.machine', lambda: text)
 
 
@@ -279,7 +280,7 @@ def test_other_test_images_are_measured_again(compare_in, data, tmp_path, monkey
 
 def test_a_kill_while_trainings_are_put_aside_loses_none(compare_in, tmp_path, monkeypatch):
     "Wherever it comes: before a folder is moved, after it, or after the report is."
-    from mnist_cmp import run_folder
+    from mnist_cmp.core import run_folder
 
     folder = tmp_path / 'run'
     few = compare_in(folder, epochs=1)
@@ -385,7 +386,9 @@ def test_more_cores_do_not_hide_a_changed_model(search_in, tmp_path, monkeypatch
         return Changed(*net)
 
     more = identity | {'machine': re.sub(r'\d+ core', '64 core', identity['machine'])}
-    assert core.machine_kind(more['machine']) == core.machine_kind(identity['machine'])
+    assert machine_room.machine_kind(more['machine']) == machine_room.machine_kind(
+        identity['machine']
+    )
     assert more['machine'] != identity['machine']
     kept = studies.as_begun(identity | {'net': 'another'}, studies.Begun(more, {1030}, False))
     assert kept['net'] == 'another'  # and so it is refused

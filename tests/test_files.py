@@ -7,7 +7,7 @@ import socket
 import pytest
 from tiny import error_of
 
-from mnist_cmp.core import plain_folder, plain_path, read_json, read_plain
+from mnist_cmp.core.files import plain_folder, plain_path, read_json, read_plain
 
 posix = pytest.mark.skipif(os.name != 'posix', reason='pipes and sockets in folders')
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from mnist_cmp import process
-from mnist_cmp.process import sealed, unsealed, working_time
+from mnist_cmp.core import process
+from mnist_cmp.core.process import sealed, unsealed, working_time
 
 
 def once():

@@ -12,8 +12,8 @@ import torch
 
 import mnist_cmp as mc
 from mnist_cmp import comparison
-from mnist_cmp.evaluation import has_digest, read_weights, write_tensors
-from mnist_cmp.ledger import LedgerError
+from mnist_cmp.core.ledger import LedgerError
+from mnist_cmp.engines.evaluation import has_digest, read_weights, write_tensors
 
 
 @pytest.fixture

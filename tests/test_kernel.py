@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import mnist_cmp as mc
-from mnist_cmp import compiled
+from mnist_cmp.engines import compiled
 
 COMPILER = shutil.which('g++')
 needs_compiler = pytest.mark.skipif(not COMPILER, reason='there is no g++')
@@ -256,7 +256,7 @@ def test_no_home(monkeypatch, compiler, capsys, tmp_path):
 
 def test_training_goes_on_without(kernels, data, monkeypatch, capsys):
     "By itself a long job takes another engine; one that was asked for by name is refused."
-    monkeypatch.setattr('mnist_cmp.steps.MINUTE', 1)  # so that this one counts as long
+    monkeypatch.setattr('mnist_cmp.engines.steps.MINUTE', 1)  # so that this one counts as long
     kernels.chmod(0o777)
     small = partial(mc.MLP, 5, 5, classes=3)
 
@@ -274,7 +274,7 @@ echo $$ > {pid}
 echo half > "$TMPDIR/half.o"
 exec sleep 1000
 """
-BUILD = 'from mnist_cmp.compiled import build_kernel; build_kernel()'
+BUILD = 'from mnist_cmp.engines.compiled import build_kernel; build_kernel()'
 
 
 def gone(pid, seconds=60):

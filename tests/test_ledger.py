@@ -12,10 +12,10 @@ from contextlib import closing
 
 import pytest
 
-from mnist_cmp.controls import _histories
-from mnist_cmp.ledger import Ledger, LedgerError, folder_lock, is_taken
+from mnist_cmp.core.ledger import Ledger, LedgerError, folder_lock, is_taken
+from mnist_cmp.core.trials import SearchResult
 from mnist_cmp.training import Epoch, History
-from mnist_cmp.trials import SearchResult
+from mnist_cmp.ui.controls import _histories
 
 fcntl = pytest.importorskip('fcntl')
 WHAT = {'model': 'mlp', 'seed': 0}
@@ -34,7 +34,7 @@ def contents(folder):
 
 HALF_WRITTEN = """
 import os, signal, sys
-from mnist_cmp.ledger import Ledger
+from mnist_cmp.core.ledger import Ledger
 ledger = Ledger(sys.argv[1], {'model': 'mlp', 'seed': 0})
 ledger.connection.execute('PRAGMA cache_size=2; PRAGMA cache_spill=1')
 # more than the cache holds
@@ -238,7 +238,7 @@ def test_nor_does_a_comparison(compare_in, tmp_path, where):
 def test_a_journal_put_there_after_the_check_is_refused_too(tmp_path, monkeypatch):
     """There is no gap between check and use: the journal appears at the last moment before
     SQLite looks for it."""
-    import mnist_cmp.ledger as room
+    import mnist_cmp.core.ledger as room
 
     folder = tmp_path / 's'
     victim = tmp_path / 'thesis-mj0000009AA'  # newer SQLites go by such names alone
@@ -281,7 +281,7 @@ def test_links_are_not_followed(tmp_path, end, opens):
 @pytest.mark.parametrize('opens', [lambda folder: Ledger(folder, WHAT), Ledger.read])
 def test_a_link_swapped_in_between_is_not_followed(tmp_path, end, opens, monkeypatch):
     "The plain file that was looked at becomes a link before it is opened."
-    import mnist_cmp.ledger as room
+    import mnist_cmp.core.ledger as room
 
     for name in 's', 'elsewhere':
         with Ledger(tmp_path / name, WHAT) as ledger:

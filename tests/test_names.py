@@ -19,10 +19,11 @@ from tiny import one, two
 import mnist_cmp as mc
 from mnist_cmp.cli import main
 from mnist_cmp.comparison import _named
-from mnist_cmp.controls import RunState, _pictures
-from mnist_cmp.core import drawn, drawn_names, write_json
+from mnist_cmp.core.display import drawn, drawn_names
+from mnist_cmp.core.files import write_json
 from mnist_cmp.evidence.figures import comparison_figures
 from mnist_cmp.models import get_model
+from mnist_cmp.ui.controls import RunState, _pictures
 
 # ---- names in figures
 
@@ -151,7 +152,9 @@ def test_any_text_is_drawn_as_it_is(name):
     ax.legend()
     seen = list(shown_texts(figure))
     assert len(legend_of(figure)) == 1
-    assert any(text.strip() == mc.core.printable(name).strip() or '…' in text for text in seen)
+    assert any(
+        text.strip() == mc.core.display.printable(name).strip() or '…' in text for text in seen
+    )
     plt.close(figure)
 
 

@@ -26,10 +26,10 @@ from old_runs import (
 import mnist_cmp as mc
 from mnist_cmp import cli
 from mnist_cmp.comparison import check_extends
-from mnist_cmp.controls import RunState
-from mnist_cmp.ledger import LedgerError
+from mnist_cmp.core.ledger import LedgerError
+from mnist_cmp.core.run_folder import extent_in
 from mnist_cmp.report import write_report
-from mnist_cmp.run_folder import extent_in
+from mnist_cmp.ui.controls import RunState
 
 GOLDEN = json.loads((FIXTURES / 'golden.json').read_text(encoding='utf-8'))
 RUNS = {name: FIXTURES / name for name in ('report_3', 'report_3_2019')} | {'run_0.1.0': FIRST}

@@ -10,12 +10,12 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 import mnist_cmp as mc
-from mnist_cmp.chains import recognise
 from mnist_cmp.comparison import Stopped
-from mnist_cmp.graphs import Again, GraphStep
+from mnist_cmp.engines.chains import recognise
+from mnist_cmp.engines.graphs import Again, GraphStep
+from mnist_cmp.engines.steps import ENGINES, choose_engine, make_step
 from mnist_cmp.models import begin, glorot_of_all, missed_text
 from mnist_cmp.report import _methods
-from mnist_cmp.steps import ENGINES, choose_engine, make_step
 
 KNOWN = torch.rand(8, 784, generator=torch.Generator().manual_seed(1)) / 30
 

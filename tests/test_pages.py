@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from test_notebook import WATCH, Watch
 
-from mnist_cmp.core import read_json
+from mnist_cmp.core.files import read_json
 from mnist_cmp.evidence.comparison import Comparison
 from mnist_cmp.evidence.verdict import verdict
 
@@ -37,13 +37,13 @@ NUMBER = re.compile(r"""(?x)
 
 # What may be typed: definitions, settings, and what the notebook of 2019 or a paper printed.
 DEFINITIONS = {
-    '00b_process': ['PyTorch 2.9'],
+    'process': ['PyTorch 2.9'],
     '01_data': ['10,000 of 60,000'],
-    '03a_step_protocol': ['goes 0.1, then 0.15, then 0.175'],
-    '04c_compiled': ['asked 20 times a second'],
-    '06_training': ['every 0.05 s'],
-    '08b_studies': ['Epochs of 10 ms', 'epochs of 2 s'],
-    '10a_costs': [
+    'step_protocol': ['goes 0.1, then 0.15, then 0.175'],
+    'compiled': ['asked 20 times a second'],
+    '04_training': ['every 0.05 s'],
+    'studies': ['Epochs of 10 ms', 'epochs of 2 s'],
+    'costs': [
         '95 % of all samples, n/2 ± 0.98 √n',
         '1999, 3.2',
         'calls of 1 ms, of 70 ms and of 5 s',
@@ -68,7 +68,7 @@ DEFINITIONS = {
     'differences': ['beyond 100 points', '100 to 100 points'],
     'tables': ['95 %', 'over 10 % more'],
     'verdict': ['Here 95 of 100'],
-    '13_sound': ['done in 3 min 12 s'],
+    'sound': ['done in 3 min 12 s'],
     'index': ['Python 3.11'],
     'the_report': ['cut at 100 points'],
     'the_2019_experiment': [

@@ -13,9 +13,9 @@ import pytest
 from tiny import grouped, known_costs
 
 import mnist_cmp as mc
-from mnist_cmp.controls import RunState, _compare_in, _sentence, check_settings
-from mnist_cmp.core import write_json
-from mnist_cmp.ledger import LedgerError, folder_lock, is_taken
+from mnist_cmp.core.files import write_json
+from mnist_cmp.core.ledger import LedgerError, folder_lock, is_taken
+from mnist_cmp.ui.controls import RunState, _compare_in, _sentence, check_settings
 
 SMALL = dict(models=['mlp', 'deep_mlp'], n_trials=1, search_epochs=1, epochs=1, seeds=1)
 LONG = SMALL | dict(epochs=3000)
@@ -415,7 +415,7 @@ def is_alive(number):
 
 def test_process_that_dies_at_its_start_has_failed(tmp_path, monkeypatch):
     "It has no time to note why."
-    from mnist_cmp import controls
+    from mnist_cmp.ui import controls
 
     dying = 'raise SystemExit("no memory for this")'
     monkeypatch.setattr(controls, 'python_code', lambda code: dying)

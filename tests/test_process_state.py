@@ -12,9 +12,9 @@ import torch.nn as nn
 from tiny import noise
 
 import mnist_cmp as mc
-from mnist_cmp.costs import latency
-from mnist_cmp.evaluation import weights_digest
-from mnist_cmp.studies import net_digest
+from mnist_cmp.engines.evaluation import weights_digest
+from mnist_cmp.study.costs import latency
+from mnist_cmp.study.studies import net_digest
 
 
 class Noisy(nn.Module):
@@ -328,7 +328,7 @@ def test_a_fork_in_the_middle_of_a_training(tmp_path):
 import os, sys, threading, time
 from tiny import noise, one
 import mnist_cmp as mc
-from mnist_cmp.process import sealed
+from mnist_cmp.core.process import sealed
 
 def train():
     mc.train(mc.initialise(one), noise().train, learning_rate=.1, batch_size=8, epochs=1, threads=1,

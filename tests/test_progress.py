@@ -10,7 +10,7 @@ from tiny import one
 
 import mnist_cmp as mc
 from mnist_cmp import core
-from mnist_cmp.core import Progress, Status
+from mnist_cmp.core.display import Progress, Status
 
 
 class Terminal(io.TextIOWrapper):

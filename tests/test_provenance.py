@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import mnist_cmp as mc
-from mnist_cmp.provenance import Code, code_of, package_commit, repository_of
+from mnist_cmp.study.provenance import Code, code_of, package_commit, repository_of
 
 if shutil.which('git') is None:
     pytest.skip('git is not installed', allow_module_level=True)
@@ -235,7 +235,7 @@ def test_an_installed_package_is_not_of_the_project_around_it(tmp_path):
     git(project, 'add', 'notes.txt')
     git(project, 'commit', '-q', '-m', 'notes')
     code = (
-        'import mnist_cmp; from mnist_cmp.provenance import package_commit, code_of; '
+        'import mnist_cmp; from mnist_cmp.study.provenance import package_commit, code_of; '
         'print(mnist_cmp.__file__, package_commit(), code_of("mlp").commit)'
     )
 
@@ -269,7 +269,7 @@ def test_a_clone_has_a_commit(tmp_path):
     git(clone, 'init', '-q')
     git(clone, 'add', '.')
     git(clone, 'commit', '-q', '-m', 'all')
-    code = 'from mnist_cmp.provenance import package_commit; print(package_commit())'
+    code = 'from mnist_cmp.study.provenance import package_commit; print(package_commit())'
 
     def ask():
         return subprocess.run(
@@ -306,7 +306,7 @@ def test_source_of_a_model_in_a_notebook(way):
     cells = [
         'from mnist_cmp.models import MLP',
         make,
-        'from mnist_cmp.provenance import code_of\ncode = code_of(make)\n'
+        'from mnist_cmp.study.provenance import code_of\ncode = code_of(make)\n'
         'print(code.file, code.repository, code.sha256)',
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
@@ -319,7 +319,7 @@ def test_source_of_a_model_in_a_notebook(way):
 
 def test_without_any_source():
     code = (
-        'from mnist_cmp.models import MLP; from mnist_cmp.provenance import code_of\n'
+        'from mnist_cmp.models import MLP; from mnist_cmp.study.provenance import code_of\n'
         'def make(): return MLP(4, 4)\nprint(code_of(make))'
     )
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)

@@ -8,9 +8,9 @@ import tiny
 import mnist_cmp as mc
 from mnist_cmp import cli
 from mnist_cmp.comparison import check_extends
-from mnist_cmp.ledger import LedgerError
+from mnist_cmp.core.ledger import LedgerError
+from mnist_cmp.core.settings import Effort
 from mnist_cmp.report import write_report
-from mnist_cmp.settings import Effort
 
 SMALL = '--n_trials 1 --search_epochs 1 --seeds 1 --epochs 1 --workers 1 --quiet'.split()
 THEIRS = [

@@ -10,9 +10,9 @@ from checkout import ROOT
 import mnist_cmp as mc
 from mnist_cmp import comparison
 from mnist_cmp.comparison import Stopped, check_extends
-from mnist_cmp.ledger import LedgerError
+from mnist_cmp.core.ledger import LedgerError
+from mnist_cmp.core.settings import Effort
 from mnist_cmp.report import write_report
-from mnist_cmp.settings import Effort
 
 
 @pytest.fixture(autouse=True)

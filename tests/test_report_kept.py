@@ -9,7 +9,7 @@ import torch
 
 import mnist_cmp as mc
 from mnist_cmp import cli
-from mnist_cmp.ledger import LedgerError
+from mnist_cmp.core.ledger import LedgerError
 from mnist_cmp.report import write_report
 
 SMALL = '--n_trials 1 --search_epochs 1 --seeds 2 --epochs 1 --workers 1 --quiet'.split()
@@ -208,8 +208,8 @@ def test_the_command_refuses_before_any_work_and_extends(command, tmp_path):
 
 def test_every_figure_of_a_report_is_known(compare_in, tmp_path):
     "By these names the figures of an old report are found."
+    from mnist_cmp.core.run_folder import figure_files
     from mnist_cmp.evidence.figures import comparison_figures
-    from mnist_cmp.run_folder import figure_files
 
     found = compare_in(tmp_path, models=ALL)
     found.save(tmp_path)

@@ -13,10 +13,13 @@ import pytest
 from tiny import grouped, known_costs, one, two
 
 import mnist_cmp as mc
-from mnist_cmp import cli, comparison, controls, points, records, search, settings, steps
+from mnist_cmp import cli, comparison, search
+from mnist_cmp.core import points, records, settings
+from mnist_cmp.core.settings import Effort, describe
+from mnist_cmp.engines import steps
 from mnist_cmp.models import initialise
-from mnist_cmp.settings import Effort, describe
-from mnist_cmp.studies import STUDY_ENGINES
+from mnist_cmp.study.studies import STUDY_ENGINES
+from mnist_cmp.ui import controls
 
 MOST = {
     mc.train: 10,
@@ -374,5 +377,5 @@ def test_wrong_calls_are_refused_before_work(data, small):
 
 
 def test_settings_need_no_torch():
-    code = 'import sys, mnist_cmp.settings; assert "torch" not in sys.modules'
+    code = 'import sys, mnist_cmp.core.settings; assert "torch" not in sys.modules'
     assert subprocess.run([sys.executable, '-c', code]).returncode == 0

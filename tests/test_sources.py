@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import mnist_cmp as mc
-from mnist_cmp import data, sources
+from mnist_cmp import data
+from mnist_cmp.datasets import sources
 
 
 @pytest.fixture

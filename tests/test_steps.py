@@ -13,15 +13,17 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn import functional as F
 
 import mnist_cmp as mc
-from mnist_cmp import steps, studies, training
-from mnist_cmp.autograd import AutogradStep, train_batches
-from mnist_cmp.compiled import CompiledStep, build_kernel, has_kernel
-from mnist_cmp.core import Stopped
-from mnist_cmp.graphs import Again, GraphStep
-from mnist_cmp.ledger import Ledger
-from mnist_cmp.onednn import OneDNNStep, has_onednn
-from mnist_cmp.step_protocol import Step
-from mnist_cmp.steps import ENGINES, choose_engine, make_step
+from mnist_cmp import training
+from mnist_cmp.core.checks import Stopped
+from mnist_cmp.core.ledger import Ledger
+from mnist_cmp.engines import steps
+from mnist_cmp.engines.autograd import AutogradStep, train_batches
+from mnist_cmp.engines.compiled import CompiledStep, build_kernel, has_kernel
+from mnist_cmp.engines.graphs import Again, GraphStep
+from mnist_cmp.engines.onednn import OneDNNStep, has_onednn
+from mnist_cmp.engines.step_protocol import Step
+from mnist_cmp.engines.steps import ENGINES, choose_engine, make_step
+from mnist_cmp.study import studies
 
 # Engine → a function that makes its step, and how far its losses may be from those of autograd,
 # as a share: a replayed graph does the same operations, the others add in another order.

@@ -10,9 +10,9 @@ import pytest
 from tiny import error_of, one
 
 import mnist_cmp as mc
-from mnist_cmp import controls
-from mnist_cmp.controls import RunState, _begin_child, _histories, _newest
-from mnist_cmp.core import write_json
+from mnist_cmp.core.files import write_json
+from mnist_cmp.ui import controls
+from mnist_cmp.ui.controls import RunState, _begin_child, _histories, _newest
 
 posix = pytest.mark.skipif(os.name != 'posix', reason='pipes and links')
 SETTINGS = {'state': 'finished', 'error': None, 'how': {}, 'settings': {'models': ['one', 'two']}}

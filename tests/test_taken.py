@@ -9,7 +9,7 @@ from test_progress import Handle, Terminal
 from tiny import one, two
 
 import mnist_cmp as mc
-from mnist_cmp import core
+from mnist_cmp.core import display
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_a_notebook_keeps_the_line(search_in, tmp_path, watch, monkeypatch):
     search_in(tmp_path)
     shown = []
     watch(io.StringIO())
-    monkeypatch.setattr(core, '_in_notebook', lambda: True)
+    monkeypatch.setattr(display, '_in_notebook', lambda: True)
     monkeypatch.setattr('IPython.display.display', lambda *args, **kwargs: Handle(shown))
     search_in(tmp_path)
     assert told_of('trials', 'one: search', 2, 0, tmp_path) in shown[-1]
@@ -147,7 +147,7 @@ def test_silence_ends_with_the_call(search_in, tmp_path, watch):
     stream = watch(io.StringIO())
     with pytest.raises(ValueError):
         search_in(tmp_path, progress=False, n_trials=-1)
-    core.tell('heard')
+    display.tell('heard')
     assert stream.getvalue() == 'heard\n'
 
 

@@ -14,7 +14,8 @@ import pytest
 from checkout import ROOT
 
 import mnist_cmp as mc
-from mnist_cmp import cli, core, report
+from mnist_cmp import cli, report
+from mnist_cmp.core import display
 
 fcntl = pytest.importorskip('fcntl')
 pty = pytest.importorskip('pty')
@@ -67,7 +68,7 @@ def check_lines(lines, original, width):
     assert [word for line in lines for word in line.split()] == words
     for line in lines:
         tied = re.sub(TIED, '', line)
-        assert core.text_width(line) <= width or ' ' not in tied, (width, line)
+        assert display.text_width(line) <= width or ' ' not in tied, (width, line)
         assert not line.startswith('±') and not line.endswith(('±', '−')), (width, line)
     for line, following in zip(lines, lines[1:]):
         is_number = line[-1].isdigit() and original[original.index(line) + len(line)] == ' '
@@ -108,11 +109,11 @@ def test_errors_warnings_and_the_command_to_go_on(monkeypatch):
                 'mnist_cmp: There is no Dask scheduler at tcp://127.0.0.1:9 '
                 '(it did not answer in 10 s).'
             )
-            core.tell('costs/mlp.json is damaged (no JSON). What it held is measured again.')
+            display.tell('costs/mlp.json is damaged (no JSON). What it held is measured again.')
             cli._complain(f'  {cli._resume_command(argv, None, cli._room())}')
             monkeypatch.undo()
         shown = terminal.close().replace('\r\n', '\n')
-        assert max(map(core.text_width, shown.splitlines())) <= width
+        assert max(map(display.text_width, shown.splitlines())) <= width
         assert shown[shown.index('  mnist_cmp') :].replace('\\\n', '').split() == command.split()
 
 
@@ -161,7 +162,7 @@ def test_long_names_stay_apart_at_each_width(found, names):
         heads = [word for line in heads for word in line]
         assert len(heads) == len(set(heads)) == 2, (width, heads)
         table, _, below = text.partition(f'\n\n{heads[0]} is ')
-        assert max(map(core.text_width, table.splitlines())) <= width
+        assert max(map(display.text_width, table.splitlines())) <= width
         if heads != list(names):
             assert f'{heads[0]} is {below}' == '\n'.join(
                 f'{head} is {name}' for head, name in zip(heads, names) if head != name
@@ -184,7 +185,7 @@ def test_long_names_do_not_make_a_table_narrow(found, tmp_path, monkeypatch, wid
 def test_table_at_each_width(found):
     for width in range(30, 201):
         lines = report.narrow_summary(found, width).splitlines()
-        assert max(map(core.text_width, lines)) <= width
+        assert max(map(display.text_width, lines)) <= width
     words = {*report.summary(found).split(), *found.names}
     assert {*report.narrow_summary(found, 40).split()} <= words
 
@@ -196,7 +197,7 @@ def drawn(width, encoding='utf-8', desc='deep_mlp: search', note='best 93.00% at
     "Each state of a bar's line in a terminal that gets wider by ten columns in its midst."
     terminal = Terminal(width)
     code = (
-        'import sys, time, os; from mnist_cmp.core import Progress\n'
+        'import sys, time, os; from mnist_cmp.core.display import Progress\n'
         f'with Progress(20, {desc!r}) as bar:\n    for i in range(20):\n'
         f'        time.sleep(.06); bar.update(note={note!r})\n'
         '        if i == 9: print("half", flush=True); sys.stdin.readline()\n'
@@ -231,11 +232,11 @@ def test_bar_keeps_its_width(width):
     assert len(before) > 3 and len(after) > 3
     for lines, room in (before, width), (after, width + 10):
         for line in lines:
-            assert core.text_width(line) < room
+            assert display.text_width(line) < room
             assert line.startswith('deep_mlp: search ') and re.search(r' \d+/20\b', line), line
     done = re.search('[█▏▎▍▌▋▊▉]+', after[-1])[0]
     assert len(done) >= 10, after[-1]
-    assert max(map(core.text_width, after)) > width  # it has grown
+    assert max(map(display.text_width, after)) > width  # it has grown
     assert ('best 93.00% at 0.0440' in before[-1]) == (width >= 80), before[-1]
 
 
@@ -294,7 +295,7 @@ def test_run_in_a_narrow_terminal(tmp_path):
     text = run_in(Terminal(40), tmp_path)
     assert '\x1b' not in text.replace('\x1b[A', ''), 'colours, or movements of the cursor'
     for line in re.split(r'[\r\n]+', text):
-        assert core.text_width(line.rstrip()) <= 40, line
+        assert display.text_width(line.rstrip()) <= 40, line
     bars = [line for line in text.split('\r') if '/2' in line]
     assert any(line.startswith('mlp: search ') for line in bars)
     assert any(line.startswith('deep_mlp: trainings ') for line in bars)
@@ -308,4 +309,4 @@ def test_run_in_a_terminal_that_rewrites_nothing(tmp_path):
     assert '\r' not in text and '\x1b' not in text
     assert not re.search('[█▏▎▍▌▋▊▉]', text)
     assert 'mlp: trial 1/2' in text and 'deep_mlp: seed 1' in text
-    assert max(map(core.text_width, text.splitlines())) <= 60
+    assert max(map(display.text_width, text.splitlines())) <= 60

@@ -10,7 +10,7 @@ import torch.nn as nn
 from tiny import grouped
 
 import mnist_cmp as mc
-from mnist_cmp.evaluation import weights_digest
+from mnist_cmp.engines.evaluation import weights_digest
 
 THREADS = 4
 
@@ -106,7 +106,7 @@ def test_the_process_is_left_as_it_was(data):
 
 def test_recognising_a_net_leaves_those_of_other_threads_alone():
     "A trace that changes `nn.Module` for the whole process would make them fail."
-    from mnist_cmp.chains import recognise
+    from mnist_cmp.engines.chains import recognise
 
     mine = mc.initialise(mc.MLP, seed=0)
     x = torch.zeros(2, 1, 28, 28)

@@ -10,10 +10,11 @@ import pytest
 from tiny import grouped, one
 
 import mnist_cmp as mc
-from mnist_cmp import studies, training, workers
+from mnist_cmp import training
 from mnist_cmp.cli import _parser
-from mnist_cmp.process import sealed
-from mnist_cmp.studies import _Pace
+from mnist_cmp.core.process import sealed
+from mnist_cmp.study import studies, workers
+from mnist_cmp.study.studies import _Pace
 
 HERE = f'process {os.getpid()}'
 

@@ -6,8 +6,8 @@ from dataclasses import fields
 import torch
 
 import mnist_cmp as mc
-from mnist_cmp.records import Cost
-from mnist_cmp.settings import OBJECTS
+from mnist_cmp.core.records import Cost
+from mnist_cmp.core.settings import OBJECTS
 
 
 def noise() -> mc.Data:

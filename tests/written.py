@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import asdict
 
-from mnist_cmp.ledger import Ledger
+from mnist_cmp.core.ledger import Ledger
 
 # in names of what another run need not repeat
 VARIES = ('second', 'latency', 'calls', 'memory', 'times', 'worker', 'commit')

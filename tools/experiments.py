@@ -24,22 +24,23 @@ from pathlib import Path
 import torch
 
 from mnist_cmp.comparison import compare, measure_test, tested
-from mnist_cmp.core import atomic_path, derive_seed, json_text, machine, read_json, write_json
+from mnist_cmp.core.files import atomic_path, json_text, read_json, write_json
+from mnist_cmp.core.machine import derive_seed, machine
+from mnist_cmp.core.points import Config, Space, sobol_points
+from mnist_cmp.core.records import ModelResult
+from mnist_cmp.core.settings import Callbacks, Compute, Recipe
+from mnist_cmp.core.trials import SearchResult
 from mnist_cmp.data import Split, load_data
-from mnist_cmp.evaluation import load_model, measure_accuracy, save_model, smoke_test
+from mnist_cmp.engines.evaluation import load_model, measure_accuracy, save_model, smoke_test
+from mnist_cmp.engines.steps import make_step
 from mnist_cmp.evidence.answers import wrong_matrix
 from mnist_cmp.evidence.comparison import Comparison
 from mnist_cmp.evidence.intervals import crossed_difference
 from mnist_cmp.models import MLP, CNNClassifier, initialise
-from mnist_cmp.points import Config, Space, sobol_points
-from mnist_cmp.records import ModelResult
 from mnist_cmp.report import write_report
-from mnist_cmp.retraining import retrain
 from mnist_cmp.search import tune
-from mnist_cmp.settings import Callbacks, Compute, Recipe
-from mnist_cmp.steps import make_step
+from mnist_cmp.study.retraining import retrain
 from mnist_cmp.training import train
-from mnist_cmp.trials import SearchResult
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / 'runs/experiments'

@@ -166,7 +166,9 @@ def tests_of(mutation, most, quick=False, root=ROOT):
     names = {name, *callers(module.read_text(encoding='utf-8'), mutation.name)}
     pattern = re.compile(rf'\b({"|".join(map(re.escape, names))})\b')
     counts = {}
-    rooms = [*(root / 'nbs').glob('[0-9]*.ipynb'), *(root / 'nbs' / 'evidence').glob('*.ipynb')]
+    folders = [path.parent.name for path in (root / PACKAGE).glob('*/__init__.py')]
+    rooms = [*(root / 'nbs').glob('[0-9]*.ipynb')]
+    rooms += [path for folder in folders for path in (root / 'nbs' / folder).glob('*.ipynb')]
     for path in [*rooms, *(root / 'tests').glob('test_*.py')]:
         text = path.read_text(encoding='utf-8')
         if path.suffix == '.ipynb':

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..core import check_choice
-from ..records import ComparisonRecord, ModelResult
+from ..core.checks import check_choice
+from ..core.records import ComparisonRecord, ModelResult
 
 if TYPE_CHECKING:  # slow to import
     import pandas

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from .. import run_folder
-from ..core import check_folder, write_json
+from ..core import run_folder
+from ..core.files import check_folder, write_json
+from ..core.records import FORMAT, ComparisonRecord
 from . import answers, differences, figures, health, tables
 from .differences import Difference
 from .health import Ground
-from ..records import FORMAT, ComparisonRecord
 
 if TYPE_CHECKING:  # slow to import
     import pandas

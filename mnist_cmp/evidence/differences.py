@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..core.records import ComparisonRecord
 from .answers import wrong_matrix
 from mnist_cmp.evidence.intervals import (
     bonett_price_interval,
@@ -21,7 +22,6 @@ from mnist_cmp.evidence.intervals import (
     paired_t,
     prob_better,
 )
-from ..records import ComparisonRecord
 
 if TYPE_CHECKING:  # slow to import
     import pandas

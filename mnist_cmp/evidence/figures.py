@@ -11,7 +11,8 @@ from functools import partial
 
 import numpy as np
 
-from ..core import drawn, drawn_names, model_color, plot_style
+from ..core.display import drawn, drawn_names, model_color, plot_style
+from ..core.records import ComparisonRecord
 from mnist_cmp.evidence.answers import (
     calibration_error,
     calibration_table,
@@ -23,7 +24,6 @@ from mnist_cmp.evidence.answers import (
 from .differences import difference, level_of
 from .health import health_of
 from .tables import budget_frame, costs_frame, ks_of
-from ..records import ComparisonRecord
 
 # %% ../../nbs/evidence/figures.ipynb #figures-07
 def _axes(ax, width, height):

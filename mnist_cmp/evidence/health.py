@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..records import ComparisonRecord, History, TestResult
+from ..core.records import ComparisonRecord, History, TestResult
 
 # %% ../../nbs/evidence/health.ipynb #10b-health-007
 class Ground(NamedTuple):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..core import check_float, check_int, shown
+from ..core.checks import check_float, check_int, shown
 
 if TYPE_CHECKING:  # slow to import, as is SciPy, which the functions load that need it
     import pandas

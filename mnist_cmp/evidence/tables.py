@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..core import check_float, printable, without_math
+from ..core.checks import check_float
+from ..core.display import printable, without_math
+from ..core.records import PROTOCOLS, ComparisonRecord, ModelResult
 from .differences import decimals, span
 from .health import health_of
 from .intervals import error_interval, expected_best
-from ..records import PROTOCOLS, ComparisonRecord, ModelResult
 
 if TYPE_CHECKING:  # slow to import
     import pandas

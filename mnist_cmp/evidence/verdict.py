@@ -6,11 +6,11 @@
 __all__ = ['epochs_of', 'verdict_parts', 'verdict']
 
 # %% ../../nbs/evidence/verdict.ipynb #verdict-02
-from ..core import printable
+from ..core.display import printable
+from ..core.records import OWN_RULE, PROTOCOLS, ComparisonRecord
 from .differences import counted, difference, percent, points
 from .health import STATES, health_of
 from .tables import n_trained, unequal_sizes
-from ..records import OWN_RULE, PROTOCOLS, ComparisonRecord
 
 # %% ../../nbs/evidence/verdict.ipynb #verdict-07
 def _against(record, other, best):

@@ -16,9 +16,10 @@ from tiny import grouped, known_costs, noise, one, two
 from written import numbers
 
 import mnist_cmp as mc
-from mnist_cmp import comparison, ledger, report
-from mnist_cmp.controls import RunState
-from mnist_cmp.trials import SearchResult
+from mnist_cmp import comparison, report
+from mnist_cmp.core import ledger
+from mnist_cmp.core.trials import SearchResult
+from mnist_cmp.ui.controls import RunState
 
 JOURNALS = 'wal', 'delete'
 SECONDS = 120  # that a child may take, many times what it needs

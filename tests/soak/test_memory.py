@@ -11,7 +11,7 @@ import pytest
 from killing import workers_of
 from victim import WORKERS, run_search
 
-from mnist_cmp.controls import ComparePanel
+from mnist_cmp.ui.controls import ComparePanel
 
 
 def taken():

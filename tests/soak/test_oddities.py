@@ -31,9 +31,14 @@ from hypothesis.configuration import set_hypothesis_home_dir
 from traitlets import TraitError
 
 import mnist_cmp as mc
-from mnist_cmp import core, data, evaluation, models, pad, sources, training
-from mnist_cmp.controls import RunState, check_settings
-from mnist_cmp.ledger import Ledger, LedgerError
+from mnist_cmp import data, models, training
+from mnist_cmp.core import checks
+from mnist_cmp.core import machine as machine_room
+from mnist_cmp.core.ledger import Ledger, LedgerError
+from mnist_cmp.datasets import sources
+from mnist_cmp.engines import evaluation
+from mnist_cmp.ui import pad
+from mnist_cmp.ui.controls import RunState, check_settings
 
 resource = pytest.importorskip('resource', reason='it needs Linux')
 # of address space, besides what the process has: a function that would take more fails here, and
@@ -518,7 +523,7 @@ def CALLS(folder):
                 box=st.just(20),
             ),
         ),
-        'chime': (lambda seconds: core.format_seconds(seconds), dict(seconds=share)),
+        'chime': (lambda seconds: machine_room.format_seconds(seconds), dict(seconds=share)),
         'check_settings': (
             lambda **kw: check_settings(kw),
             dict(
@@ -530,7 +535,7 @@ def CALLS(folder):
                 protocol=st.just('2019'),
             ),
         ),
-        'derive_seed': (core.derive_seed, dict(seed=few)),
+        'derive_seed': (machine_room.derive_seed, dict(seed=few)),
     }
 
 
@@ -673,7 +678,7 @@ def test_odd_arguments_are_refused_by_name(name, seed, tmp_path, monkeypatch, py
     def call(data):
         odd = data.draw(st.sets(st.sampled_from(sorted(args)), max_size=2))
         kwargs = {key: data.draw(ODD if key in odd else good) for key, good in args.items()}
-        shown = {k: core.shown(v) for k, v in kwargs.items()}
+        shown = {k: checks.shown(v) for k, v in kwargs.items()}
         last[:] = [f'{name}({", ".join(f"{k}={v}" for k, v in shown.items())})']
         with in_time():
             judged.append(quietly(judge, name, function, kwargs))
@@ -939,7 +944,7 @@ def READERS(folder):
             ledger.histories(), ledger.to_frame()
 
     def read_panel():
-        from mnist_cmp.controls import _sentence, _table
+        from mnist_cmp.ui.controls import _sentence, _table
 
         state = RunState.read(folder / 'run', running=False)
         try:

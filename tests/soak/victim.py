@@ -51,7 +51,7 @@ def die_in_a_write(folder, at):
     file below `folder`."""
     import apsw
 
-    from mnist_cmp.ledger import Ledger
+    from mnist_cmp.core.ledger import Ledger
 
     count = itertools.count(1)
     use = Ledger._use

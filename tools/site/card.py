@@ -5,7 +5,8 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from mnist_cmp.core import model_color, plot_style, read_json
+from mnist_cmp.core.display import model_color, plot_style
+from mnist_cmp.core.files import read_json
 
 ROOT = Path(__file__).resolve().parents[2]
 
