@@ -125,6 +125,20 @@ def page(path):
     return title[1], quote[1] if quote and path.endswith('.ipynb') else ''
 
 
+def listed(contents, base):
+    "A line for each page of a section of the sidebar; sections within it have their heading."
+    lines = []
+    for entry in contents:
+        if isinstance(entry, dict) and 'section' in entry:
+            lines += ['', f'### {entry["section"]}', '', *listed(entry['contents'], base)]
+            continue
+        path = entry if isinstance(entry, str) else entry['href']
+        title, summary = page(path)
+        name = re.sub(r'(^|/)[0-9]+[a-z]?_', r'\1', posixpath.splitext(path)[0])
+        lines.append(f'- [{title}]({base}{name}.html)' + f': {summary}' * bool(summary))
+    return lines
+
+
 def llms():
     "The site's table of contents in Markdown (https://llmstxt.org), in the order of the sidebar."
     config = ConfigParser()
@@ -141,18 +155,9 @@ def llms():
         'A Python package, made of notebooks with nbdev. `import mnist_cmp` gives every public '
         'name; `mnist_cmp --help` lists the options of the command.',
     ]
+    base = f'{cfg["doc_host"]}{cfg["doc_baseurl"]}/'
     for section in (entry for entry in sidebar if 'section' in entry):
-        lines += ['', f'## {section["section"]}', '']
-        for path in (
-            entry if isinstance(entry, str) else entry['href'] for entry in section['contents']
-        ):
-            name, (title, summary) = posixpath.splitext(path)[0], page(path)
-            url = (
-                f'{cfg["doc_host"]}{cfg["doc_baseurl"]}/'
-                + re.sub(r'(^|/)[0-9]+[a-z]?_', r'\1', name)
-                + '.html'
-            )
-            lines.append(f'- [{title}]({url})' + f': {summary}' * bool(summary))
+        lines += ['', f'## {section["section"]}', '', *listed(section['contents'], base)]
     return '\n'.join(lines) + '\n'
 
 

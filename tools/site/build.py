@@ -30,18 +30,14 @@ def quarto_config():
 
 def sidebar(contents=None):
     """`(section, [(title or None, path), …])` of each part of the sidebar, in order; pages
-    outside sections have ''."""
+    outside sections have '', a section within another is named 'outer / inner'."""
     parts = []
     for entry in (
         quarto_config()['website']['sidebar']['contents'] if contents is None else contents
     ):
         if isinstance(entry, dict) and 'section' in entry:
-            parts.append(
-                (
-                    entry['section'],
-                    [page for _, pages in sidebar(entry['contents']) for page in pages],
-                )
-            )
+            for name, pages in sidebar(entry['contents']):
+                parts.append((f'{entry["section"]} / {name}' if name else entry['section'], pages))
             continue
         page = (None, entry) if isinstance(entry, str) else (entry.get('text'), entry['href'])
         if not parts or parts[-1][0]:
@@ -161,18 +157,29 @@ def toctrees():
         name = path.rpartition('.')[0]
         return f'{title} <{name}>' if title else name
 
-    def caption(section):
-        return f':caption: {section}\n' if section else ''
+    parts = {}
+    for section, pages in sidebar():
+        outer, _, inner = section.partition(' / ')
+        if inner:  # its first page unfolds to the others, see `fold_sections`
+            pages = [(inner, pages[0][1])]
+        parts.setdefault(outer, []).extend(pages)
+    trees = []
+    for section, pages in parts.items():
+        caption = f':caption: {section}\n' if section else ''
+        entries = [entry(*page) for page in pages if page[1] != 'index.ipynb']
+        if entries:
+            trees.append(f'```{{toctree}}\n:hidden:\n{caption}\n' + '\n'.join(entries) + '\n```')
+    return '\n\n'.join(trees)
 
-    parts = [
-        (section, [entry(*page) for page in pages if page[1] != 'index.ipynb'])
-        for section, pages in sidebar()
-    ]
-    return '\n\n'.join(
-        f'```{{toctree}}\n:hidden:\n{caption(section)}\n' + '\n'.join(entries) + '\n```'
-        for section, entries in parts
-        if entries
-    )
+
+def fold_sections(source):
+    "The first page of each section within another leads to the section's other pages."
+    for section, pages in sidebar():
+        if ' / ' in section:
+            (_, first), *others = pages
+            entries = [f'/{path.rpartition(".")[0]}' for _, path in others]
+            with open(source / first, 'a', encoding='utf-8') as file:
+                file.write('\n```{toctree}\n:hidden:\n\n' + '\n'.join(entries) + '\n```\n')
 
 
 def convert(path, page, rooms, site):
@@ -208,6 +215,7 @@ def with_sphinx(processed, out):
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / 'source'
         shutil.copytree(processed, source)
+        fold_sections(source)
         notebooks = [page for page in pages if page.endswith('.ipynb')]
         rooms = {}
         for page in notebooks:
