@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 _rooms = {room: names.split() for room, names in {
     'core.checks': 'MachineError Stopped',
     'core.files': '',
-    'core.machine': '',
+    'core.system': '',
     'core.display': '',
     'core.records': 'Epoch History Config Space Trial SearchResult Cost plot_accuracy',
     'core.settings': 'Recipe Compute Callbacks',
@@ -75,7 +75,7 @@ def __getattr__(name):
     if name in _rooms or name in _workshops or name in _moved.MODULES: return import_module(f'{__name__}.{name}')
     if name in _room_of: return getattr(import_module(f'{__name__}.{_room_of[name]}'), name)
     if name in _old:
-        from .core import warn_renamed
+        from .core.checks import warn_renamed
         warn_renamed(name, _old[name])
         return __getattr__(_old[name])
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

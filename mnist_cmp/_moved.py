@@ -2,7 +2,6 @@
 `DeprecationWarning` that says where they are now."""
 
 import importlib
-import importlib.abc
 import importlib.machinery
 import sys
 import warnings
@@ -51,7 +50,7 @@ NAMES = {
     'report': {'verdict': 'evidence.verdict.verdict'},
 }
 # A module that has become a folder of modules → those that its names are in now.
-FOLDERS = {'core': ['core.checks', 'core.files', 'core.machine', 'core.display']}
+FOLDERS = {'core': ['core.checks', 'core.files', 'core.system', 'core.display']}
 PACKAGE = __name__.partition('.')[0]
 
 
@@ -95,7 +94,7 @@ def name_in_folder(folder, name):
     raise AttributeError(f'module {f"{PACKAGE}.{folder}"!r} has no attribute {name!r}')
 
 
-class MovedFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+class MovedFinder:
     "Finds the modules of `MODULES` by their old names."
 
     def find_spec(self, fullname, path=None, target=None):
@@ -103,6 +102,9 @@ class MovedFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         if package == PACKAGE and old in MODULES:
             return importlib.machinery.ModuleSpec(fullname, self)
         return None
+
+    def create_module(self, spec):
+        return None  # Python's own way
 
     def exec_module(self, module):
         old = module.__name__.partition('.')[2]

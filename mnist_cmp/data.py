@@ -16,10 +16,10 @@ from functools import cached_property
 import numpy as np
 import torch
 import torch.nn.functional as F
+from .core.system import derive_seed
 
 from .core.checks import check_choice, check_int, shown, typed
 from .core.display import drawn_names, plot_style, printable, without_math
-from .core.machine import derive_seed
 from .core.settings import EPOCHS, EPOCHS_DIGITS
 from .datasets.sources import FAMILY, IdxFile, Source, get_source, read_files
 

@@ -30,11 +30,11 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 import torch.nn.init as init
+from .core.system import derive_seed
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 from .core.checks import check_int, shown
-from .core.machine import derive_seed
 from .core.process import sealed
 from .core.records import OWN_RULE
 

@@ -15,12 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .core.system import format_seconds
+
 from ._moved import moved_name
 from .core.checks import machine_calls
 from .core.display import printable, shortened, text_width
 from .core.files import atomic_path, check_folder, plain_folder, plain_path
 from .core.ledger import folder_lock
-from .core.machine import format_seconds
 from mnist_cmp.core.records import (
     FORMAT,
     PROTOCOLS,

@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
+from .core.system import derive_seed
+
 from .core.checks import check_int, old_attributes, typed
 from .core.display import Progress, quietly
 from .core.ledger import DONE, Ledger
-from .core.machine import derive_seed
 from mnist_cmp.core.points import (
     plot_sobol,  # noqa: F401 (a public name of this room, too)
     sobol_points,

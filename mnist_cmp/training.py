@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 import torch.nn as nn
 from fastcore.basics import patch
+from .core.system import derive_seed, format_seconds, machine, machine_kind
 from torch.nn.parameter import is_lazy
 
 from mnist_cmp.core.checks import (
@@ -34,7 +35,6 @@ from mnist_cmp.core.checks import (
 )
 from .core.display import Progress, tell
 from .core.files import DamagedError, check_folder, json_text
-from .core.machine import derive_seed, format_seconds, machine, machine_kind
 from .core.process import callers, sealed, working_time
 from mnist_cmp.core.records import (
     Epoch,

@@ -13,7 +13,6 @@ import fixture_nets
 import torch
 
 import mnist_cmp as mc
-from mnist_cmp import core
 from mnist_cmp.evidence.verdict import verdict
 from mnist_cmp.report import summary
 
@@ -27,7 +26,7 @@ MACHINE = 'Linux x86_64, a made-up processor, 2 cores, torch 2.13.0'
 
 def on_machine(monkeypatch, text=MACHINE):
     "Have every module of the package take this for the machine that it runs on."
-    machine = core.machine
+    machine = core.system
     for name, module in list(sys.modules.items()):
         if name.split('.')[0] == 'mnist_cmp' and vars(module).get('machine') is machine:
             monkeypatch.setattr(module, 'machine', lambda: text)

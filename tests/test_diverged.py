@@ -160,7 +160,7 @@ def test_a_search_without_any_score_ends_at_once_with_the_ways_out(tmp_path):
                 models, tmp_path / 'run', n_trials=2, on_trial=lambda t, r: began.append(r.model)
             )
         assert str(told.value) == (
-            'No trial of odd ended with a score (2 tried, 2 diverged). Choose a box of smaller '
+            'No trial of odd ended with a score (2 tried, 2 diverged). Choose a space of smaller '
             'learning rates. Or compare the others without odd.'
         )
     # The next search was not begun, and what was tried is not tried again.

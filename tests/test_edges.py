@@ -13,8 +13,7 @@ from torch import nn
 import mnist_cmp as mc
 from mnist_cmp import data as data_room
 from mnist_cmp.cli import _names, _pair, _resume_command
-from mnist_cmp.core import checks, display, files
-from mnist_cmp.core import machine as machine_room
+from mnist_cmp.core import checks, display, files, system
 from mnist_cmp.core.ledger import Ledger, _transaction
 from mnist_cmp.datasets import sources
 from mnist_cmp.engines.chains import recognise, why_no_chain
@@ -52,7 +51,7 @@ def test_limits_of_numbers_are_included():
     [(59, '59 s'), (60, '1 min 00 s'), (3599, '59 min 59 s'), (3600, '1 h 00 min')],
 )
 def test_where_units_change(seconds, words):
-    assert machine_room.format_seconds(seconds) == words
+    assert system.format_seconds(seconds) == words
 
 
 def test_time_left_is_that_of_the_steps_to_come(monkeypatch):

@@ -11,7 +11,7 @@ import tiny
 import torch
 
 import mnist_cmp as mc
-from mnist_cmp.core import machine as machine_room
+from mnist_cmp.core import system
 from mnist_cmp.core.ledger import Ledger, LedgerError
 from mnist_cmp.study import studies
 from mnist_cmp.training import train as train_net
@@ -152,8 +152,8 @@ def tanh_one():
 
 
 def with_cores(monkeypatch, number):
-    text = re.sub(r'\d+ cores', f'{number} cores', machine_room.machine())
-    for room in ('core.machine', 'study.studies', 'training', 'study.population'):
+    text = re.sub(r'\d+ cores', f'{number} cores', system.machine())
+    for room in ('core.system', 'study.studies', 'training', 'study.population'):
         monkeypatch.setattr(f'mnist_cmp.{room}.machine', lambda: text)
 
 
@@ -386,9 +386,7 @@ def test_more_cores_do_not_hide_a_changed_model(search_in, tmp_path, monkeypatch
         return Changed(*net)
 
     more = identity | {'machine': re.sub(r'\d+ core', '64 core', identity['machine'])}
-    assert machine_room.machine_kind(more['machine']) == machine_room.machine_kind(
-        identity['machine']
-    )
+    assert system.machine_kind(more['machine']) == system.machine_kind(identity['machine'])
     assert more['machine'] != identity['machine']
     kept = studies.as_begun(identity | {'net': 'another'}, studies.Begun(more, {1030}, False))
     assert kept['net'] == 'another'  # and so it is refused

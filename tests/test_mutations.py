@@ -39,7 +39,7 @@ def test_module_and_notebook_are_changed_alike():
         (('no_such_function', 'a', 'b'), 'no_such_function is in no module'),
         (
             ('derive_seed', 'no such text', ''),
-            "core.machine.derive_seed holds 'no such text' 0 times",
+            "system.derive_seed holds 'no such text' 0 times",
         ),
         (('derive_seed', 'seed', 'b'), 'times, but must hold it once'),
     ],

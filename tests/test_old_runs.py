@@ -28,6 +28,7 @@ from mnist_cmp import cli
 from mnist_cmp.comparison import check_extends
 from mnist_cmp.core.ledger import LedgerError
 from mnist_cmp.core.run_folder import extent_in
+from mnist_cmp.core.settings import Effort
 from mnist_cmp.report import write_report
 from mnist_cmp.ui.controls import RunState
 
@@ -195,21 +196,20 @@ def test_what_a_report_would_lose_is_refused(run):
     extent = extent_in(folder)
     assert extent['seeds'] == len(recorded['models'][0]['runs'])
     assert extent['models'] == [model['name'] for model in recorded['models']]
-    asked = {
-        'protocol': recorded['protocol'],
-        'seed': recorded['seed'],
-        'points': extent['points'],
-        'seeds': extent['seeds'],
-        'search_epochs': recorded['models'][0]['search']['epochs'],
-        'epochs': extent['epochs'],
-    }
+    effort = Effort(
+        n_trials=extent['n_trials'],
+        seeds=extent['seeds'],
+        search_epochs=recorded['models'][0]['search']['epochs'],
+        seed=recorded['seed'],
+        protocol=recorded['protocol'],
+    )
     data = mc.load_data('digits')
-    check_extends(folder, models, data, **asked)
+    check_extends(folder, models, data, effort, extent['epochs'])
     with pytest.raises(LedgerError, match='seed was 0 and is 1'):
-        check_extends(folder, models, data, **asked | {'seed': 1})
-    fewer = asked | {'points': asked['points'] - 1}
-    with pytest.raises(LedgerError, match=r'points of .* was \d and is \d'):
-        check_extends(folder, models, data, **fewer)
+        check_extends(folder, models, data, replace(effort, seed=1), extent['epochs'])
+    fewer = replace(effort, n_trials=effort.n_trials - 1)
+    with pytest.raises(LedgerError, match=r'n_trials of .* was \d and is \d'):
+        check_extends(folder, models, data, fewer, extent['epochs'])
 
 
 def test_a_half_done_search_ends_as_one_that_was_never_stopped(copied, monkeypatch):

@@ -216,7 +216,7 @@ def test_layers_that_a_rule_does_not_reach_are_named_at_the_callers_line(data):
         tune()
         tune(init='as_made')
         assert not heard
-        tune(recipe=mc.Recipe(init='glorot'))
+        tune(init='glorot')
         mc.initialise(Mixed, 'glorot')
     assert len(heard) == 2
     for each in heard:

@@ -232,17 +232,17 @@ class SaysGPU(nn.Sequential):
 
 @pytest.fixture
 def on_a_gpu(all_serve, monkeypatch):
-    "A study's recipe on a machine that says that it has a GPU."
+    "A study's trainer on a machine that says that it has a GPU."
     monkeypatch.setattr(studies, 'device_of', lambda device: (torch.device('cuda'), 'a GPU'))
-    monkeypatch.setattr(studies.Recipe, 'fresh', lambda self, seed=0: SaysGPU())
+    monkeypatch.setattr(studies.Trainer, 'fresh', lambda self, seed=0: SaysGPU())
     for engine in ('cudagraph', 'onednn'):  # which would allocate memory on the GPU, or refuse it
         named = SimpleNamespace(engine=engine)
         monkeypatch.setitem(steps._KINDS, engine, lambda net, rate, named=named: named)
-    return studies.Recipe(tiny_mlp, None, 2, None, 1, None)
+    return studies.Trainer(tiny_mlp, mc.Recipe(epochs=2), mc.Compute(threads=1), None)
 
 
-def settled(recipe):
-    return recipe.settled(images=1e12, plain=True).engine
+def settled(trainer):
+    return trainer.settled(images=1e12, plain=True).engine
 
 
 def test_auto_of_a_study_on_a_gpu_is_autograd(on_a_gpu):
@@ -251,7 +251,7 @@ def test_auto_of_a_study_on_a_gpu_is_autograd(on_a_gpu):
 
 @pytest.mark.parametrize('engine', ['population', 'cudagraph'])
 def test_graph_and_population_are_taken_by_their_names(on_a_gpu, engine):
-    assert settled(replace(on_a_gpu, engine=engine)) == engine
+    assert settled(on_a_gpu.with_engine(engine)) == engine
 
 
 @pytest.mark.parametrize('engine', ['population', 'cudagraph', 'onednn', 'autograd'])
@@ -261,10 +261,11 @@ def test_a_study_goes_on_with_the_engine_that_it_was_begun_with(on_a_gpu, engine
 
 
 def test_a_training_goes_on_with_the_engine_of_its_checkpoint(data, tmp_path, monkeypatch):
-    def trained(epochs, folder=None, **how):
+    def trained(epochs, folder=None, engine='auto'):
+        recipe = mc.Recipe(learning_rate=0.1, batch_size=12, epochs=epochs)
         net = mc.initialise(tiny_mlp)
-        how = dict(learning_rate=0.1, batch_size=12, progress=None) | how
-        return mc.train(net, data.train, epochs=epochs, checkpoint=folder, **how)
+        compute = mc.Compute(engine=engine)
+        return mc.train(net, data.train, recipe=recipe, compute=compute, checkpoint=folder)
 
     monkeypatch.setitem(steps._KINDS, 'cudagraph', partial(GraphStep, recorder=Again()))
     monkeypatch.setattr(steps, 'why_no_graph', lambda net: '')  # as on a GPU
@@ -276,7 +277,7 @@ def test_a_training_goes_on_with_the_engine_of_its_checkpoint(data, tmp_path, mo
 def test_who_asks_for_a_graph_of_a_net_that_it_cannot_hold_is_told_why(on_a_gpu, monkeypatch):
     monkeypatch.setattr(steps, 'why_no_graph', lambda net: 'it branches on a value')
     with pytest.raises(ValueError, match="it branches on a value. Take engine='auto'"):
-        settled(replace(on_a_gpu, engine='cudagraph'))
+        settled(on_a_gpu.with_engine('cudagraph'))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
@@ -287,11 +288,8 @@ def test_who_asks_for_a_graph_without_a_gpu_is_told_the_way_out(data):
         lambda: mc.train(
             tiny_mlp(),
             data.train,
-            learning_rate=0.1,
-            batch_size=8,
-            epochs=1,
-            engine='cudagraph',
-            progress=None,
+            recipe=mc.Recipe(learning_rate=0.1, batch_size=8, epochs=1),
+            compute=mc.Compute(engine='cudagraph'),
         ),
     ):
         with pytest.raises(ValueError, match='cudagraph step.* CUDA device.* on cpu') as error:

@@ -205,7 +205,7 @@ def test_time_of_the_caller_starts_no_process(data, monkeypatch, slow, when):
         if len(called) == when:  # should_stop: within the first training
             time.sleep(2.0)
 
-    found = searched(data, n=4, epochs=2, **{slow: sleep})
+    found = searched(data, n_trials=4, epochs=2, **{slow: sleep})
     assert len(called) > when
     assert len(found.trials) == 4
     assert {t.worker for t in found.trials} == {HERE}
@@ -255,7 +255,7 @@ def test_processes_that_share_the_cores_by_their_threads(data, monkeypatch, thre
 
     monkeypatch.setattr(studies, 'available_cores', lambda: 4)
     monkeypatch.setattr(_Pace, '__init__', count)
-    searched(data, n=1, epochs=1, threads=threads)
+    searched(data, n_trials=1, epochs=1, threads=threads)
     assert cores == [processes]
 
 
@@ -274,5 +274,5 @@ def test_so_many_processes_are_started(data, monkeypatch, threads, processes):
     monkeypatch.setattr(studies, 'available_cores', lambda: 4)
     monkeypatch.setattr(studies, 'run_jobs', count)
     monkeypatch.setattr(_Pace, 'pays', lambda pace: True)
-    searched(data, n=2, epochs=1, threads=threads)
+    searched(data, n_trials=2, epochs=1, threads=threads)
     assert started == [processes]

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import apsw
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+from .system import machine_kind
 
 from .. import __version__
 from .checks import check_choice, check_int, machine_calls, shown
@@ -40,7 +41,6 @@ from mnist_cmp.core.files import (
     read_plain,
     remove_unfinished,
 )
-from .machine import machine_kind
 from .records import CodeNote, Epoch, History
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+from .system import machine_kind
 
 from .checks import machine_calls, shown
 from .display import tell
@@ -29,7 +30,6 @@ from mnist_cmp.core.files import (
     read_plain,
 )
 from .ledger import LedgerError, folder_lock, study_in
-from .machine import machine_kind
 from .records import FORMAT, UPGRADES, ComparisonRecord, Config, read_report
 
 # %% ../../nbs/core/run_folder.ipynb #rf-05

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import torch
 import torch.nn as nn
+from ..core.system import available_cores
 
 from ..core.checks import check_float, check_int, typed
-from ..core.machine import available_cores
 from ..core.process import sealed
 from ..core.records import Config, Cost
 from ..core.settings import Callbacks, Compute, Recipe, old_names

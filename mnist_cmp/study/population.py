@@ -16,11 +16,11 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from fastcore.basics import patch
+from ..core.system import machine
 from torch.func import functional_call, grad_and_value, vmap
 
 from ..core.checks import ShouldStop, Stopped, check_int, stop_if, typed, warn_renamed
 from ..core.display import Progress
-from ..core.machine import machine
 from ..core.process import callers, sealed, working_time
 from ..core.records import Config
 from ..core.settings import Callbacks, Compute, Recipe, old_names

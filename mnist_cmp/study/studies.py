@@ -26,6 +26,7 @@ from pathlib import Path
 import torch
 import torch.nn as nn
 from fastcore.basics import patch
+from ..core.system import available_cores, machine, machine_kind
 
 from mnist_cmp.core.checks import (
     MachineError,
@@ -41,7 +42,6 @@ from mnist_cmp.core.checks import (
 from ..core.display import printable, tell
 from ..core.files import remove_unfinished
 from ..core.ledger import Begun, Ledger, LedgerError, check_same, is_same, study_in
-from ..core.machine import available_cores, machine, machine_kind
 from ..core.process import callers, working_time
 from ..core.settings import Callbacks, Compute, Recipe
 from ..data import Split, divided_as_before

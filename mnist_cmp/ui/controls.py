@@ -25,6 +25,7 @@ import numpy as np
 import traitlets
 from fastcore.basics import patch
 from matplotlib.figure import Figure
+from ..core.system import available_cores, format_seconds
 
 from ..comparison import check_extends, compare
 from ..core.checks import Stopped, check_choice, check_float, check_int, shown, warn_renamed
@@ -40,7 +41,6 @@ from mnist_cmp.core.files import (
     write_json,
 )
 from ..core.ledger import DONE, Ledger, LedgerError, folder_lock, is_taken
-from ..core.machine import available_cores, format_seconds
 from ..core.records import PROTOCOLS, History, SearchResult, Space, Trial
 from ..core.run_folder import extent_in
 from mnist_cmp.core.settings import (

@@ -32,8 +32,7 @@ from traitlets import TraitError
 
 import mnist_cmp as mc
 from mnist_cmp import data, models, training
-from mnist_cmp.core import checks
-from mnist_cmp.core import machine as machine_room
+from mnist_cmp.core import checks, system
 from mnist_cmp.core.ledger import Ledger, LedgerError
 from mnist_cmp.datasets import sources
 from mnist_cmp.engines import evaluation
@@ -523,7 +522,7 @@ def CALLS(folder):
                 box=st.just(20),
             ),
         ),
-        'chime': (lambda seconds: machine_room.format_seconds(seconds), dict(seconds=share)),
+        'chime': (lambda seconds: system.format_seconds(seconds), dict(seconds=share)),
         'check_settings': (
             lambda **kw: check_settings(kw),
             dict(
@@ -535,7 +534,7 @@ def CALLS(folder):
                 protocol=st.just('2019'),
             ),
         ),
-        'derive_seed': (machine_room.derive_seed, dict(seed=few)),
+        'derive_seed': (system.derive_seed, dict(seed=few)),
     }
 
 
