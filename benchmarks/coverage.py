@@ -16,10 +16,10 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import numpy as np
 import pandas as pd
-from mnist_cmp.core.system import available_cores
 from scipy import stats
 
 from mnist_cmp.core.files import write_json
+from mnist_cmp.core.system import available_cores
 from mnist_cmp.evidence.intervals import (
     bonett_price_interval,
     crossed_difference,

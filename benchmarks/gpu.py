@@ -20,11 +20,11 @@ from pathlib import Path
 from unittest import mock
 
 import torch
-from mnist_cmp.core.system import machine
 
 from mnist_cmp.core.files import read_json, write_json
 from mnist_cmp.core.points import Config, Space, sobol_points
 from mnist_cmp.core.settings import Callbacks, Compute, Recipe
+from mnist_cmp.core.system import machine
 from mnist_cmp.data import load_data
 from mnist_cmp.engines.evaluation import measure_accuracy
 from mnist_cmp.engines.graphs import GraphStep

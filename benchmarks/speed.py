@@ -26,13 +26,13 @@ from pathlib import Path
 from unittest import mock
 
 import torch
-from mnist_cmp.core.system import format_seconds, machine
 from peers import NETS, PEERS
 
 from mnist_cmp.core.display import plot_style
 from mnist_cmp.core.files import atomic_path, read_json, write_json
 from mnist_cmp.core.points import sobol_points
 from mnist_cmp.core.settings import Callbacks, Compute, Recipe
+from mnist_cmp.core.system import format_seconds, machine
 from mnist_cmp.data import load_data
 from mnist_cmp.engines.compiled import build_kernel
 from mnist_cmp.engines.evaluation import measure

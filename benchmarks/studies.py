@@ -13,11 +13,10 @@ from pathlib import Path
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
-from mnist_cmp.core.system import machine
-
 from mnist_cmp.core.files import write_json
 from mnist_cmp.core.ledger import Ledger
 from mnist_cmp.core.settings import Compute, Recipe
+from mnist_cmp.core.system import machine
 from mnist_cmp.data import load_data
 from mnist_cmp.search import tune
 from mnist_cmp.training import Epoch, History

@@ -26,7 +26,7 @@ MACHINE = 'Linux x86_64, a made-up processor, 2 cores, torch 2.13.0'
 
 def on_machine(monkeypatch, text=MACHINE):
     "Have every module of the package take this for the machine that it runs on."
-    machine = core.system
+    machine = system.machine
     for name, module in list(sys.modules.items()):
         if name.split('.')[0] == 'mnist_cmp' and vars(module).get('machine') is machine:
             monkeypatch.setattr(module, 'machine', lambda: text)

@@ -9,7 +9,7 @@ import pytest
 from tiny import one
 
 import mnist_cmp as mc
-from mnist_cmp.core import display
+from mnist_cmp.core import display as room
 from mnist_cmp.core.display import Progress, Status
 
 
@@ -212,8 +212,8 @@ def test_time_goes_on_between_steps(watch, monkeypatch):
     "Once a second, while it is asked whether to stop."
     clock = FalseTime()
     shown = []
-    monkeypatch.setattr(display, 'time', clock)
-    monkeypatch.setattr(display, '_watched', lambda: 'notebook')
+    monkeypatch.setattr(room, 'time', clock)
+    monkeypatch.setattr(room, '_watched', lambda: 'notebook')
     monkeypatch.setattr('IPython.display.display', lambda *args, **kwargs: Handle(shown))
     with Progress(2, 'one: trainings') as bar:
         ask = bar.asking(lambda: clock.now > 103)
@@ -243,7 +243,7 @@ class Handle:
 def test_notebook_shows_a_line_and_empties_it(watch, data, monkeypatch):
     shown = []
     watch(io.StringIO())
-    monkeypatch.setattr(display, '_in_notebook', lambda: True)
+    monkeypatch.setattr(room, '_in_notebook', lambda: True)
 
     def display(bundle, raw, display_id):
         shown.append(bundle['text/html'])

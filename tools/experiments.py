@@ -22,13 +22,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from mnist_cmp.core.system import derive_seed, machine
 
 from mnist_cmp.comparison import compare, measure_test, tested
 from mnist_cmp.core.files import atomic_path, json_text, read_json, write_json
 from mnist_cmp.core.points import Config, Space, sobol_points
 from mnist_cmp.core.records import ModelResult
 from mnist_cmp.core.settings import Callbacks, Compute, Recipe
+from mnist_cmp.core.system import derive_seed, machine
 from mnist_cmp.core.trials import SearchResult
 from mnist_cmp.data import Split, load_data
 from mnist_cmp.engines.evaluation import load_model, measure_accuracy, save_model, smoke_test
