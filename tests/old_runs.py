@@ -13,6 +13,7 @@ import fixture_nets
 import torch
 
 import mnist_cmp as mc
+from mnist_cmp.core import system
 from mnist_cmp.evidence.verdict import verdict
 from mnist_cmp.report import summary
 
