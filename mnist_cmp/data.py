@@ -16,11 +16,11 @@ from functools import cached_property
 import numpy as np
 import torch
 import torch.nn.functional as F
-from .core.system import derive_seed
 
 from .core.checks import check_choice, check_int, shown, typed
 from .core.display import drawn_names, plot_style, printable, without_math
 from .core.settings import EPOCHS, EPOCHS_DIGITS
+from .core.system import derive_seed
 from .datasets.sources import FAMILY, IdxFile, Source, get_source, read_files
 
 # %% ../nbs/01_data.ipynb #01-data-006

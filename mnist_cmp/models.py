@@ -30,13 +30,13 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 import torch.nn.init as init
-from .core.system import derive_seed
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 from .core.checks import check_int, shown
 from .core.process import sealed
 from .core.records import OWN_RULE
+from .core.system import derive_seed
 
 # %% ../nbs/02_models.ipynb #02-models-005
 WIDEST = 10**6  # units of a layer: more is a slip, and fits into no memory

@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .core.system import format_seconds
-
 from ._moved import moved_name
 from .core.checks import machine_calls
 from .core.display import printable, shortened, text_width
@@ -33,6 +31,7 @@ from mnist_cmp.core.records import (
     json_schema,
 )
 from .core.run_folder import figure_files, report_files
+from .core.system import format_seconds
 from .evidence.comparison import Comparison
 from .evidence.differences import counted, decimals, percent
 from .evidence.figures import comparison_figures

@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
-from .core.system import derive_seed
-
 from .core.checks import check_int, old_attributes, typed
 from .core.display import Progress, quietly
 from .core.ledger import DONE, Ledger
@@ -32,6 +30,7 @@ from mnist_cmp.core.settings import (
     space_for,
     start_and_name,
 )
+from .core.system import derive_seed
 from .data import Split
 from mnist_cmp.study.studies import (
     Plan,

@@ -21,7 +21,6 @@ from pathlib import Path
 import torch
 import torch.nn as nn
 from fastcore.basics import patch
-from .core.system import derive_seed, format_seconds, machine, machine_kind
 from torch.nn.parameter import is_lazy
 
 from mnist_cmp.core.checks import (
@@ -42,6 +41,7 @@ from mnist_cmp.core.records import (
     plot_accuracy,
 )
 from .core.settings import Callbacks, Compute, Recipe, old_names
+from .core.system import derive_seed, format_seconds, machine, machine_kind
 from .data import Split, default_device
 from .engines.autograd import float_images
 from .engines.chains import why_not_fixed

@@ -8,9 +8,8 @@ __all__ = ['PALETTE', 'model_color', 'plot_style', 'printable', 'without_math', 
            'Status', 'check_progress', 'bar_line', 'Progress']
 
 # %% ../../nbs/core/display.ipynb #core-display-2
-from .system import format_seconds
-
 from .checks import raise_invalid
+from .system import format_seconds
 
 # %% ../../nbs/core/display.ipynb #core-display-imports
 import functools

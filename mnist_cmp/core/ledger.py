@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 import apsw
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
-from .system import machine_kind
 
 from .. import __version__
 from .checks import check_choice, check_int, machine_calls, shown
@@ -42,6 +41,7 @@ from mnist_cmp.core.files import (
     remove_unfinished,
 )
 from .records import CodeNote, Epoch, History
+from .system import machine_kind
 
 if TYPE_CHECKING:
     import pandas

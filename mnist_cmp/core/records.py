@@ -24,7 +24,6 @@ from typing import Annotated, ClassVar, Literal, NamedTuple, Self, get_type_hint
 
 import numpy as np
 from fastcore.docments import docments
-from .system import machine
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -47,6 +46,7 @@ from mnist_cmp.core.checks import (
 )
 from .display import drawn, plot_style, printable, without_math
 from .files import atomic_path, check_folder, new_path
+from .system import machine
 
 # %% ../../nbs/core/records.ipynb #rec-05
 Text = Annotated[str, Field(strict=True)]

@@ -15,7 +15,6 @@ import os
 from pathlib import Path
 
 import numpy as np
-from .system import machine_kind
 
 from .checks import machine_calls, shown
 from .display import tell
@@ -31,6 +30,7 @@ from mnist_cmp.core.files import (
 )
 from .ledger import LedgerError, folder_lock, study_in
 from .records import FORMAT, UPGRADES, ComparisonRecord, Config, read_report
+from .system import machine_kind
 
 # %% ../../nbs/core/run_folder.ipynb #rf-05
 def load_record(

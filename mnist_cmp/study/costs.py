@@ -15,12 +15,12 @@ from pathlib import Path
 
 import torch
 import torch.nn as nn
-from ..core.system import available_cores
 
 from ..core.checks import check_float, check_int, typed
 from ..core.process import sealed
 from ..core.records import Config, Cost
 from ..core.settings import Callbacks, Compute, Recipe, old_names
+from ..core.system import available_cores
 from ..data import Split
 from ..engines.steps import float_images
 from ..models import get_model, initialise, model_name

@@ -16,7 +16,6 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from fastcore.basics import patch
-from ..core.system import machine
 from torch.func import functional_call, grad_and_value, vmap
 
 from ..core.checks import ShouldStop, Stopped, check_int, stop_if, typed, warn_renamed
@@ -24,6 +23,7 @@ from ..core.display import Progress
 from ..core.process import callers, sealed, working_time
 from ..core.records import Config
 from ..core.settings import Callbacks, Compute, Recipe, old_names
+from ..core.system import machine
 from ..data import Split
 from ..engines.autograd import float_images
 from ..engines.chains import _listened_to, why_not_fixed

@@ -9,14 +9,13 @@ __all__ = ['Retraining', 'run_seed', 'retrain']
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..core.system import derive_seed
-
 from ..core.checks import check_int, typed
 from ..core.display import Progress, quietly, tell
 from ..core.files import DamagedError, plain_path
 from ..core.ledger import DONE, Ledger
 from ..core.records import Config, History
 from ..core.settings import Callbacks, Compute, Effort, Recipe, old_names, start_and_name
+from ..core.system import derive_seed
 from ..data import Split
 from mnist_cmp.engines.evaluation import (
     cpu_weights,

@@ -26,7 +26,6 @@ from pathlib import Path
 import torch
 import torch.nn as nn
 from fastcore.basics import patch
-from ..core.system import available_cores, machine, machine_kind
 
 from mnist_cmp.core.checks import (
     MachineError,
@@ -44,6 +43,7 @@ from ..core.files import remove_unfinished
 from ..core.ledger import Begun, Ledger, LedgerError, check_same, is_same, study_in
 from ..core.process import callers, working_time
 from ..core.settings import Callbacks, Compute, Recipe
+from ..core.system import available_cores, machine, machine_kind
 from ..data import Split, divided_as_before
 from ..engines.evaluation import check_net, rehearse, weights_digest
 from ..engines.steps import ENGINES, choose_engine

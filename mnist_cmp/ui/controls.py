@@ -25,7 +25,6 @@ import numpy as np
 import traitlets
 from fastcore.basics import patch
 from matplotlib.figure import Figure
-from ..core.system import available_cores, format_seconds
 
 from ..comparison import check_extends, compare
 from ..core.checks import Stopped, check_choice, check_float, check_int, shown, warn_renamed
@@ -51,6 +50,7 @@ from mnist_cmp.core.settings import (
     Recipe,
     describe,
 )
+from ..core.system import available_cores, format_seconds
 from ..data import DATASETS, Data, load_data
 from ..evidence.comparison import Comparison
 from ..evidence.verdict import verdict

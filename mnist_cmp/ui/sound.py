@@ -17,9 +17,9 @@ import anywidget
 import numpy as np
 import traitlets
 from IPython import get_ipython
-from ..core.system import format_seconds
 
 from ..core.checks import check_float
+from ..core.system import format_seconds
 
 # %% ../../nbs/ui/sound.ipynb #13-sound-006
 RATE = 10_000  # samples a second
