@@ -202,7 +202,7 @@ def old_attributes(
     module: str,  # its name
     **renamed: str,  # old name → new one, of things in the module
 ):
-    "The `__getattr__` of a module whose things have other names now: the old ones warn."
+    "How a module answers for things that have other names now: the old ones warn."
 
     def find(name):
         if name not in renamed:
