@@ -10,26 +10,23 @@ import sys
 from functools import partial
 from pathlib import Path
 
-POINTS = 6
+TRIALS = 6
 EPOCHS = 6
 WORKERS = 2
 
 
 def run_search(folder):
-    from mnist_cmp.data import load_data
-    from mnist_cmp.models import MLP
-    from mnist_cmp.search import search
+    from mnist_cmp import MLP, Compute, Recipe, load_data, tune
 
     digits = load_data('digits')
-    search(
-        partial(MLP, 64, 64),
+    tune(
+        {'mlp': partial(MLP, 64, 64)},
         digits.train,
         digits.valid,
-        n=POINTS,
-        epochs=EPOCHS,
-        workers=WORKERS,
+        n_trials=TRIALS,
+        recipe=Recipe(epochs=EPOCHS),
         store=folder,
-        name='mlp',
+        compute=Compute(workers=WORKERS),
     )
 
 
@@ -37,7 +34,7 @@ def run_comparison(folder):
     from mnist_cmp.cli import main
 
     words = (
-        '--models mlp,deep_mlp --points 3 --search_epochs 2 --seeds 3 --epochs 3 --workers '
+        '--models mlp,deep_mlp --n_trials 3 --search_epochs 2 --seeds 3 --epochs 3 --workers '
         f'{WORKERS} --quiet'
     )
     sys.exit(main([*words.split(), '--out', str(folder)]))
