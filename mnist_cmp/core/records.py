@@ -42,6 +42,7 @@ from mnist_cmp.core.checks import (
     check_int,
     old_attributes,
     shown,
+    typed,
     warn_renamed,
 )
 from .display import drawn, plot_style, printable, without_math
@@ -351,6 +352,7 @@ class History(Record):
         return without_math(f'<p>{html.escape(settings)}</p>{table.to_html()}')
 
 # %% ../../nbs/core/records.ipynb #rec-23
+@typed
 def plot_accuracy(
     history: History,  # what to show, one epoch at least
     valid_label: str = 'validation',  # what the second accuracy was measured on

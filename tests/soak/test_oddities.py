@@ -417,7 +417,7 @@ def CALLS(folder):
                 log=st.booleans(),
             ),
         ),
-        'plot_sobol': (mc.plot_sobol, dict(box=st.just(mc.Space()), start=few, n=few)),
+        'plot_sobol': (mc.plot_sobol, dict(space=st.just(mc.Space()), start=few, n=few)),
         'search': (
             with_stop(mc.search),
             dict(
@@ -887,9 +887,11 @@ def whole_files(folder):
     torch.save(net.state_dict(), folder / 'w.pth')
     torch.save(net.state_dict(), folder / 'old.pth', _use_new_zipfile_serialization=False)
     how = dict(
-        learning_rate=0.1, batch_size=4, momentum=0.5, checkpoint=folder / 'kept', progress=None
+        recipe=mc.Recipe(learning_rate=0.1, batch_size=4, momentum=0.5, epochs=1),
+        checkpoint=folder / 'kept',
+        callbacks=mc.Callbacks(progress=False),
     )
-    mc.train(thin(2)(), small.train, small.valid, mc.Recipe(epochs=1), **how)
+    mc.train(thin(2)(), small.train, small.valid, **how)
     (folder / 'run' / 'panel.json').write_text(
         json.dumps(
             dict(
@@ -984,7 +986,7 @@ def READERS(folder):
         'checkpoint': (
             kept,
             [*BYTES, odd_header],
-            lambda: mc.train(thin(2)(), small.train, small.valid, mc.Recipe(epochs=1), **how),
+            lambda: mc.train(thin(2)(), small.train, small.valid, **how),
             1,
         ),
         'panel': (folder / 'run' / 'panel.json', [*BYTES, odd_json, odd_json], read_panel, 1),
