@@ -97,7 +97,7 @@ def whole_search(rounds=2):
             with tempfile.TemporaryDirectory(dir='.') as folder:
                 found, run = one_search(mnist, workers, folder)
             runs.append(run)
-            tables.add(str([(t.index, t.config, t.accuracy, t.loss) for t in found.trials]))
+            tables.add(str([(t.number, t.config, t.accuracy, t.loss) for t in found.trials]))
             print(run, flush=True)
     assert len(tables) == 1, 'the tables differ'
     one, two = ([r for r in runs if r['workers'] == w] for w in (1, 2))

@@ -83,15 +83,13 @@ class Space(Record):
     def point(self, *place: float) -> Config: ...
 
 class Trial(Record):
-    index: int
+    number: int
     history: History
     worker: str
     error: str
-    def __init__(self, index: int, history: History, worker: str = ..., error: str = ...) -> None: ...
+    def __init__(self, number: int, history: History, worker: str = ..., error: str = ...) -> None: ...
     @property
     def config(self) -> Config: ...
-    @property
-    def point(self) -> Config: ...
     @property
     def accuracy(self) -> float: ...
     @property
@@ -101,13 +99,11 @@ class SearchResult(Record):
     model: str
     space: Space
     start: int
-    n: int
+    n_trials: int
     epochs: int
     scored_on: str
     trials: list[Trial]
-    def __init__(self, model: str, space: Space, start: int, n: int, epochs: int, scored_on: str, trials: list[Trial]) -> None: ...
-    @property
-    def box(self) -> Space: ...
+    def __init__(self, model: str, space: Space, start: int, n_trials: int, epochs: int, scored_on: str, trials: list[Trial]) -> None: ...
     @property
     def done(self) -> bool: ...
     @property
@@ -377,7 +373,7 @@ class Comparison(ComparisonRecord):
     fingerprints: dict[str, str]
     classes: list[str]
     seed: int
-    contestants: list[ModelResult]
+    models: list[ModelResult]
     seconds: float
     labels: list[int]
     pictures: dict[str, dict[str, str]]
@@ -387,7 +383,7 @@ class Comparison(ComparisonRecord):
     commit: str | None
     trained_on: list[int]
     remarks: list[str]
-    def __init__(self, dataset: str, protocol: str, sizes: dict[str, int], fingerprints: dict[str, str], classes: list[str], seed: int, contestants: list[ModelResult], seconds: float, labels: list[int] = ..., pictures: dict[str, dict[str, str]] = ..., test_reads: list[TestRead] = ..., machine: str = ..., versions: dict[str, str] = ..., commit: str | None = None, trained_on: list[int] = ..., remarks: list[str] = ...) -> None: ...
+    def __init__(self, dataset: str, protocol: str, sizes: dict[str, int], fingerprints: dict[str, str], classes: list[str], seed: int, models: list[ModelResult], seconds: float, labels: list[int] = ..., pictures: dict[str, dict[str, str]] = ..., test_reads: list[TestRead] = ..., machine: str = ..., versions: dict[str, str] = ..., commit: str | None = None, trained_on: list[int] = ..., remarks: list[str] = ...) -> None: ...
     @property
     def weights(self) -> dict: ...
     @classmethod
@@ -515,7 +511,7 @@ class ComparisonRecord(Record):
     fingerprints: dict[str, str]
     classes: list[str]
     seed: int
-    contestants: list[ModelResult]
+    models: list[ModelResult]
     seconds: float
     labels: list[int]
     pictures: dict[str, dict[str, str]]
@@ -525,7 +521,7 @@ class ComparisonRecord(Record):
     commit: str | None
     trained_on: list[int]
     remarks: list[str]
-    def __init__(self, dataset: str, protocol: str, sizes: dict[str, int], fingerprints: dict[str, str], classes: list[str], seed: int, contestants: list[ModelResult], seconds: float, labels: list[int] = ..., pictures: dict[str, dict[str, str]] = ..., test_reads: list[TestRead] = ..., machine: str = ..., versions: dict[str, str] = ..., commit: str | None = None, trained_on: list[int] = ..., remarks: list[str] = ...) -> None: ...
+    def __init__(self, dataset: str, protocol: str, sizes: dict[str, int], fingerprints: dict[str, str], classes: list[str], seed: int, models: list[ModelResult], seconds: float, labels: list[int] = ..., pictures: dict[str, dict[str, str]] = ..., test_reads: list[TestRead] = ..., machine: str = ..., versions: dict[str, str] = ..., commit: str | None = None, trained_on: list[int] = ..., remarks: list[str] = ...) -> None: ...
     def __getitem__(self, name: Any) -> ModelResult: ...
     @property
     def names(self) -> list[str]: ...

@@ -437,7 +437,7 @@ def _trial_line(trial, result):
         else f'{trial.accuracy:.2%}'
     )
     return (
-        f'{result.model}: trial {len(result.trials)}/{result.n}, learning rate {rate:.4g}, '
+        f'{result.model}: trial {len(result.trials)}/{result.n_trials}, learning rate {rate:.4g}, '
         f'batch size {size}: {score} ({trial.history.seconds:.1f} s)'
     )
 

@@ -89,7 +89,7 @@ def summary(
     head = ['model', 'parameters', 'rate', 'batch', held, 'seeds', 'error % ± sd', 'wrong', 'time']
     short = shortened(comparison.names, 11)
     rows: list[Iterable] = [head]
-    for c in comparison.contestants:
+    for c in comparison.models:
         rows.append([short[c.name], *_summary_row(c, comparison.sizes['test'])])
     line = '{:<11} {:>10} {:>6} {:>5} {:>7} {:>5} {:>12} {:>9} {:>7}'
     long_names = [f'{word} is {name}' for name, word in short.items() if word != name]
@@ -107,7 +107,7 @@ def narrow_summary(
     first = max(map(len, labels))
     short = _fitting(comparison.names, width - first - 2)
     columns = []
-    for c in comparison.contestants:
+    for c in comparison.models:
         cells = map(str, _summary_row(c, comparison.sizes['test']))
         columns.append([short[c.name], *cells])
     blocks: list[list[str]] = []
@@ -294,7 +294,7 @@ def _unwell_table(comparison: Comparison) -> list[str]:
 
     rows = {}
     held = 'test accuracy' if comparison.protocol == '2019' else 'validation accuracy'
-    for c in comparison.contestants:
+    for c in comparison.models:
         for run, states in zip(c.runs, comparison.health(c.name)):
             accuracies = [e.valid_accuracy for e in run.history.epochs]
             if not states:
@@ -423,7 +423,7 @@ def _beginning(c: ModelResult) -> str:
 
 def _first_weights(comparison: Comparison) -> str:
     "Where the first weights come from, in words; once if all models have them from there."
-    rules = {c.name: _beginning(c) for c in comparison.contestants}
+    rules = {c.name: _beginning(c) for c in comparison.models}
     if len(set(rules.values())) == 1:
         return next(iter(rules.values()))
     return '; '.join(f'{name}: {rule}' for name, rule in rules.items())
@@ -441,7 +441,7 @@ def _searched(search: SearchResult) -> str:
 
 def _family(comparison: Comparison) -> str:
     "How many intervals hold together, and by what means; nothing for one."
-    pairs = len(comparison.contestants) * (len(comparison.contestants) - 1) // 2
+    pairs = len(comparison.models) * (len(comparison.models) - 1) // 2
     if pairs == 1:
         return ''
     return (
@@ -452,10 +452,10 @@ def _family(comparison: Comparison) -> str:
 
 def _methods(comparison: Comparison) -> str:
     "How the numbers came about, in a paragraph."
-    c = comparison.contestants[0]
+    c = comparison.models[0]
     reads = sum(r['times'] for r in comparison.test_reads)
     sizes = ', '.join(f'{n:,} for {split}' for split, n in comparison.sizes.items())
-    searches = '; '.join(_searched(x.search) for x in comparison.contestants)
+    searches = '; '.join(_searched(x.search) for x in comparison.models)
     looked = ''
     if reads:
         looked = (
@@ -464,7 +464,7 @@ def _methods(comparison: Comparison) -> str:
         )
     return (
         f'Data: {comparison.dataset}, {sizes}. Protocol {comparison.protocol}: '
-        f'{PROTOCOLS[comparison.protocol]}. Each model was tried at {counted(c.search.n, "point")} '
+        f'{PROTOCOLS[comparison.protocol]}. Each model was tried at {counted(c.search.n_trials, "point")} '
         'of a Sobol sequence (Sobol 1967; Joe & Kuo 2008) for '
         f'{counted(c.search.epochs, "epoch")} ({searches}). With the best point '
         f'{counted(len(c.runs), "net")} of each model {"was" if len(c.runs) == 1 else "were"} '
@@ -490,9 +490,9 @@ def _methods(comparison: Comparison) -> str:
 # %% ../nbs/07_report.ipynb #12-report-031
 def _provenance(comparison: Comparison) -> dict[str, str]:
     "Name → value of what the numbers depend on."
-    h = comparison.contestants[0].runs[0].history
+    h = comparison.models[0].runs[0].history
     trainings: list[Run | Trial] = []
-    for c in comparison.contestants:
+    for c in comparison.models:
         trainings += [*c.runs, *c.search.trials]
     trained = sum(training.history.seconds for training in trainings)
     return (
@@ -500,16 +500,16 @@ def _provenance(comparison: Comparison) -> dict[str, str]:
             'machine': comparison.machine,
             'device': f'{h.device}, {counted(h.threads, "thread")} each',
             'step engine': ', '.join(
-                f'{c.name}: {c.runs[0].history.engine}' for c in comparison.contestants
+                f'{c.name}: {c.runs[0].history.engine}' for c in comparison.models
             ),
             'versions': ', '.join(f'{k} {v}' for k, v in comparison.versions.items()),
         }
         | ({'commit of mnist_cmp': comparison.commit} if comparison.commit else {})
-        | {f'code of {c.name}': str(c.code) for c in comparison.contestants if c.code}
+        | {f'code of {c.name}': str(c.code) for c in comparison.models if c.code}
         | {
             'wall time': f'{format_seconds(comparison.seconds)} (the call that finished it)',
             'all trainings': format_seconds(trained),
-            'seeds': ', '.join(str(run.history.seed) for run in comparison.contestants[0].runs),
+            'seeds': ', '.join(str(run.history.seed) for run in comparison.models[0].runs),
         }
         | {f'SHA-256 of {s}': f for s, f in comparison.fingerprints.items()}
     )
@@ -540,9 +540,7 @@ def _page(comparison: Comparison, drawn: dict[str, list[tuple]]) -> str:
     facts = ''.join(
         f'<dt>{_escaped(k)}</dt><dd>{_escaped(v)}</dd>' for k, v in _provenance(comparison).items()
     )
-    models = ''.join(
-        f'<p class="soft">{_escaped(_described(c))}</p>' for c in comparison.contestants
-    )
+    models = ''.join(f'<p class="soft">{_escaped(_described(c))}</p>' for c in comparison.models)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

@@ -107,7 +107,7 @@ class _Study:
         self.on_epoch = callbacks.on_epoch
         mine = {i: row for i, row in ledger.histories().items() if i in self.configs}
         self.trials = [Trial(i, *row) for i, row in mine.items() if row[0].state in DONE]
-        self.done = [t.index for t in self.trials]
+        self.done = [t.number for t in self.trials]
         self.missing = [i for i in self.configs if i not in self.done]
 
     @property
@@ -137,9 +137,9 @@ class _Study:
         i = outcome.job
         history = outcome.value or replace(self._so_far(outcome.job), state=outcome.state)
         self.ledger.record(i, history, outcome.worker, outcome.error)
-        bisect.insort(self.trials, Trial(i, *self.ledger.histories(i)[i]), key=lambda t: t.index)
+        bisect.insort(self.trials, Trial(i, *self.ledger.histories(i)[i]), key=lambda t: t.number)
         if self.on_trial:
-            self.on_trial(next(t for t in self.trials if t.index == i), self.result)
+            self.on_trial(next(t for t in self.trials if t.number == i), self.result)
 
 # %% ../nbs/05_search.ipynb #09-search-025
 def _note(result):
@@ -162,7 +162,7 @@ def _run_trials(blank, plan, what, note, splits, compute, callbacks):
             ledger.note_code(note)
         taken = taken_words('trial', len(study.trials), len(study.missing), store)
         name = f'{blank.model}: search'
-        with Progress(blank.n, name, len(study.trials), callbacks.progress, taken) as bar:
+        with Progress(blank.n_trials, name, len(study.trials), callbacks.progress, taken) as bar:
 
             def heard(index, history, worker):
                 study.heard(index, history, worker)

@@ -91,7 +91,7 @@ def search_numbers(result):
         history = trial.history
         trials.append(
             {
-                'place': trial.index,
+                'place': trial.number,
                 'state': history.state,
                 'learning_rate': history.learning_rate,
                 'batch_size': history.batch_size,
@@ -102,10 +102,10 @@ def search_numbers(result):
         )
     return {
         'model': result.model,
-        'n': result.n,
+        'n': result.n_trials,
         'epochs': result.epochs,
         'scored_on': result.scored_on,
-        'best': result.best.index,
+        'best': result.best.number,
         'trials': trials,
     }
 
@@ -194,7 +194,7 @@ def numbers(comparison):
         'commit': comparison.commit,
         'trained_on': comparison.trained_on,
         'remarks': comparison.remarks,
-        'models': [model_numbers(model) for model in comparison.contestants],
+        'models': [model_numbers(model) for model in comparison.models],
     }
     return as_json({'recorded': recorded, 'worked_out': worked_out(comparison)})
 

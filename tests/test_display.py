@@ -244,8 +244,8 @@ def shown(comparisons, panel_with):
     "Class → its object with a hostile and with a benign text."
     return {
         mc.Data: [data_with(text) for text in (TEXT, BENIGN)],
-        mc.History: [c.contestants[0].runs[0].history for c in comparisons],
-        mc.SearchResult: [c.contestants[0].search for c in comparisons],
+        mc.History: [c.models[0].runs[0].history for c in comparisons],
+        mc.SearchResult: [c.models[0].search for c in comparisons],
         mc.Comparison: comparisons,
         mc.ComparePanel: [panel_with(text) for text in (TEXT, BENIGN)],
         mc.DigitPad: [pad_with(text) for text in (TEXT, BENIGN)],
@@ -372,7 +372,7 @@ def test_report_comes_out_whatever_data_and_classes_are_called(made, tmp_path, t
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # letters that the font lacks
         page = mc.write_report(found, tmp_path / 'out').read_text(encoding='utf-8')
-        found.contestants[0].search.plot_best().figure.savefig(io.BytesIO())
+        found.models[0].search.plot_best().figure.savefig(io.BytesIO())
     assert page.count('<img ') == len(list((tmp_path / 'out' / 'figures').glob('*.png')))
 
 

@@ -108,7 +108,7 @@ def test_one_of_several_trainings_that_diverges_leaves_the_curves_of_the_others(
     long = found['plain'].runs[0]
     assert len(short.history.epochs) < len(long.history.epochs) == 6
     mixed = mc.Comparison(**{f: getattr(found, f) for f in found.__dataclass_fields__})
-    mixed.contestants = [found['plain'], found['odd']]
+    mixed.models = [found['plain'], found['odd']]
     mixed['odd'].runs[1] = type(short)(1, long.history, long.test)
     curves = [line.get_xdata().tolist() for line in mixed.plot().lines]
     assert curves[:2] == [[1, 2, 3, 4, 5, 6]] * 2  # plain: validation, training

@@ -336,7 +336,7 @@ def history(state='finished', accuracy=0.5, loss=1.0):
 def test_of_equal_trials_the_one_of_lower_loss_is_best():
     trials = [mc.Trial(index, history(loss=loss)) for index, loss in enumerate((2.0, 1.0, 1.0))]
     found = mc.SearchResult('one', mc.Space(), 0, 3, 1, 'valid', trials)
-    assert found.best.index == 1
+    assert found.best.number == 1
 
 
 def test_edges_of_a_box():
@@ -430,7 +430,7 @@ def test_few_trainings_are_warned_of():
     found = Comparison.load(RESULTS + '/digits')
 
     def with_runs(n):
-        return replace(found, contestants=[replace(c, runs=c.runs[:n]) for c in found.contestants])
+        return replace(found, models=[replace(c, runs=c.runs[:n]) for c in found.models])
 
     warned = ['tell little about the chance of the seed' in verdict(with_runs(n)) for n in (4, 5)]
     assert warned == [True, False]
@@ -439,7 +439,7 @@ def test_few_trainings_are_warned_of():
 def test_right_answers_are_left_blank_in_confusions():
     found = Comparison.load(RESULTS + '/digits')
     drawn = [ax.images[0].get_array() for ax in found.plot_confusions().axes if ax.images]
-    assert len(drawn) == len(found.contestants)
+    assert len(drawn) == len(found.models)
     for picture in drawn:
         assert np.isnan(np.ma.filled(np.diagonal(picture).astype(float), np.nan)).all()
 

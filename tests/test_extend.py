@@ -31,7 +31,7 @@ def numbers(found):
             [t.history.last.train_loss for t in c.search.trials],
             [(run.test, [e.train_loss for e in run.history.epochs]) for run in c.runs],
         )
-        for c in found.contestants
+        for c in found.models
     ]
 
 
@@ -203,7 +203,7 @@ def test_what_is_finished_is_there_on_any_machine(search_in, tmp_path, monkeypat
 def test_the_first_trials_of_a_longer_search_are_those_of_a_shorter_one(search_in, tmp_path):
     ended = []
     short = search_in(tmp_path, n_trials=2)
-    longer = search_in(tmp_path, n_trials=4, on_trial=lambda trial, _: ended.append(trial.index))
+    longer = search_in(tmp_path, n_trials=4, on_trial=lambda trial, _: ended.append(trial.number))
     assert longer.trials[:2] == short.trials and ended == [1032, 1033]
     assert search_in(tmp_path, n_trials=2) == short
     assert [t.loss for t in search_in(tmp_path / 'fresh', n_trials=4).trials] == [
@@ -241,8 +241,7 @@ def test_more_trials_may_find_a_better_point(compare_in, tmp_path):
     few = compare_in(tmp_path / 'run', n_trials=1)
     many = compare_in(tmp_path / 'run', n_trials=6, on_epoch=seen.append)
     assert any(
-        a.search.best.index != b.search.best.index
-        for a, b in zip(few.contestants, many.contestants)
+        a.search.best.number != b.search.best.number for a, b in zip(few.models, many.models)
     )
     assert numbers(many) == numbers(compare_in(tmp_path / 'fresh', n_trials=6))
     seen.clear()
@@ -354,7 +353,7 @@ def test_a_search_of_the_first_release_keeps_its_engine(data, search_in, tmp_pat
         identity = ledger.identity
     later = 'engine', 'layers', 'first_weights', 'threads', 'device', 'machine', 'log'
     identity = {key: value for key, value in identity.items() if key not in later}
-    trials = [{'index': trial.index, 'history': trial.history.to_dict()} for trial in made.trials]
+    trials = [{'index': trial.number, 'history': trial.history.to_dict()} for trial in made.trials]
     trials[1]['history'] |= {'state': 'stopped'}
     (tmp_path / 'old').mkdir()
     (tmp_path / 'old' / 'study.json').write_text(
@@ -366,7 +365,7 @@ def test_a_search_of_the_first_release_keeps_its_engine(data, search_in, tmp_pat
             }
         )
     )
-    assert studies.study_in(tmp_path / 'old').done == {made.trials[0].index}
+    assert studies.study_in(tmp_path / 'old').done == {made.trials[0].number}
     found = search_in(tmp_path / 'old', n_trials=1)
     assert found.trials[0].history.engine == 'autograd'
     found = search_in(tmp_path / 'old', n_trials=3)
@@ -426,10 +425,10 @@ def test_a_model_added_to_an_older_comparison_begins_as_the_others_did(
     own = {'one': tiny.one, 'two': tiny.two}
     compare_in(tmp_path, models=own, init=mc.models.glorot_of_all)  # as all were before
     found = compare_in(tmp_path, models=own | {'three': three})
-    assert {c.init for c in found.contestants} == {'Glorot & Bengio (2010)'}
+    assert {c.init for c in found.models} == {'Glorot & Bengio (2010)'}
     assert 'goes on with them for three' in capsys.readouterr().err
     fresh = compare_in(tmp_path / 'fresh', models=own | {'three': three})
-    assert {c.init for c in fresh.contestants} == {"the model's own"}
+    assert {c.init for c in fresh.models} == {"the model's own"}
 
 
 def test_costs_and_tests_are_computed_with_the_threads_of_the_trainings(

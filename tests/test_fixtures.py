@@ -8,4 +8,4 @@ def test_search_ends_with_scores(search_in, tmp_path):
 
 def test_comparison_ends_with_all_runs(compare_in, tmp_path):
     found = compare_in(tmp_path / 'c')
-    assert [len(model.runs) for model in found.contestants] == [2, 2]
+    assert [len(model.runs) for model in found.models] == [2, 2]

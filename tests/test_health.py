@@ -127,14 +127,14 @@ def test_the_schema_knows_the_states():
 def test_what_a_file_says_of_health_is_not_taken_and_older_ones_have_none(found, tmp_path):
     found.save(tmp_path)
     report = json.loads((tmp_path / 'report.json').read_text())
-    for contestant in report['contestants']:
-        for run in contestant['runs']:
+    for model in report['contestants']:
+        for run in model['runs']:
             run['health'] = []
     (tmp_path / 'report.json').write_text(json.dumps(report))
-    assert mc.Comparison.load(tmp_path).contestants[1].runs[0].health == ['one_answer']
+    assert mc.Comparison.load(tmp_path).models[1].runs[0].health == ['one_answer']
     report.pop('trained_on')
-    for contestant in report['contestants']:
-        for run in contestant['runs']:
+    for model in report['contestants']:
+        for run in model['runs']:
             run.pop('health')
     (tmp_path / 'report.json').write_text(json.dumps(report))
     older = mc.Comparison.load(tmp_path)
@@ -185,7 +185,7 @@ def test_one_training_is_spoken_of_as_one():
 @pytest.mark.parametrize('name, runs', [('digits', 15), ('fair_comparison', 30)])
 def test_nothing_is_said_of_the_comparisons_of_the_documentation(name, runs):
     comparison = mc.Comparison.load(RESULTS / name)
-    assert sum(len(c.runs) for c in comparison.contestants) == runs
+    assert sum(len(c.runs) for c in comparison.models) == runs
     assert not [
         states for model in comparison.names for states in comparison.health(model) if states
     ]

@@ -25,7 +25,7 @@ def run(compare_in, tmp_path):
 def numbers(found):
     return [
         (run.test, [e.train_loss for e in run.history.epochs])
-        for model in found.contestants
+        for model in found.models
         for run in model.runs
     ]
 

@@ -36,7 +36,7 @@ def odd(compare_in, tmp_path):
     "A comparison whose models have odd names, on data whose name and classes are mathematics."
     found = compare_in(tmp_path / 'odd', models=ODD)
     pixels = base64.b64encode(bytes(784)).decode()
-    wrong = found.contestants[0].runs[0].test.wrong[0]
+    wrong = found.models[0].runs[0].test.wrong[0]
     return replace(
         found,
         dataset='$x^2$ for $5',
@@ -54,7 +54,7 @@ def figures(odd):
 
 
 def test_models_without_confidences_have_the_names_of_all_others(odd):
-    for c in odd.contestants:
+    for c in odd.models:
         for run in c.runs:
             run.test.bins = [[0, None, None] for _ in range(15)]
     legend = odd.plot_calibration().axes[0].get_legend()
@@ -173,7 +173,7 @@ def test_the_summary_keeps_names_apart(odd):
 
 
 def test_no_mathematics_in_notebooks(odd, data):
-    made = [odd, odd.contestants[0].search, odd.contestants[0].runs[0].history, data]
+    made = [odd, odd.models[0].search, odd.models[0].runs[0].history, data]
     for obj in made:
         assert obj._repr_html_().startswith('<div class="mathjax_ignore'), type(obj)
 
@@ -211,7 +211,7 @@ def test_two_nets_are_told_apart_by_their_modules(nets, compare_in, tmp_path):
     assert found.names == ['ann.nets.Net', 'bob.nets.Net']
     assert (tmp_path / 'search' / 'ann.nets.Net' / 'study.sqlite').exists()
     again = compare_in(tmp_path, models=nets[:2])  # goes on, under the same names
-    assert [c.wrong for c in again.contestants] == [c.wrong for c in found.contestants]
+    assert [c.wrong for c in again.models] == [c.wrong for c in found.models]
 
 
 def factory(width):

@@ -170,7 +170,7 @@ def test_a_finished_run_is_extended_by_seeds(copied, monkeypatch):
     assert new == [('shallow', 3), ('deep', 3)]
     write_report(found, folder)
     data = mc.load_data('digits')
-    for was, model in zip(GOLDEN['report_3']['recorded']['models'], found.contestants):
+    for was, model in zip(GOLDEN['report_3']['recorded']['models'], found.models):
         now = old_runs.as_json(old_runs.model_numbers(model))
         assert differing(was['runs'], now['runs'][:3]) == []
         fresh = mc.retrain(

@@ -162,7 +162,7 @@ def test_a_comparison_leaves_frozen_layers_alone(compare_in, tmp_path, init):
 
 
 def losses(found):
-    return [[run.history.last.train_loss for run in c.runs] for c in found.contestants]
+    return [[run.history.last.train_loss for run in c.runs] for c in found.models]
 
 
 def test_a_rule_for_all_or_for_each(compare_in, tmp_path):
@@ -171,8 +171,8 @@ def test_a_rule_for_all_or_for_each(compare_in, tmp_path):
     same = compare_in(tmp_path / 'same', models=models, init={'a': 'as_made'})
     each = compare_in(tmp_path / 'each', models=models, init={'a': 'glorot', 'b': he})
     assert losses(own) == losses(same)
-    assert [c.init for c in own.contestants] == ["the model's own", 'Glorot & Bengio (2010)']
-    assert [c.init for c in each.contestants] == ['Glorot & Bengio (2010)', 'he']
+    assert [c.init for c in own.models] == ["the model's own", 'Glorot & Bengio (2010)']
+    assert [c.init for c in each.models] == ['Glorot & Bengio (2010)', 'he']
     assert losses(each)[0] != losses(own)[0]
     assert losses(each)[1] != losses(own)[1]
     assert "First weights: a: the model's own; b: Glorot & Bengio (2010)." in _methods(own)
@@ -278,7 +278,7 @@ def test_a_begun_comparison_goes_on_with_its_rule(compare_in, tmp_path, capfd):
     assert 'finetuned: the study in' in said
     whole = compare_in(tmp_path / 'whole', models=models, init=glorot_of_all)
     assert losses(found) == losses(whole)
-    assert found.contestants[0].init == 'Glorot & Bengio (2010)'
+    assert found.models[0].init == 'Glorot & Bengio (2010)'
     assert not found.weights['finetuned'][0]['1.weight'].equal(KNOWN)  # as it was done then
     assert losses(compare_in(tmp_path / 'store', models=models, init='glorot')) == losses(whole)
 
@@ -303,15 +303,14 @@ def test_a_report_without_the_word_is_one_of_glorots(compare_in, tmp_path):
     found.save(tmp_path / 'old')
     file = tmp_path / 'old' / 'report.json'
     report = json.loads(file.read_text())
-    for contestant in report['contestants']:
-        assert contestant.pop('init') == "the model's own"
+    for model in report['contestants']:
+        assert model.pop('init') == "the model's own"
     file.write_text(json.dumps(report))
     old = mc.Comparison.load(tmp_path / 'old')
     assert 'First weights: Glorot & Bengio (2010) for Linear and Conv2d, other' in _methods(old)
     file.write_text(
         json.dumps(
-            report
-            | {'contestants': [contestant | {'init': 3} for contestant in report['contestants']]}
+            report | {'contestants': [model | {'init': 3} for model in report['contestants']]}
         )
     )
     with pytest.raises(ValueError, match=r'contestants\[0\].init'):

@@ -186,8 +186,8 @@ def test_the_share_never_falls_when_a_longer_search_finds_better_settings(tmp_pa
 
     def look(trial=None, result=None):
         shares.append(RunState.read(folder, running=True).share)
-        better = trial is not None and result.best.index == trial.index
-        found.append(better and trial.index != result.start)
+        better = trial is not None and result.best.number == trial.number
+        found.append(better and trial.number != result.start)
 
     found = []
     look()

@@ -145,7 +145,7 @@ def test_no_table_shows_more_guesses_than_say_something(found):
 
 
 def test_confusions_count_images(found):
-    for c in found.contestants:
+    for c in found.models:
         counts = found.confusion(c.name).to_numpy()
         times = counts * len(c.runs)
         assert (counts >= 0).all() and not np.signbit(counts).any()
@@ -285,11 +285,11 @@ def with_wrong(comparison, *wrong):
         )
         return replace(run, test=test)
 
-    contestants = [
+    models = [
         replace(c, runs=[made(run, places) for run, places in zip(c.runs, several)])
-        for c, several in zip(comparison.contestants, wrong)
+        for c, several in zip(comparison.models, wrong)
     ]
-    return replace(comparison, contestants=contestants)
+    return replace(comparison, models=models)
 
 
 def test_an_interval_wider_than_all_there_can_be_is_cut_and_said_to_tell_nothing(pair):
@@ -307,7 +307,7 @@ def test_an_interval_wider_than_all_there_can_be_is_cut_and_said_to_tell_nothing
 
 def test_the_images_may_be_what_is_too_few():
     found = compared(models={'a': odd.linear, 'b': odd.Guessing}, seeds=1, test=2)
-    ten = replace(found, contestants=[replace(c, runs=c.runs * 10) for c in found.contestants])
+    ten = replace(found, models=[replace(c, runs=c.runs * 10) for c in found.models])
     wide = with_wrong(ten, [[0]] * 10, [[1]] * 10)
     d = wide.difference('a', 'b')
     assert (d.low, d.high, d.images, d.seeds) == (-1, 1, (-1, 1), (0, 0))
@@ -321,10 +321,10 @@ def test_equal_runs_have_no_spread(pair, runs, wrong):
         pair,
         sizes=pair.sizes | {'test': 297},
         labels=(pair.labels * 3)[:297],
-        contestants=[replace(c, runs=c.runs[:1] * runs) for c in pair.contestants],
+        models=[replace(c, runs=c.runs[:1] * runs) for c in pair.models],
     )
     equal = with_wrong(several, [list(range(wrong))] * runs, [list(range(wrong + 9))] * runs)
-    for c in equal.contestants:
+    for c in equal.models:
         for run in c.runs:
             run.test.accuracy = 1 - len(run.test.wrong) / 297
     assert equal.to_frame()['sd over seeds'].tolist() == [0, 0]
@@ -341,7 +341,7 @@ def test_what_rounding_leaves_is_shown_as_nothing(noise):
 def test_mean_counts_are_exact_whatever_the_number_of_runs(pair):
     "3 × 1/3 taken off a count left 4.2e-14 of an image."
     runs = [pair['a'].runs[0]] * 3
-    three = replace(pair, contestants=[replace(c, runs=runs) for c in pair.contestants])
+    three = replace(pair, models=[replace(c, runs=runs) for c in pair.models])
     wrong = with_wrong(
         three, [[k for k, label in enumerate(pair.labels) if label == 1]] * 3, [[]] * 3
     )
@@ -349,13 +349,13 @@ def test_mean_counts_are_exact_whatever_the_number_of_runs(pair):
 
 
 def test_a_report_of_an_older_release_with_as_many_guesses_as_classes(pair, tmp_path):
-    for c in pair.contestants:
+    for c in pair.models:
         for run in c.runs:
             run.test.errors[2] = 0
     try:
         pair.save(tmp_path)
     finally:
-        for c in pair.contestants:
+        for c in pair.models:
             for run in c.runs:
                 del run.test.errors[2]
     older = mc.Comparison.load(tmp_path)
@@ -381,8 +381,8 @@ def test_a_kept_test_of_an_older_release_goes_on_without_what_says_nothing(
         _write_kept(file, kept['of'], kept['found'])
     again = mc.compare(models, data, box, **how)
     assert 'damaged' not in capsys.readouterr().err
-    assert [run.test for c in again.contestants for run in c.runs] == [
-        run.test for c in found.contestants for run in c.runs
+    assert [run.test for c in again.models for run in c.runs] == [
+        run.test for c in found.models for run in c.runs
     ]
 
 

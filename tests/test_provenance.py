@@ -56,8 +56,8 @@ def test_a_report_names_the_repository_of_the_models(repository, compare_in, tmp
     commit = git(repository, 'rev-parse', 'HEAD')
     digest = hashlib.sha256(NETS.encode()).hexdigest()
     report = json.loads((tmp_path / 'run' / 'report.json').read_text())
-    for contestant in report['contestants']:
-        assert contestant['code'] == {
+    for model in report['contestants']:
+        assert model['code'] == {
             'file': 'src/thesis_nets.py',
             'sha256': digest,
             'repository': 'thesis',
@@ -330,8 +330,8 @@ def test_older_reports_load(compare_in, tmp_path):
     found = compare_in(tmp_path)
     found.save(tmp_path)
     report = json.loads((tmp_path / 'report.json').read_text())
-    for contestant in report['contestants']:
-        del contestant['code']
+    for model in report['contestants']:
+        del model['code']
     (tmp_path / 'report.json').write_text(json.dumps(report))
     again = mc.Comparison.load(tmp_path)
     assert again['one'].code is None

@@ -250,7 +250,7 @@ def test_gradients_that_the_caller_switched_off_change_nothing(compare_in, data,
                 callbacks=mc.Callbacks(progress=False),
             )
         return [
-            [r.history.last.train_loss for r in c.runs] for c in found.contestants
+            [r.history.last.train_loss for r in c.runs] for c in found.models
         ], alone.last.train_loss
 
     plain = losses('plain')

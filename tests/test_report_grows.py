@@ -124,7 +124,7 @@ def test_a_comparison_that_a_report_would_lose_by_is_refused_before_any_work(com
 def test_fewer_points_are_refused_whether_or_not_the_best_one_changes(compare_in, tmp_path):
     write_report(compare_in(tmp_path, n_trials=1), tmp_path)
     grown = compare_in(tmp_path, n_trials=6)
-    changed = [c.name for c in grown.contestants if c.search.best.index != c.search.start]
+    changed = [c.name for c in grown.models if c.search.best.number != c.search.start]
     assert changed  # or this shows nothing
     write_report(grown, tmp_path)
     with pytest.raises(LedgerError, match='n_trials of one was 6 and is 1'):
@@ -210,7 +210,7 @@ def test_costs_are_measured_once_where_one_model_fails(
     told = []
     monkeypatch.setattr(comparison, 'measure_costs', failing([bad], calls))
     found = compare_in(tmp_path if stored else None, models=MODELS, seeds=1, progress=told.append)
-    assert [c.name for c in found.contestants if c.cost is None] == [bad]
+    assert [c.name for c in found.models if c.cost is None] == [bad]
     assert [calls.count(name) for name in MODELS if name != bad] == [1, 1]
     assert calls.count(bad) <= 2  # once with others, once alone
     steps = [status.done for status in told if status.what == 'measuring costs']

@@ -109,8 +109,8 @@ def test_an_older_report_has_none_of_it(compare_in, tmp_path):
     file = tmp_path / 'report.json'
     report = json.loads(file.read_text())
     del report['remarks']
-    for contestant in report['contestants']:
-        del contestant['trained'], contestant['same_start']
+    for model in report['contestants']:
+        del model['trained'], model['same_start']
     file.write_text(json.dumps(report))
     old = mc.Comparison.load(tmp_path)
     assert (old.remarks, old['one'].trained, old['one'].same_start) == ([], None, None)
@@ -135,7 +135,7 @@ def test_frozen_and_brought_weights_are_in_the_report(compare_in, tmp_path):
     found, said = told(lambda: compare_in(tmp_path, models=models))
     n = 784 * 8 + 8 + 8 * 3 + 3
     head = 8 * 3 + 3
-    assert {c.name: (c.trained, c.same_start) for c in found.contestants} == {
+    assert {c.name: (c.trained, c.same_start) for c in found.models} == {
         'net': (n, 0),
         'frozen': (head, 0),
         'features': (n, 784 * 8),
@@ -184,12 +184,12 @@ def test_learning_rates_have_significant_digits(compare_in):
     found = told(lambda: compare_in(None))[0]
     for rate, words in ((213_818_359.375, '2.138e+08'), (1.25e-7, '1.25e-07')):
         several = []
-        for c in found.contestants:
+        for c in found.models:
             runs = [
                 replace(run, history=replace(run.history, learning_rate=rate)) for run in c.runs
             ]
             several.append(replace(c, runs=runs))
-        odd = replace(found, contestants=several)
+        odd = replace(found, models=several)
         for text in (report_page(odd), odd._repr_html_()):
             assert words in text
         assert '2138183' not in summary(odd) and '0.0000' not in summary(odd)

@@ -124,7 +124,7 @@ def searched(small, make, space, **kwargs):
         found.model,
         found.start,
         found.space,
-        [(t.index, numbers(t.history)) for t in found.trials],
+        [(t.number, numbers(t.history)) for t in found.trials],
     )
 
 
@@ -191,7 +191,7 @@ def test_a_comparison_with_old_names_is_the_same(data, tmp_path):
             found = mc.compare({'one': one, 'two': two}, data, **kwargs)
         return [
             (c.search.start, c.search.space, c.init, [numbers(r.history) for r in c.runs])
-            for c in found.contestants
+            for c in found.models
         ]
 
     heard = []

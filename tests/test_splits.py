@@ -337,7 +337,7 @@ def test_a_comparison_goes_on_with_its_split(mixed, tmp_path, capsys, monkeypatc
     told = [line for line in capsys.readouterr().err.splitlines() if 'earlier releases' in line]
     assert len(told) == 1
     assert found.fingerprints == {s.name: s.fingerprint for s in before.splits}
-    assert [c.wrong for c in compare(before).contestants] == [c.wrong for c in found.contestants]
+    assert [c.wrong for c in compare(before).models] == [c.wrong for c in found.models]
 
 
 def test_the_old_split_is_warned_of_as_well(tmp_path, monkeypatch):

@@ -34,7 +34,7 @@ class Calls:
         self.callbacks = {'on_trial': self.trial, 'on_run': self.run}
 
     def trial(self, trial, result):
-        self.trials.append((result.model, trial.index))
+        self.trials.append((result.model, trial.number))
 
     def run(self, name, run):
         self.runs.append((name, run.number))
@@ -182,7 +182,7 @@ def test_a_folder_that_keeps_such_names_apart_goes_on(
         first.save(tmp_path / 'run')
     assert mc.Comparison.load(tmp_path / 'run').names == ['Net', 'net']
     again = compare_in(tmp_path / 'run', models=models)
-    assert [c.wrong for c in again.contestants] == [c.wrong for c in first.contestants]
+    assert [c.wrong for c in again.models] == [c.wrong for c in first.models]
     with pytest.raises(ValueError, match='same files'):
         compare_in(tmp_path / 'run', models=models | {'NET': two})
 

@@ -140,7 +140,7 @@ def renamed(found, *names):
     return replace(
         found,
         pictures={},
-        contestants=[replace(c, name=name) for c, name in zip(found.contestants, names)],
+        models=[replace(c, name=name) for c, name in zip(found.models, names)],
     )
 
 

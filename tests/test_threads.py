@@ -85,7 +85,7 @@ def test_searches_are_those_of_each_alone(data, tmp_path):
             seed=seed,
             store=tmp_path / f'{folder}_{seed}',
         )
-        return [(t.index, t.accuracy, t.loss) for t in found.trials]
+        return [(t.number, t.accuracy, t.loss) for t in found.trials]
 
     alone = [searched(seed, 'alone') for seed in range(THREADS)]
     assert in_threads(lambda seed: searched(seed, 'together')) == alone

@@ -27,7 +27,7 @@ def two_cores(monkeypatch):
 
 
 def numbers(found):
-    return [(t.index, [e.train_loss for e in t.history.epochs], t.accuracy) for t in found.trials]
+    return [(t.number, [e.train_loss for e in t.history.epochs], t.accuracy) for t in found.trials]
 
 
 def searched(data, store=None, **kwargs):

@@ -97,7 +97,7 @@ MUTATIONS = [
     ('_run_in_processes', 'if should_stop():', 'if not jobs:'),
     ('Child.__init__', 'start_new_session=True', 'start_new_session=False'),
     # searches and trainings
-    ('SearchResult.best', '(-t.accuracy, t.loss, t.index)', '(-t.accuracy, t.index)'),
+    ('SearchResult.best', '(-t.accuracy, t.loss, t.number)', '(-t.accuracy, t.number)'),
     ('edges', 'scale(high) - scale(value))', 'scale(value) - scale(high))'),
     ('read_search', "(*DONE, 'crashed')", 'DONE'),
     ('_drop', ' or left.is_symlink()', ''),
@@ -127,7 +127,7 @@ MUTATIONS = [
     ),
     ('hard_images', 's > 0.5', 's >= 0.5'),
     ('_read_kept', "kept['sha256'] != _digest_of(kept)", "kept['sha256'] == ''"),
-    ('level_of', '0.05 / math.comb(len(record.contestants), 2)', '0.05'),
+    ('level_of', '0.05 / math.comb(len(record.models), 2)', '0.05'),
     ('difference', 'min(lows)', 'both.low'),
     (
         'confusion',

@@ -126,6 +126,22 @@ def _first_fault(cls, error):
     more = f' (and {error.error_count() - 1:,} more)' if error.error_count() > 1 else ''
     return printable(f'{cls.__name__}{place}: {fault["msg"]}{value}{more}')
 
+# %% ../../nbs/core/records.ipynb #7074e418
+class _OldName:
+    "An attribute that has another name now: it reads that, and warns."
+
+    def __init__(self, new):
+        self.new = new
+
+    def __set_name__(self, cls, name):
+        self.name = f'{name} of a {cls.__name__}'
+
+    def __get__(self, record, cls):
+        if record is None:
+            return self
+        warn_renamed(self.name, self.new)
+        return getattr(record, self.new)
+
 # %% ../../nbs/core/records.ipynb #rec-11
 class Config(NamedTuple):
     "Settings of one training."
@@ -415,9 +431,9 @@ def _save_plot(fig, folder, history, net):
 # %% ../../nbs/core/records.ipynb #rec-27
 @dataclass
 class Trial(Record):
-    "A point of the sequence and what came of it."
+    "A config of the sequence and what came of it."
 
-    index: Count  # place in the Sobol sequence
+    number: Annotated[Count, Field(alias='index')]  # of its config in the Sobol sequence
     # settings, epochs, state: 'finished', 'diverged', 'failed' (it raised) or 'crashed' (its
     # process died)
     history: History
@@ -426,18 +442,15 @@ class Trial(Record):
 
     def __post_init__(self):
         if self.history.state == 'finished' and self.history.last.valid_accuracy is None:
-            raise ValueError(f'trial {self.index} has no score')
+            raise ValueError(f'trial {self.number} has no score')
 
     @property
     def config(self) -> Config:
         "Its settings."
         return self.history.config
 
-    @property
-    def point(self) -> Config:
-        "The old name of `config`."
-        warn_renamed('point of a Trial', 'config')
-        return self.config
+    point = _OldName('config')
+    index = _OldName('number')
 
     @property
     def accuracy(self) -> float:
@@ -456,22 +469,19 @@ class SearchResult(Record):
 
     model: Text  # the model's name
     space: Annotated[Space, Field(alias='box')]  # where it looked
-    start: Count  # place of the first point in the sequence
-    n: Positive  # number of points that were asked for
+    start: Count  # number of the first trial
+    n_trials: Annotated[Positive, Field(alias='n')]  # that were asked for
     epochs: Positive  # of each trial
     scored_on: Text  # name of the split that gave the scores
     trials: list[Trial]
 
-    @property
-    def box(self) -> Space:
-        "The old name of `space`."
-        warn_renamed('box of a SearchResult', 'space')
-        return self.space
+    box = _OldName('space')
+    n = _OldName('n_trials')
 
     @property
     def done(self) -> bool:
-        "Has every point been tried?"
-        return len(self.trials) == self.n
+        "Has every trial ended?"
+        return len(self.trials) == self.n_trials
 
     @property
     def best(self) -> Trial:
@@ -479,7 +489,7 @@ class SearchResult(Record):
         `ValueError` without one."""
         good = [t for t in self.trials if not math.isnan(t.accuracy)]
         if good:
-            return min(good, key=lambda t: (-t.accuracy, t.loss, t.index))
+            return min(good, key=lambda t: (-t.accuracy, t.loss, t.number))
         states = [t.history.state for t in self.trials]
         errors = {t.error for t in self.trials if t.error}
         raise ValueError(
@@ -714,7 +724,7 @@ class ComparisonRecord(Record):
     fingerprints: dict[str, Text]  # split → SHA-256 of its images and labels
     classes: list[Text]
     seed: Count
-    contestants: list[ModelResult]
+    models: Annotated[list[ModelResult], Field(alias='contestants')]
     seconds: Seconds  # wall time of the call that finished it
     labels: list[Count] = field(default_factory=list)  # of the test images
     # why ('all' or a model's name) → place → pixels, of test images that are hard: 28 × 28, 0 to
@@ -731,23 +741,25 @@ class ComparisonRecord(Record):
     # what is wrong with the data, in sentences; not in older reports
     remarks: list[Text] = field(default_factory=list)
 
+    contestants = _OldName('models')
+
     def __repr__(self):
         return printable(
             f'{" against ".join(self.names)} on {self.dataset}, protocol {self.protocol}'
         )
 
     def __getitem__(self, name) -> ModelResult:
-        return {c.name: c for c in self.contestants}[check_choice('model', name, self.names)]
+        return {c.name: c for c in self.models}[check_choice('model', name, self.names)]
 
     @property
     def names(self) -> list[str]:
         "Names of the models, in their order."
-        return [c.name for c in self.contestants]
+        return [c.name for c in self.models]
 
     @property
     def best(self) -> ModelResult:
         "The model of fewest test errors, the first of equals."
-        return min(self.contestants, key=lambda c: c.error)
+        return min(self.models, key=lambda c: c.error)
 
 # %% ../../nbs/core/records.ipynb #rec-43
 def check_names(
@@ -855,15 +867,15 @@ def check_comparison(
     n_classes = len(record.classes)
     check_names(record.names)
     check_choice('protocol', record.protocol, PROTOCOLS)
-    first = record.contestants[0]
+    first = record.models[0]
     n_runs = check_int('number of runs', len(first.runs), 1)
     is_labelled = bool(record.labels)
     if is_labelled:
         check_int('number of labels', len(record.labels), n, n)
-    check_extent(len(record.contestants), n_runs, n, n_classes, is_labelled)
+    check_extent(len(record.models), n_runs, n, n_classes, is_labelled)
     _check_places('label', record.labels, n_classes)
     ks = list(first.runs[0].test.errors)
-    for c in record.contestants:
+    for c in record.models:
         check_int(f'runs of {c.name}', len(c.runs), n_runs, n_runs)
         for part in (c.trained, c.same_start):
             if part is not None:

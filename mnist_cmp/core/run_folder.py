@@ -63,10 +63,10 @@ def outline(
 ) -> dict:
     "What a report is on, and how much it holds of each model."
     models = {}
-    for c in record.contestants:
+    for c in record.models:
         models[c.name] = {
             'parameters': c.parameters,
-            'n_trials': c.search.n,
+            'n_trials': c.search.n_trials,
             'search_epochs': c.search.epochs,
             'seeds': len(c.runs),
             'epochs': max(len(run.history.epochs) for run in c.runs),
@@ -280,7 +280,7 @@ def foreign_files(
     if state != 'whole':
         return there
     report = load_record(folder)
-    weights = [weights_file(c.name, run.number) for c in report.contestants for run in c.runs]
+    weights = [weights_file(c.name, run.number) for c in report.models for run in c.runs]
     own = {*report_files(report.names), *weights}
     return [name for name in there if name not in own]
 
@@ -458,7 +458,7 @@ def _weights_of_report(store):
         report = load_record(store)
     except (FileNotFoundError, ValueError):
         return
-    for c in report.contestants:
+    for c in report.models:
         yield first_weights_file(store, c.name)
         here = plain_path(store, 'weights', c.name)
         if study_in(here) is None:

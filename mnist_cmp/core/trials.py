@@ -24,7 +24,7 @@ def trials_frame(
     sides = list(result.space.sides)
     rows = [
         dict(
-            index=t.index,
+            number=t.number,
             **{s: getattr(t.config, s) for s in sides},
             accuracy=t.accuracy,
             loss=t.loss,
@@ -34,8 +34,8 @@ def trials_frame(
         )
         for t in result.trials
     ]
-    columns = ['index', *sides, 'accuracy', 'loss', 'seconds', 'state', 'error']
-    table = pd.DataFrame(rows, columns=columns).set_index('index')
+    columns = ['number', *sides, 'accuracy', 'loss', 'seconds', 'state', 'error']
+    table = pd.DataFrame(rows, columns=columns).set_index('number')
     return table if table.error.any() else table.drop(columns='error')
 
 
@@ -232,7 +232,7 @@ def to_optuna(
                 distributions=distributions,
                 intermediate_values={e.epoch: e.valid_accuracy for e in t.history.epochs},
                 user_attrs={
-                    'index': t.index,
+                    'index': t.number,
                     'seconds': t.history.seconds,
                     'worker': t.worker,
                     'error': t.error,

@@ -77,7 +77,7 @@ def class_errors(
     table = pd.DataFrame(
         {'images': np.bincount(y, minlength=n)}, pd.Index(record.classes, name='class')
     )
-    for c in record.contestants:
+    for c in record.models:
         wrong = sum(
             np.bincount(y[np.array(run.test.wrong, dtype=int)], minlength=n) for run in c.runs
         )
@@ -132,8 +132,8 @@ def agreement_table(
 
     labels_of(record)
     n = record.sizes['test']
-    runs = len(record.contestants[0].runs)
-    wrong = {c.name: _wrong_answers(record, c) for c in record.contestants}
+    runs = len(record.models[0].runs)
+    wrong = {c.name: _wrong_answers(record, c) for c in record.models}
 
     def share(a, b):
         return (
@@ -185,7 +185,7 @@ def hard_frame(
     usual wrong guess and its confidence."""
     import pandas as pd
 
-    usual = {c.name: _usual_guess(record, c) for c in record.contestants}
+    usual = {c.name: _usual_guess(record, c) for c in record.models}
     rows = []
     for kind, held in record.pictures.items():
         if why not in (None, kind):

@@ -310,7 +310,7 @@ def _report_of(comparison, plain):
 
 def _with_health(comparison):
     "The comparison, each run with its health."
-    for model in comparison.contestants:
+    for model in comparison.models:
         for run, states in zip(model.runs, comparison.health(model.name)):
             run.health = states
     return comparison

@@ -63,7 +63,7 @@ def level_of(
 ) -> float:
     """Confidence of each interval such that all pairs of models together are held with 95 %
     (Bonferroni)."""
-    return 1 - 0.05 / math.comb(len(record.contestants), 2)
+    return 1 - 0.05 / math.comb(len(record.models), 2)
 
 
 def difference(
@@ -177,7 +177,7 @@ def differences_frame(
     with its intervals (`level_of`)."""
     import pandas as pd
 
-    order = sorted(record.contestants, key=lambda c: -c.error)
+    order = sorted(record.models, key=lambda c: -c.error)
     pairs = itertools.combinations(order, 2)
     rows = [_pair_row(difference(record, worse.name, better.name)) for worse, better in pairs]
     return pd.DataFrame(rows).set_index(['worse', 'better'])

@@ -81,7 +81,7 @@ def plot_runs(
     out; the axes."""
     with plot_style():
         ax = _axes(ax, 6.4, 3.4)
-        for i, c in enumerate(record.contestants):
+        for i, c in enumerate(record.models):
             errors = [100 * (1 - run.test.accuracy) for run in c.runs]
             color = model_color(c.name, record.names)
             at = i + _jitter(len(errors))
@@ -127,7 +127,7 @@ def plot_differences(
 ):
     """For each pair of models the difference of their test errors with its three intervals; the
     axes."""
-    order = sorted(record.contestants, key=lambda c: -c.error)
+    order = sorted(record.models, key=lambda c: -c.error)
     pairs = [
         difference(record, c.name, d.name) for i, c in enumerate(order) for d in order[i + 1 :]
     ]
@@ -177,7 +177,7 @@ def plot_curves(
     short = drawn_names(record.names)
     with plot_style():
         ax = _axes(ax, 6.8, 3.6)
-        for c in record.contestants:
+        for c in record.models:
             color = model_color(c.name, record.names)
             tables = [100 * run.history.to_frame() for run in c.runs]
             at = max((t.index for t in tables), key=len)
@@ -239,11 +239,11 @@ def plot_kbest(
     with plot_style():
         ax = _axes(ax, 7, 3.2)
         n = record.sizes['test']
-        width = 0.8 / len(record.contestants)
+        width = 0.8 / len(record.models)
         short = drawn_names(record.names)
-        for i, c in enumerate(record.contestants):
+        for i, c in enumerate(record.models):
             errors = {k: np.mean([run.test.errors[k] for run in c.runs]) for k in ks_of(record)}
-            at = [k + width * (i - (len(record.contestants) - 1) / 2) for k in errors]
+            at = [k + width * (i - (len(record.models) - 1) / 2) for k in errors]
             bars = ax.bar(
                 at,
                 [100 * e / n for e in errors.values()],
@@ -277,7 +277,7 @@ def plot_budget(
     short = drawn_names(record.names)
     with plot_style():
         ax = _axes(ax, 6.8, 3.6)
-        for c in record.contestants:
+        for c in record.models:
             curve = 100 * budget_frame(c)
             color = model_color(c.name, record.names)
             ax.plot(
@@ -286,7 +286,7 @@ def plot_budget(
             ax.fill_between(
                 curve.index, curve.low, curve.high, color=color, alpha=0.12, linewidth=0
             )
-        lowest = min(100 * budget_frame(c).expected.iloc[0] for c in record.contestants)
+        lowest = min(100 * budget_frame(c).expected.iloc[0] for c in record.models)
         ax.set(
             xlabel='trials',
             ylabel='expected best accuracy (%)',
@@ -319,7 +319,7 @@ def plot_costs(
         for ax in axes.flat[table.shape[1] :]:
             ax.set_visible(False)
         for ax, column in zip(axes.flat, table):
-            for c in record.contestants:
+            for c in record.models:
                 ax.plot(
                     table[column][c.name],
                     100 * c.error,
@@ -333,7 +333,7 @@ def plot_costs(
             ax.xaxis.get_major_locator().set_params(nbins=4)
         for ax in axes[:, 0]:
             ax.set_ylabel('test error (%)')
-        low, high = (f(100 * c.error for c in record.contestants) for f in (min, max))
+        low, high = (f(100 * c.error for c in record.models) for f in (min, max))
         axes[0, 0].set_ylim(max(0, low - 0.6 * (high - low) - 0.1), high + 0.6 * (high - low) + 0.1)
         _shares(axes[0, 0].yaxis)  # all rows and columns share it
         fig.legend(
@@ -428,7 +428,7 @@ def plot_pictures(
     """The images that most runs of all models, or of one alone, get wrong, with what is said of
     them; the figure or None."""
     table = hard_frame(record, why)
-    runs = {c.name: len(c.runs) for c in record.contestants}
+    runs = {c.name: len(c.runs) for c in record.models}
     if not len(table):
         return None
     short = drawn_names(record.names)
@@ -489,7 +489,7 @@ def plot_calibration(
 
         fig, (top, below) = plt.subplots(2, 1, figsize=(5.4, 5), sharex=True, height_ratios=(3, 1))
         top.plot([0, 100], [0, 100], '--', color='#666666', linewidth=1, label='as sure as right')
-        for c in record.contestants:
+        for c in record.models:
             t = calibration_table(c)
             color = model_color(c.name, record.names)
             if not t.images.sum():
@@ -561,7 +561,7 @@ def comparison_figures(
         ),
         partial(plot_curves, record),
     )
-    for c in record.contestants:
+    for c in record.models:
         yield (
             'tuning',
             f'search_{c.name}',
@@ -581,7 +581,7 @@ def comparison_figures(
 
 def _figures_of_answers(record):
     "Those that need more than the first release recorded."
-    if all(c.cost for c in record.contestants):
+    if all(c.cost for c in record.models):
         yield (
             'cost',
             'costs',

@@ -132,7 +132,7 @@ def ground_of(
     record: ComparisonRecord,
 ) -> Ground:
     "What the trainings of a comparison are held against."
-    curves_on = 'test' if record.protocol == '2019' else record.contestants[0].search.scored_on
+    curves_on = 'test' if record.protocol == '2019' else record.models[0].search.scored_on
     n_test = record.sizes['test']
     n_valid = record.sizes.get(curves_on, record.sizes.get('valid', n_test))
     labels = np.array(record.labels) if record.labels else None

@@ -37,8 +37,8 @@ def models_frame(
     standard deviation; fractions)."""
     import pandas as pd
 
-    has_frozen = any(n_trained(c) < c.parameters for c in record.contestants)
-    rows = {c.name: _model_row(c, record.sizes['test'], has_frozen) for c in record.contestants}
+    has_frozen = any(n_trained(c) < c.parameters for c in record.models)
+    rows = {c.name: _model_row(c, record.sizes['test'], has_frozen) for c in record.models}
     table = pd.DataFrame.from_dict(rows, orient='index').rename_axis('model')
     return table.drop(columns='validation accuracy') if record.protocol == '2019' else table
 
@@ -100,7 +100,7 @@ def runs_frame(
 
     ks = ks_of(record)
     rows = []
-    for c in record.contestants:
+    for c in record.models:
         for run, states in zip(c.runs, health_of(record, c.name)):
             rows.append({'model': c.name} | _run_row(run, states, ks))
     return pd.DataFrame(rows).set_index(['model', 'run'])
@@ -148,7 +148,7 @@ def _kbest_row(record, k):
     best = record.best
     least = _mean_errors(best, k)
     row = {}
-    for c in record.contestants:
+    for c in record.models:
         errors = _mean_errors(c, k)
         row[f'{c.name} (%)'] = 100 * errors / n
         row[f'{c.name} 95 %'] = span(*error_interval(round(errors), n))
@@ -186,7 +186,7 @@ def leader_by_budget(
     "Number of trials → the model whose best of so many trials is expected to validate best."
     import pandas as pd
 
-    curves = {c.name: budget_frame(c).expected for c in record.contestants}
+    curves = {c.name: budget_frame(c).expected for c in record.models}
     return pd.DataFrame(curves).idxmax(axis=1)
 
 # %% ../../nbs/evidence/tables.ipynb #tables-27
@@ -197,8 +197,8 @@ def costs_frame(
     memory in MB."""
     import pandas as pd
 
-    first = record.contestants[0].parameters
-    rows = {c.name: _costs_row(c, first) for c in record.contestants}
+    first = record.models[0].parameters
+    rows = {c.name: _costs_row(c, first) for c in record.models}
     return pd.DataFrame.from_dict(rows, orient='index').rename_axis('model')
 
 

@@ -76,7 +76,7 @@ def _alike(record, other, best):
 def _unwell(record):
     "A sentence for each model with trainings that did not go well."
     images = f', as far as {record.sizes["test"]:,} test images tell,'
-    for c in record.contestants:
+    for c in record.models:
         spoilt = _spoilt(record, c)
         if not spoilt:
             continue
@@ -87,7 +87,7 @@ def _unwell(record):
         ]
         which = (
             f'whether {c.name} is better or worse than another model'
-            if len(record.contestants) > 2
+            if len(record.models) > 2
             else 'which model is better'
         )
         number = len({run for runs in spoilt.values() for run in runs})
@@ -132,20 +132,20 @@ def _cautions(record):
     if record.protocol == '2019':
         yield f'Protocol 2019: {PROTOCOLS["2019"]}.'
     yield (
-        f'It holds for the settings found with {counted(search.n, "trial")} of '
+        f'It holds for the settings found with {counted(search.n_trials, "trial")} of '
         f'{counted(search.epochs, "epoch")} for each model, '
         f'and for trainings of {counted(epochs_of(record), "epoch")}.'
     )
-    sizes = {c.name: c.parameters for c in record.contestants}
-    trained = {c.name: n_trained(c) for c in record.contestants}
+    sizes = {c.name: c.parameters for c in record.models}
+    trained = {c.name: n_trained(c) for c in record.models}
     if text := unequal_sizes(sizes, trained=trained):
         yield text
-    for c in record.contestants:
+    for c in record.models:
         yield from _brought_along(c)
         scored = sum(trial.accuracy == trial.accuracy for trial in c.search.trials)
-        if scored < c.search.n / 2:
+        if scored < c.search.n_trials / 2:
             yield (
-                f'Of {counted(c.search.n, "trial")} of {c.name} {scored} ended with a score: it '
+                f'Of {counted(c.search.n_trials, "trial")} of {c.name} {scored} ended with a score: it '
                 'was tuned with that much less.'
             )
         yield from c.search.edges()
@@ -183,7 +183,7 @@ def epochs_of(
     record: ComparisonRecord,
 ) -> int:
     "Epochs of a training; one that diverged has fewer."
-    return max(len(run.history.epochs) for c in record.contestants for run in c.runs)
+    return max(len(run.history.epochs) for c in record.models for run in c.runs)
 
 # %% ../../nbs/evidence/verdict.ipynb #verdict-21
 def verdict_parts(
@@ -191,7 +191,7 @@ def verdict_parts(
 ) -> list[list[str]]:
     """The verdict in three lists: what is wrong with data or trainings, the best model against
     each other one, what is not covered."""
-    others = [c for c in record.contestants if c is not record.best]
+    others = [c for c in record.models if c is not record.best]
     wrong = [*record.remarks, *_unwell(record)]
     result = [_against(record, c, record.best) for c in others]
     return [[printable(line) for line in part] for part in (wrong, result, _cautions(record))]

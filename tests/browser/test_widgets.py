@@ -243,7 +243,7 @@ panel"""
 SAME = """from mnist_cmp import Comparison, Compute, Recipe, compare
 def numbers(comparison):
     each = lambda h: [(e.train_loss, e.valid_loss, e.valid_accuracy) for e in h.epochs]
-    return [(c.name, [each(t.history) for t in c.search.trials], [(each(r.history), r.test.wrong) for r in c.runs]) for c in comparison.contestants]
+    return [(c.name, [each(t.history) for t in c.search.trials], [(each(r.history), r.test.wrong) for r in c.runs]) for c in comparison.models]
 plain = compare(['mlp', 'deep_mlp'], 'digits', space={'learning_rate': (.05, .2)}, n_trials=6, search_epochs=6, recipe=Recipe(epochs=12), seeds=4, compute=Compute(workers=1))
 print(numbers(plain) == numbers(Comparison.load(panel.folder)))"""
 OUTPUT = '.jp-OutputArea-output:has(.widget-button)'
@@ -518,7 +518,7 @@ def test_no_script_of_a_stranger_runs(lab):
         STRANGER,
         "from mnist_cmp import ComparePanel\nComparePanel(runs='runs_stranger')",
         "import mnist_cmp as mc\nfound = mc.Comparison.load('runs_stranger/run')\nfound",
-        'found.contestants[0].search',
+        'found.models[0].search',
     )
     page = lab.open('stranger_check.ipynb')
     asked = []
