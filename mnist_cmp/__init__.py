@@ -41,6 +41,8 @@ _rooms = {room: names.split() for room, names in {
     'study.provenance': '',
     'study.population': 'train_population',
     'study.workers': '',
+    'study.trainers': '',
+    'study.scheduling': '',
     'study.studies': '',
     'study.retraining': 'Retraining retrain',
     'search': 'tune',

@@ -32,7 +32,7 @@ MODULES = {
     'evaluation': ['engines.evaluation'],
     'population': ['study.population'],
     'workers': ['study.workers'],
-    'studies': ['study.studies'],
+    'studies': ['study.studies', 'study.trainers', 'study.scheduling'],
     'retraining': ['study.retraining'],
     'costs': ['study.costs'],
     'sound': ['ui.sound'],

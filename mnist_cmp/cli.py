@@ -34,6 +34,7 @@ from mnist_cmp.core.display import (
 )
 from .core.files import check_folder, new_path
 from mnist_cmp.core.settings import (
+    ENGINES,
     EPOCHS,
     EPOCHS_DIGITS,
     Callbacks,

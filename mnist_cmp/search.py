@@ -6,16 +6,14 @@
 __all__ = ['tune']
 
 # %% ../nbs/05_search.ipynb #09-search-002
-import bisect
 import math
 import sys
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from types import ModuleType
+from typing import Any
 
 from .core.checks import check_int, old_attributes, typed
-from .core.display import Progress, quietly
-from .core.ledger import DONE, Ledger
+from .core.display import quietly
 from mnist_cmp.core.points import (
     plot_sobol,  # noqa: F401 (a public name of this room, too)
     sobol_points,
@@ -32,225 +30,145 @@ from mnist_cmp.core.settings import (
 )
 from .core.system import derive_seed
 from .data import Split
-from mnist_cmp.study.studies import (
-    Plan,
-    Trainer,
-    as_begun,
-    disk_explained,
-    folder_of,
-    note_of,
-    of_study,
-    one_model,
-    run_study,
-    splits_begun,
-    study_in,
-    taken_words,
-    try_model,
-)
-from .study.workers import wait_for_workers
-
-# %% ../nbs/05_search.ipynb #09-search-018
-def _identity(blank, trainer, splits, seed, client):
-    """All that the trials of a search depend on, in JSON's types; raises `ValueError` if the net
-    does not fit the images."""
-    sides = {k: list(v) for k, v in blank.space.sides.items()}
-    base = trainer.identity(splits, client)
-    return (
-        sides
-        | ({'log': True} if blank.space.log else {})
-        | base
-        | dict(
-            model=blank.model,
-            scored_on=blank.scored_on,
-            start=blank.start,
-            seed=seed,
-            protocol='2019' if base['train'] == base['valid'] else 'holdout',
-        )
-    )
-
-# %% ../nbs/05_search.ipynb #09-search-022
-@dataclass(frozen=True)
-class _Plan(Plan):
-    "All that a trial needs but its images; called by the workers."
-
-    trainer: Trainer
-    seed: int  # of the study
-    configs: dict  # place → `Config`
-
-    what = 'trial'
-
-    def training(self, index):
-        return self.configs[index], derive_seed(self.seed, 'trial', index)
-
-
-def _configs(space, n_trials, train):
-    "Place → config; raises `ValueError` if the space holds batches larger than the training split."
-    start = space.start
-    configs = dict(enumerate(sobol_points(space, start, n_trials), start))
-    if space.batch_size[1] <= len(train):
-        return configs
-    raise ValueError(
-        f'batch_size of the space goes up to {space.batch_size[1]}, but there are {len(train):,} '
-        'images to train on. Choose a smaller space.'
-    )
-
-# %% ../nbs/05_search.ipynb #09-search-024
-class _Study:
-    "A search on its way: its ledger, its trials so far, and whom to tell."
-
-    def __init__(self, ledger, blank, plan, callbacks):
-        self.ledger = ledger
-        self.blank = blank
-        self.plan = plan
-        self.configs = plan.configs
-        self.on_trial = callbacks.on_trial
-        self.on_epoch = callbacks.on_epoch
-        mine = {i: row for i, row in ledger.histories().items() if i in self.configs}
-        self.trials = [Trial(i, *row) for i, row in mine.items() if row[0].state in DONE]
-        self.done = [t.number for t in self.trials]
-        self.missing = [i for i in self.configs if i not in self.done]
-
-    @property
-    def result(self):
-        return replace(self.blank, trials=list(self.trials))
-
-    def _so_far(self, index):
-        """What the ledger holds of a trial; of one that it has not heard of, a history without
-        epochs."""
-        if row := self.ledger.histories(index).get(index):
-            return row[0]
-        what = self.ledger.identity
-        return History(
-            **self.configs[index]._asdict(),
-            seed=derive_seed(what['seed'], 'trial', index),
-            **{k: what[k] for k in ('engine', 'threads', 'device', 'machine')},
-        )
-
-    def heard(self, index, history, worker):
-        "A trial has begun (`history` is None) or has finished an epoch."
-        self.ledger.record(index, replace(history or self._so_far(index), state='running'), worker)
-        if history and self.on_epoch:
-            self.on_epoch(history)
-
-    def ended(self, outcome):
-        "A trial has ended: keep it."
-        i = outcome.job
-        history = outcome.value or replace(self._so_far(outcome.job), state=outcome.state)
-        self.ledger.record(i, history, outcome.worker, outcome.error)
-        bisect.insort(self.trials, Trial(i, *self.ledger.histories(i)[i]), key=lambda t: t.number)
-        if self.on_trial:
-            self.on_trial(next(t for t in self.trials if t.number == i), self.result)
-
-# %% ../nbs/05_search.ipynb #09-search-025
-def _note(result):
-    "The best so far, for the progress bar."
-    good = [t for t in result.trials if not math.isnan(t.accuracy)]
-    if not good:
-        return 'none good yet'
-    return (
-        f'best {result.best.accuracy:.2%} at {result.best.config.learning_rate:.4g}, '
-        f'{result.best.config.batch_size}'
-    )
-
-
-def _run_trials(blank, plan, what, note, splits, compute, callbacks):
-    "The trials that are missing, until all are done or one is stopped."
-    store = plan.trainer.store
-    with Ledger(store, what) as ledger, disk_explained(store):
-        study = _Study(ledger, blank, plan, callbacks)
-        if study.missing:
-            ledger.note_code(note)
-        taken = taken_words('trial', len(study.trials), len(study.missing), store)
-        name = f'{blank.model}: search'
-        with Progress(blank.n_trials, name, len(study.trials), callbacks.progress, taken) as bar:
-
-            def heard(index, history, worker):
-                study.heard(index, history, worker)
-                if history:
-                    bar.update(
-                        0, f'{_note(study.result)}, epoch {len(history.epochs)} of {blank.epochs}'
-                    )
-
-            for outcome in run_study(
-                plan,
-                study.missing,
-                study.done,
-                splits,
-                store,
-                'trial',
-                compute.workers,
-                compute.client,
-                should_stop=bar.asking(callbacks.should_stop),
-                on_note=heard,
-            ):
-                study.ended(outcome)
-                bar.update(note=_note(study.result))
-        return study.result
+from .study.scheduling import Training
+from .study.studies import Study, folder_of, of_study, one_model, splits_begun
+from .study.trainers import rehearsed
 
 # %% ../nbs/05_search.ipynb #09-search-027
-def _kept(blank, store, configs):
-    "What a search that was stopped before it went on has so far."
-    if study_in(store) is None or not (Path(store) / 'study.sqlite').is_file():
-        return blank
-    with Ledger.read(store) as ledger:
+@dataclass(kw_only=True)
+class _Search(Study):
+    "A search on its way."
+
+    blank: SearchResult  # without trials
+    seed: int  # of the study
+    trials: dict[int, Trial] = field(init=False, default_factory=dict)  # those that have ended
+
+    kind = 'search'
+    what = 'trial'
+    word = 'trial'
+
+    @property
+    def is_plain(self):
+        "Does the space hold SGD without momentum and weight decay alone?"
+        return self.blank.space.plain
+
+    def identity(self, trainer, client=None):
+        "All that the trials depend on; raises `ValueError` if the net does not fit the images."
+        space = self.blank.space
+        sides = {name: list(ends) for name, ends in space.sides.items()}
+        base = trainer.identity(self.splits, client)
+        rest = dict(
+            model=self.name,
+            scored_on=self.blank.scored_on,
+            start=self.blank.start,
+            seed=self.seed,
+            protocol='2019' if base['train'] == base['valid'] else 'holdout',
+        )
+        return sides | ({'log': True} if space.log else {}) | base | rest
+
+    def read(self, ledger):
+        "What has ended, as trials."
+        super().read(ledger)
         rows = ledger.histories()
-    trials = [Trial(i, *row) for i, row in rows.items() if i in configs and row[0].state in DONE]
-    return replace(blank, trials=trials)
+        self.trials = {number: Trial(number, *rows[number]) for number in self.histories}
+
+    def begin(self, number, worker):
+        "Note that a trial has begun."
+        self.ledger.record(number, replace(self._so_far(number), state='running'), worker)
+
+    def keep(self, outcome):
+        "Keep a trial that has ended, also one that failed."
+        number = outcome.job
+        if outcome.value is None:
+            history = replace(self._so_far(number), state=outcome.state)
+        else:
+            history = outcome.value.history
+        self.ledger.record(number, history, outcome.worker, outcome.error)
+        self.histories[number] = history
+        self.trials[number] = Trial(number, *self.ledger.histories(number)[number])
+        if self.callbacks.on_trial:
+            self.callbacks.on_trial(self.trials[number], self.result())
+
+    def result(self):
+        "The search as far as it is."
+        return replace(self.blank, trials=[self.trials[n] for n in sorted(self.trials)])
+
+    def status(self):
+        "The best so far."
+        if all(math.isnan(trial.accuracy) for trial in self.trials.values()):
+            return 'none good yet'
+        best = self.result().best
+        return (
+            f'best {best.accuracy:.2%} at {best.config.learning_rate:.4g}, {best.config.batch_size}'
+        )
+
+    def _so_far(self, number):
+        "What the ledger holds of a trial; of one that it does not hold, a history without epochs."
+        if row := self.ledger.histories(number).get(number):
+            return row[0]
+        config, seed = self.trainings[number]
+        what = self.ledger.identity
+        places = {name: what[name] for name in ('engine', 'threads', 'device', 'machine')}
+        return History(**config._asdict(), seed=seed, **places)
+
+
+def _trainings(space, n_trials, seed, train):
+    "Number → training; raises `ValueError` if the space holds batches larger than the training split."
+    if space.batch_size[1] > len(train):
+        raise ValueError(
+            f'batch_size of the space goes up to {space.batch_size[1]}, but there are '
+            f'{len(train):,} images to train on. Choose a smaller space.'
+        )
+    configs = enumerate(sobol_points(space, space.start, n_trials), space.start)
+    return {
+        number: Training(config, derive_seed(seed, 'trial', number)) for number, config in configs
+    }
 
 
 @old_names(start_and_name, box='space', n='n_trials')
 @quietly
 @typed
 def tune(
-    make,  # makes the net: a callable, a short name or 'pkg.module:Name'; or {'its name': that}
+    make: Any,  # makes the net: a callable, a short name or 'pkg.module:Name'; or {'its name': that}
     train: Split,  # images to learn from
     valid: Split,  # images to score on
-    space=None,  # a Space, or a dict of some of its sides; None: the default space
+    space: Any = None,  # a Space, or a dict of some of its sides; None: the default space
     *,
     n_trials: int = Effort.n_trials,  # trials, ≥ 1
-    recipe: Recipe = None,  # of all trials: epochs, and init; the space says the rest
+    recipe: Recipe | None = None,  # of all trials: epochs, and init; the space says the rest
     seed: int = Effort.seed,  # trial i draws its weights and orders from (seed, i)
-    store=None,  # a folder that makes the search resumable
-    compute: Compute = None,  # by what it is computed; a search keeps its engine; None: Compute()
-    callbacks: Callbacks = None,  # whom to tell, and whom to ask; None: Callbacks()
+    store: Any = None,  # a folder that makes the search resumable
+    # by what it is computed; a search keeps its engine; None: Compute()
+    compute: Compute | None = None,
+    callbacks: Callbacks | None = None,  # whom to tell, and whom to ask; None: Callbacks()
 ) -> SearchResult:
     """Train a fresh net with each config and score it on `valid`; raises `ValueError` on bad
     arguments or another's store."""
     splits = splits_begun(store, train, valid)
-    train = splits.train
-    valid = splits.valid
     recipe = recipe or Recipe()
-    callbacks = callbacks or Callbacks()
     make, name = one_model(make)
     space = space_for(name, space=space)
     recipe.check_searched()
     n_trials = check_int('n_trials', n_trials, 1)
-    configs = _configs(space, n_trials, train)
-    epochs = check_int('epochs', recipe.epochs, 1, hint='Pass recipe=Recipe(epochs=…).')
-    sides = replace(space, start=None)
-    blank = SearchResult(name, sides, space.start, n_trials, epochs, valid.name, [])
     seed = check_int('seed', seed, 0, 2**63 - 1)
+    trainings = _trainings(space, n_trials, seed, splits.train)
+    epochs = check_int('epochs', recipe.epochs, 1, hint='Pass recipe=Recipe(epochs=…).')
     compute = of_study(compute)
-    client = compute.client
-    trainer = Trainer(make, recipe, compute.of_one, folder_of(store))
-    trainer, _ = try_model(trainer, train, name, compute)
-    begun = study_in(trainer.store)
-    trainer = trainer.continued(
-        begun, lambda trainer: _identity(blank, trainer, splits, seed, None), configs, client
-    )
-    note = note_of(make, name, begun, store)
-    if begun and begun.done.issuperset(configs):
-        what = as_begun(_identity(blank, trainer, splits, seed, None), begun)
-    else:
-        if client is not None and not wait_for_workers(client, callbacks.should_stop):
-            return _kept(blank, store, configs)
-        images = n_trials * epochs * len(train)
-        trainer = trainer.settled(images, space.plain, client, callbacks.should_stop)
-        if trainer is None:
-            return _kept(blank, store, configs)
-        what = _identity(blank, trainer, splits, seed, client)
-    plan = _Plan(trainer, seed, configs)
-    return _run_trials(blank, plan, what, note, splits, compute, callbacks)
+    folder = folder_of(store)
+    trainer, _ = rehearsed(make, recipe, compute, folder, splits.train, name)
+    sides = replace(space, start=None)
+    scored_on = splits.valid.name
+    return _Search(
+        blank=SearchResult(name, sides, space.start, n_trials, epochs, scored_on, []),
+        seed=seed,
+        trainer=trainer,
+        name=name,
+        splits=splits,
+        trainings=trainings,
+        store=folder,
+        compute=compute,
+        callbacks=callbacks or Callbacks(),
+    ).run()
 
 # %% ../nbs/05_search.ipynb #09-search-083
 class _CallableRoom(ModuleType):
