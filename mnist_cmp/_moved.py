@@ -48,6 +48,11 @@ NAMES = {
     },
     'params': {'unequal_sizes': 'evidence.tables.unequal_sizes'},
     'report': {'verdict': 'evidence.verdict.verdict'},
+    'search': {
+        'Box': 'core.records.Space',
+        'Space': 'core.records.Space',
+        'plot_sobol': 'core.points.plot_sobol',
+    },
 }
 # A module that has become a folder of modules → those that its names are in now.
 FOLDERS = {'core': ['core.checks', 'core.files', 'core.system', 'core.display']}

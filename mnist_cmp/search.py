@@ -12,13 +12,11 @@ from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
-from .core.checks import check_int, old_attributes, typed
+from ._moved import moved_name
+from .core.checks import check_int, typed, warn_renamed
 from .core.display import quietly
-from mnist_cmp.core.points import (
-    plot_sobol,  # noqa: F401 (a public name of this room, too)
-    sobol_points,
-)
-from .core.records import History, SearchResult, Space, Trial
+from .core.points import sobol_points
+from .core.records import History, SearchResult, Trial
 from mnist_cmp.core.settings import (
     Callbacks,
     Compute,
@@ -181,7 +179,13 @@ class _CallableRoom(ModuleType):
     __wrapped__ = property(lambda self: self.tune)  # its signature and help
 
 
-__getattr__ = old_attributes(__name__, search='tune', Box='Space')
+def __getattr__(name):
+    "Names of 0.1.0: `tune` was `search`, and settings and pictures stood here, too."
+    if name != 'search':
+        return moved_name('search', name)
+    warn_renamed(name, 'tune')
+    return tune
+
 
 if __name__ != '__main__':
     sys.modules[__name__].__class__ = _CallableRoom

@@ -212,10 +212,13 @@ def test_a_comparison_with_old_names_is_the_same(data, tmp_path):
 
 
 def test_old_classes_and_attributes(small):
-    for room in mc, records, points, search:
-        found, said = warned(lambda room=room: room.Box)
+    for module in mc, records, points:
+        found, said = warned(lambda module=module: module.Box)
         assert found is mc.Space
         assert said == ['Box will go with the next release. Write Space instead.']
+    found, said = warned(lambda: search.Box)
+    assert found is mc.Space
+    assert said == ['mnist_cmp.search.Box is now mnist_cmp.core.records.Space.']
     for room in mc, records, points:
         assert warned(lambda room=room: room.Point)[0] is mc.Config
     assert warned(lambda: search.search)[0] is mc.tune
@@ -224,6 +227,12 @@ def test_old_classes_and_attributes(small):
     found, said = warned(lambda: (result.box, result.best.point, result.space.point(0.5, 0.5)))
     assert found == (result.space, result.best.config, result.space.config(0.5, 0.5))
     assert len(said) == 3
+    found, said = warned(lambda: (result.n, result.best.index))
+    assert found == (result.n_trials, result.best.number) == (1, 1030)
+    assert said == [
+        'n of a SearchResult will go with the next release. Write n_trials instead.',
+        'index of a Trial will go with the next release. Write number instead.',
+    ]
     with pytest.raises(AttributeError, match='no attribute'):
         records.Boxes  # noqa: B018
 

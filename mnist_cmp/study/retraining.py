@@ -96,6 +96,7 @@ class _Retrainings(Study):
         ]
 
     def _file(self, number):
+        assert self.store is not None
         return Path(self.store) / f'seed_{number}.safetensors'
 
     def _words(self, history):
@@ -114,6 +115,7 @@ class _Retrainings(Study):
 
     def _weights_in_file(self, number, history, kinds):
         "A training's weights as written; raises `ValueError` or `FileNotFoundError` if not so."
+        assert self.store is not None
         file = plain_path(self.store, self._file(number).name)
         if kinds_in(file) != kinds:
             raise DamagedError(f'{file} holds the weights of another net.')

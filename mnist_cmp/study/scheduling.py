@@ -185,7 +185,7 @@ class _Pace:
 def _groups(plan, numbers, splits):
     "The trainings by batch size, in groups of about the same number that fit the memory."
     batch_sizes = {number: plan.trainings[number].config.batch_size for number in numbers}
-    numbers = sorted(numbers, key=batch_sizes.get)
+    numbers = sorted(numbers, key=lambda number: batch_sizes[number])
     net = plan.trainer.fresh().to(plan.trainer.device())
     most = nets_at_once(net, splits.train, [batch_sizes[number] for number in numbers])
     total = len(numbers)
@@ -239,7 +239,7 @@ def _train_together(plan, numbers, splits, should_stop=None, on_note=None):
             groups.extendleft((group[len(group) // 2 :], group[: len(group) // 2]))
         else:
             state = 'crashed' if error[0] in ('MemoryError', 'OutOfMemoryError') else 'failed'
-            yield Outcome(*group, state, error=error[1], worker=here)
+            yield Outcome(group[0], state, error=error[1], worker=here)
 
 # %% ../../nbs/study/scheduling.ipynb #scheduling-31
 def run_trainings(

@@ -242,7 +242,7 @@ class Study(ABC):
         is_finished = begun is not None and begun.done.issuperset(self.trainings)
         trainer = self._continued(begun, is_finished)
         note = note_of(trainer.make, self.name, begun, self.store)
-        if is_finished:
+        if begun is not None and is_finished:
             identity = as_begun(self.identity(trainer), begun)
         else:
             ready = self._ready(trainer, begun)
