@@ -54,9 +54,9 @@ class _Search(Study):
     seed: int  # of the study
     trials: dict[int, Trial] = field(init=False, default_factory=dict)  # those that have ended
 
-    kind = 'search'
-    what = 'trial'
-    word = 'trial'
+    title = 'search'
+    unit = 'trial'
+    prefix = 'trial'
 
     @property
     def is_plain(self):

@@ -58,8 +58,7 @@ class _Retrainings(Study):
     weights: dict = field(init=False, default_factory=dict)  # number → name → tensor on the CPU
     kept: set = field(init=False, default_factory=set)  # numbers of those that were in the store
 
-    what = 'training'
-    word = 'run'
+    prefix = 'run'
     keeps_weights = True
 
     def identity(self, trainer, client=None):
