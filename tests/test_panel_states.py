@@ -82,7 +82,7 @@ def test_nobody_is_at_work(begun):
 
 
 @pytest.mark.parametrize(
-    'told,by_panel,by_run,state',
+    'noted,by_panel,by_run,state',
     [
         ('running', True, False, 'starting'),
         ('running', True, True, 'running'),
@@ -94,8 +94,8 @@ def test_nobody_is_at_work(begun):
         ('failed', False, False, 'failed'),
     ],
 )
-def test_state_by_the_locks(begun, told, by_panel, by_run, state):
-    folder = begun(told)
+def test_state_by_the_locks(begun, noted, by_panel, by_run, state):
+    folder = begun(noted)
     with ExitStack() as stack:
         if by_panel:
             stack.enter_context(folder_lock(folder / '.panel'))
@@ -146,8 +146,8 @@ def report_in(folder, **how):
         patch.setattr('mnist_cmp.comparison.measure_costs', known_costs)
         space = mc.Space(learning_rate=(0.001, 0.1), batch_size=(16, 48))
         kwargs = grouped(workers=1, progress=False, **how)
-        found = mc.compare(MODELS, mc.load_data('digits'), space, store=folder, **kwargs)
-    found.save(folder)
+        result = mc.compare(MODELS, mc.load_data('digits'), space, store=folder, **kwargs)
+    result.save(folder)
     write_json(folder / 'panel.json', dict(state='stopped', settings=SMALL | how))
     return folder
 
@@ -190,9 +190,9 @@ def test_the_share_never_falls_when_a_longer_search_finds_better_settings(tmp_pa
     def look(trial=None, result=None):
         shares.append(RunState.read(folder, running=True).share)
         better = trial is not None and result.best.index == trial.index
-        found.append(better and trial.index != result.start)
+        improved.append(better and trial.index != result.start)
 
-    found = []
+    improved = []
     look()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr('mnist_cmp.comparison.measure_costs', known_costs)
@@ -209,7 +209,7 @@ def test_the_share_never_falls_when_a_longer_search_finds_better_settings(tmp_pa
             seeds=2,
         )
     look()
-    assert any(found), 'no longer search found better settings: this test says nothing'
+    assert any(improved), 'no longer search found better settings: this test says nothing'
     assert shares == sorted(shares)
     assert shares[-1] == 1
 
@@ -269,24 +269,24 @@ def test_the_panels_process_refuses_what_its_report_would_lose_by(finished):
 
 
 @pytest.fixture(scope='module')
-def told(tmp_path_factory):
+def whole_run(tmp_path_factory):
     "A whole run: what the panel said, and at each word whether verdict and report were there."
     panel = panel_on(tmp_path_factory.mktemp('whole') / 'runs', **SMALL)
-    said = []
+    lines = []
 
-    def hear(change):
+    def note_line(change):
         there = bool(panel.words.value) and bool(panel.link.name) and '<svg' in panel.pictures.value
-        said.append((change.new, there, enabled(panel)))
+        lines.append((change.new, there, enabled(panel)))
 
-    panel.message.observe(hear, 'value')
+    panel.message.observe(note_line, 'value')
     panel.run()
     panel.wait()
-    return panel, said
+    return panel, lines
 
 
-def test_words_of_a_whole_run(told):
-    panel, said = told
-    words = [text for text, _, _ in said]
+def test_words_of_a_whole_run(whole_run):
+    panel, lines = whole_run
+    words = [text for text, _, _ in lines]
     kinds = [text.split()[0].rstrip(':.') for text in words]
     assert words[0] == 'Starting: 0% of 4 epochs are done; the data are being loaded.'
     assert (
@@ -301,29 +301,29 @@ def test_words_of_a_whole_run(told):
     ]
 
 
-def test_finished_is_said_with_the_result(told):
-    panel, said = told
-    assert [there for text, there, _ in said if text == 'Finished.'] == [True]
-    assert not any(there for text, there, _ in said if text != 'Finished.')
+def test_finished_is_said_with_the_result(whole_run):
+    panel, lines = whole_run
+    assert [there for text, there, _ in lines if text == 'Finished.'] == [True]
+    assert not any(there for text, there, _ in lines if text != 'Finished.')
 
 
-def test_last_run_is_shown_with_its_result(told):
-    again = mc.ComparePanel(runs=told[0].runs, workers=1)
-    said = []
+def test_last_run_is_shown_with_its_result(whole_run):
+    again = mc.ComparePanel(runs=whole_run[0].runs, workers=1)
+    lines = []
 
-    def hear(change):
-        said.append((change.new, bool(again.words.value)))
+    def note_line(change):
+        lines.append((change.new, bool(again.words.value)))
 
-    again.message.observe(hear, 'value')
+    again.message.observe(note_line, 'value')
     again.last.click()
-    assert said == [(f'{told[0].folder} is being read.', False), ('Finished.', True)]
+    assert lines == [(f'{whole_run[0].folder} is being read.', False), ('Finished.', True)]
 
 
-def test_failing_on_finish_is_said(told):
+def test_failing_on_finish_is_said(whole_run):
     def fail(run):
         raise ValueError('there is no pad')
 
-    again = mc.ComparePanel(told[0].folder, workers=1, on_finish=fail)
+    again = mc.ComparePanel(whole_run[0].folder, workers=1, on_finish=fail)
     assert again.message.value == 'Finished, but what on_finish calls has failed: there is no pad'
     assert again.message.bad and again.words.value
 
@@ -519,6 +519,6 @@ def test_each_label_has_a_title(tmp_path):
 
     panel = mc.ComparePanel(runs=tmp_path / 'runs', workers=1)
     labelled = widgets.widget_description.DescriptionWidget
-    found = [w for w in parts(panel.ui) if isinstance(w, labelled)]
-    assert len(found) > 10
-    assert [w for w in found if w.tooltip is None] == []
+    labels = [w for w in parts(panel.ui) if isinstance(w, labelled)]
+    assert len(labels) > 10
+    assert [w for w in labels if w.tooltip is None] == []
