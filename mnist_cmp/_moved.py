@@ -36,7 +36,7 @@ MODULES = {
     'retraining': ['study.retraining'],
     'costs': ['study.costs'],
     'sound': ['ui.sound'],
-    'controls': ['ui.controls'],
+    'controls': ['ui.controls', 'ui.run_state'],
     'pad': ['ui.pad'],
 }
 # Old module → name → where it is now, by module and name.

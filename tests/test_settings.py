@@ -18,7 +18,7 @@ from mnist_cmp.core import points, records, settings
 from mnist_cmp.core.settings import Effort, describe
 from mnist_cmp.engines import steps
 from mnist_cmp.models import initialise
-from mnist_cmp.ui import controls
+from mnist_cmp.ui.run_state import check_settings
 
 MOST = {
     mc.train: 10,
@@ -305,7 +305,7 @@ def test_an_old_option_works_is_not_shown_and_warns():
 
 
 def test_the_panels_defaults_are_those_of_the_objects():
-    usual = controls.check_settings({})
+    usual = check_settings({})
     assert {f.name: usual[f.name] for f in fields(Effort) if f.name != 'search_epochs'} == {
         f.name: f.default for f in fields(Effort) if f.name != 'search_epochs'
     }
@@ -316,7 +316,7 @@ def test_the_panels_defaults_are_those_of_the_objects():
 
 
 def test_a_panel_file_of_the_release_before_is_read():
-    assert controls.check_settings({'points': 3})['n_trials'] == 3
+    assert check_settings({'points': 3})['n_trials'] == 3
 
 
 def test_there_are_the_engines_that_are_named():
