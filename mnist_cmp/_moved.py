@@ -48,6 +48,12 @@ NAMES = {
     },
     'params': {'unequal_sizes': 'evidence.tables.unequal_sizes'},
     'report': {'verdict': 'evidence.verdict.verdict'},
+    'training': {
+        'load_model': 'engines.evaluation.load_model',
+        'plot_accuracy': 'core.records.plot_accuracy',
+        'smoke_test': 'engines.evaluation.smoke_test',
+        'topk_errors': 'engines.evaluation.topk_errors',
+    },
 }
 # A module that has become a folder of modules → those that its names are in now.
 FOLDERS = {'core': ['core.checks', 'core.files', 'core.system', 'core.display']}

@@ -62,7 +62,7 @@ MUTATIONS = [
     # training
     ('_order', "'order', epoch", "'order', 1"),
     (
-        '_layer_chance',
+        '_seeded_layers',
         "derive_seed(history.seed, 'layers', epoch)",
         "derive_seed(0, 'layers', epoch)",
     ),

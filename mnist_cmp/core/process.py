@@ -118,7 +118,7 @@ def _usual(values):
     ]
 
 # %% ../../nbs/core/process.ipynb #8404200b
-def _read_chance():
+def _read_generators():
     "The states of all generators that a process has in common."
     states = [random.getstate(), np.random.get_state(), torch.default_generator.get_state()]
     gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
@@ -126,7 +126,7 @@ def _read_chance():
     return [*states, gpus, mps]
 
 
-def _put_chance(states):
+def _put_generators(states):
     python, numpy, cpu, gpus, mps = states
     random.setstate(python)
     np.random.set_state(numpy)
@@ -137,7 +137,7 @@ def _put_chance(states):
         torch.mps.set_rng_state(mps)
 
 
-def _seed_chance(seed):
+def _seed_generators(seed):
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.default_generator.manual_seed(seed)  # a GPU that nobody uses is not woken
@@ -151,7 +151,7 @@ class _Here(threading.local):
     "What a thread has to do with `sealed`."
 
     def __init__(self):
-        self.blocks = []  # those that it is in, the outermost first
+        self.blocks: list[_Block] = []  # those that it is in, the outermost first
         self.away = 0.0  # s that it has spent outside of them, or waiting for other threads
 
 
@@ -187,44 +187,49 @@ def _put_threads(number):
 
 
 class _Block:
-    """A stretch of work in settings and chance of its own, which it takes along when it is left
-    for a while."""
+    """A stretch of work with settings and random generators of its own, which it takes along when
+    it is left for a while."""
 
     def __init__(self, seed, threads):
-        self.seed = seed  # None: chance goes on
+        self.seed = seed  # None: the generators go on
         self.threads = threads  # None: as many as there are
         self.is_on = False  # is there anything to be put back?
-        self.kept = None  # settings and chance, while it is left for a while
+        self.kept: tuple | None = (
+            None  # settings and states of the generators, while it is left for a while
+        )
 
     def enter(self):
         try:
             _take_lock()
             # A context, since whoever uses one could not leave it in order otherwise.
             self.device = None if torch.get_default_device().type == 'cpu' else torch.device('cpu')
-            self.around = _read_settings(), torch.get_num_threads(), self._chance()
+            self.around = _read_settings(), torch.get_num_threads(), self._states()
             self.is_on = True
             self._put_on()
         except BaseException:
             self.leave()
             raise
 
-    def _chance(self):
-        return None if self.seed is None else _read_chance()
+    def _states(self):
+        return None if self.seed is None else _read_generators()
 
     def _put_on(self):
         if self.device is not None:
             self.device.__enter__()
         settings = self.around[0]
-        inside, chance = self.kept or (_usual(settings), None)
+        inside, states = self.kept or (_usual(settings), None)
         _put_settings(inside, settings)
         _put_threads(self.threads)
-        if chance is not None:
-            _put_chance(chance)
+        if states is not None:
+            _put_generators(states)
         elif self.seed is not None:
-            _seed_chance(self.seed)
+            _seed_generators(self.seed)
 
     def keep(self):
-        self.kept = _read_settings(), self._chance()
+        "Remember how it is inside; gives the settings."
+        settings = _read_settings()
+        self.kept = settings, self._states()
+        return settings
 
     def leave(self, now=None):
         "All as it is around; to be called again after an interrupt. `now`: settings just read."
@@ -238,11 +243,11 @@ class _Block:
             _free_lock()
 
     def _put_off(self, now):
-        settings, threads, chance = self.around
+        settings, threads, states = self.around
         _put_settings(settings, now)
         _put_threads(threads)
-        if chance is not None:
-            _put_chance(chance)
+        if states is not None:
+            _put_generators(states)
         if self.device is not None and torch.get_default_device().type == 'cpu':
             self.device.__exit__(None, None, None)
         self.is_on = False
@@ -280,9 +285,9 @@ class _Sealed:
 
 
 def sealed(
-    # of all chance inside, ≥ 0; None: it goes on, or starts from 0 where nothing is around
-    seed: int = None,
-    threads: int = None,  # PyTorch's threads, ≥ 1; None: as many as before
+    # of all random numbers inside, ≥ 0; None: they go on, or start from 0 where nothing is around
+    seed: int | None = None,
+    threads: int | None = None,  # PyTorch's threads, ≥ 1; None: as many as before
 ):
     """Inside the block PyTorch is as in a fresh process and no other thread is in such a block;
     afterwards all is as before."""
@@ -296,8 +301,8 @@ class _Unsealed:
         self.since = time.perf_counter()
         try:
             for block in reversed(self.blocks):
-                block.keep()
-                block.leave(block.kept[0])
+                settings = block.keep()
+                block.leave(settings)
             _here.blocks = []
         except BaseException:
             self._give_up()
