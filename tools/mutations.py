@@ -78,7 +78,7 @@ MUTATIONS = [
     # population
     ('number_of_ticks', '- (-rest // block)', '+ rest // block'),
     (
-        '_Population._move',
+        '_Stack.move',
         'torch.where(column(begins), g, self.sums[name] + g)',
         'self.sums[name] + g',
     ),
