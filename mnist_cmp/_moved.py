@@ -41,6 +41,7 @@ MODULES = {
 }
 # Old module → name → where it is now, by module and name.
 NAMES = {
+    'engines.steps': {'float_images': 'engines.autograd.float_images'},
     'comparison': {
         'Contestant': 'core.records.ModelResult',
         'extent_in': 'core.run_folder.extent_in',

@@ -39,9 +39,9 @@ from mnist_cmp.core.checks import (
 from ..core.files import DamagedError, atomic_path
 from ..core.process import sealed
 from ..data import Split
+from .autograd import AutogradStep, float_images
 from .chains import recognise
 from .onednn import run_chain
-from .steps import AutogradStep, float_images
 from ..models import Beginning, begin, model_name, net_to_try
 from ..params import flops, number_of_params
 

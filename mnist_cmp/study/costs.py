@@ -22,7 +22,7 @@ from ..core.records import Config, Cost
 from ..core.settings import Callbacks, Compute, Recipe, old_names
 from ..core.system import available_cores
 from ..data import Split
-from ..engines.steps import float_images
+from ..engines.autograd import float_images
 from ..models import get_model, initialise, model_name
 from .workers import run_jobs, why_not_sent
 from ..training import device_of, torch_threads

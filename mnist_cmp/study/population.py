@@ -25,7 +25,7 @@ from ..core.settings import Callbacks, Compute, Recipe, old_names
 from ..core.system import machine
 from ..data import Split
 from ..engines.autograd import float_images
-from ..engines.chains import _listened_to, why_not_fixed
+from ..engines.chains import _has_hooks, why_not_fixed
 from ..engines.evaluation import check_net, measure
 from ..engines.graphs import CudaRecorder, _python_state, unchanged
 from ..params import flops
@@ -285,7 +285,7 @@ def why_no_population(
     "Why nets like `net` can't be trained as a population; '' if they can."
     if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in net.modules()):
         return _MIXES
-    if _listened_to(net):
+    if _has_hooks(net):
         return 'hooks listen to it, and would be called with several nets at once'
     if why := why_not_fixed(net):
         return why
