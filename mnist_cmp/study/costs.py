@@ -138,12 +138,12 @@ class _Measured:
 def _train_for_a_moment(model: _Measured, net, train: Split, device, seconds: float, clock):
     "One step, then as many as there is time for: 20 in all at most."
     size = model.config.batch_size
-    places = torch.arange(_STEPS * size) % len(train)
+    indices = torch.arange(_STEPS * size) % len(train)
 
     def steps(number):
         train_net(
             net,
-            train[places[: number * size]],
+            train[indices[: number * size]],
             recipe=Recipe(epochs=1).at(model.config),
             compute=Compute(device=device, engine=model.engine),
             callbacks=Callbacks(progress=False),
