@@ -640,7 +640,7 @@ def begin(
 # %% ../nbs/02_models.ipynb #look-models-42
 def missed_text(
     beginning: Beginning,  # of a model
-    init,  # the initialiser that was asked for
+    init,  # the chosen initialiser
 ) -> str:
     "The message where an initialiser does not reach all layers; '' where it does."
     # a study that goes on with `glorot_of_all` says so when it begins
@@ -657,7 +657,7 @@ def missed_text(
 
 
 def _requested_name(init) -> str:
-    "The name by which an initialiser was asked for: of a rule that has a short one, that."
+    "The name of a chosen initialiser: of a rule that has a short one, that."
     if isinstance(init, str):
         return init
     return 'glorot' if init is glorot_init else init_name(get_init(init))

@@ -326,7 +326,7 @@ def _run(training, history, epochs, saver, should_stop, callbacks):
 
 
 def _resume(checkpoint, net, step, history, train, valid, epochs):
-    """The history to go on with, that of the checkpoint if there is one, and who saves it after
+    """The history to go on with, that of the checkpoint if there is one, and what saves it after
     each epoch."""
     if not checkpoint:
         return history, None

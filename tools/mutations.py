@@ -93,7 +93,7 @@ MUTATIONS = [
     ),
     ('Ledger._open', "('running', 'crashed')", "('running')"),
     ('_transaction', "connection.execute('ROLLBACK')", "connection.execute('COMMIT')"),
-    ('_Jobs.ended', 'self.crashes[job] > RETRIES', 'self.crashes[job] >= RETRIES'),
+    ('_Jobs.ended', 'tries > RETRIES', 'tries >= RETRIES'),
     ('_run_in_processes', 'if should_stop():', 'if not jobs:'),
     ('Child.__init__', 'start_new_session=True', 'start_new_session=False'),
     # searches and trainings

@@ -330,7 +330,7 @@ def write_weights(
     weights: dict,  # name → tensor on the CPU
     metadata: dict,  # name → text, kept in the same file
 ):
-    "`write_tensors`, with a digest of it all: whoever reads the file knows whether it is whole."
+    "`write_tensors`, with a digest of it all: a reader of the file knows whether it is whole."
     write_tensors(path, weights, metadata | {_DIGEST: weights_digest(weights, metadata)})
 
 
