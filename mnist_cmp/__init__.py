@@ -37,7 +37,7 @@ _rooms = {room: names.split() for room, names in {
     'engines.graphs': '',
     'engines.steps': '',
     'engines.evaluation': 'measure measure_accuracy predict topk_errors smoke_test save_model load_model',
-    'training': 'train snapshot_accuracies plot_accuracy display_timer',
+    'training': 'train snapshot_accuracies display_timer',
     'study.provenance': '',
     'study.population': 'train_population',
     'study.workers': '',

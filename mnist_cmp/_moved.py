@@ -41,6 +41,7 @@ MODULES = {
 }
 # Old module → name → where it is now, by module and name.
 NAMES = {
+    'engines.steps': {'float_images': 'engines.autograd.float_images'},
     'comparison': {
         'Contestant': 'core.records.ModelResult',
         'extent_in': 'core.run_folder.extent_in',
@@ -52,6 +53,12 @@ NAMES = {
         'Box': 'core.records.Space',
         'Space': 'core.records.Space',
         'plot_sobol': 'core.points.plot_sobol',
+    },
+    'training': {
+        'load_model': 'engines.evaluation.load_model',
+        'plot_accuracy': 'core.records.plot_accuracy',
+        'smoke_test': 'engines.evaluation.smoke_test',
+        'topk_errors': 'engines.evaluation.topk_errors',
     },
 }
 # A module that has become a folder of modules → those that its names are in now.

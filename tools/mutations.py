@@ -62,7 +62,7 @@ MUTATIONS = [
     # training
     ('_order', "'order', epoch", "'order', 1"),
     (
-        '_layer_chance',
+        '_seeded_layers',
         "derive_seed(history.seed, 'layers', epoch)",
         "derive_seed(0, 'layers', epoch)",
     ),
@@ -78,7 +78,7 @@ MUTATIONS = [
     # population
     ('number_of_ticks', '- (-rest // block)', '+ rest // block'),
     (
-        '_Population._move',
+        '_Stack.move',
         'torch.where(column(begins), g, self.sums[name] + g)',
         'self.sums[name] + g',
     ),
@@ -93,7 +93,7 @@ MUTATIONS = [
     ),
     ('Ledger._open', "('running', 'crashed')", "('running')"),
     ('_transaction', "connection.execute('ROLLBACK')", "connection.execute('COMMIT')"),
-    ('_Jobs.ended', 'self.crashes[job] > RETRIES', 'self.crashes[job] >= RETRIES'),
+    ('_Jobs.ended', 'tries > RETRIES', 'tries >= RETRIES'),
     ('_run_in_processes', 'if should_stop():', 'if not jobs:'),
     ('Child.__init__', 'start_new_session=True', 'start_new_session=False'),
     # searches and trainings
