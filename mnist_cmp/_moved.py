@@ -43,6 +43,7 @@ MODULES = {
 NAMES = {
     'comparison': {
         'Contestant': 'core.records.ModelResult',
+        'KS': 'core.records.KS',
         'extent_in': 'core.run_folder.extent_in',
         'figure_files': 'core.run_folder.figure_files',
     },

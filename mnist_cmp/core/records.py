@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['Text', 'Flag', 'Number', 'Whole', 'Count', 'Positive', 'Share', 'Seconds', 'Loss', 'State', 'HEALTH', 'Bin',
-           'Confidence', 'Digest', 'PROTOCOLS', 'OWN_RULE', 'FORMAT', 'UPGRADES', 'Record', 'Config', 'Space', 'Epoch',
-           'History', 'plot_accuracy', 'Trial', 'SearchResult', 'TestResult', 'Run', 'Cost', 'Code', 'CodeNote',
-           'ModelResult', 'TestRead', 'versions', 'ComparisonRecord', 'check_names', 'check_extent', 'check_run',
-           'check_comparison', 'read_report', 'json_schema']
+           'Confidence', 'KS', 'Digest', 'PROTOCOLS', 'OWN_RULE', 'FORMAT', 'UPGRADES', 'Record', 'Config', 'Space',
+           'Epoch', 'History', 'plot_accuracy', 'Trial', 'SearchResult', 'TestResult', 'Run', 'Cost', 'ks_for', 'Code',
+           'CodeNote', 'ModelResult', 'TestRead', 'versions', 'ComparisonRecord', 'check_names', 'check_extent',
+           'check_run', 'check_comparison', 'read_report', 'json_schema']
 
 # %% ../../nbs/core/records.ipynb #rec-02
 import base64
@@ -607,6 +607,16 @@ class Cost(Record):
     # calls whose median latency_1 is; None: not recorded
     calls_1: Annotated[Positive, Field(le=2**50)] | None = None
     calls_1000: Annotated[Positive, Field(le=2**50)] | None = None  # the same for latency_1000
+
+# %% ../../nbs/core/records.ipynb #07a43ca1
+KS = (1, 2, 3, 4, 5)  # numbers of guesses that errors are counted for
+
+
+def ks_for(
+    n_classes: int,
+) -> list[int]:
+    "Those of `KS` that say something of a data set with so many classes."
+    return [k for k in KS if k < n_classes] or [1]
 
 # %% ../../nbs/core/records.ipynb #rec-33
 Digest = Annotated[Text, Field(pattern='^([0-9a-f]{40}|[0-9a-f]{64})$')]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['wrong_matrix', 'labels_of', 'confusion', 'class_errors', 'calibration_table', 'calibration_error', 'agreement_table',
-           'hard_frame', 'picture']
+           'hard_images', 'hard_frame', 'picture']
 
 # %% ../../nbs/evidence/answers.ipynb #answers-02
 import base64
@@ -175,6 +175,23 @@ def _common(a, b):
     products of those in both."""
     _, i, j = np.intersect1d(a[0], b[0], assume_unique=True, return_indices=True)
     return int(a[1][i] @ b[1][j])
+
+# %% ../../nbs/evidence/answers.ipynb #ed8da6d2
+def hard_images(
+    models: list[ModelResult],  # at least one
+    n: int,  # number of test images
+    most: int = 12,  # number of images of each kind, at most
+) -> dict[str, list[int]]:
+    """Why → indices of test images, the most often wrong first: 'all' or the name of the one
+    model that fails on them."""
+    share = {m.name: wrong_matrix(m, n).mean(0) for m in models}
+    fails = {name: s > 0.5 for name, s in share.items()}
+    failing = np.sum(list(fails.values()), axis=0)  # models that fail on each image
+    kinds = {'all': failing == len(models)}
+    for name, of_model in fails.items():
+        kinds[name] = of_model & (failing == 1)
+    order = np.argsort(-sum(share.values()), kind='stable')
+    return {kind: [int(i) for i in order if hard[i]][:most] for kind, hard in kinds.items()}
 
 # %% ../../nbs/evidence/answers.ipynb #answers-31
 def hard_frame(

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MANY', 'simulate_errors', 'Interval', 'wilson_interval', 'error_interval', 'mcnemar_exact', 'bonett_price_interval',
            'PairedT', 'paired_t', 'CrossedDifference', 'crossed_difference', 'ProbBetter', 'prob_better',
-           'expected_best', 'Calibration', 'calibration', 'Agreement', 'agreement']
+           'expected_best', 'Calibration', 'calibration', 'calibration_bins', 'Agreement', 'agreement']
 
 # %% ../../nbs/evidence/intervals.ipynb #10-statistics-002
 import sys
@@ -462,6 +462,23 @@ def calibration(
     return Calibration(
         edges, count, sure / none, true / none, float(np.abs(sure - true).sum() / len(c))
     )
+
+# %% ../../nbs/evidence/intervals.ipynb #bf433937
+def calibration_bins(
+    confidence,  # the probability that the net gave its answer, one for each image; NaN: none
+    correct,  # was it right? bool
+    bins: int = 15,  # of equal width, ≥ 1
+) -> list[tuple[int, float | None, float | None]]:
+    "Images, mean confidence and accuracy of each bin; None, None for an empty one; `ValueError`."
+    known = np.isfinite(confidence)
+    if not known.any():
+        return [(0, None, None)] * bins
+    table = calibration(np.asarray(confidence)[known], np.asarray(correct)[known], bins)
+    rows = zip(table.count.tolist(), table.confidence.tolist(), table.accuracy.tolist())
+    return [
+        (0, None, None) if n == 0 else (n, round(sure, 9), round(accuracy, 9))
+        for n, sure, accuracy in rows
+    ]
 
 # %% ../../nbs/evidence/intervals.ipynb #10-statistics-051
 class Agreement(NamedTuple):
