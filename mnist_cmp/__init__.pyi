@@ -127,9 +127,9 @@ class Cost(Record):
 def plot_accuracy(history: History, valid_label: str = ..., title: str = ..., save_to: Any = None, net: Any = None) -> Any: ...
 
 class Recipe:
-    learning_rate: float
-    batch_size: int
-    epochs: int
+    learning_rate: float | None
+    batch_size: int | None
+    epochs: int | None
     momentum: float
     weight_decay: float
     init: object
@@ -146,8 +146,8 @@ class Recipe:
 
 class Compute:
     device: object
-    threads: int
-    workers: int
+    threads: int | None
+    workers: int | None
     engine: str
     client: object
     def __init__(self, device: object | None = None, threads: int | None = None, workers: int | None = None, engine: str = ..., client: object | None = None) -> None: ...
@@ -353,16 +353,16 @@ class Difference:
     low: float
     high: float
     shares: dict
-    seeds: tuple
-    images: tuple
+    seeds: tuple[float, float] | None
+    images: tuple[float, float]
     wins: int
     losses: int
     mcnemar: tuple
-    fresh: tuple
+    fresh: ProbBetter | None
     identical: bool
-    def __init__(self, a: str, b: str, level: float, estimate: float, low: float, high: float, shares: dict, seeds: tuple, images: tuple, wins: int, losses: int, mcnemar: tuple, fresh: tuple, identical: bool) -> None: ...
+    def __init__(self, a: str, b: str, level: float, estimate: float, low: float, high: float, shares: dict, seeds: tuple[float, float] | None, images: tuple[float, float], wins: int, losses: int, mcnemar: tuple, fresh: ProbBetter | None, identical: bool) -> None: ...
     @property
-    def better(self) -> str: ...
+    def better(self) -> str | None: ...
 
 def verdict(record: ComparisonRecord) -> str: ...
 

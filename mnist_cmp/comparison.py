@@ -358,7 +358,7 @@ def _check_apart(names, store):
         if store
         else set()
     )
-    seen = {}
+    seen: dict[str, str] = {}
     for name in names:
         other = seen.setdefault(_in_files(name), name)
         if other != name and not {name, other} <= begun:
@@ -392,13 +392,12 @@ def _model_result(name, make, search, runs, **known):
     net = initialise(get_model(make))
     parameters, depth = number_of_params(net)
     work = flops(net)
+    describe = getattr(net, 'describe', None)
     description = f'{type(net).__name__}: {parameters:,} parameters'
-    if hasattr(net, 'describe'):
-        description = net.describe()
     return ModelResult(
         name=name,
         maker=make if isinstance(make, str) else model_name(make),
-        description=description,
+        description=description if describe is None else describe(),
         parameters=parameters,
         depth=depth,
         forward_flops=work.forward,
@@ -709,7 +708,7 @@ class _Builder:
 
     def _search_identity(self, space, epochs):
         "What a search is, as its ledger names it."
-        identity = {side: list(ends) for side, ends in space.sides.items()}
+        identity: dict = {side: list(ends) for side, ends in space.sides.items()}
         if space.log:
             identity['log'] = True
         return identity | {

@@ -24,6 +24,7 @@ from mnist_cmp.core.records import (
     FORMAT,
     PROTOCOLS,
     ComparisonRecord,
+    History,
     ModelResult,
     Run,
     SearchResult,
@@ -54,6 +55,11 @@ def _rate(x: float) -> str:
     return text
 
 # %% ../nbs/07_report.ipynb #12-report-015
+def _accuracies(history: History) -> list[float]:
+    "Validation accuracy of each epoch that has one."
+    return [e.valid_accuracy for e in history.epochs if e.valid_accuracy is not None]
+
+
 def _summary_row(c: ModelResult, n_test: int) -> tuple:
     """What `summary` says of a model beside its name, as texts; `n_test`: number of test
     images."""
@@ -62,7 +68,7 @@ def _summary_row(c: ModelResult, n_test: int) -> tuple:
     h = c.runs[0].history
     n = len(c.runs)
     sd = pd.Series(c.wrong).std() / n_test
-    held = sum(run.history.last.valid_accuracy for run in c.runs) / n
+    held = sum(_accuracies(run.history)[-1] for run in c.runs) / n
     trainings: list[Run | Trial] = [*c.runs, *c.search.trials]
     seconds = sum(training.history.seconds for training in trainings)
     error = f'{100 * c.error:.2f}'
@@ -296,12 +302,12 @@ def _unwell_table(comparison: Comparison) -> list[str]:
     held = 'test accuracy' if comparison.protocol == '2019' else 'validation accuracy'
     for c in comparison.models:
         for run, states in zip(c.runs, comparison.health(c.name)):
-            accuracies = [e.valid_accuracy for e in run.history.epochs]
             if not states:
                 continue
+            accuracies = _accuracies(run.history)
             rows[f'{c.name}, run {run.number}'] = {
                 'what it did': ', '.join(STATES[state] for state in states),
-                'epochs': len(accuracies),
+                'epochs': len(run.history.epochs),
                 f'best {held}': percent(max(accuracies)),
                 f'last {held}': percent(accuracies[-1]),
                 'test error': percent(1 - run.test.accuracy),

@@ -76,7 +76,7 @@ def _layer_chance(history, epoch):
 
 @contextmanager
 def torch_threads(
-    threads: int,  # ≥ 1; None: as many as before
+    threads: int | None,  # ≥ 1; None: as many as before
 ):
     "Inside the block PyTorch computes with `threads` threads; gives their number."
     before = torch.get_num_threads()
@@ -438,6 +438,7 @@ def train(
     with sealed(threads=threads), torch.inference_mode(False):
         train, valid, device = _move(net, train, valid, compute.device)
         joined = _joins(net, train, recipe.batch_size)
+        assert recipe.epochs is not None  # `check_complete` has seen to it
         images = len(train) * recipe.epochs
         step = _first_step(net, recipe, compute.engine, checkpoint, should_stop, images)
         history = History(

@@ -55,9 +55,9 @@ def _sobol(dimensions, start, n):
 @old_names(box='space')
 @typed
 def sobol_points(
-    space: Space = None,  # where; None: the default space
+    space: Space | None = None,  # where; None: the default space
     # place of the first point in the sequence, from 0 to 2²⁹; None: the space's, or 1030
-    start: int = None,
+    start: int | None = None,
     n: int = Effort.n_trials,  # number of points, from 1 to 2²⁰
 ) -> list[Config]:
     "Points `start`, …, `start + n - 1` of the Sobol sequence, in the space; raises `ValueError`."
@@ -87,15 +87,16 @@ def box_axes(
 @old_names(box='space')
 @typed
 def plot_sobol(
-    space: Space = None,  # where; None: the default space
+    space: Space | None = None,  # where; None: the default space
     # place of the first point in the sequence, ≥ 0; None: the space's, or 1030
-    start: int = None,
+    start: int | None = None,
     n: int = Effort.n_trials,  # number of points, ≥ 1
     ax=None,  # matplotlib axes; None: new ones
 ):
     "Plot the points, each with its place in the sequence; gives the axes, raises `ValueError`."
     space = space_for('', space=space)
-    start = space.start if start is None else start
+    if start is None:
+        start = START if space.start is None else space.start
     points = sobol_points(space, start, check_int('n', n, 1, 10_000))
     with plot_style():
         import matplotlib.pyplot as plt

@@ -11,7 +11,6 @@ __all__ = ['Text', 'Flag', 'Number', 'Whole', 'Count', 'Positive', 'Share', 'Sec
 
 # %% ../../nbs/core/records.ipynb #rec-02
 import base64
-import functools
 import html
 import importlib
 import math
@@ -76,15 +75,21 @@ Loss = Annotated[
 ]
 
 # %% ../../nbs/core/records.ipynb #rec-06
-@functools.cache
-def _adapter(cls):
-    return TypeAdapter(cls)
+_ADAPTERS: dict[type, TypeAdapter] = {}
+
+
+def _adapter(cls: type) -> TypeAdapter:
+    "What reads and writes the records of a class; made once."
+    if cls not in _ADAPTERS:
+        _ADAPTERS[cls] = TypeAdapter(cls)
+    return _ADAPTERS[cls]
 
 
 class Record:
     "Plain data with a way to JSON's types and back; the types of its fields say what they hold."
 
     __pydantic_config__: ClassVar = ConfigDict(extra='forbid')
+    __dataclass_fields__: ClassVar[dict]  # each record is a dataclass
 
     def to_dict(self) -> dict:
         "All fields in plain types, as `from_dict` reads them."
@@ -329,7 +334,7 @@ class History(Record):
         none was measured."""
         if self.last.valid_accuracy is None:
             raise ValueError('Nothing was measured on validation images: pass valid.')
-        return max(self.epochs, key=lambda e: e.valid_accuracy)
+        return max(self.epochs, key=lambda e: e.valid_accuracy or 0.0)
 
     @property
     def snapshots(self) -> dict:
@@ -380,11 +385,15 @@ def plot_accuracy(
     """Bars of validation and training accuracy in each epoch, a line at 97 %; `ValueError` if
     there is none, or it can't be saved."""
     history.last
-    bars = {
+    accuracies: dict[str, list] = {
         drawn(valid_label): [e.valid_accuracy for e in history.epochs],
         'training (running)': [e.train_accuracy for e in history.epochs],
     }
-    bars = {k: [100 * a for a in v] for k, v in bars.items() if None not in v}
+    bars = {}
+    for label, shares in accuracies.items():
+        measured = [100 * share for share in shares if share is not None]
+        if len(measured) == len(shares):
+            bars[label] = measured
     with plot_style():
         import matplotlib.pyplot as plt
 
@@ -455,12 +464,19 @@ class Trial(Record):
     @property
     def accuracy(self) -> float:
         "Validation accuracy after the last epoch, a fraction; NaN without a score."
-        return self.history.last.valid_accuracy if self.history.state == 'finished' else math.nan
+        return self._at_end('valid_accuracy')
 
     @property
     def loss(self) -> float:
         "Validation loss after the last epoch, nats; NaN without a score."
-        return self.history.last.valid_loss if self.history.state == 'finished' else math.nan
+        return self._at_end('valid_loss')
+
+    def _at_end(self, name: str) -> float:
+        "A number of the last epoch; NaN without a score."
+        if self.history.state != 'finished':
+            return math.nan
+        value = getattr(self.history.last, name)
+        return math.nan if value is None else value
 
 
 @dataclass

@@ -580,7 +580,9 @@ def _make_room(record, folder, strange):
         put_report_aside(folder)
     for name in strange:
         here = plain_path(folder, 'weights', name)
-        put_trainings_aside(folder, name, here, _settings_of(study_in(here).identity))
+        begun = study_in(here)
+        if begun:
+            put_trainings_aside(folder, name, here, _settings_of(begun.identity))
     for name in names_with_ledger(folder, 'search'):
         if name in strange or name not in record.names:
             put_search_aside(folder, name)

@@ -47,9 +47,10 @@ def _check_numbers(settings):
 class Recipe:
     "How a net is trained; None is filled in later; raises `ValueError` for what can't be so."
 
-    learning_rate: float = _decimal(None, 0, low_open=True)  # step size of SGD, > 0
-    batch_size: int = _whole(None, 1)  # images a step, from 1 to the number of training images
-    epochs: int = _whole(None, 1)  # epochs of each training, ≥ 1; None: the data set's
+    learning_rate: float | None = _decimal(None, 0, low_open=True)  # step size of SGD, > 0
+    # images a step, from 1 to the number of training images
+    batch_size: int | None = _whole(None, 1)
+    epochs: int | None = _whole(None, 1)  # epochs of each training, ≥ 1; None: the data set's
     # share of the last step that SGD keeps, from 0 to 0.9999
     momentum: float = _decimal(0.0, 0, 0.9999)
     weight_decay: float = _decimal(0.0, 0)  # share of a weight added to its gradient, ≥ 0
@@ -113,15 +114,16 @@ def space_for(
     space=None,  # a Space, a dict of some of its sides, or None
 ) -> Space:
     "The whole space to search for a model, start included; raises `TypeError` or `ValueError`."
-    own = CNN_2019 if (model, protocol) == ('cnn', '2019') else {}
-    start = own.get('start', START)
+    sides: dict = {'start': START}
+    if (model, protocol) == ('cnn', '2019'):
+        sides |= CNN_2019
     if isinstance(space, Space):
-        return replace(space, start=start if space.start is None else space.start)
+        return replace(space, start=sides['start'] if space.start is None else space.start)
     _check_sides(space)
-    asked = {
-        name: side for name, side in (space or {}).items() if name != 'start' or side is not None
-    }
-    return Space(**{'start': start} | own | asked)
+    for name, side in (space or {}).items():
+        if name != 'start' or side is not None:
+            sides[name] = side
+    return Space(**sides)
 
 
 def _check_sides(space):
@@ -148,10 +150,10 @@ class Compute:
     device: object = None  # to train on; None: cuda or mps where there is one, else cpu
     # PyTorch's threads in each process, ≥ 1; None: as they are for train, 1 for studies; another
     # number gives other last digits
-    threads: int = _whole(None, 1, 1024)
+    threads: int | None = _whole(None, 1, 1024)
     # processes that train side by side, ≥ 1; None: 1, and one for each core once that is quicker;
     # does not change the result
-    workers: int = _whole(None, 1)
+    workers: int | None = _whole(None, 1)
     # the training step; auto: the fastest that pays; population: all trainings of a model side by
     # side as one
     engine: str = field(default='auto', metadata={'choices': ENGINES})
@@ -207,7 +209,7 @@ class Effort:
     n_trials: int = _whole(20, 1)  # trials for each model, ≥ 1
     # trainings of each model with its best settings, ≥ 1; below 5 little can be said
     seeds: int = _whole(10, 1, 10**6)
-    search_epochs: int = _whole(None, 1)  # epochs of each trial, ≥ 1; None: the data set's
+    search_epochs: int | None = _whole(None, 1)  # epochs of each trial, ≥ 1; None: the data set's
     seed: int = _whole(0, 0, 2**63 - 1)  # seed of everything that is drawn, ≥ 0
     # holdout: choose on validation images; 2019: as that notebook did, flaws and all
     protocol: str = field(default='holdout', metadata={'choices': tuple(PROTOCOLS)})
@@ -333,6 +335,7 @@ def start_and_name(
     holder = old if 'box' in old else given
     side = 'box' if 'box' in old else 'space'
     space = holder.get(side)
-    is_whole = isinstance(space, Space)
-    new = replace(space, start=start) if is_whole else (space or {}) | {'start': start}
-    holder[side] = new
+    if isinstance(space, Space):
+        holder[side] = replace(space, start=start)
+    else:
+        holder[side] = (space or {}) | {'start': start}

@@ -92,10 +92,8 @@ def read_search(
         what = ledger.identity
         rows = ledger.histories()
     try:
-        space = Space(
-            **{side: tuple(what[side]) for side in Config._fields if side in what},
-            log=what.get('log', False),
-        )
+        sides: dict = {side: tuple(what[side]) for side in Config._fields if side in what}
+        space = Space(**sides, log=what.get('log', False))
         names = 'history', 'worker', 'error'
         trials = [
             {'index': index} | dict(zip(names, row))

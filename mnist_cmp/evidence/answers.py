@@ -97,15 +97,15 @@ def calibration_table(
         raise ValueError(
             'This report holds no confidences: it is of release 0.1.0. Run the comparison again.'
         )
-    count = sum(b[:, 0] for b in runs)
+    none = np.zeros(len(runs[0]))
+    count = sum((b[:, 0] for b in runs), none)
 
     def mean(i):
-        return sum(b[:, 0] * np.nan_to_num(b[:, i]) for b in runs) / np.where(
-            count > 0, count, np.nan
-        )
+        weighted = sum((b[:, 0] * np.nan_to_num(b[:, i]) for b in runs), none)
+        return weighted / np.where(count > 0, count, np.nan)
 
     ends = pd.IntervalIndex.from_breaks(
-        np.linspace(0, 1, len(count) + 1).round(4), name='confidence'
+        np.linspace(0, 1, len(count) + 1).round(4).tolist(), name='confidence'
     )
     return pd.DataFrame(
         {'images': count.astype(int), 'mean confidence': mean(1), 'accuracy': mean(2)}, ends

@@ -164,9 +164,8 @@ def paired_t(
         mean = float(d.mean()) if np.abs(d).max() > rounding else 0.0
         return PairedT(mean, mean, mean, float(mean == 0))
     test = stats.ttest_1samp(d, 0)
-    return PairedT(
-        float(d.mean()), *map(float, test.confidence_interval(level)), float(test.pvalue)
-    )
+    low, high = test.confidence_interval(level)
+    return PairedT(float(d.mean()), float(low), float(high), float(test.pvalue))
 
 
 def _numbers(name, x, least=1):
@@ -235,8 +234,20 @@ def crossed_difference(
     `ValueError`."""
     d = _differences(wrong_a, wrong_b)
     S, N = d.shape
-    where = float(d.mean()), *_crossed_interval(d, _level(level))
-    return CrossedDifference(*where[:3], level, *where[3:], S, N, int(np.count_nonzero(d)))
+    low, high, seeds, images, residual, df = _crossed_interval(d, _level(level))
+    return CrossedDifference(
+        estimate=float(d.mean()),
+        low=low,
+        high=high,
+        level=level,
+        seeds=seeds,
+        images=images,
+        residual=residual,
+        df=df,
+        n_seeds=S,
+        n_images=N,
+        disagreements=int(np.count_nonzero(d)),
+    )
 
 
 def _differences(wrong_a, wrong_b):
@@ -272,8 +283,8 @@ def _crossed_interval(d, level):
     rows = d.sum(1) / n
     columns = np.append(d.sum(0) / S, [1, -1])
     if S == 1:
-        only_a = np.count_nonzero(d > 0)
-        only_b = np.count_nonzero(d < 0)
+        only_a = int(np.count_nonzero(d > 0))
+        only_b = int(np.count_nonzero(d < 0))
         return (
             *bonett_price_interval(only_a, only_b, n - 2, level),
             np.nan,

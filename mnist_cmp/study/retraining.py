@@ -249,6 +249,7 @@ def retrain(
         plan = _Plan(trainer, seed, config)
         if client is not None and not wait_for_workers(client, callbacks.should_stop):
             return _kept(begun, plan, numbers, name)
+        assert recipe.epochs is not None  # `check_complete` has seen to it
         images = seeds * recipe.epochs * len(train)
         trainer = trainer.settled(images, recipe.plain, client, callbacks.should_stop)
         if trainer is None:

@@ -150,7 +150,7 @@ class Trainer:
     @property
     def threads(self) -> int:
         "PyTorch's, in each process."
-        return self.compute.threads
+        return self.compute.threads or 1
 
     def with_engine(self, engine) -> 'Trainer':
         "The same with another engine."
