@@ -47,7 +47,6 @@ from mnist_cmp.core.records import (
     Run,
     TestRead,
     TestResult,
-    Trial,
     check_extent,
     check_names,
     check_run,
@@ -145,7 +144,7 @@ def measure_test(
 
 # %% ../nbs/06_comparison.ipynb #635fd19c
 def __getattr__(name):
-    "`Contestant` is `records.ModelResult` now."
+    "Names that are in other modules now, as `Contestant`, which is `records.ModelResult`."
     return moved_name('comparison', name)
 
 # %% ../nbs/06_comparison.ipynb #ae738735

@@ -103,6 +103,7 @@ def _locked(folder: Path) -> BaseFileLock:
         lock = FileLock(folder / _LOCK, timeout=1, poll_interval=0.02, fallback_to_soft=False)
         lock.acquire()
         return lock
+    # `NotImplementedError` is filelock's word for a file system without locks.
     except (OSError, NotImplementedError) as e:
         if isinstance(e, OSError) and e.errno not in _NO_LOCKS:
             raise

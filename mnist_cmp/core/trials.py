@@ -8,11 +8,12 @@ __all__ = ['trials_frame', 'trials_html', 'edges', 'read_search', 'plot_trials',
 # %% ../../nbs/core/trials.ipynb #08a-trials-002
 import math
 
+from .._moved import moved_name
 from .checks import need_extra
 from .display import drawn, model_color, plot_style, printable, without_math
 from .ledger import DONE, Ledger, LedgerError
 from .points import box_axes
-from .records import Config, SearchResult, Space, Trial
+from .records import Config, SearchResult, Space
 
 # %% ../../nbs/core/trials.ipynb #08a-trials-008
 def trials_frame(
@@ -240,3 +241,8 @@ def to_optuna(
         ]
     )
     return study
+
+# %% ../../nbs/core/trials.ipynb #435db827
+def __getattr__(name):
+    "`Trial`, which is in `records` now."
+    return moved_name('core.trials', name)
