@@ -91,7 +91,7 @@ def _clear(folder: Path):
                 remove_unfinished(entry.path)
 
 # %% ../../nbs/core/ledger.ipynb #9db50edc
-# Said by file systems without locks.
+# Error numbers of file systems without locks.
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
 _LOCK = '.lock'
 _OWNER = '.lock.owner'  # where there are no locks
@@ -103,9 +103,8 @@ def _locked(folder: Path) -> BaseFileLock:
         lock = FileLock(folder / _LOCK, timeout=1, poll_interval=0.02, fallback_to_soft=False)
         lock.acquire()
         return lock
-    # `NotImplementedError` is filelock's word for a file system without locks.
-    except (OSError, NotImplementedError) as e:
-        if isinstance(e, OSError) and e.errno not in _NO_LOCKS:
+    except OSError as e:
+        if e.errno not in _NO_LOCKS:
             raise
     owner = SoftFileLock(folder / _OWNER, timeout=1, poll_interval=0.02)
     owner.acquire()

@@ -12,7 +12,6 @@ __all__ = ['Text', 'Flag', 'Number', 'Whole', 'Count', 'Positive', 'Share', 'Sec
 # %% ../../nbs/core/records.ipynb #rec-02
 import base64
 import html
-import importlib
 import math
 import os
 import platform
@@ -514,19 +513,23 @@ class SearchResult(Record):
             f'{"; ".join(sorted(errors)[:1])}'.strip()
         )
 
-    # Tables and pictures of a search are functions of the room `trials`, which is loaded when one
-    # is asked for: a worker needs none of them.
+    # Tables and pictures of a search are functions of `trials`, which is imported when one is
+    # called: a worker needs none of them.
     def to_frame(self):
         "A row for each trial; accuracy is a fraction, loss in nats."
-        return _of_trials('trials_frame')(self)
+        from mnist_cmp.core.trials import trials_frame
+
+        return trials_frame(self)
 
     def edges(
         self,
         margin: float = 0.05,  # how near is near, a fraction of the side's length
     ) -> list[str]:
-        """A sentence for each side of the space that the best point is near to; raises `ValueError`
-        if there is no best one."""
-        return _of_trials('edges')(self, margin)
+        """A sentence for each side of the space that the best config is near to; raises
+        `ValueError` if there is no best one."""
+        from mnist_cmp.core.trials import edges
+
+        return edges(self, margin)
 
     def plot(
         self,
@@ -534,14 +537,18 @@ class SearchResult(Record):
     ):
         """Accuracy of each trial over learning rate and batch size; the best is ringed, one
         without a score is a cross; the axes."""
-        return _of_trials('plot_trials')(self, ax)
+        from mnist_cmp.core.trials import plot_trials
+
+        return plot_trials(self, ax)
 
     def plot_best(
         self,
         ax=None,  # matplotlib axes; None: new ones
     ):
         "Accuracy of each trial in the order of the sequence, the best so far as a line; the axes."
-        return _of_trials('plot_best')(self, ax)
+        from mnist_cmp.core.trials import plot_best
+
+        return plot_best(self, ax)
 
     def to_optuna(
         self,
@@ -550,23 +557,25 @@ class SearchResult(Record):
     ):
         """Copy the trials into a new Optuna study and give it; raises `ValueError` if there is one
         of that name."""
-        return _of_trials('to_optuna')(self, storage, name)
+        from mnist_cmp.core.trials import to_optuna
+
+        return to_optuna(self, storage, name)
 
     @classmethod
     def load(
         cls,
         folder,  # the store of a search
-    ) -> Self:
+    ) -> 'SearchResult':
         """The search in a folder as far as it is, also while it runs; raises `FileNotFoundError`
         or `LedgerError`."""
-        return _of_trials('read_search')(folder)
+        from mnist_cmp.core.trials import read_search
+
+        return read_search(folder)
 
     def _repr_html_(self):
-        return _of_trials('trials_html')(self)
+        from mnist_cmp.core.trials import trials_html
 
-
-def _of_trials(name):
-    return getattr(importlib.import_module('mnist_cmp.core.trials'), name)
+        return trials_html(self)
 
 # %% ../../nbs/core/records.ipynb #rec-32
 HEALTH = Literal['diverged', 'one_answer', 'at_chance', 'never_learnt', 'fell']
