@@ -875,7 +875,7 @@ def compare(
     # a folder that makes the comparison resumable; what its report holds may grow, not shrink
     store=None,
     compute: Compute | None = None,  # by what it is computed; None: Compute()
-    # whom to tell, and whom to ask: should_stop ends the comparison by Stopped; None: Callbacks()
+    # should_stop ends the comparison by Stopped; None: Callbacks()
     callbacks: Callbacks | None = None,
 ) -> Comparison:
     """Tune, train and test each model with the same chances; raises `ValueError` on bad

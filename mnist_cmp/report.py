@@ -442,7 +442,7 @@ def _searched(search: SearchResult) -> str:
         f'{high:g}{" (logarithmic)" if search.space.is_log(name) else ""}'
         for name, (low, high) in search.space.sides.items()
     )
-    return f'{search.model}: {sides}, from point {search.start}'
+    return f'{search.model}: {sides}, from trial {search.start} on'
 
 
 def _family(comparison: Comparison) -> str:
@@ -470,9 +470,9 @@ def _methods(comparison: Comparison) -> str:
         )
     return (
         f'Data: {comparison.dataset}, {sizes}. Protocol {comparison.protocol}: '
-        f'{PROTOCOLS[comparison.protocol]}. Each model was tried at {counted(c.search.n_trials, "point")} '
-        'of a Sobol sequence (Sobol 1967; Joe & Kuo 2008) for '
-        f'{counted(c.search.epochs, "epoch")} ({searches}). With the best point '
+        f'{PROTOCOLS[comparison.protocol]}. Each model was tuned by {counted(c.search.n_trials, "trial")} '
+        f'of {counted(c.search.epochs, "epoch")}, with the configs of a Sobol sequence (Sobol 1967; '
+        f'Joe & Kuo 2008) in its space ({searches}). With the best config '
         f'{counted(len(c.runs), "net")} of each model {"was" if len(c.runs) == 1 else "were"} '
         f'trained for {counted(epochs_of(comparison), "epoch")} by SGD on cross-entropy. First '
         f'weights: {_first_weights(comparison)}. Run k of each '
@@ -485,7 +485,7 @@ def _methods(comparison: Comparison) -> str:
         'Pearson (1934). Single pairs: McNemar (1947), exact. Best of fewer trials: Dodge et al. '
         '(2019), unbiased as in Tang et al. (2020). Calibration: Naeini et al. (2015), 15 bins. '
         'Above the verdict stand classes that a part of the data lacks and images that stand in '
-        'two parts, told by their bytes. Trainings are named there that diverged, that gave one '
+        'two parts, byte for byte. Trainings are named there that diverged, that gave one '
         'answer to all test images, whose right answers were not more than those of one constant '
         'answer (binomial test at 1 %), that never bettered their first epoch and '
         'are far from right, or that ended in a fall: odds of a right answer on validation images '

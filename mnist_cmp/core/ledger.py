@@ -935,7 +935,7 @@ class Ledger:
 
     def record(
         self,
-        index: int,  # the trial's place in the sequence
+        index: int,  # the trial's number in the sequence
         history: History,  # its settings, the epochs so far and its state
         worker: str = '',  # who trains it
         error: str = '',  # why it failed
@@ -978,7 +978,7 @@ class Ledger:
             return _read_trials(self.connection, index)
 
     def done(self) -> set[int]:
-        "The places of the trials that are finished for good."
+        "The numbers of the trials that are finished for good."
         query = f'SELECT "index" FROM trial WHERE state IN ({", ".join("?" * len(DONE))})'
         with _explained(self.path):
             return {int(index) for (index,) in self.connection.execute(query, DONE)}

@@ -124,11 +124,11 @@ def _is_same(a, b):
 def _first_fault(cls, error):
     "The first thing that is wrong with what was read, on a line."
     fault = error.errors(include_url=False)[0]
-    place = ''.join(f'[{p}]' if isinstance(p, int) else f'.{p}' for p in fault['loc'])
+    path = ''.join(f'[{p}]' if isinstance(p, int) else f'.{p}' for p in fault['loc'])
     is_value = fault['type'] not in ('missing', 'unexpected_keyword_argument')
     value = f', not {shown(fault["input"])}' if is_value else ''
     more = f' (and {error.error_count() - 1:,} more)' if error.error_count() > 1 else ''
-    return printable(f'{cls.__name__}{place}: {fault["msg"]}{value}{more}')
+    return printable(f'{cls.__name__}{path}: {fault["msg"]}{value}{more}')
 
 # %% ../../nbs/core/records.ipynb #7074e418
 class _OldName:
@@ -197,7 +197,7 @@ class Space(Record):
     weight_decay: tuple[Number, Number] | None = None
     # learning rate and weight decay on a logarithmic scale?
     log: Flag = False
-    # place of the first trial in the Sobol sequence, ≥ 0; None: the protocol's
+    # number of the first trial in the Sobol sequence, ≥ 0; None: the protocol's
     start: SkipJsonSchema[Annotated[Count | None, Field(exclude=True)]] = None
 
     def __post_init__(self):
@@ -239,20 +239,20 @@ class Space(Record):
 
     def config(
         self,
-        *place: float,  # where along each side, in [0, 1]
+        *position: float,  # along each side, in [0, 1]
     ) -> Config:
         "The config there. The batch size is rounded up, as in 2019."
         return Config(
             **{
                 name: self._at(name, ends, u)
-                for (name, ends), u in zip(self.sides.items(), place, strict=True)
+                for (name, ends), u in zip(self.sides.items(), position, strict=True)
             }
         )
 
-    def point(self, *place: float) -> Config:
+    def point(self, *position: float) -> Config:
         "The old name of `config`."
         warn_renamed('point of a Space', 'config')
-        return self.config(*place)
+        return self.config(*position)
 
     def _at(self, name, ends, u):
         "The setting at `u` along a side."
@@ -600,7 +600,7 @@ class TestResult(Record):
     accuracy: Share  # a fraction
     # k → number of images whose label is not among the k best guesses
     errors: dict[Annotated[int, Field(ge=1, lt=2**31)], Count]
-    wrong: list[Count]  # places of the images that the net gets wrong
+    wrong: list[Count]  # indices of the images that the net gets wrong
     predicted: list[Count] = field(default_factory=list)  # its best guess for each of them
     # the probability that it gave to that guess; NaN: none
     confidence: list[Confidence] = field(default_factory=list)
@@ -693,7 +693,7 @@ PROTOCOLS = {
     'holdout': 'settings chosen on validation images; the test images are used once for each net, '
     'after its last epoch',
     '2019': 'as in the 2019 notebook: no images held out, search scored on the training images, '
-    'each model with points and box of its own, test images in the curves',
+    'each model with trials and a space of its own, test images in the curves',
 }
 
 # Where a model's first weights come from, in words: by its own rule; in reports until 0.1.0
@@ -762,7 +762,7 @@ class ComparisonRecord(Record):
     models: Annotated[list[ModelResult], Field(alias='contestants')]
     seconds: Seconds  # wall time of the call that finished it
     labels: list[Count] = field(default_factory=list)  # of the test images
-    # why ('all' or a model's name) → place → pixels, of test images that are hard: 28 × 28, 0 to
+    # why ('all' or a model's name) → index → pixels, of test images that are hard: 28 × 28, 0 to
     # 255, row by row, base64
     pictures: dict[str, dict[str, Text]] = field(default_factory=dict)
     # each time that test images were looked at
@@ -849,7 +849,7 @@ def check_extent(
     )
 
 # %% ../../nbs/core/records.ipynb #rec-44
-def _check_places(name, values, n):
+def _check_indices(name, values, n):
     "Raise `ValueError` unless a list holds whole numbers from 0 to n - 1; fast even for a million."
     for value in values:
         if type(value) is not int:
@@ -875,17 +875,17 @@ def check_run(
         raise ValueError('a run has no validation accuracy')
     if list(t.errors) != ks or 1 not in t.errors:
         raise ValueError(f'errors has the ks {shown(list(t.errors))}')
-    _check_places('k', ks, n_classes + 1)
+    _check_indices('k', ks, n_classes + 1)
     check_int('number of ks', len(ks), 1, 10)
     for errors in t.errors.values():
         check_int('errors', errors, 0, n)
-    _check_places('place of a wrong image', t.wrong, n)
+    _check_indices('index of a wrong image', t.wrong, n)
     if len(set(t.wrong)) != len(t.wrong) or len(t.wrong) != t.errors[1]:
         raise ValueError('wrong does not hold as many images as errors')
-    for several in (t.predicted, t.confidence):
-        if several or labelled:
-            check_int('number of guesses', len(several), len(t.wrong), len(t.wrong))
-    _check_places('predicted', t.predicted, n_classes)
+    for values in (t.predicted, t.confidence):
+        if values or labelled:
+            check_int('number of guesses', len(values), len(t.wrong), len(t.wrong))
+    _check_indices('predicted', t.predicted, n_classes)
     for count, confidence, accuracy in t.bins:
         check_int('bins', count, 0, n)
         if count and None in (confidence, accuracy):
@@ -908,7 +908,7 @@ def check_comparison(
     if is_labelled:
         check_int('number of labels', len(record.labels), n, n)
     check_extent(len(record.models), n_runs, n, n_classes, is_labelled)
-    _check_places('label', record.labels, n_classes)
+    _check_indices('label', record.labels, n_classes)
     ks = list(first.runs[0].test.errors)
     for c in record.models:
         check_int(f'runs of {c.name}', len(c.runs), n_runs, n_runs)
@@ -929,9 +929,9 @@ def _check_pictures(record, n):
     for why, held in record.pictures.items():
         check_choice('why', why, ['all', *record.names])
         check_int('number of pictures', len(held), 0, 12)  # as hard_images gives
-        for place, text in held.items():
-            check_int('place of a picture', int(place), 0, n - 1)
-            check_choice('place of a picture', place, [str(int(place))])
+        for index, text in held.items():
+            check_int('index of a picture', int(index), 0, n - 1)
+            check_choice('index of a picture', index, [str(int(index))])
             check_int('size of a picture', len(base64.b64decode(text, validate=True)), 784, 784)
 
 # %% ../../nbs/core/records.ipynb #rec-48

@@ -157,12 +157,12 @@ def names_with_ledger(
     kind: str,  # 'search' or 'weights'
 ) -> list[str]:
     "The models of which a folder has trainings of a kind, with their ledger."
-    place = plain_path(folder, kind)
-    if not place.is_dir():
+    parent = plain_path(folder, kind)
+    if not parent.is_dir():
         return []
-    with machine_calls(place):
-        names = sorted(os.listdir(place))
-    return [name for name in names if (place / name / 'study.sqlite').is_file()]
+    with machine_calls(parent):
+        names = sorted(os.listdir(parent))
+    return [name for name in names if (parent / name / 'study.sqlite').is_file()]
 
 
 def refuse_losses(

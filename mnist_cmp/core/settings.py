@@ -104,7 +104,7 @@ class Recipe:
                 )
 
 # %% ../../nbs/core/settings.ipynb #set-17
-START = 1030  # place in the Sobol sequence where a search starts: that of 2019
+START = 1030  # number of a search's first trial in the Sobol sequence: that of 2019
 CNN_2019 = {'learning_rate': (0.01, 0.1), 'start': 2030}  # what protocol 2019 takes for 'cnn'
 
 
@@ -176,7 +176,7 @@ class Compute:
 # %% ../../nbs/core/settings.ipynb #set-25
 @dataclass(frozen=True)
 class Callbacks:
-    "Whom to tell how the work goes, and whom to ask whether to stop; raises `TypeError`."
+    "What is called as the work goes on, and what says whether to stop; raises `TypeError`."
 
     # called with each Trial that this call finishes, none from the store, and the SearchResult so
     # far
@@ -184,7 +184,7 @@ class Callbacks:
     # called with a model's name and each Run that this call trains or tests, none from the store
     on_run: object = None
     on_epoch: object = None  # called with a running History after each epoch
-    # asked several times a second (between two steps); True ends the work, and what is finished
+    # called several times a second (between two steps); True ends the work, and what is finished
     # is kept in the store
     should_stop: object = None
     # a line in terminals and notebooks; False: none; or a function that takes a core.Status
@@ -224,7 +224,7 @@ class Described:
     "What is known of a field."
 
     text: str  # what it is, with its range
-    usual: str  # what is taken where nothing is said
+    usual: str  # what is taken by default
     note: str  # what else there is to know
     default: object
     limits: dict  # kind, low, high of a number; choices of a word
@@ -235,14 +235,14 @@ def describe(
 ) -> dict[str, Described]:
     "Name of each field → what is known of it."
     comments = docments(cls)
-    found = {}
+    described = {}
     for f in fields(cls):
         text, *rest = ' '.join((comments.get(f.name) or f.name).split()).split('; ')
         usual = [part.removeprefix('None: ') for part in rest if part.startswith('None: ')]
         note = '; '.join(part for part in rest if not part.startswith('None: '))
         words = usual[0] if usual else str(f.default)
-        found[f.name] = Described(text, words, note, f.default, dict(f.metadata))
-    return found
+        described[f.name] = Described(text, words, note, f.default, dict(f.metadata))
+    return described
 
 # %% ../../nbs/core/settings.ipynb #set-37
 OBJECTS = {'recipe': Recipe, 'compute': Compute, 'callbacks': Callbacks}
@@ -276,7 +276,7 @@ def old_names(
 
 
 def _rename(func, signature, given, old, renamed):
-    "Put the old arguments of a call in their new places; raises `TypeError` for unknown ones."
+    "Give the old arguments of a call as the new ones; raises `TypeError` for unknown ones."
     for name in [name for name in old if name in renamed]:
         new = renamed[name]
         if new in given:

@@ -198,7 +198,7 @@ def hard_frame(
     record: ComparisonRecord,
     why: str | None = None,  # 'all' or a model's name; None: all that the record holds
 ) -> 'pandas.DataFrame':
-    """A row for each hard image that the record holds: why, place, class; of each model the
+    """A row for each hard image that the record holds: why, index, class; of each model the
     usual wrong guess and its confidence."""
     import pandas as pd
 
@@ -242,7 +242,7 @@ def _usual_guess(record, model):
 def picture(
     record: ComparisonRecord,
     why: str,  # 'all' or a model's name
-    image: int,  # place of a test image that the record holds under it
+    image: int,  # index of a test image that the record holds under it
 ) -> np.ndarray:
     "The pixels of a hard image, 28×28, uint8; raises `ValueError`."
     held = record.pictures[check_choice('why', why, record.pictures)]

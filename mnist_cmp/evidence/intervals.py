@@ -202,7 +202,7 @@ class CrossedDifference:
     df: float  # degrees of freedom (Satterthwaite); infinite with one seed
     n_seeds: int
     n_images: int
-    disagreements: int  # places, of seeds × images, where just one of the two is wrong
+    disagreements: int  # pairs of seed and image where just one of the two is wrong
 
     @property
     def covers(self) -> str:
@@ -467,8 +467,8 @@ def calibration(
     right = _bools('correct', correct, 1, 'images')
     if len(right) != len(c):
         raise ValueError(f'confidence has {len(c)} answers and correct {len(right)}.')
-    place = np.searchsorted(edges[1:-1], c)
-    count, sure, true = (np.bincount(place, weights, bins) for weights in (None, c, right))
+    bin_of = np.searchsorted(edges[1:-1], c)
+    count, sure, true = (np.bincount(bin_of, weights, bins) for weights in (None, c, right))
     none = np.where(count, count, np.nan)
     return Calibration(
         edges, count, sure / none, true / none, float(np.abs(sure - true).sum() / len(c))
