@@ -114,6 +114,9 @@ def space_for(
     space=None,  # a Space, a dict of some of its sides, or None
 ) -> Space:
     "The whole space to search for a model, start included; raises `TypeError` or `ValueError`."
+    check_choice('protocol', protocol, PROTOCOLS)
+    if not isinstance(model, str):
+        raise TypeError(f'model is {shown(model)}, but must be the name of a model.')
     sides: dict = {'start': START}
     if (model, protocol) == ('cnn', '2019'):
         sides |= CNN_2019
@@ -325,6 +328,8 @@ def start_and_name(
 ):
     "For `old_names`: `start` goes into the space, and `name` beside its model."
     name = old.pop('name', None)
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f'name is {shown(name)}, but must be the name of a model.')
     if name:
         warn_renamed('name', "make={'its name': make}")
         given['make'] = {name: given['make']}
@@ -337,5 +342,5 @@ def start_and_name(
     space = holder.get(side)
     if isinstance(space, Space):
         holder[side] = replace(space, start=start)
-    else:
+    elif space is None or isinstance(space, dict):  # the function refuses anything else
         holder[side] = (space or {}) | {'start': start}
