@@ -80,8 +80,8 @@ class Space(Record):
     @property
     def plain(self) -> bool: ...
     def is_log(self, name: Any) -> bool: ...
-    def config(self, *place: float) -> Config: ...
-    def point(self, *place: float) -> Config: ...
+    def config(self, *position: float) -> Config: ...
+    def point(self, *position: float) -> Config: ...
 
 class Trial(Record):
     number: int
@@ -115,7 +115,7 @@ class SearchResult(Record):
     def plot_best(self, ax: Any = None) -> Any: ...
     def to_optuna(self, storage: Any, name: str | None = None) -> Any: ...
     @classmethod
-    def load(cls, folder: Any) -> Self: ...
+    def load(cls, folder: Any) -> SearchResult: ...
 
 class Cost(Record):
     latency_1: float
@@ -128,9 +128,9 @@ class Cost(Record):
 def plot_accuracy(history: History, valid_label: str = ..., title: str = ..., save_to: Any = None, net: Any = None) -> Any: ...
 
 class Recipe:
-    learning_rate: float
-    batch_size: int
-    epochs: int
+    learning_rate: float | None
+    batch_size: int | None
+    epochs: int | None
     momentum: float
     weight_decay: float
     init: object
@@ -147,8 +147,8 @@ class Recipe:
 
 class Compute:
     device: object
-    threads: int
-    workers: int
+    threads: int | None
+    workers: int | None
     engine: str
     client: object
     def __init__(self, device: object | None = None, threads: int | None = None, workers: int | None = None, engine: str = ..., client: object | None = None) -> None: ...
@@ -354,16 +354,16 @@ class Difference:
     low: float
     high: float
     shares: dict
-    seeds: tuple
-    images: tuple
+    seeds: tuple[float, float] | None
+    images: tuple[float, float]
     wins: int
     losses: int
     mcnemar: tuple
-    fresh: tuple
+    fresh: ProbBetter | None
     identical: bool
-    def __init__(self, a: str, b: str, level: float, estimate: float, low: float, high: float, shares: dict, seeds: tuple, images: tuple, wins: int, losses: int, mcnemar: tuple, fresh: tuple, identical: bool) -> None: ...
+    def __init__(self, a: str, b: str, level: float, estimate: float, low: float, high: float, shares: dict, seeds: tuple[float, float] | None, images: tuple[float, float], wins: int, losses: int, mcnemar: tuple, fresh: ProbBetter | None, identical: bool) -> None: ...
     @property
-    def better(self) -> str: ...
+    def better(self) -> str | None: ...
 
 def verdict(record: ComparisonRecord) -> str: ...
 

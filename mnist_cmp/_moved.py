@@ -44,9 +44,12 @@ NAMES = {
     'engines.steps': {'float_images': 'engines.autograd.float_images'},
     'comparison': {
         'Contestant': 'core.records.ModelResult',
+        'KS': 'core.records.KS',
+        'PROTOCOLS': 'core.records.PROTOCOLS',
         'extent_in': 'core.run_folder.extent_in',
         'figure_files': 'core.run_folder.figure_files',
     },
+    'core.trials': {'Trial': 'core.records.Trial'},
     'params': {'unequal_sizes': 'evidence.tables.unequal_sizes'},
     'report': {'verdict': 'evidence.verdict.verdict'},
     'search': {

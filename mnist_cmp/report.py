@@ -24,6 +24,7 @@ from mnist_cmp.core.records import (
     FORMAT,
     PROTOCOLS,
     ComparisonRecord,
+    History,
     ModelResult,
     Run,
     SearchResult,
@@ -54,6 +55,11 @@ def _rate(x: float) -> str:
     return text
 
 # %% ../nbs/07_report.ipynb #12-report-015
+def _accuracies(history: History) -> list[float]:
+    "Validation accuracy of each epoch that has one."
+    return [e.valid_accuracy for e in history.epochs if e.valid_accuracy is not None]
+
+
 def _summary_row(c: ModelResult, n_test: int) -> tuple:
     """What `summary` says of a model beside its name, as texts; `n_test`: number of test
     images."""
@@ -62,7 +68,7 @@ def _summary_row(c: ModelResult, n_test: int) -> tuple:
     h = c.runs[0].history
     n = len(c.runs)
     sd = pd.Series(c.wrong).std() / n_test
-    held = sum(run.history.last.valid_accuracy for run in c.runs) / n
+    held = sum(_accuracies(run.history)[-1] for run in c.runs) / n
     trainings: list[Run | Trial] = [*c.runs, *c.search.trials]
     seconds = sum(training.history.seconds for training in trainings)
     error = f'{100 * c.error:.2f}'
@@ -296,12 +302,12 @@ def _unwell_table(comparison: Comparison) -> list[str]:
     held = 'test accuracy' if comparison.protocol == '2019' else 'validation accuracy'
     for c in comparison.models:
         for run, states in zip(c.runs, comparison.health(c.name)):
-            accuracies = [e.valid_accuracy for e in run.history.epochs]
             if not states:
                 continue
+            accuracies = _accuracies(run.history)
             rows[f'{c.name}, run {run.number}'] = {
                 'what it did': ', '.join(STATES[state] for state in states),
-                'epochs': len(accuracies),
+                'epochs': len(run.history.epochs),
                 f'best {held}': percent(max(accuracies)),
                 f'last {held}': percent(accuracies[-1]),
                 'test error': percent(1 - run.test.accuracy),
@@ -436,7 +442,7 @@ def _searched(search: SearchResult) -> str:
         f'{high:g}{" (logarithmic)" if search.space.is_log(name) else ""}'
         for name, (low, high) in search.space.sides.items()
     )
-    return f'{search.model}: {sides}, from point {search.start}'
+    return f'{search.model}: {sides}, from trial {search.start} on'
 
 
 def _family(comparison: Comparison) -> str:
@@ -464,9 +470,9 @@ def _methods(comparison: Comparison) -> str:
         )
     return (
         f'Data: {comparison.dataset}, {sizes}. Protocol {comparison.protocol}: '
-        f'{PROTOCOLS[comparison.protocol]}. Each model was tried at {counted(c.search.n_trials, "point")} '
-        'of a Sobol sequence (Sobol 1967; Joe & Kuo 2008) for '
-        f'{counted(c.search.epochs, "epoch")} ({searches}). With the best point '
+        f'{PROTOCOLS[comparison.protocol]}. Each model was tuned by {counted(c.search.n_trials, "trial")} '
+        f'of {counted(c.search.epochs, "epoch")}, with the configs of a Sobol sequence (Sobol 1967; '
+        f'Joe & Kuo 2008) in its space ({searches}). With the best config '
         f'{counted(len(c.runs), "net")} of each model {"was" if len(c.runs) == 1 else "were"} '
         f'trained for {counted(epochs_of(comparison), "epoch")} by SGD on cross-entropy. First '
         f'weights: {_first_weights(comparison)}. Run k of each '
@@ -479,7 +485,7 @@ def _methods(comparison: Comparison) -> str:
         'Pearson (1934). Single pairs: McNemar (1947), exact. Best of fewer trials: Dodge et al. '
         '(2019), unbiased as in Tang et al. (2020). Calibration: Naeini et al. (2015), 15 bins. '
         'Above the verdict stand classes that a part of the data lacks and images that stand in '
-        'two parts, told by their bytes. Trainings are named there that diverged, that gave one '
+        'two parts, byte for byte. Trainings are named there that diverged, that gave one '
         'answer to all test images, whose right answers were not more than those of one constant '
         'answer (binomial test at 1 %), that never bettered their first epoch and '
         'are far from right, or that ended in a fall: odds of a right answer on validation images '

@@ -434,6 +434,7 @@ def train(
     with sealed(threads=threads), torch.inference_mode(False):
         train, valid, device = _move(net, train, valid, compute.device)
         joined = _joins(net, train, recipe.batch_size)
+        assert recipe.epochs is not None  # `check_complete` has seen to it
         images = len(train) * recipe.epochs
         step = _first_step(net, recipe, compute.engine, checkpoint, should_stop, images)
         history = History(

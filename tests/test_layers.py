@@ -49,6 +49,12 @@ def test_every_room_and_workshop_is_a_layer():
         ),
         ('new', 'x = 1', 'new'),
         ('study/new', 'x = 1', 'study.new'),
+        ('core/new', 'x = 1', 'mnist_cmp.core.new'),
+        (
+            'core/display',
+            'def late():\n    from mnist_cmp.core.records import Run',
+            'mnist_cmp.core.display is not allowed to import mnist_cmp.core.records',
+        ),
         ('evidence/tables', 'import torch', 'mnist_cmp.evidence is not allowed to import torch'),
         ('report', 'from . import training', 'is not allowed to import mnist_cmp.training'),
     ],

@@ -84,7 +84,7 @@ DEFINITIONS = {
     'the_fair_comparison': [
         '0.80 %',
         '1.74 %',
-        'same 20 points of',
+        'same 20 configs of',
         'p < 0.05',
         '95 %',
         'in 5 % of',

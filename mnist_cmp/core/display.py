@@ -35,13 +35,13 @@ def model_color(
     name: str,  # a model's name
     names: Iterable[str] = (),  # all in the plot, in order, name among them; (): it is alone
 ) -> str:
-    "The colour of a model as '#rrggbb': fixed for the built-in ones, by place among the others."
+    "The colour of a model as '#rrggbb': fixed for the built-in ones, by position among the others."
     if name in _PLACES:
         return PALETTE[_PLACES[name]]
     names = list(names)
     others = [n for n in names if n not in _PLACES] or [name]
     taken = {_PLACES[n] for n in names if n in _PLACES}
-    free = [color for place, color in enumerate(PALETTE) if place not in taken]
+    free = [color for i, color in enumerate(PALETTE) if i not in taken]
     return free[others.index(name) % len(free)]
 
 # %% ../../nbs/core/display.ipynb #00-core-047

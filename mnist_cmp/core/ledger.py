@@ -91,7 +91,7 @@ def _clear(folder: Path):
                 remove_unfinished(entry.path)
 
 # %% ../../nbs/core/ledger.ipynb #9db50edc
-# Said by file systems without locks.
+# Error numbers of file systems without locks.
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
 _LOCK = '.lock'
 _OWNER = '.lock.owner'  # where there are no locks
@@ -103,8 +103,8 @@ def _locked(folder: Path) -> BaseFileLock:
         lock = FileLock(folder / _LOCK, timeout=1, poll_interval=0.02, fallback_to_soft=False)
         lock.acquire()
         return lock
-    except (OSError, NotImplementedError) as e:
-        if isinstance(e, OSError) and e.errno not in _NO_LOCKS:
+    except OSError as e:
+        if e.errno not in _NO_LOCKS:
             raise
     owner = SoftFileLock(folder / _OWNER, timeout=1, poll_interval=0.02)
     owner.acquire()
@@ -935,7 +935,7 @@ class Ledger:
 
     def record(
         self,
-        index: int,  # the trial's place in the sequence
+        index: int,  # the trial's number in the sequence
         history: History,  # its settings, the epochs so far and its state
         worker: str = '',  # who trains it
         error: str = '',  # why it failed
@@ -978,7 +978,7 @@ class Ledger:
             return _read_trials(self.connection, index)
 
     def done(self) -> set[int]:
-        "The places of the trials that are finished for good."
+        "The numbers of the trials that are finished for good."
         query = f'SELECT "index" FROM trial WHERE state IN ({", ".join("?" * len(DONE))})'
         with _explained(self.path):
             return {int(index) for (index,) in self.connection.execute(query, DONE)}

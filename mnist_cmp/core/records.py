@@ -4,16 +4,14 @@
 
 # %% auto #0
 __all__ = ['Text', 'Flag', 'Number', 'Whole', 'Count', 'Positive', 'Share', 'Seconds', 'Loss', 'State', 'HEALTH', 'Bin',
-           'Confidence', 'Digest', 'PROTOCOLS', 'OWN_RULE', 'FORMAT', 'UPGRADES', 'Record', 'Config', 'Space', 'Epoch',
-           'History', 'plot_accuracy', 'Trial', 'SearchResult', 'TestResult', 'Run', 'Cost', 'Code', 'CodeNote',
-           'ModelResult', 'TestRead', 'versions', 'ComparisonRecord', 'check_names', 'check_extent', 'check_run',
-           'check_comparison', 'read_report', 'json_schema']
+           'Confidence', 'KS', 'Digest', 'PROTOCOLS', 'OWN_RULE', 'FORMAT', 'UPGRADES', 'Record', 'Config', 'Space',
+           'Epoch', 'History', 'plot_accuracy', 'Trial', 'SearchResult', 'TestResult', 'Run', 'Cost', 'ks_for', 'Code',
+           'CodeNote', 'ModelResult', 'TestRead', 'versions', 'ComparisonRecord', 'check_names', 'check_extent',
+           'check_run', 'check_comparison', 'read_report', 'json_schema']
 
 # %% ../../nbs/core/records.ipynb #rec-02
 import base64
-import functools
 import html
-import importlib
 import math
 import os
 import platform
@@ -76,15 +74,21 @@ Loss = Annotated[
 ]
 
 # %% ../../nbs/core/records.ipynb #rec-06
-@functools.cache
-def _adapter(cls):
-    return TypeAdapter(cls)
+_ADAPTERS: dict[type, TypeAdapter] = {}
+
+
+def _adapter(cls: type) -> TypeAdapter:
+    "What reads and writes the records of a class; made once."
+    if cls not in _ADAPTERS:
+        _ADAPTERS[cls] = TypeAdapter(cls)
+    return _ADAPTERS[cls]
 
 
 class Record:
     "Plain data with a way to JSON's types and back; the types of its fields say what they hold."
 
     __pydantic_config__: ClassVar = ConfigDict(extra='forbid')
+    __dataclass_fields__: ClassVar[dict]  # each record is a dataclass
 
     def to_dict(self) -> dict:
         "All fields in plain types, as `from_dict` reads them."
@@ -120,11 +124,11 @@ def _is_same(a, b):
 def _first_fault(cls, error):
     "The first thing that is wrong with what was read, on a line."
     fault = error.errors(include_url=False)[0]
-    place = ''.join(f'[{p}]' if isinstance(p, int) else f'.{p}' for p in fault['loc'])
+    path = ''.join(f'[{p}]' if isinstance(p, int) else f'.{p}' for p in fault['loc'])
     is_value = fault['type'] not in ('missing', 'unexpected_keyword_argument')
     value = f', not {shown(fault["input"])}' if is_value else ''
     more = f' (and {error.error_count() - 1:,} more)' if error.error_count() > 1 else ''
-    return printable(f'{cls.__name__}{place}: {fault["msg"]}{value}{more}')
+    return printable(f'{cls.__name__}{path}: {fault["msg"]}{value}{more}')
 
 # %% ../../nbs/core/records.ipynb #7074e418
 class _OldName:
@@ -193,7 +197,7 @@ class Space(Record):
     weight_decay: tuple[Number, Number] | None = None
     # learning rate and weight decay on a logarithmic scale?
     log: Flag = False
-    # place of the first trial in the Sobol sequence, ≥ 0; None: the protocol's
+    # number of the first trial in the Sobol sequence, ≥ 0; None: the protocol's
     start: SkipJsonSchema[Annotated[Count | None, Field(exclude=True)]] = None
 
     def __post_init__(self):
@@ -235,20 +239,20 @@ class Space(Record):
 
     def config(
         self,
-        *place: float,  # where along each side, in [0, 1]
+        *position: float,  # along each side, in [0, 1]
     ) -> Config:
         "The config there. The batch size is rounded up, as in 2019."
         return Config(
             **{
                 name: self._at(name, ends, u)
-                for (name, ends), u in zip(self.sides.items(), place, strict=True)
+                for (name, ends), u in zip(self.sides.items(), position, strict=True)
             }
         )
 
-    def point(self, *place: float) -> Config:
+    def point(self, *position: float) -> Config:
         "The old name of `config`."
         warn_renamed('point of a Space', 'config')
-        return self.config(*place)
+        return self.config(*position)
 
     def _at(self, name, ends, u):
         "The setting at `u` along a side."
@@ -329,7 +333,7 @@ class History(Record):
         none was measured."""
         if self.last.valid_accuracy is None:
             raise ValueError('Nothing was measured on validation images: pass valid.')
-        return max(self.epochs, key=lambda e: e.valid_accuracy)
+        return max(self.epochs, key=lambda e: e.valid_accuracy or 0.0)
 
     @property
     def snapshots(self) -> dict:
@@ -380,11 +384,15 @@ def plot_accuracy(
     """Bars of validation and training accuracy in each epoch, a line at 97 %; `ValueError` if
     there is none, or it can't be saved."""
     history.last
-    bars = {
+    accuracies: dict[str, list] = {
         drawn(valid_label): [e.valid_accuracy for e in history.epochs],
         'training (running)': [e.train_accuracy for e in history.epochs],
     }
-    bars = {k: [100 * a for a in v] for k, v in bars.items() if None not in v}
+    bars = {}
+    for label, shares in accuracies.items():
+        measured = [100 * share for share in shares if share is not None]
+        if len(measured) == len(shares):
+            bars[label] = measured
     with plot_style():
         import matplotlib.pyplot as plt
 
@@ -455,12 +463,19 @@ class Trial(Record):
     @property
     def accuracy(self) -> float:
         "Validation accuracy after the last epoch, a fraction; NaN without a score."
-        return self.history.last.valid_accuracy if self.history.state == 'finished' else math.nan
+        return self._at_end('valid_accuracy')
 
     @property
     def loss(self) -> float:
         "Validation loss after the last epoch, nats; NaN without a score."
-        return self.history.last.valid_loss if self.history.state == 'finished' else math.nan
+        return self._at_end('valid_loss')
+
+    def _at_end(self, name: str) -> float:
+        "A number of the last epoch; NaN without a score."
+        if self.history.state != 'finished':
+            return math.nan
+        value = getattr(self.history.last, name)
+        return math.nan if value is None else value
 
 
 @dataclass
@@ -498,19 +513,23 @@ class SearchResult(Record):
             f'{"; ".join(sorted(errors)[:1])}'.strip()
         )
 
-    # Tables and pictures of a search are functions of the room `trials`, which is loaded when one
-    # is asked for: a worker needs none of them.
+    # Tables and pictures of a search are functions of `trials`, which is imported when one is
+    # called: a worker needs none of them.
     def to_frame(self):
         "A row for each trial; accuracy is a fraction, loss in nats."
-        return _of_trials('trials_frame')(self)
+        from mnist_cmp.core.trials import trials_frame
+
+        return trials_frame(self)
 
     def edges(
         self,
         margin: float = 0.05,  # how near is near, a fraction of the side's length
     ) -> list[str]:
-        """A sentence for each side of the space that the best point is near to; raises `ValueError`
-        if there is no best one."""
-        return _of_trials('edges')(self, margin)
+        """A sentence for each side of the space that the best config is near to; raises
+        `ValueError` if there is no best one."""
+        from mnist_cmp.core.trials import edges
+
+        return edges(self, margin)
 
     def plot(
         self,
@@ -518,14 +537,18 @@ class SearchResult(Record):
     ):
         """Accuracy of each trial over learning rate and batch size; the best is ringed, one
         without a score is a cross; the axes."""
-        return _of_trials('plot_trials')(self, ax)
+        from mnist_cmp.core.trials import plot_trials
+
+        return plot_trials(self, ax)
 
     def plot_best(
         self,
         ax=None,  # matplotlib axes; None: new ones
     ):
         "Accuracy of each trial in the order of the sequence, the best so far as a line; the axes."
-        return _of_trials('plot_best')(self, ax)
+        from mnist_cmp.core.trials import plot_best
+
+        return plot_best(self, ax)
 
     def to_optuna(
         self,
@@ -534,23 +557,25 @@ class SearchResult(Record):
     ):
         """Copy the trials into a new Optuna study and give it; raises `ValueError` if there is one
         of that name."""
-        return _of_trials('to_optuna')(self, storage, name)
+        from mnist_cmp.core.trials import to_optuna
+
+        return to_optuna(self, storage, name)
 
     @classmethod
     def load(
         cls,
         folder,  # the store of a search
-    ) -> Self:
+    ) -> 'SearchResult':
         """The search in a folder as far as it is, also while it runs; raises `FileNotFoundError`
         or `LedgerError`."""
-        return _of_trials('read_search')(folder)
+        from mnist_cmp.core.trials import read_search
+
+        return read_search(folder)
 
     def _repr_html_(self):
-        return _of_trials('trials_html')(self)
+        from mnist_cmp.core.trials import trials_html
 
-
-def _of_trials(name):
-    return getattr(importlib.import_module('mnist_cmp.core.trials'), name)
+        return trials_html(self)
 
 # %% ../../nbs/core/records.ipynb #rec-32
 HEALTH = Literal['diverged', 'one_answer', 'at_chance', 'never_learnt', 'fell']
@@ -575,7 +600,7 @@ class TestResult(Record):
     accuracy: Share  # a fraction
     # k → number of images whose label is not among the k best guesses
     errors: dict[Annotated[int, Field(ge=1, lt=2**31)], Count]
-    wrong: list[Count]  # places of the images that the net gets wrong
+    wrong: list[Count]  # indices of the images that the net gets wrong
     predicted: list[Count] = field(default_factory=list)  # its best guess for each of them
     # the probability that it gave to that guess; NaN: none
     confidence: list[Confidence] = field(default_factory=list)
@@ -607,6 +632,16 @@ class Cost(Record):
     # calls whose median latency_1 is; None: not recorded
     calls_1: Annotated[Positive, Field(le=2**50)] | None = None
     calls_1000: Annotated[Positive, Field(le=2**50)] | None = None  # the same for latency_1000
+
+# %% ../../nbs/core/records.ipynb #07a43ca1
+KS = (1, 2, 3, 4, 5)  # numbers of guesses that errors are counted for
+
+
+def ks_for(
+    n_classes: int,
+) -> list[int]:
+    "Those of `KS` that say something of a data set with so many classes."
+    return [k for k in KS if k < n_classes] or [1]
 
 # %% ../../nbs/core/records.ipynb #rec-33
 Digest = Annotated[Text, Field(pattern='^([0-9a-f]{40}|[0-9a-f]{64})$')]
@@ -658,7 +693,7 @@ PROTOCOLS = {
     'holdout': 'settings chosen on validation images; the test images are used once for each net, '
     'after its last epoch',
     '2019': 'as in the 2019 notebook: no images held out, search scored on the training images, '
-    'each model with points and box of its own, test images in the curves',
+    'each model with trials and a space of its own, test images in the curves',
 }
 
 # Where a model's first weights come from, in words: by its own rule; in reports until 0.1.0
@@ -727,7 +762,7 @@ class ComparisonRecord(Record):
     models: Annotated[list[ModelResult], Field(alias='contestants')]
     seconds: Seconds  # wall time of the call that finished it
     labels: list[Count] = field(default_factory=list)  # of the test images
-    # why ('all' or a model's name) → place → pixels, of test images that are hard: 28 × 28, 0 to
+    # why ('all' or a model's name) → index → pixels, of test images that are hard: 28 × 28, 0 to
     # 255, row by row, base64
     pictures: dict[str, dict[str, Text]] = field(default_factory=dict)
     # each time that test images were looked at
@@ -814,7 +849,7 @@ def check_extent(
     )
 
 # %% ../../nbs/core/records.ipynb #rec-44
-def _check_places(name, values, n):
+def _check_indices(name, values, n):
     "Raise `ValueError` unless a list holds whole numbers from 0 to n - 1; fast even for a million."
     for value in values:
         if type(value) is not int:
@@ -840,17 +875,17 @@ def check_run(
         raise ValueError('a run has no validation accuracy')
     if list(t.errors) != ks or 1 not in t.errors:
         raise ValueError(f'errors has the ks {shown(list(t.errors))}')
-    _check_places('k', ks, n_classes + 1)
+    _check_indices('k', ks, n_classes + 1)
     check_int('number of ks', len(ks), 1, 10)
     for errors in t.errors.values():
         check_int('errors', errors, 0, n)
-    _check_places('place of a wrong image', t.wrong, n)
+    _check_indices('index of a wrong image', t.wrong, n)
     if len(set(t.wrong)) != len(t.wrong) or len(t.wrong) != t.errors[1]:
         raise ValueError('wrong does not hold as many images as errors')
-    for several in (t.predicted, t.confidence):
-        if several or labelled:
-            check_int('number of guesses', len(several), len(t.wrong), len(t.wrong))
-    _check_places('predicted', t.predicted, n_classes)
+    for values in (t.predicted, t.confidence):
+        if values or labelled:
+            check_int('number of guesses', len(values), len(t.wrong), len(t.wrong))
+    _check_indices('predicted', t.predicted, n_classes)
     for count, confidence, accuracy in t.bins:
         check_int('bins', count, 0, n)
         if count and None in (confidence, accuracy):
@@ -873,7 +908,7 @@ def check_comparison(
     if is_labelled:
         check_int('number of labels', len(record.labels), n, n)
     check_extent(len(record.models), n_runs, n, n_classes, is_labelled)
-    _check_places('label', record.labels, n_classes)
+    _check_indices('label', record.labels, n_classes)
     ks = list(first.runs[0].test.errors)
     for c in record.models:
         check_int(f'runs of {c.name}', len(c.runs), n_runs, n_runs)
@@ -894,9 +929,9 @@ def _check_pictures(record, n):
     for why, held in record.pictures.items():
         check_choice('why', why, ['all', *record.names])
         check_int('number of pictures', len(held), 0, 12)  # as hard_images gives
-        for place, text in held.items():
-            check_int('place of a picture', int(place), 0, n - 1)
-            check_choice('place of a picture', place, [str(int(place))])
+        for index, text in held.items():
+            check_int('index of a picture', int(index), 0, n - 1)
+            check_choice('index of a picture', index, [str(int(index))])
             check_int('size of a picture', len(base64.b64decode(text, validate=True)), 784, 784)
 
 # %% ../../nbs/core/records.ipynb #rec-48

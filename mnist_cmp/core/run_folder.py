@@ -157,12 +157,12 @@ def names_with_ledger(
     kind: str,  # 'search' or 'weights'
 ) -> list[str]:
     "The models of which a folder has trainings of a kind, with their ledger."
-    place = plain_path(folder, kind)
-    if not place.is_dir():
+    parent = plain_path(folder, kind)
+    if not parent.is_dir():
         return []
-    with machine_calls(place):
-        names = sorted(os.listdir(place))
-    return [name for name in names if (place / name / 'study.sqlite').is_file()]
+    with machine_calls(parent):
+        names = sorted(os.listdir(parent))
+    return [name for name in names if (parent / name / 'study.sqlite').is_file()]
 
 
 def refuse_losses(
@@ -580,7 +580,9 @@ def _make_room(record, folder, strange):
         put_report_aside(folder)
     for name in strange:
         here = plain_path(folder, 'weights', name)
-        put_trainings_aside(folder, name, here, _settings_of(study_in(here).identity))
+        begun = study_in(here)
+        if begun:
+            put_trainings_aside(folder, name, here, _settings_of(begun.identity))
     for name in names_with_ledger(folder, 'search'):
         if name in strange or name not in record.names:
             put_search_aside(folder, name)

@@ -47,9 +47,10 @@ def _check_numbers(settings):
 class Recipe:
     "How a net is trained; None is filled in later; raises `ValueError` for what can't be so."
 
-    learning_rate: float = _decimal(None, 0, low_open=True)  # step size of SGD, > 0
-    batch_size: int = _whole(None, 1)  # images a step, from 1 to the number of training images
-    epochs: int = _whole(None, 1)  # epochs of each training, ≥ 1; None: the data set's
+    learning_rate: float | None = _decimal(None, 0, low_open=True)  # step size of SGD, > 0
+    # images a step, from 1 to the number of training images
+    batch_size: int | None = _whole(None, 1)
+    epochs: int | None = _whole(None, 1)  # epochs of each training, ≥ 1; None: the data set's
     # share of the last step that SGD keeps, from 0 to 0.9999
     momentum: float = _decimal(0.0, 0, 0.9999)
     weight_decay: float = _decimal(0.0, 0)  # share of a weight added to its gradient, ≥ 0
@@ -103,7 +104,7 @@ class Recipe:
                 )
 
 # %% ../../nbs/core/settings.ipynb #set-17
-START = 1030  # place in the Sobol sequence where a search starts: that of 2019
+START = 1030  # number of a search's first trial in the Sobol sequence: that of 2019
 CNN_2019 = {'learning_rate': (0.01, 0.1), 'start': 2030}  # what protocol 2019 takes for 'cnn'
 
 
@@ -113,15 +114,19 @@ def space_for(
     space=None,  # a Space, a dict of some of its sides, or None
 ) -> Space:
     "The whole space to search for a model, start included; raises `TypeError` or `ValueError`."
-    own = CNN_2019 if (model, protocol) == ('cnn', '2019') else {}
-    start = own.get('start', START)
+    check_choice('protocol', protocol, PROTOCOLS)
+    if not isinstance(model, str):
+        raise TypeError(f'model is {shown(model)}, but must be the name of a model.')
+    sides: dict = {'start': START}
+    if (model, protocol) == ('cnn', '2019'):
+        sides |= CNN_2019
     if isinstance(space, Space):
-        return replace(space, start=start if space.start is None else space.start)
+        return replace(space, start=sides['start'] if space.start is None else space.start)
     _check_sides(space)
-    asked = {
-        name: side for name, side in (space or {}).items() if name != 'start' or side is not None
-    }
-    return Space(**{'start': start} | own | asked)
+    for name, side in (space or {}).items():
+        if name != 'start' or side is not None:
+            sides[name] = side
+    return Space(**sides)
 
 
 def _check_sides(space):
@@ -148,10 +153,10 @@ class Compute:
     device: object = None  # to train on; None: cuda or mps where there is one, else cpu
     # PyTorch's threads in each process, ≥ 1; None: as they are for train, 1 for studies; another
     # number gives other last digits
-    threads: int = _whole(None, 1, 1024)
+    threads: int | None = _whole(None, 1, 1024)
     # processes that train side by side, ≥ 1; None: 1, and one for each core once that is quicker;
     # does not change the result
-    workers: int = _whole(None, 1)
+    workers: int | None = _whole(None, 1)
     # the training step; auto: the fastest that pays; population: all trainings of a model side by
     # side as one
     engine: str = field(default='auto', metadata={'choices': ENGINES})
@@ -174,7 +179,7 @@ class Compute:
 # %% ../../nbs/core/settings.ipynb #set-25
 @dataclass(frozen=True)
 class Callbacks:
-    "Whom to tell how the work goes, and whom to ask whether to stop; raises `TypeError`."
+    "What is called as the work goes on, and what says whether to stop; raises `TypeError`."
 
     # called with each Trial that this call finishes, none from the store, and the SearchResult so
     # far
@@ -182,7 +187,7 @@ class Callbacks:
     # called with a model's name and each Run that this call trains or tests, none from the store
     on_run: object = None
     on_epoch: object = None  # called with a running History after each epoch
-    # asked several times a second (between two steps); True ends the work, and what is finished
+    # called several times a second (between two steps); True ends the work, and what is finished
     # is kept in the store
     should_stop: object = None
     # a line in terminals and notebooks; False: none; or a function that takes a core.Status
@@ -207,7 +212,7 @@ class Effort:
     n_trials: int = _whole(20, 1)  # trials for each model, ≥ 1
     # trainings of each model with its best settings, ≥ 1; below 5 little can be said
     seeds: int = _whole(10, 1, 10**6)
-    search_epochs: int = _whole(None, 1)  # epochs of each trial, ≥ 1; None: the data set's
+    search_epochs: int | None = _whole(None, 1)  # epochs of each trial, ≥ 1; None: the data set's
     seed: int = _whole(0, 0, 2**63 - 1)  # seed of everything that is drawn, ≥ 0
     # holdout: choose on validation images; 2019: as that notebook did, flaws and all
     protocol: str = field(default='holdout', metadata={'choices': tuple(PROTOCOLS)})
@@ -222,7 +227,7 @@ class Described:
     "What is known of a field."
 
     text: str  # what it is, with its range
-    usual: str  # what is taken where nothing is said
+    usual: str  # what is taken by default
     note: str  # what else there is to know
     default: object
     limits: dict  # kind, low, high of a number; choices of a word
@@ -233,14 +238,14 @@ def describe(
 ) -> dict[str, Described]:
     "Name of each field → what is known of it."
     comments = docments(cls)
-    found = {}
+    described = {}
     for f in fields(cls):
         text, *rest = ' '.join((comments.get(f.name) or f.name).split()).split('; ')
         usual = [part.removeprefix('None: ') for part in rest if part.startswith('None: ')]
         note = '; '.join(part for part in rest if not part.startswith('None: '))
         words = usual[0] if usual else str(f.default)
-        found[f.name] = Described(text, words, note, f.default, dict(f.metadata))
-    return found
+        described[f.name] = Described(text, words, note, f.default, dict(f.metadata))
+    return described
 
 # %% ../../nbs/core/settings.ipynb #set-37
 OBJECTS = {'recipe': Recipe, 'compute': Compute, 'callbacks': Callbacks}
@@ -274,7 +279,7 @@ def old_names(
 
 
 def _rename(func, signature, given, old, renamed):
-    "Put the old arguments of a call in their new places; raises `TypeError` for unknown ones."
+    "Give the old arguments of a call as the new ones; raises `TypeError` for unknown ones."
     for name in [name for name in old if name in renamed]:
         new = renamed[name]
         if new in given:
@@ -323,6 +328,8 @@ def start_and_name(
 ):
     "For `old_names`: `start` goes into the space, and `name` beside its model."
     name = old.pop('name', None)
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f'name is {shown(name)}, but must be the name of a model.')
     if name:
         warn_renamed('name', "make={'its name': make}")
         given['make'] = {name: given['make']}
@@ -333,6 +340,7 @@ def start_and_name(
     holder = old if 'box' in old else given
     side = 'box' if 'box' in old else 'space'
     space = holder.get(side)
-    is_whole = isinstance(space, Space)
-    new = replace(space, start=start) if is_whole else (space or {}) | {'start': start}
-    holder[side] = new
+    if isinstance(space, Space):
+        holder[side] = replace(space, start=start)
+    elif space is None or isinstance(space, dict):  # the function refuses anything else
+        holder[side] = (space or {}) | {'start': start}

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['wrong_matrix', 'labels_of', 'confusion', 'class_errors', 'calibration_table', 'calibration_error', 'agreement_table',
-           'hard_frame', 'picture']
+           'hard_images', 'hard_frame', 'picture']
 
 # %% ../../nbs/evidence/answers.ipynb #answers-02
 import base64
@@ -97,15 +97,15 @@ def calibration_table(
         raise ValueError(
             'This report holds no confidences: it is of release 0.1.0. Run the comparison again.'
         )
-    count = sum(b[:, 0] for b in runs)
+    none = np.zeros(len(runs[0]))
+    count = sum((b[:, 0] for b in runs), none)
 
     def mean(i):
-        return sum(b[:, 0] * np.nan_to_num(b[:, i]) for b in runs) / np.where(
-            count > 0, count, np.nan
-        )
+        weighted = sum((b[:, 0] * np.nan_to_num(b[:, i]) for b in runs), none)
+        return weighted / np.where(count > 0, count, np.nan)
 
     ends = pd.IntervalIndex.from_breaks(
-        np.linspace(0, 1, len(count) + 1).round(4), name='confidence'
+        np.linspace(0, 1, len(count) + 1).round(4).tolist(), name='confidence'
     )
     return pd.DataFrame(
         {'images': count.astype(int), 'mean confidence': mean(1), 'accuracy': mean(2)}, ends
@@ -176,12 +176,29 @@ def _common(a, b):
     _, i, j = np.intersect1d(a[0], b[0], assume_unique=True, return_indices=True)
     return int(a[1][i] @ b[1][j])
 
+# %% ../../nbs/evidence/answers.ipynb #ed8da6d2
+def hard_images(
+    models: list[ModelResult],  # at least one
+    n: int,  # number of test images
+    most: int = 12,  # number of images of each kind, at most
+) -> dict[str, list[int]]:
+    """Why → indices of test images, the most often wrong first: 'all' or the name of the one
+    model that fails on them."""
+    share = {m.name: wrong_matrix(m, n).mean(0) for m in models}
+    fails = {name: s > 0.5 for name, s in share.items()}
+    failing = np.sum(list(fails.values()), axis=0)  # models that fail on each image
+    kinds = {'all': failing == len(models)}
+    for name, of_model in fails.items():
+        kinds[name] = of_model & (failing == 1)
+    order = np.argsort(-sum(share.values()), kind='stable')
+    return {kind: [int(i) for i in order if hard[i]][:most] for kind, hard in kinds.items()}
+
 # %% ../../nbs/evidence/answers.ipynb #answers-31
 def hard_frame(
     record: ComparisonRecord,
     why: str | None = None,  # 'all' or a model's name; None: all that the record holds
 ) -> 'pandas.DataFrame':
-    """A row for each hard image that the record holds: why, place, class; of each model the
+    """A row for each hard image that the record holds: why, index, class; of each model the
     usual wrong guess and its confidence."""
     import pandas as pd
 
@@ -225,7 +242,7 @@ def _usual_guess(record, model):
 def picture(
     record: ComparisonRecord,
     why: str,  # 'all' or a model's name
-    image: int,  # place of a test image that the record holds under it
+    image: int,  # index of a test image that the record holds under it
 ) -> np.ndarray:
     "The pixels of a hard image, 28×28, uint8; raises `ValueError`."
     held = record.pictures[check_choice('why', why, record.pictures)]

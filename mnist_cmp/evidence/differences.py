@@ -16,6 +16,7 @@ import numpy as np
 from ..core.records import ComparisonRecord
 from .answers import wrong_matrix
 from mnist_cmp.evidence.intervals import (
+    ProbBetter,
     bonett_price_interval,
     crossed_difference,
     mcnemar_exact,
@@ -42,20 +43,22 @@ class Difference:
     high: float
     shares: dict  # chance → its share of the estimate's variance: seeds, images, residual
     # interval over paired seeds alone, on just these images; None with a single run
-    seeds: tuple
-    images: tuple  # interval over images alone, for just these nets
+    seeds: tuple[float, float] | None
+    images: tuple[float, float]  # interval over images alone, for just these nets
     wins: int  # pairs of runs in which `a` makes fewer errors
     losses: int  # pairs in which `b` does
     mcnemar: tuple  # exact p of each pair of runs: images alone, and these two nets alone
     # probability that a fresh run of `a` beats one of `b` on these images, and its 95 % interval;
     # or None
-    fresh: tuple
+    fresh: ProbBetter | None
     identical: bool  # do all pairs of runs answer alike on every image?
 
     @property
-    def better(self) -> str:
+    def better(self) -> str | None:
         "The better model's name; None if these runs and images can't tell."
-        return self.a if self.high < 0 else self.b if self.low > 0 else None
+        if self.high < 0:
+            return self.a
+        return self.b if self.low > 0 else None
 
 
 def level_of(
@@ -83,39 +86,40 @@ def difference(
     errors_a = wrong_a.mean(1)
     errors_b = wrong_b.mean(1)
     only = [(int((x & ~y).sum()), int((y & ~x).sum())) for x, y in zip(wrong_a, wrong_b)]
-    if n == 1:
-        images = -1, 1  # one image says nothing of others
-    elif has_seeds:
-        images = paired_t(wrong_a.mean(0), wrong_b.mean(0), level)[1:3]
-    else:
-        images = bonett_price_interval(*only[0], n, level)
-    images = _within(images)
-    seeds = _within(paired_t(errors_a, errors_b, level)[1:3]) if has_seeds else None
+    images = -1.0, 1.0  # one image says nothing of others
+    seeds = None
+    if n > 1 and has_seeds:
+        over_images = paired_t(wrong_a.mean(0), wrong_b.mean(0), level)
+        images = _within(over_images.low, over_images.high)
+    elif n > 1:
+        images = _within(*bonett_price_interval(*only[0], n, level))
     intervals = [(both.low, both.high), images]
     if has_seeds:
+        over_seeds = paired_t(errors_a, errors_b, level)
+        seeds = _within(over_seeds.low, over_seeds.high)
         intervals.append(seeds)
     lows, highs = zip(*intervals)
     return Difference(
-        a,
-        b,
-        level,
-        both.estimate,
-        min(lows),
-        max(highs),
-        both.shares,
-        seeds,
-        images,
-        int((errors_a < errors_b).sum()),
-        int((errors_b < errors_a).sum()),
-        tuple(mcnemar_exact(i, j) for i, j in only),
-        prob_better(errors_a, errors_b) if has_seeds else None,
-        _answers(record[a]) == _answers(record[b]),
+        a=a,
+        b=b,
+        level=level,
+        estimate=both.estimate,
+        low=min(lows),
+        high=max(highs),
+        shares=both.shares,
+        seeds=seeds,
+        images=images,
+        wins=int((errors_a < errors_b).sum()),
+        losses=int((errors_b < errors_a).sum()),
+        mcnemar=tuple(mcnemar_exact(i, j) for i, j in only),
+        fresh=prob_better(errors_a, errors_b) if has_seeds else None,
+        identical=_answers(record[a]) == _answers(record[b]),
     )
 
 
-def _within(ends):
+def _within(low: float, high: float) -> tuple[float, float]:
     "An interval of differences: a t interval knows no bounds."
-    return tuple(float(np.clip(end, -1, 1)) for end in ends)
+    return float(np.clip(low, -1, 1)), float(np.clip(high, -1, 1))
 
 
 def _answers(model):

@@ -56,13 +56,13 @@ def _jitter(n):
 _CROSSED = 'did not go well'
 
 
-def _cross(ax, places):
-    "Cross out the runs at some places; the first cross of the axes has a label."
-    if not places:
+def _cross(ax, positions):
+    "Cross out the runs at some positions; the first cross of the axes has a label."
+    if not positions:
         return
     is_first = all(line.get_label() != _CROSSED for line in ax.lines)
     ax.plot(
-        *zip(*places),
+        *zip(*positions),
         'x',
         color='black',
         markersize=9,

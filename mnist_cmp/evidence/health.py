@@ -20,8 +20,8 @@ class Ground(NamedTuple):
     n_classes: int
     n_test: int  # number of test images
     n_valid: int  # number of images that the accuracies of the epochs are of
-    labels: np.ndarray = None  # of the test images; None: not known
-    usual: int = None  # the most frequent class among the training images; None: not known
+    labels: np.ndarray | None = None  # of the test images; None: not known
+    usual: int | None = None  # the most frequent class among the training images; None: not known
 
     @property
     def constant(self) -> float:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MANY', 'simulate_errors', 'Interval', 'wilson_interval', 'error_interval', 'mcnemar_exact', 'bonett_price_interval',
            'PairedT', 'paired_t', 'CrossedDifference', 'crossed_difference', 'ProbBetter', 'prob_better',
-           'expected_best', 'Calibration', 'calibration', 'Agreement', 'agreement']
+           'expected_best', 'Calibration', 'calibration', 'calibration_bins', 'Agreement', 'agreement']
 
 # %% ../../nbs/evidence/intervals.ipynb #10-statistics-002
 import sys
@@ -164,9 +164,8 @@ def paired_t(
         mean = float(d.mean()) if np.abs(d).max() > rounding else 0.0
         return PairedT(mean, mean, mean, float(mean == 0))
     test = stats.ttest_1samp(d, 0)
-    return PairedT(
-        float(d.mean()), *map(float, test.confidence_interval(level)), float(test.pvalue)
-    )
+    low, high = test.confidence_interval(level)
+    return PairedT(float(d.mean()), float(low), float(high), float(test.pvalue))
 
 
 def _numbers(name, x, least=1):
@@ -203,7 +202,7 @@ class CrossedDifference:
     df: float  # degrees of freedom (Satterthwaite); infinite with one seed
     n_seeds: int
     n_images: int
-    disagreements: int  # places, of seeds × images, where just one of the two is wrong
+    disagreements: int  # pairs of seed and image where just one of the two is wrong
 
     @property
     def covers(self) -> str:
@@ -235,8 +234,20 @@ def crossed_difference(
     `ValueError`."""
     d = _differences(wrong_a, wrong_b)
     S, N = d.shape
-    where = float(d.mean()), *_crossed_interval(d, _level(level))
-    return CrossedDifference(*where[:3], level, *where[3:], S, N, int(np.count_nonzero(d)))
+    low, high, seeds, images, residual, df = _crossed_interval(d, _level(level))
+    return CrossedDifference(
+        estimate=float(d.mean()),
+        low=low,
+        high=high,
+        level=level,
+        seeds=seeds,
+        images=images,
+        residual=residual,
+        df=df,
+        n_seeds=S,
+        n_images=N,
+        disagreements=int(np.count_nonzero(d)),
+    )
 
 
 def _differences(wrong_a, wrong_b):
@@ -272,8 +283,8 @@ def _crossed_interval(d, level):
     rows = d.sum(1) / n
     columns = np.append(d.sum(0) / S, [1, -1])
     if S == 1:
-        only_a = np.count_nonzero(d > 0)
-        only_b = np.count_nonzero(d < 0)
+        only_a = int(np.count_nonzero(d > 0))
+        only_b = int(np.count_nonzero(d < 0))
         return (
             *bonett_price_interval(only_a, only_b, n - 2, level),
             np.nan,
@@ -456,12 +467,29 @@ def calibration(
     right = _bools('correct', correct, 1, 'images')
     if len(right) != len(c):
         raise ValueError(f'confidence has {len(c)} answers and correct {len(right)}.')
-    place = np.searchsorted(edges[1:-1], c)
-    count, sure, true = (np.bincount(place, weights, bins) for weights in (None, c, right))
+    bin_of = np.searchsorted(edges[1:-1], c)
+    count, sure, true = (np.bincount(bin_of, weights, bins) for weights in (None, c, right))
     none = np.where(count, count, np.nan)
     return Calibration(
         edges, count, sure / none, true / none, float(np.abs(sure - true).sum() / len(c))
     )
+
+# %% ../../nbs/evidence/intervals.ipynb #bf433937
+def calibration_bins(
+    confidence,  # the probability that the net gave its answer, one for each image; NaN: none
+    correct,  # was it right? bool
+    bins: int = 15,  # of equal width, ≥ 1
+) -> list[tuple[int, float | None, float | None]]:
+    "Images, mean confidence and accuracy of each bin; None, None for an empty one; `ValueError`."
+    known = np.isfinite(confidence)
+    if not known.any():
+        return [(0, None, None)] * bins
+    table = calibration(np.asarray(confidence)[known], np.asarray(correct)[known], bins)
+    rows = zip(table.count.tolist(), table.confidence.tolist(), table.accuracy.tolist())
+    return [
+        (0, None, None) if n == 0 else (n, round(sure, 9), round(accuracy, 9))
+        for n, sure, accuracy in rows
+    ]
 
 # %% ../../nbs/evidence/intervals.ipynb #10-statistics-051
 class Agreement(NamedTuple):

@@ -74,7 +74,7 @@ def comparison_html(
         'learning rate': '{:.4g}',
     }
     table = models_frame(record)
-    shown = {column: words[column] for column in table if column in words}
+    shown: dict = {column: words[column] for column in table if column in words}
     styled = table.style.format(shown, precision=4, na_rep='–', escape='html')
     title = html.escape(
         printable(f'{record.dataset}, protocol {record.protocol}: {PROTOCOLS[record.protocol]}')

@@ -258,7 +258,7 @@ def measure_cost(
         train,
         {name: config},
         device=compute.device,
-        threads=compute.threads,
+        threads=compute.threads or 1,
         engines={name: compute.engine},
     )
     return costs[name]
