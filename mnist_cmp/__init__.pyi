@@ -158,12 +158,12 @@ class Compute:
     def of_one(self) -> Compute: ...
 
 class Callbacks:
-    on_trial: object
-    on_run: object
-    on_epoch: object
-    should_stop: object
-    progress: object
-    def __init__(self, on_trial: object | None = None, on_run: object | None = None, on_epoch: object | None = None, should_stop: object | None = None, progress: object = ...) -> None: ...
+    on_trial: collections.abc.Callable[[Trial, SearchResult], object] | None
+    on_run: collections.abc.Callable[[str, Run], object] | None
+    on_epoch: collections.abc.Callable[[History], object] | None
+    should_stop: collections.abc.Callable[[], object] | None
+    progress: bool | collections.abc.Callable[[Status], object]
+    def __init__(self, on_trial: collections.abc.Callable[[Trial, SearchResult], object] | None = None, on_run: collections.abc.Callable[[str, Run], object] | None = None, on_epoch: collections.abc.Callable[[History], object] | None = None, should_stop: collections.abc.Callable[[], object] | None = None, progress: bool | collections.abc.Callable[[Status], object] = ...) -> None: ...
 
 def sobol_points(space: Space | None = None, start: int | None = None, n: int = ...) -> list[Config]: ...
 
@@ -467,6 +467,21 @@ class Record:
     @classmethod
     def from_dict(cls, d: dict) -> Self: ...
 
+class Run(Record):
+    number: int
+    history: History
+    test: TestResult
+    health: list[Literal['diverged', 'one_answer', 'at_chance', 'never_learnt', 'fell']]
+    def __init__(self, number: int, history: History, test: TestResult, health: list[Literal['diverged', 'one_answer', 'at_chance', 'never_learnt', 'fell']] = ...) -> None: ...
+
+class Status:
+    what: str
+    done: int
+    total: int
+    seconds: float
+    note: str
+    def __init__(self, what: str, done: int, total: int, seconds: float, note: str = ...) -> None: ...
+
 class Match(NamedTuple):
     width: int
     count: int   # type: ignore[assignment]
@@ -586,22 +601,6 @@ class RunState:
     def share(self) -> float: ...
     def seconds_left(self, workers: int) -> float | None: ...
 
-class Run(Record):
-    number: int
-    history: History
-    test: TestResult
-    health: list[Literal['diverged', 'one_answer', 'at_chance', 'never_learnt', 'fell']]
-    def __init__(self, number: int, history: History, test: TestResult, health: list[Literal['diverged', 'one_answer', 'at_chance', 'never_learnt', 'fell']] = ...) -> None: ...
-
-class Code(Record):
-    file: str | None
-    sha256: str | None
-    repository: str | None
-    commit: str | None
-    changed: bool | None
-    also: list[str]
-    def __init__(self, file: str | None, sha256: str | None, repository: str | None, commit: str | None, changed: bool | None, also: list[str] = ...) -> None: ...
-
 class TestResult(Record):
     loss: float
     accuracy: float
@@ -611,3 +610,12 @@ class TestResult(Record):
     confidence: list[float]
     bins: list[tuple[int, float | None, float | None]]
     def __init__(self, loss: float, accuracy: float, errors: dict[int, int], wrong: list[int], predicted: list[int] = ..., confidence: list[float] = ..., bins: list[tuple[int, float | None, float | None]] = ...) -> None: ...
+
+class Code(Record):
+    file: str | None
+    sha256: str | None
+    repository: str | None
+    commit: str | None
+    changed: bool | None
+    also: list[str]
+    def __init__(self, file: str | None, sha256: str | None, repository: str | None, commit: str | None, changed: bool | None, also: list[str] = ...) -> None: ...

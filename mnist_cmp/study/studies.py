@@ -335,12 +335,12 @@ def splits_begun(
     if 'train' not in was or was['train'] == train.fingerprint:
         return given
     before = divided_as_before(train, valid)
-    if before is None:
+    if before is None or before[1] is None:
         return given
-    if [split.fingerprint for split in before] != [was['train'], was.get('valid')]:
+    if [before[0].fingerprint, before[1].fingerprint] != [was['train'], was.get('valid')]:
         return given
     tell(
         f'{store} was begun with the last {len(before[1]):,} training images for validation, '
         'as earlier releases divided them. It goes on with these.'
     )
-    return Splits(*before)
+    return Splits(before[0], before[1])

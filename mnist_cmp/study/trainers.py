@@ -207,13 +207,13 @@ class NetTrainer:
 
     @property
     def epochs(self) -> int:
-        "Epochs of each training."
-        return self.recipe.epochs
+        "Epochs of each training; raises `ValueError` if the recipe does not say it."
+        return check_int('epochs', self.recipe.epochs, 1)
 
     @property
     def threads(self) -> int:
         "PyTorch's, in each process."
-        return self.compute.threads
+        return check_int('threads', self.compute.threads, 1)
 
     @property
     def engine(self) -> str:
