@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c $(CONSTRAINTS)
 CONFIG := setup.py settings.ini $(CONSTRAINTS)
 
-.PHONY: help compare test test-browser soak fuzz audit mutate notebooks style readme stubs docs docs-serve lab app experiments bench clean
+.PHONY: help compare test test-browser soak fuzz audit mutate notebooks style readme docs docs-serve lab app experiments bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,7 +42,6 @@ notebooks: $(VENV)/installed-dev ## export the modules, then refresh all outputs
 	$(BIN)/nbdev_export
 	$(BIN)/python tools/execute.py $(ARGS)
 	$(BIN)/nbdev_clean
-	$(BIN)/python tools/stubs.py
 
 style: $(VENV)/installed-dev ## put notebooks and files into the form that ruff.toml asks for, and export
 	$(BIN)/ruff check --fix
@@ -51,9 +50,6 @@ style: $(VENV)/installed-dev ## put notebooks and files into the form that ruff.
 
 readme: $(VENV)/installed-dev ## make README.md from nbs/index.ipynb
 	$(BIN)/python tools/readme.py
-
-stubs: $(VENV)/installed-dev ## make mnist_cmp/__init__.pyi, the types of the public names
-	$(BIN)/python tools/stubs.py
 
 docs: $(VENV)/installed-dev ## build the site in _docs, with Quarto where it is installed, else with Sphinx
 	$(BIN)/python tools/site/build.py $(ARGS)

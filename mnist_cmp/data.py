@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +23,9 @@ from .core.display import drawn_names, plot_style, printable, without_math
 from .core.settings import EPOCHS, EPOCHS_DIGITS
 from .core.system import derive_seed
 from .datasets.sources import FAMILY, IdxFile, Source, get_source, read_files
+
+if TYPE_CHECKING:  # slow to import
+    import pandas
 
 # %% ../nbs/01_data.ipynb #01-data-006
 def _check_tensor(name: str, what: str, t: torch.Tensor) -> None:
@@ -517,11 +521,11 @@ class Data:
         return f'{self.name}: ' + ', '.join(f'{len(s):,} {s.name}' for s in self.splits)
 
     def _repr_html_(self):
-        table = self.to_frame()
+        table: Any = self.to_frame()  # the types of pandas have no _repr_html_
         table = table.rename(columns=printable).rename_axis(columns=printable(self.name))
         return without_math(table._repr_html_())
 
-    def to_frame(self):
+    def to_frame(self) -> 'pandas.DataFrame':
         "How many images each split has, in all and of each class."
         import pandas as pd
 

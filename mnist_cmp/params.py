@@ -7,7 +7,7 @@ __all__ = ['number_of_params', 'params_table', 'relative_difference', 'Match', '
 
 # %% ../nbs/03_params.ipynb #03-params-002
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn as nn
@@ -17,6 +17,9 @@ from ._moved import moved_name
 from .core.checks import check_float, check_int, shown, typed
 from .core.process import sealed
 from .models import lazy_parameters, net_to_try
+
+if TYPE_CHECKING:  # slow to import
+    import pandas
 
 # %% ../nbs/03_params.ipynb #03-params-005
 @typed
@@ -49,7 +52,7 @@ def _check_shapes(net: nn.Module) -> None:
 @typed
 def params_table(
     net: nn.Module,  # any net
-):
+) -> 'pandas.DataFrame':
     "A row for each parameter: name, shape, number, share of the whole (a fraction)."
     import pandas as pd  # slow to import, and of no use to those who only train
 
@@ -188,7 +191,7 @@ def flops(
 @typed
 def size_table(
     nets: dict,  # name → net, one or more; the first one is the reference
-):
+) -> 'pandas.DataFrame':
     """A row for each net: parameters, difference from the first (a fraction), depth, FLOPs per
     image."""
     import pandas as pd

@@ -16,7 +16,7 @@ WAYS = {'mnist_cmp': [COMMAND], 'python -m': [sys.executable, '-m', 'mnist_cmp']
 # What Python's libraries try to import and live without, and some of what they do have
 OPTIONAL = """bottleneck colorama cuda cython dill flint gmpy2 lz4 msvcrt numexpr onnx opt_einsum
 pyarrow pytz tensorflow tree triton uarray xarray zstandard _winapi""".split()
-TAKEN = 'random torch numpy pandas sklearn cloudpickle filelock jinja2 sobol_seq'.split()
+TAKEN = 'ast random torch numpy pandas sklearn cloudpickle filelock jinja2 sobol_seq'.split()
 SMALL = """--models here:Net,mlp --n_trials 1 --search_epochs 1 --seeds 1 --epochs 1 --workers 2
 --quiet --out run""".split()
 NET = """import beside

@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from test_checkout import rooms
 
 import mnist_cmp as mc
 from mnist_cmp.core.files import write_json
@@ -261,7 +262,7 @@ def has_display(cls):
 
 def test_each_class_with_a_display_is_shown_here(shown):
     classes = set()
-    for room in mc._rooms:
+    for room in rooms():
         module = importlib.import_module(f'mnist_cmp.{room}')
         classes |= {
             c

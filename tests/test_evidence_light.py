@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_checkout import rooms
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = 'torch', 'torchvision', 'fastai', 'dask', 'ipywidgets'
@@ -112,7 +113,7 @@ def test_comparison_has_its_methods_itself():
     code = (
         'import mnist_cmp as mc, inspect\n'
         'names = set(vars(mc.Comparison))\n'
-        'for room in mc._rooms: __import__(f"mnist_cmp.{room}")\n'
+        f'for room in {rooms()}: __import__(f"mnist_cmp.{{room}}")\n'
         'print(sorted(set(vars(mc.Comparison)) - names))\n'
         'import ast, textwrap\n'
         'tree = ast.parse(textwrap.dedent(inspect.getsource(mc.Comparison)))\n'

@@ -5,6 +5,7 @@ import sys
 import warnings
 
 import pytest
+from test_checkout import rooms
 
 from mnist_cmp import _moved
 
@@ -91,7 +92,7 @@ def test_nothing_of_ours_asks_by_an_old_name():
     "Each room is imported in a process where that would be an error."
     code = (
         'import importlib, mnist_cmp\n'
-        'for room in mnist_cmp._rooms: importlib.import_module(f"mnist_cmp.{room}")\n'
+        f'for room in {rooms()}: importlib.import_module(f"mnist_cmp.{{room}}")\n'
         'from mnist_cmp import *'
     )
     done = subprocess.run(

@@ -8,7 +8,7 @@ __all__ = ['PALETTE', 'model_color', 'plot_style', 'printable', 'without_math', 
            'Status', 'check_progress', 'bar_line', 'Progress']
 
 # %% ../../nbs/core/display.ipynb #core-display-2
-from .checks import raise_invalid
+from .checks import Params, Returned, raise_invalid
 from .system import format_seconds
 
 # %% ../../nbs/core/display.ipynb #core-display-imports
@@ -235,12 +235,13 @@ _is_quiet = ContextVar('mnist_cmp: was nothing to be printed?', default=False)
 
 
 def quietly(
-    func,  # a function with a keyword argument callbacks, which has a progress
-):
+    # a function with a keyword argument callbacks, which has a progress
+    func: Callable[Params, Returned],
+) -> Callable[Params, Returned]:
     "`func`, during which `tell` prints nothing if its callbacks have progress=False."
 
     @functools.wraps(func)
-    def called(*args, **kwargs):
+    def called(*args: Params.args, **kwargs: Params.kwargs) -> Returned:
         if getattr(kwargs.get('callbacks'), 'progress', True) is not False:
             return func(*args, **kwargs)
         before = _is_quiet.set(True)

@@ -18,7 +18,7 @@ import platform
 import re
 from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
-from typing import Annotated, ClassVar, Literal, NamedTuple, Self, get_type_hints
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, Self, get_type_hints
 
 import numpy as np
 from fastcore.docments import docments
@@ -46,6 +46,9 @@ from mnist_cmp.core.checks import (
 from .display import drawn, plot_style, printable, without_math
 from .files import atomic_path, check_folder, new_path
 from .system import machine
+
+if TYPE_CHECKING:  # slow to import
+    import pandas
 
 # %% ../../nbs/core/records.ipynb #rec-05
 Text = Annotated[str, Field(strict=True)]
@@ -341,7 +344,7 @@ class History(Record):
         resume; no part of the record."""
         return self.__dict__.setdefault('_snapshots', {})
 
-    def to_frame(self):
+    def to_frame(self) -> 'pandas.DataFrame':
         "A row for each epoch."
         import pandas as pd  # slow to import, and of no use to a worker
 
@@ -363,11 +366,11 @@ class History(Record):
             f'learning rate {self.learning_rate:g}, batch size {self.batch_size}, '
             f'seed {self.seed}, {self.engine}, {self.state}'
         )
-        percent = {c: '{:.2%}' for c in self.to_frame() if 'accuracy' in c}
+        percent = {c: '{:.2%}' for c in map(str, self.to_frame()) if 'accuracy' in c}
         table = (
             self.to_frame()
             .dropna(axis=1, how='all')
-            .style.format({'seconds': '{:.2f}'} | percent, precision=4)
+            .style.format({'seconds': '{:.2f}', **percent}, precision=4)
         )
         return without_math(f'<p>{html.escape(settings)}</p>{table.to_html()}')
 
@@ -515,7 +518,7 @@ class SearchResult(Record):
 
     # Tables and pictures of a search are functions of `trials`, which is imported when one is
     # called: a worker needs none of them.
-    def to_frame(self):
+    def to_frame(self) -> 'pandas.DataFrame':
         "A row for each trial; accuracy is a fraction, loss in nats."
         from mnist_cmp.core.trials import trials_frame
 
@@ -689,7 +692,7 @@ class CodeNote(Code):
         return Code(**{f.name: getattr(self, f.name) for f in fields(Code)})
 
 # %% ../../nbs/core/records.ipynb #rec-37
-PROTOCOLS = {
+PROTOCOLS: dict[str, str] = {
     'holdout': 'settings chosen on validation images; the test images are used once for each net, '
     'after its last epoch',
     '2019': 'as in the 2019 notebook: no images held out, search scored on the training images, '

@@ -15,7 +15,15 @@ from dataclasses import dataclass, field, fields, replace
 
 from fastcore.docments import docments
 
-from .checks import check_choice, check_float, check_int, shown, warn_renamed
+from mnist_cmp.core.checks import (
+    Params,
+    Returned,
+    check_choice,
+    check_float,
+    check_int,
+    shown,
+    warn_renamed,
+)
 from .display import Status, check_progress
 from .records import PROTOCOLS, Config, Run, SearchResult, Space, Trial
 
@@ -203,8 +211,10 @@ class Callbacks:
         check_progress(self.progress)
 
 # %% ../../nbs/core/settings.ipynb #set-29
-EPOCHS = {'search_epochs': 3, 'epochs': 10}  # of a data set that says nothing else
-EPOCHS_DIGITS = {'search_epochs': 10, 'epochs': 20}  # of the digits, which are few
+# of a data set that says nothing else
+EPOCHS: dict[str, int] = {'search_epochs': 3, 'epochs': 10}
+# of the digits, which are few
+EPOCHS_DIGITS: dict[str, int] = {'search_epochs': 10, 'epochs': 20}
 
 
 @dataclass(frozen=True)
@@ -256,14 +266,14 @@ OBJECTS = {'recipe': Recipe, 'compute': Compute, 'callbacks': Callbacks}
 def old_names(
     move=None,  # called with the arguments given, and the old ones, by name: what is no field
     **renamed: str,  # old name → new one
-):
+) -> Callable[[Callable[Params, Returned]], Callable[Params, Returned]]:
     "A decorator: the function also takes its arguments as they were until 0.1.0, and warns."
 
-    def decorate(func):
+    def decorate(func: Callable[Params, Returned]) -> Callable[Params, Returned]:
         signature = inspect.signature(func)
 
         @functools.wraps(func)
-        def called(*args, **kwargs):
+        def called(*args: Params.args, **kwargs: Params.kwargs) -> Returned:
             has_config = any(isinstance(value, Config) for value in args)
             if not has_config and kwargs.keys() <= signature.parameters.keys():
                 return func(*args, **kwargs)
