@@ -19,7 +19,8 @@ def _read_stub():
         for line in stub:
             if line.startswith('from '):
                 _, home, _, names = line.split(maxsplit=3)
-                homes |= {name.split()[0]: home for name in names.split(',')}
+                for name in names.split(','):
+                    homes[name.split()[0]] = home
     return homes
 
 
