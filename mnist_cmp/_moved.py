@@ -32,15 +32,16 @@ MODULES = {
     'evaluation': ['engines.evaluation'],
     'population': ['study.population'],
     'workers': ['study.workers'],
-    'studies': ['study.studies'],
+    'studies': ['study.studies', 'study.trainers', 'study.scheduling'],
     'retraining': ['study.retraining'],
     'costs': ['study.costs'],
     'sound': ['ui.sound'],
-    'controls': ['ui.controls'],
+    'controls': ['ui.controls', 'ui.run_state'],
     'pad': ['ui.pad'],
 }
 # Old module → name → where it is now, by module and name.
 NAMES = {
+    'engines.steps': {'float_images': 'engines.autograd.float_images'},
     'comparison': {
         'Contestant': 'core.records.ModelResult',
         'KS': 'core.records.KS',
@@ -51,6 +52,17 @@ NAMES = {
     'core.trials': {'Trial': 'core.records.Trial'},
     'params': {'unequal_sizes': 'evidence.tables.unequal_sizes'},
     'report': {'verdict': 'evidence.verdict.verdict'},
+    'search': {
+        'Box': 'core.records.Space',
+        'Space': 'core.records.Space',
+        'plot_sobol': 'core.points.plot_sobol',
+    },
+    'training': {
+        'load_model': 'engines.evaluation.load_model',
+        'plot_accuracy': 'core.records.plot_accuracy',
+        'smoke_test': 'engines.evaluation.smoke_test',
+        'topk_errors': 'engines.evaluation.topk_errors',
+    },
 }
 # A module that has become a folder of modules → those that its names are in now.
 FOLDERS = {'core': ['core.checks', 'core.files', 'core.system', 'core.display']}
@@ -103,7 +115,8 @@ class MovedFinder:
     def find_spec(self, fullname, path=None, target=None):
         package, _, old = fullname.partition('.')
         if package == PACKAGE and old in MODULES:
-            return importlib.machinery.ModuleSpec(fullname, self)
+            # No importlib.abc.Loader: `python -m` must not load what that loads.
+            return importlib.machinery.ModuleSpec(fullname, self)  # type: ignore[arg-type]
         return None
 
     def create_module(self, spec):

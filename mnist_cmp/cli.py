@@ -34,6 +34,7 @@ from mnist_cmp.core.display import (
 )
 from .core.files import check_folder, new_path
 from mnist_cmp.core.settings import (
+    ENGINES,
     EPOCHS,
     EPOCHS_DIGITS,
     Callbacks,
@@ -100,7 +101,7 @@ def _names(text):
     )
 
 # %% ../nbs/09_cli.ipynb #14-cli-008
-def _usual(name, told):
+def _usual(name, described):
     "What is taken where an option is not given, in words."
     own = getattr(space_for('cnn', '2019'), name, None)
     value = getattr(space_for('mlp'), name, None)
@@ -111,7 +112,7 @@ def _usual(name, told):
         return f'{EPOCHS_DIGITS[name]} for digits, else {EPOCHS[name]}'
     if name == 'threads':
         return str(Compute().of_study.threads)
-    return told.usual
+    return described.usual
 
 
 def _plain(value):
@@ -119,28 +120,28 @@ def _plain(value):
     return ','.join(f'{end:g}' for end in value) if isinstance(value, tuple) else str(value)
 
 
-def _help(name, told, more=''):
-    "What is said of a field: what it is, what is usual, and what else there is to know."
-    text = f'{told.text.replace("≥", "at least").replace(">", "above")}{more}'
-    return f'{text} (default: {_usual(name, told)}){told.note and "; "}{told.note}'
+def _help(name, described):
+    "The help of a field: what it is, what is usual, and what else there is to know."
+    text = described.text.replace('≥', 'at least').replace('>', 'above')
+    note = f'; {described.note}' if described.note else ''
+    return f'{text} (default: {_usual(name, described)}){note}'
 
 
 def _add_fields(add, cls, names, **kwargs):
     "An option for each of these fields of a class of settings: its kind, range, default and words."
-    known = describe(cls)
+    described = describe(cls)
     for name in names:
-        told = known[name]
-        limits = told.limits
+        field = described[name]
+        limits = field.limits
+        kind: dict = {}
         if 'choices' in limits:
             kind = {'choices': list(limits['choices'])}
         elif limits:
             kind = {'type': _whole(limits['low']), 'metavar': 'N'}
-        else:
-            kind = {}
-        words = {'default': told.default, 'help': _help(name, told)}
-        add(f'--{name}', **words | kind | kwargs)
+        texts = {'default': field.default, 'help': _help(name, field)}
+        add(f'--{name}', **texts | kind | kwargs)
 
-
+# %% ../nbs/09_cli.ipynb #14-cli-010
 def _add_task(add):
     "The options that say what is compared on what."
     add(
@@ -163,25 +164,24 @@ def _add_task(add):
     )
     _add_fields(add, Effort, ['protocol'])
 
-# %% ../nbs/09_cli.ipynb #14-cli-010
+
 _SIDES = 'learning_rate', 'batch_size', 'momentum', 'weight_decay'
 
 
 def _add_space(add):
     "The options that say where the searches look."
-    known = describe(Space)
+    described = describe(Space)
     for name in _SIDES:
-        told = known[name]
         add(
             f'--{name}',
             type=_pair(
                 int if name == 'batch_size' else float, zero=name in ('momentum', 'weight_decay')
             ),
             metavar='LOW,HIGH',
-            help=f'search space: {_help(name, told)}',
+            help=f'search space: {_help(name, described[name])}',
         )
-    add('--log', action='store_true', help=f'search {known["log"].text}'.rstrip('?'))
-    add('--start', type=_whole(0), metavar='N', help=_help('start', known['start']))
+    add('--log', action='store_true', help=f'search {described["log"].text}'.rstrip('?'))
+    add('--start', type=_whole(0), metavar='N', help=_help('start', described['start']))
 
 
 def _add_numbers(add):
@@ -331,11 +331,11 @@ def _complain(text, end='\n'):
 
 # %% ../nbs/09_cli.ipynb #53714288
 class _Printer:
-    "Prints what the command has to say, as long as that can be printed."
+    "Prints the command's messages, as long as they can be printed."
 
     def __init__(self):
-        self.error = None  # why nothing more can be
-        self.out = None  # the run's folder
+        self.error: OSError | None = None  # why nothing more can be printed
+        self.out: Path | None = None  # the run's folder
 
     def __call__(self, text):
         "Print a text."
@@ -352,7 +352,7 @@ class _Printer:
 
     @contextmanager
     def _watched(self):
-        "Inside the block a failure is told, and the last one."
+        "Inside the block a failure is reported, and no later one."
         try:
             yield
         except OSError as e:
@@ -377,7 +377,7 @@ def _plain_warnings():
     "Inside the block this package's own warnings are sentences for people, with no place in code."
     before = warnings.formatwarning
 
-    def told(message, category, filename, lineno, line=None):
+    def sentence(message, category, filename, lineno, line=None):
         is_ours = os.path.dirname(filename) in sys.modules['mnist_cmp'].__path__
         return (
             fitted(f'mnist_cmp: {message}', sys.stderr) + '\n'
@@ -385,10 +385,10 @@ def _plain_warnings():
             else before(message, category, filename, lineno, line)
         )
 
-    warnings.formatwarning = told
+    warnings.formatwarning = sentence
     try:
         with warnings.catch_warnings():
-            # an old option is told of, though Python keeps such warnings from those who only use
+            # Python shows such warnings to programmers alone; old options are for users.
             warnings.filterwarnings('default', category=DeprecationWarning, module=__name__)
             yield
     finally:
@@ -512,7 +512,7 @@ def run(
     out: Path,  # the run folder, made if missing
     say=print,  # prints a text
 ):
-    "The main job: compare, print the result, write the report; raises what the rooms raise."
+    "The main job: compare, print the result, write the report; raises what `compare` raises."
     from mnist_cmp.comparison import check_extends, compare
     from mnist_cmp.data import load_data
     from mnist_cmp.evidence.verdict import verdict
@@ -530,14 +530,15 @@ def run(
     check_extends(out, args.models, data, Effort(**effort), args.epochs)
     if not args.quiet:
         say(_head(args, data, out))
-    lines = {
-        'on_trial': lambda *trial: say(_trial_line(*trial)),
-        'on_run': lambda *run: say(_run_line(*run)),
-    }
-    has_bar = can_redraw(sys.stderr)
-    said = {} if args.quiet or has_bar else lines
+    progress = not args.quiet
+    callbacks = Callbacks(progress=progress)
+    if progress and not can_redraw(sys.stderr):  # there is no bar
+        callbacks = Callbacks(
+            on_trial=lambda *trial: say(_trial_line(*trial)),
+            on_run=lambda *run: say(_run_line(*run)),
+        )
     with ExitStack() as stack:
-        found = compare(
+        result = compare(
             args.models,
             data,
             _space(args),
@@ -549,17 +550,17 @@ def run(
                 engine=args.engine,
                 client=_client(args, stack),
             ),
-            callbacks=Callbacks(progress=not args.quiet, **said),
+            callbacks=callbacks,
             **effort,
         )
-    table = summary(found)
-    width = terminal_width(sys.stdout) or math.inf
-    rows = table.splitlines()[: 1 + len(found.names)]  # sentences below them can be broken
-    if max(map(text_width, rows)) > width:
-        table = narrow_summary(found, width)
-    say(f'\n{table}\n\n{verdict(found)}')  # first: the report may fail
-    with Progress(1, 'writing the report', progress=not args.quiet):
-        page = write_report(found, out)
+    table = summary(result)
+    width = terminal_width(sys.stdout)
+    rows = table.splitlines()[: 1 + len(result.names)]  # sentences below them can be broken
+    if width and max(map(text_width, rows)) > width:
+        table = narrow_summary(result, width)
+    say(f'\n{table}\n\n{verdict(result)}')  # first: the report may fail
+    with Progress(1, 'writing the report', progress=progress):
+        page = write_report(result, out)
     say(f'\nReport: {page}')
 
 # %% ../nbs/09_cli.ipynb #14-cli-023
@@ -590,14 +591,14 @@ class _Signalled(KeyboardInterrupt):
 
 
 @contextmanager
-def _signals_heard(heard, restore):
-    "In the block the first signal to end goes to `heard` and raises `_Signalled`; the next kills."
-    before = {}
+def _caught_signals(caught, restore):
+    "In the block the first signal to end goes to `caught` and raises `_Signalled`; the next kills."
+    before: dict = {}
 
-    def hear(number, frame):
+    def catch(number, frame):
         for each in before:
             signal.signal(each, signal.SIG_DFL)
-        heard.append(number)
+        caught.append(number)
         raise _Signalled
 
     try:
@@ -609,7 +610,7 @@ def _signals_heard(heard, restore):
             if handler not in (signal.SIG_DFL, signal.default_int_handler):
                 continue
             before[number] = handler
-            signal.signal(number, hear)
+            signal.signal(number, catch)
         yield
     finally:
         for number, handler in before.items():
@@ -655,32 +656,33 @@ def _drop_empty(folder):
 
 # %% ../nbs/09_cli.ipynb #427c1944
 def main(
-    argv: list = None,  # the arguments; None: those of the command line
+    argv: list[str] | None = None,  # the arguments; None: those of the command line
 ) -> int:
     "Run the command; gives its exit code."
     is_command = argv is None
-    argv = sys.argv[1:] if is_command else list(argv)
-    heard = []
-    say = _Printer()
+    argv = sys.argv[1:] if argv is None else list(argv)
+    caught: list[int] = []
+    printer = _Printer()
     _open_closed_files()
     with _plain_warnings(), ExitStack() as last:
         try:
-            last.callback(say.end)
-            with _signals_heard(heard, restore=not is_command):
+            last.callback(printer.end)
+            with _caught_signals(caught, restore=not is_command):
                 args = _parser().parse_args(argv)
-                say.out = _run_folder(args)
+                out = _run_folder(args)
+                printer.out = out
                 if not args.out:
-                    last.callback(_drop_empty, say.out)
-                run(args, say.out, say)
+                    last.callback(_drop_empty, out)
+                run(args, out, printer)
         except (KeyboardInterrupt, Exception) as e:
-            if heard or isinstance(e, KeyboardInterrupt):
+            if caught or isinstance(e, KeyboardInterrupt):
                 _complain(
                     '\nStopped; what was finished is kept. To go on:\n'
-                    f'  {_resume_command(argv, say.out, _room())}'
+                    f'  {_resume_command(argv, printer.out, _room())}'
                 )
-                return 128 + (heard[0] if heard else signal.SIGINT)
+                return 128 + (caught[0] if caught else signal.SIGINT)
             if '--debug' in argv:
                 traceback.print_exc()
             _complain(f'mnist_cmp: {_sentence(e)}')
             return 1
-    return 0 if say.error is None or isinstance(say.error, BrokenPipeError) else 1
+    return 0 if printer.error is None or isinstance(printer.error, BrokenPipeError) else 1

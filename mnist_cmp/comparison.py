@@ -39,7 +39,7 @@ from mnist_cmp.core.files import (
     read_json,
     write_json,
 )
-from .core.ledger import LedgerError, folder_lock, study_in
+from .core.ledger import LedgerError, begun_with, folder_lock, study_in
 from mnist_cmp.core.records import (
     ComparisonRecord,
     Cost,
@@ -105,15 +105,8 @@ from .search import tune
 from .study.costs import measure_costs
 from .study.provenance import code_in, code_note, package_commit
 from .study.retraining import Retraining, retrain
-from mnist_cmp.study.studies import (
-    Trainer,
-    begun_with,
-    codes_noted,
-    of_study,
-    splits_begun,
-    try_model,
-    warn_of_change,
-)
+from .study.studies import codes_noted, of_study, splits_begun, warn_of_change
+from .study.trainers import rehearsed
 from .training import torch_threads
 
 # %% ../nbs/06_comparison.ipynb #2aed5aba
@@ -661,8 +654,9 @@ class _Builder:
         inits = self.store.inits(_inits(recipe.init, list(self.models)))
         for name, make in self.models.items():
             of_model = replace(recipe, init=inits[name])
-            trainer = Trainer(get_model(make), of_model, compute.of_one, self.store.begun(name))
-            trainer, begun = try_model(trainer, self.train, name, compute)
+            trainer, begun = rehearsed(
+                get_model(make), of_model, compute, self.store.begun(name), self.train, name
+            )
             self.inits[name] = trainer.recipe.init
             self.rules[name] = begun.rule
             self.same_start[name] = same_start(trainer.make, trainer.recipe.init)

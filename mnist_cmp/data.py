@@ -296,7 +296,7 @@ def _class_numbers(labels: dict[str, torch.Tensor]) -> range:
         )
     seen = set(labels['train'].unique().tolist())
     if min(seen, default=-1) < 0:
-        return range(1 + top)  # what is wrong with them is said when the split is made
+        return range(1 + top)  # bad labels are refused when the split is made
     missing = [number for number in range(1 + top) if number not in seen]
     if missing:
         raise ValueError(
@@ -531,7 +531,7 @@ class Data:
 
 # %% ../nbs/01_data.ipynb #5767fb71
 def warn_of_splits(
-    data: Data,  # what is wrong with it is said once
+    data: Data,  # there is one warning about each
     stacklevel: int = 1,  # whose line is named: 1 is the caller
     remarks: list[str] | None = None,  # what to say; None: all its remarks
 ):

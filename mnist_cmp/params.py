@@ -22,7 +22,7 @@ from .models import lazy_parameters, net_to_try
 @typed
 def number_of_params(
     net: nn.Module,  # any net
-    display_comp: bool = False,  # print how the number comes about?
+    display_comp: bool = False,  # print the sum that gives the number?
 ) -> tuple[int, int]:
     """Number of parameters, and depth: the number of matrices and kernels among them; raises
     `ValueError` if not known yet."""

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import torch
 import torch.nn as nn
-from fastcore.basics import patch
 from torch.nn.parameter import is_lazy
 
+from ._moved import moved_name
 from mnist_cmp.core.checks import (
     MachineError,
     ShouldStop,
@@ -35,11 +35,7 @@ from mnist_cmp.core.checks import (
 from .core.display import Progress, tell
 from .core.files import DamagedError, check_folder, json_text
 from .core.process import callers, sealed, working_time
-from mnist_cmp.core.records import (
-    Epoch,
-    History,
-    plot_accuracy,
-)
+from .core.records import Epoch, History
 from .core.settings import Callbacks, Compute, Recipe, old_names
 from .core.system import derive_seed, format_seconds, machine, machine_kind
 from .data import Split, default_device
@@ -48,16 +44,14 @@ from .engines.chains import why_not_fixed
 from mnist_cmp.engines.evaluation import (
     check_net,
     cpu_weights,
-    load_model,  # noqa: F401 (a public name of this room, too)
     measure,
     measure_accuracy,
     put_weights,
     read_weights,
     save_model,
-    smoke_test,  # noqa: F401
-    topk_errors,  # noqa: F401
     write_weights,
 )
+from .engines.step_protocol import Step
 from .engines.steps import ENGINES, choose_engine, make_step
 from .models import net_to_try
 
@@ -69,8 +63,8 @@ def _order(n, seed, epoch):
     )
 
 
-def _layer_chance(history, epoch):
-    "A block in which chance starts from (seed, `epoch`)."
+def _seeded_layers(history, epoch):
+    "A block in which random numbers depend on the seed and `epoch` alone."
     return sealed(derive_seed(history.seed, 'layers', epoch), history.threads)
 
 
@@ -87,7 +81,7 @@ def torch_threads(
         torch.set_num_threads(before)
 
 # %% ../nbs/04_training.ipynb #06-training-016
-_BETWEEN = 0.05  # s between two questions whether to stop
+_BETWEEN = 0.05  # s between two calls of should_stop
 
 
 def _batches(order, size, joined):
@@ -155,9 +149,9 @@ class _Training:
     "What is trained by which step, on what, and what is measured and kept of it."
 
     net: nn.Module
-    step: object
+    step: Step
     train: Split
-    valid: Split
+    valid: Split | None
     joined: bool  # does a last single image join the batch before it?
     measure_train: bool
     snapshots: bool
@@ -170,12 +164,13 @@ def _run_epoch(training, history, should_stop):
     valid = training.valid
     number = len(history.epochs) + 1
     # the latter allows gradients
-    with _layer_chance(history, number), torch.inference_mode(False):
+    with _seeded_layers(history, number), torch.inference_mode(False):
         start = working_time()
         net.train()
         order = _order(len(train), history.seed, number).to(train.x.device)
         batches = _batches(order, history.batch_size, training.joined)
-        record = Epoch(number, *_train_epoch(training.step, train, batches, should_stop), 0.0)
+        loss, accuracy = _train_epoch(training.step, train, batches, should_stop)
+        record = Epoch(number, loss, accuracy, seconds=0.0)
         if valid:
             record.valid_loss, record.valid_accuracy = measure(net, valid, should_stop=should_stop)
         if training.measure_train:
@@ -184,41 +179,11 @@ def _run_epoch(training, history, should_stop):
         record.seconds = working_time() - start
     return record
 
-# %% ../nbs/04_training.ipynb #06-training-024
+# %% ../nbs/04_training.ipynb #training-read-checkpoint
 _FORMAT = 'mnist_cmp checkpoint 1'
 _VELOCITY = 'velocity of '
 
 
-class _Checkpoint:
-    "A training in a folder."
-
-    def __init__(self, folder, net, history, train, valid):
-        self.folder, self.file = (
-            check_folder('checkpoint', folder),
-            Path(folder) / 'last.safetensors',
-        )
-        self.identity = {
-            k: v for k, v in history.to_dict().items() if k not in ('epochs', 'state')
-        } | {
-            'model': type(net).__name__,
-            'train': train.fingerprint,
-            'valid': valid.fingerprint if valid else None,
-        }
-
-    def save(self, net, step, history, best):
-        """Weights, velocities and history, in one atomic write; before it the best weights, if
-        these are they."""
-        if best:
-            save_model(net, self.folder / 'best.safetensors')
-        meta = {
-            'format': _FORMAT,
-            'identity': json_text(self.identity),
-            'history': json_text(history.to_dict()),
-        }
-        velocity = {_VELOCITY + name: v.cpu().contiguous() for name, v in step.velocity.items()}
-        write_weights(self.file, cpu_weights(net) | velocity, meta)
-
-# %% ../nbs/04_training.ipynb #06-training-026
 def _read_checkpoint(file, way_out='Delete it to start anew.'):
     "Weights, velocities, what training they are of, and its history so far; raises `DamagedError`."
     weights, meta = read_weights(file)
@@ -237,42 +202,70 @@ def _agree(name, was, now):
         return machine_kind(was) == machine_kind(now)
     return was == now
 
+# %% ../nbs/04_training.ipynb #06-training-024
+class _Checkpoint:
+    "A training in a folder."
 
-@patch
-def resume(self: _Checkpoint, net, step, epochs):
-    """The history so far, its state put into `net` and `step`; None if there is none;
-    `ValueError` if it is another's."""
-    with machine_calls(self.file):
-        if not self.file.exists():
-            return None
-    way_out = 'Pass the same settings, or another checkpoint folder.'
-    weights, was, history = _read_checkpoint(self.file, way_out)
-    wrong = [
-        f'{k} was {was.get(k)!r} and is {v!r}'
-        for k, v in self.identity.items()
-        if not _agree(k, was.get(k), v)
-    ]
-    if wrong:
-        raise ValueError(
-            f'The training in {self.folder} is another one: {"; ".join(wrong)}. {way_out}'
-        )
-    if len(history.epochs) > epochs:
-        raise ValueError(
-            f'epochs is {epochs}, but the training in {self.folder} has had '
-            f'{len(history.epochs)} already. {way_out}'
-        )
-    moving = [name for name in weights if name.startswith(_VELOCITY)]
-    velocity = {name.removeprefix(_VELOCITY): weights.pop(name) for name in moving}
-    put_weights(net, weights, self.file)
-    strange = [
-        name
-        for name, v in velocity.items()
-        if name not in step.params or v.shape != step.params[name].shape
-    ]
-    if strange:
-        raise DamagedError(f'{self.file} is damaged: velocity of {shown(min(strange))}. {way_out}')
-    step.velocity = {name: v.to(step.params[name].device) for name, v in velocity.items()}
-    return history
+    def __init__(self, folder, net, history, train, valid):
+        self.folder = check_folder('checkpoint', folder)
+        self.file = Path(folder) / 'last.safetensors'
+        self.identity = history.to_dict()
+        del self.identity['epochs'], self.identity['state']
+        self.identity |= {
+            'model': type(net).__name__,
+            'train': train.fingerprint,
+            'valid': valid.fingerprint if valid else None,
+        }
+
+    def save(self, net, step, history, best):
+        """Weights, velocities and history, in one atomic write; before it the best weights, if
+        these are they."""
+        if best:
+            save_model(net, self.folder / 'best.safetensors')
+        meta = {
+            'format': _FORMAT,
+            'identity': json_text(self.identity),
+            'history': json_text(history.to_dict()),
+        }
+        velocity = {_VELOCITY + name: v.cpu().contiguous() for name, v in step.velocity.items()}
+        write_weights(self.file, cpu_weights(net) | velocity, meta)
+
+    def resume(self, net, step, epochs):
+        """The history so far, its state put into `net` and `step`; None if there is none;
+        raises `ValueError` if it is another's."""
+        with machine_calls(self.file):
+            if not self.file.exists():
+                return None
+        way_out = 'Pass the same settings, or another checkpoint folder.'
+        weights, was, history = _read_checkpoint(self.file, way_out)
+        wrong = [
+            f'{k} was {was.get(k)!r} and is {v!r}'
+            for k, v in self.identity.items()
+            if not _agree(k, was.get(k), v)
+        ]
+        if wrong:
+            raise ValueError(
+                f'The training in {self.folder} is another one: {"; ".join(wrong)}. {way_out}'
+            )
+        if len(history.epochs) > epochs:
+            raise ValueError(
+                f'epochs is {epochs}, but the training in {self.folder} has had '
+                f'{len(history.epochs)} already. {way_out}'
+            )
+        moving = [name for name in weights if name.startswith(_VELOCITY)]
+        velocity = {name.removeprefix(_VELOCITY): weights.pop(name) for name in moving}
+        put_weights(net, weights, self.file)
+        strange = [
+            name
+            for name, v in velocity.items()
+            if name not in step.params or v.shape != step.params[name].shape
+        ]
+        if strange:
+            raise DamagedError(
+                f'{self.file} is damaged: velocity of {shown(min(strange))}. {way_out}'
+            )
+        step.velocity = {name: v.to(step.params[name].device) for name, v in velocity.items()}
+        return history
 
 # %% ../nbs/04_training.ipynb #2bcf2322
 CHECKPOINT_FILES = 'last.safetensors', 'best.safetensors'
@@ -280,7 +273,7 @@ CHECKPOINT_FILES = 'last.safetensors', 'best.safetensors'
 
 def drop_damaged(
     folder,  # of a checkpoint; it need not exist
-    of: dict = None,  # settings and seed of its training, as far as they are known
+    of: dict | None = None,  # settings and seed of its training, as far as they are known
 ):
     "Remove a checkpoint that can't be gone on with, and say so; raises `MachineError` if not ours."
     file = Path(folder) / 'last.safetensors'
@@ -333,7 +326,7 @@ def _run(training, history, epochs, saver, should_stop, callbacks):
 
 
 def _resume(checkpoint, net, step, history, train, valid, epochs):
-    """The history to go on with, that of the checkpoint if there is one, and who saves it after
+    """The history to go on with, that of the checkpoint if there is one, and what saves it after
     each epoch."""
     if not checkpoint:
         return history, None
@@ -348,10 +341,10 @@ def _first_step(net, recipe, engine, checkpoint, should_stop, images):
     with machine_calls(begun):
         has_begun = begun.is_file()
     if engine == 'auto' and has_begun:
-        # of a damaged file, about which `resume` has more to say
         with suppress(ValueError, AttributeError):
-            said = json.loads(read_weights(begun)[1].get('identity', '{}')).get('engine')
-            engine = said if said in ENGINES else engine
+            identity = json.loads(read_weights(begun)[1].get('identity', '{}'))
+            if identity.get('engine') in ENGINES:
+                engine = identity['engine']
     try:
         engine = choose_engine(
             net, engine, images=images, plain=recipe.plain, should_stop=should_stop
@@ -363,11 +356,11 @@ def _first_step(net, recipe, engine, checkpoint, should_stop, images):
 # %% ../nbs/04_training.ipynb #06-training-030
 def device_of(
     device=None,  # a name, a torch.device, or None: the fastest one here
-):
+) -> tuple[torch.device, str]:
     "The device to train on, and its name; raises `ValueError` if it is not to be had."
     try:
-        device = torch.device(default_device() if device is None else device)
-        if torch.empty(0, device=device).is_meta:
+        chosen = torch.device(default_device() if device is None else device)
+        if torch.empty(0, device=chosen).is_meta:
             raise ValueError('it computes nothing')
     except (
         RuntimeError,
@@ -381,7 +374,8 @@ def device_of(
             f'device is {shown(device)}, but must be one of this machine, such as '
             f'{default_device()} ({(str(e) or type(e).__name__).splitlines()[0][:200]}).'
         ) from None
-    return device, torch.cuda.get_device_name(device) if device.type == 'cuda' else device.type
+    name = torch.cuda.get_device_name(chosen) if chosen.type == 'cuda' else chosen.type
+    return chosen, name
 
 
 def _move(net, train, valid, device):
@@ -409,13 +403,15 @@ def _was_bar_name(given, old):
 def train(
     net: nn.Module,  # trained in place, moved to the device
     train: Split,  # images to learn from
-    valid: Split = None,  # images to measure on after each epoch
-    recipe: Recipe = None,  # learning rate, batch size, epochs (with a checkpoint: in all), …
+    valid: Split | None = None,  # images to measure on after each epoch
+    recipe: Recipe
+    | None = None,  # learning rate, batch size, epochs (with a checkpoint: in all), …
     *,
     seed: int = 0,  # of the order of images and of layers such as dropout, ≥ 0
-    compute: Compute = None,  # by what it is computed: device, threads and engine; None: Compute()
+    # by what it is computed: device, threads and engine; None: Compute()
+    compute: Compute | None = None,
     # whom to tell of each epoch, and whom to ask whether to stop; None: Callbacks()
-    callbacks: Callbacks = None,
+    callbacks: Callbacks | None = None,
     checkpoint=None,  # a folder to resume from and to write to after each epoch
     measure_train: bool = False,  # measure accuracy on train at each epoch's end too?
     snapshots: bool = False,  # keep the weights of each epoch in History.snapshots?
@@ -466,17 +462,17 @@ def snapshot_accuracies(
     if not history.snapshots:
         raise ValueError('The history holds no snapshots. Train with snapshots=True.')
     running = {e.epoch: e.train_accuracy for e in history.epochs}
-    found = {}
+    accuracies = {}
     with net_to_try(net) as tried:
         for epoch, weights in history.snapshots.items():
             tried.load_state_dict(weights)
-            found[epoch] = measure_accuracy(tried, split)
+            accuracies[epoch] = measure_accuracy(tried, split)
             if display:
                 print(
-                    f'epoch {epoch:3d} : accuracy on {split.name} {found[epoch]:.2%}, '
+                    f'epoch {epoch:3d} : accuracy on {split.name} {accuracies[epoch]:.2%}, '
                     f'training images {running[epoch]:.2%}'
                 )
-    return found
+    return accuracies
 
 # %% ../nbs/04_training.ipynb #06-training-060
 def _wait_for_device():
@@ -502,3 +498,7 @@ def display_timer(
         return result
 
     return timed
+
+# %% ../nbs/04_training.ipynb #training-moved
+def __getattr__(name):
+    return moved_name('training', name)

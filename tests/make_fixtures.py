@@ -27,7 +27,8 @@ from old_runs import (
 
 import mnist_cmp as mc
 from mnist_cmp import report
-from mnist_cmp.ui import controls
+from mnist_cmp.ui.run_process import compare_as_noted
+from mnist_cmp.ui.run_state import update_note
 
 SETTINGS = {
     'dataset': 'digits',
@@ -47,11 +48,11 @@ HOW = {'workers': 1, 'data_dir': None, 'download': False}
 def finished_run(folder, figures=(), **settings):
     "A run as the panel starts one, to its end; of the figures only some are drawn: they are large."
     folder.mkdir()
-    controls._note(folder, settings=SETTINGS | settings, how=HOW, state='running')
+    update_note(folder, settings=SETTINGS | settings, how=HOW, state='running')
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report, 'comparison_figures', lambda found: some_figures(found, figures))
-        controls._compare_in(folder, lambda: False)
-    controls._note(folder, state='finished')
+        compare_as_noted(folder, lambda: False)
+    update_note(folder, state='finished')
     return numbers(mc.Comparison.load(folder))
 
 

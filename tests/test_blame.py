@@ -9,7 +9,7 @@ import torch
 
 from mnist_cmp import training
 from mnist_cmp.core.checks import MachineError
-from mnist_cmp.study.studies import _place
+from mnist_cmp.study.scheduling import checkpoint_of
 
 WAYS = {
     'here': dict(workers=1),
@@ -48,7 +48,7 @@ def begin(search_in, store, **way):
 
 def in_the_way(store):
     "A file stands where a trial's checkpoint should go."
-    place = _place(str(store), 'trial', 1030)
+    place = checkpoint_of(str(store), 'trial', 1030)
     place.touch()
     return place
 
@@ -161,11 +161,11 @@ def test_a_damaged_checkpoint_costs_its_training_and_no_more(search_in, tmp_path
 
 
 def test_workers_that_cannot_read_the_data_say_so(search_in, tmp_path, monkeypatch):
-    from mnist_cmp.study import studies
+    from mnist_cmp.study import scheduling
     from mnist_cmp.study.workers import MappedSplits
 
     monkeypatch.setattr(
-        studies,
+        scheduling,
         'map_splits',
         lambda splits, folder: MappedSplits(str(tmp_path / 'gone'), ('train', 'valid'), ('a',)),
     )
@@ -185,7 +185,7 @@ ODD_CHECKPOINTS = {
 @pytest.mark.parametrize('put', ODD_CHECKPOINTS.values(), ids=ODD_CHECKPOINTS)
 def test_what_is_no_checkpoint_of_ours_ends_the_search_in_words(search_in, tmp_path, way, put):
     begin(search_in, tmp_path / 's', **way)
-    place = _place(str(tmp_path / 's'), 'trial', 1030)
+    place = checkpoint_of(str(tmp_path / 's'), 'trial', 1030)
     place.mkdir()
     file = place / 'last.safetensors'
     put(file, tmp_path / 'other')
@@ -209,7 +209,7 @@ def test_another_trainings_checkpoint_is_not_gone_on_with(search_in, tmp_path, c
         search_in(tmp_path / 's', on_epoch=stop)
     (theirs,) = (tmp_path / 's').glob('trial_1031_*/last.safetensors')
     begin(search_in, tmp_path / 't')
-    place = _place(str(tmp_path / 't'), 'trial', 1030)
+    place = checkpoint_of(str(tmp_path / 't'), 'trial', 1030)
     place.mkdir()
     (place / 'last.safetensors').write_bytes(theirs.read_bytes())
     again = search_in(tmp_path / 't')

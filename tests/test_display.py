@@ -17,7 +17,7 @@ import torch
 import mnist_cmp as mc
 from mnist_cmp.core.files import write_json
 from mnist_cmp.report import report_page
-from mnist_cmp.ui.controls import _ReportLink, _Status
+from mnist_cmp.ui.run_display import _ReportLink, _Status
 from mnist_cmp.ui.sound import _Speaker
 
 HOSTILE = (

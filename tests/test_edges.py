@@ -25,10 +25,10 @@ from mnist_cmp.evidence.differences import Difference
 from mnist_cmp.evidence.intervals import _stay_within, calibration
 from mnist_cmp.evidence.tables import unequal_sizes
 from mnist_cmp.evidence.verdict import verdict
-from mnist_cmp.search import _configs
+from mnist_cmp.search import _trainings
 from mnist_cmp.study import costs
 from mnist_cmp.study.population import nets_at_once
-from mnist_cmp.study.studies import _drop
+from mnist_cmp.study.scheduling import drop_checkpoints
 from mnist_cmp.study.workers import run_jobs
 from mnist_cmp.training import Epoch, History
 from mnist_cmp.ui.pad import _offset
@@ -478,9 +478,9 @@ def test_the_interval_over_both_chances_is_never_inside_that_of_one(monkeypatch)
 
 
 def test_a_batch_may_hold_all_images_and_no_more():
-    assert len(_configs(mc.Space(batch_size=(4, 8), start=1030), 2, range(8))) == 2
+    assert len(_trainings(mc.Space(batch_size=(4, 8), start=1030), 2, 0, range(8))) == 2
     with pytest.raises(ValueError, match='goes up to 9'):
-        _configs(mc.Space(batch_size=(4, 9), start=1030), 2, range(8))
+        _trainings(mc.Space(batch_size=(4, 9), start=1030), 2, 0, range(8))
 
 
 def test_the_command_that_goes_on_names_the_folder_once():
@@ -494,7 +494,7 @@ def test_a_linked_checkpoint_is_left_alone(tmp_path):
     checkpoint.parent.mkdir()
     checkpoint.touch()
     (tmp_path / 'trial_3_abcdef').symlink_to(checkpoint.parent)
-    _drop(tmp_path, 'trial', 3)
+    drop_checkpoints(tmp_path, 'trial', 3)
     assert checkpoint.exists()
 
 

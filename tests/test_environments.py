@@ -316,10 +316,10 @@ def test_what_a_signal_stopped_goes_on(place):
 
 SIGNALS = """
 import signal
-from mnist_cmp.cli import _signals_heard
+from mnist_cmp.cli import _caught_signals
 heard = []
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
-with _signals_heard(heard, restore=True):
+with _caught_signals(heard, restore=True):
     signal.raise_signal(signal.SIGHUP)
     try: signal.raise_signal(signal.SIGTERM)
     except KeyboardInterrupt: print(heard == [signal.SIGTERM], flush=True)

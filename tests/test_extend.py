@@ -11,9 +11,10 @@ import tiny
 import torch
 
 import mnist_cmp as mc
+from mnist_cmp import training
 from mnist_cmp.core import system
 from mnist_cmp.core.ledger import Ledger, LedgerError
-from mnist_cmp.study import studies
+from mnist_cmp.study import population, scheduling, studies, trainers
 from mnist_cmp.training import train as train_net
 
 
@@ -70,7 +71,7 @@ def test_a_changed_model_is_told_before_any_engine_complains(search_in, tmp_path
     def no_engine(*args, **kwargs):
         raise AssertionError('an engine was prepared')
 
-    monkeypatch.setattr(studies, 'choose_engine', no_engine)
+    monkeypatch.setattr(trainers, 'choose_engine', no_engine)
     before = contents(tmp_path)
     for engine in 'auto', 'onednn':
         said = refused(lambda: search_in(tmp_path, make=Gated, engine=engine))
@@ -153,8 +154,8 @@ def tanh_one():
 
 def with_cores(monkeypatch, number):
     text = re.sub(r'\d+ cores', f'{number} cores', system.machine())
-    for room in ('core.system', 'study.studies', 'training', 'study.population'):
-        monkeypatch.setattr(f'mnist_cmp.{room}.machine', lambda: text)
+    for module in (system, trainers, scheduling, training, population):
+        monkeypatch.setattr(module, 'machine', lambda: text)
 
 
 def test_more_cores_change_nothing(compare_in, tmp_path, monkeypatch):
@@ -192,7 +193,7 @@ def test_a_study_keeps_its_threads_and_says_so(search_in, tmp_path):
 
 def test_what_is_finished_is_there_on_any_machine(search_in, tmp_path, monkeypatch):
     found = search_in(tmp_path)
-    monkeypatch.setattr(studies, 'machine', lambda: 'another machine')
+    monkeypatch.setattr(trainers, 'machine', lambda: 'another machine')
     assert search_in(tmp_path) == found
     assert 'machine was' in refused(lambda: search_in(tmp_path, n_trials=3))
 
@@ -408,7 +409,7 @@ def test_a_net_that_shows_an_address_is_one_net(data):
 
     nets = made(), made()
     assert str(nets[0]) != str(nets[1])
-    assert studies.net_digest(nets[0], data.train) == studies.net_digest(nets[1], data.train)
+    assert trainers.net_digest(nets[0], data.train) == trainers.net_digest(nets[1], data.train)
 
 
 def test_trainings_that_are_stopped_at_once_give_what_is_done(data, tmp_path):

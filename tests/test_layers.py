@@ -42,7 +42,13 @@ def test_every_room_and_workshop_is_a_layer():
             'def late():\n    from mnist_cmp.cli import main',
             'mnist_cmp.models is not allowed to import mnist_cmp.cli',
         ),
+        (
+            'study/population',
+            'from mnist_cmp.study import studies',
+            'mnist_cmp.study.population is not allowed to import mnist_cmp.study.studies',
+        ),
         ('new', 'x = 1', 'new'),
+        ('study/new', 'x = 1', 'study.new'),
         ('core/new', 'x = 1', 'mnist_cmp.core.new'),
         (
             'core/display',

@@ -15,7 +15,7 @@ import pytest
 from mnist_cmp.core.ledger import Ledger, LedgerError, folder_lock, is_taken
 from mnist_cmp.core.trials import SearchResult
 from mnist_cmp.training import Epoch, History
-from mnist_cmp.ui.controls import _histories
+from mnist_cmp.ui.run_state import histories_in
 
 fcntl = pytest.importorskip('fcntl')
 WHAT = {'model': 'mlp', 'seed': 0}
@@ -64,7 +64,7 @@ def test_whoever_looks_sees_the_last_whole_transaction_and_changes_nothing(
     before = contents(tmp_path)
     with Ledger.read(tmp_path) as ledger:
         assert [row[0] for row in ledger.histories().values()] == [history()] * 3
-    assert list(_histories(tmp_path)) == [0, 1, 2]  # what the panel sees
+    assert list(histories_in(tmp_path)) == [0, 1, 2]  # what the panel sees
     assert contents(tmp_path) == before
 
 

@@ -20,22 +20,34 @@ LIMITS = {
 }
 
 
-def exported_cells():
-    "`(place, source)` of each cell that exports."
-    for path in sorted((ROOT / 'nbs').rglob('*.ipynb')):
-        if any(part.startswith(('.', '_')) for part in path.relative_to(ROOT / 'nbs').parts):
+def notebooks(root=ROOT):
+    "`(path, cells)` of each notebook of a checkout, in order."
+    folder = root / 'nbs'
+    for path in sorted(folder.rglob('*.ipynb')):
+        if any(part.startswith(('.', '_')) for part in path.relative_to(folder).parts):
             continue
-        for number, cell in enumerate(json.loads(path.read_text(encoding='utf-8'))['cells']):
+        yield path, json.loads(path.read_text(encoding='utf-8'))['cells']
+
+
+def is_exported(source):
+    "Does a code cell export?"
+    return bool(re.search(r'^#\|\s*export', source, re.M))
+
+
+def exported_cells(root=ROOT):
+    "`(place, source)` of each cell that exports."
+    for path, cells in notebooks(root):
+        for number, cell in enumerate(cells):
             source = ''.join(cell['source'])
-            if cell['cell_type'] == 'code' and re.search(r'^#\|\s*export', source, re.M):
+            if cell['cell_type'] == 'code' and is_exported(source):
                 yield f'{path.name}, cell {number}', source
 
 
-def written_files():
+def written_files(root=ROOT):
     "`(place, source)` of each Python file that no tool writes."
     folders = ('tests', 'tools', 'benchmarks')
-    for path in sorted(path for folder in folders for path in (ROOT / folder).rglob('*.py')):
-        yield str(path.relative_to(ROOT)), path.read_text(encoding='utf-8')
+    for path in sorted(path for folder in folders for path in (root / folder).rglob('*.py')):
+        yield str(path.relative_to(root)), path.read_text(encoding='utf-8')
 
 
 def is_parallel(node):
@@ -64,10 +76,10 @@ def undocumented(tree):
                     yield node.name if part is node else f'{node.name}.{part.name}'
 
 
-def figures():
+def figures(root=ROOT):
     "Name → figure, as in `LIMITS`, and the public names without a docstring."
-    cells = list(exported_cells())
-    sources = cells + list(written_files())
+    cells = list(exported_cells(root))
+    sources = cells + list(written_files(root))
     lengths = sorted(len(line) for _, source in sources for line in source.splitlines() if line)
     nodes = [node for _, source in sources for node in ast.walk(ast.parse(source))]
     thousands = len(lengths) / 1000

@@ -23,7 +23,8 @@ from mnist_cmp.core.display import drawn, drawn_names
 from mnist_cmp.core.files import write_json
 from mnist_cmp.evidence.figures import comparison_figures
 from mnist_cmp.models import get_model
-from mnist_cmp.ui.controls import RunState, _pictures
+from mnist_cmp.ui.run_state import RunState
+from mnist_cmp.ui.run_view import run_pictures
 
 # ---- names in figures
 
@@ -123,7 +124,7 @@ def test_the_panels_pictures(tmp_path):
         0.1, 8, 0, 'autograd', 1, 'cpu', 'here', epochs=[mc.Epoch(1, 0.5, 0.5, 0.4, 0.6, 0.1)]
     )
     state.trainings = {name: {0: history} for name in state.names}
-    assert '_hidden' in _pictures(state)
+    assert '_hidden' in run_pictures(state)
 
 
 def test_samples_and_titles_of_a_user(data):
@@ -352,7 +353,7 @@ def test_the_panels_process_takes_a_file(folder, monkeypatch):
         ('./fails.py:Net', 'its module raised ZeroDivisionError: division by zero'),
         ('fails:Net', 'its module raised ZeroDivisionError: division by zero'),
         ('./script.py:Net', 'its module raised SystemExit: 3'),
-        ('./text.txt:Net', 'is no file of Python'),
+        ('./text.txt:Net', 'is no Python file'),
     ],
 )
 def test_what_names_no_model_is_said_in_our_words(folder, monkeypatch, capsys, spec, words):

@@ -31,7 +31,7 @@ from mnist_cmp.core.ledger import LedgerError
 from mnist_cmp.core.run_folder import extent_in
 from mnist_cmp.core.settings import Effort
 from mnist_cmp.report import write_report
-from mnist_cmp.ui.controls import RunState
+from mnist_cmp.ui.run_state import RunState
 
 GOLDEN = json.loads((FIXTURES / 'golden.json').read_text(encoding='utf-8'))
 RUNS = {name: FIXTURES / name for name in ('report_3', 'report_3_2019')} | {'run_0.1.0': FIRST}

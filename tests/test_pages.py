@@ -42,7 +42,7 @@ DEFINITIONS = {
     'step_protocol': ['goes 0.1, then 0.15, then 0.175'],
     'compiled': ['asked 20 times a second'],
     '04_training': ['every 0.05 s'],
-    'studies': ['Epochs of 10 ms', 'epochs of 2 s'],
+    'scheduling': ['Epochs of 10 ms', 'epochs of 2 s'],
     'costs': [
         '95 % of all samples, n/2 ± 0.98 √n',
         '1999, 3.2',

@@ -1,5 +1,6 @@
 "The panel says what is true of a run at each moment of its life, and of what its fields hold."
 
+import importlib
 import os
 import signal
 import subprocess
@@ -15,7 +16,10 @@ from tiny import grouped, known_costs
 import mnist_cmp as mc
 from mnist_cmp.core.files import write_json
 from mnist_cmp.core.ledger import LedgerError, folder_lock, is_taken
-from mnist_cmp.ui.controls import RunState, _compare_in, _sentence, check_settings
+from mnist_cmp.ui.run_display import RunFollower
+from mnist_cmp.ui.run_process import compare_as_noted
+from mnist_cmp.ui.run_state import RunState, check_settings, extended_settings
+from mnist_cmp.ui.run_view import run_sentence
 
 SMALL = dict(models=['mlp', 'deep_mlp'], n_trials=1, search_epochs=1, epochs=1, seeds=1)
 LONG = SMALL | dict(epochs=3000)
@@ -40,7 +44,7 @@ def panels(monkeypatch):
     monkeypatch.setattr(mc.ComparePanel, '__init__', noted)
     yield made
     for panel in made:
-        if getattr(panel, '_child', None) and panel._child.is_running():
+        if hasattr(panel, 'follower') and panel.follower.has_process:
             panel.stop()
             panel.wait(60)
 
@@ -79,7 +83,7 @@ def test_nobody_is_at_work(begun):
 
 
 @pytest.mark.parametrize(
-    'told,by_panel,by_run,state',
+    'noted,by_panel,by_run,state',
     [
         ('running', True, False, 'starting'),
         ('running', True, True, 'running'),
@@ -91,8 +95,8 @@ def test_nobody_is_at_work(begun):
         ('failed', False, False, 'failed'),
     ],
 )
-def test_state_by_the_locks(begun, told, by_panel, by_run, state):
-    folder = begun(told)
+def test_state_by_the_locks(begun, noted, by_panel, by_run, state):
+    folder = begun(noted)
     with ExitStack() as stack:
         if by_panel:
             stack.enter_context(folder_lock(folder / '.panel'))
@@ -115,7 +119,7 @@ def test_state_by_the_locks(begun, told, by_panel, by_run, state):
 )
 def test_buttons_of_each_state(begun, state, buttons):
     panel = mc.ComparePanel(runs=begun('stopped').parent, workers=1)
-    panel._tell(RunState(panel.runs / 'run', panel.settings, state))
+    panel.display.show_line(RunState(panel.runs / 'run', panel.settings, state))
     assert enabled(panel) == buttons
     assert panel.fields['n_trials'].disabled == ('run' not in buttons)
 
@@ -124,8 +128,8 @@ def test_word_from_before_stop_is_not_shown_after_it(begun):
     folder = begun('stopped')
     panel = mc.ComparePanel(folder, workers=1)
     assert panel.message.value.startswith('Stopped')
-    panel._ending.add(folder)
-    panel._tell(RunState(folder, panel.settings, 'running'))
+    panel.display.ending.add(folder)
+    panel.display.show_line(RunState(folder, panel.settings, 'running'))
     assert panel.message.value.startswith('Stopped')
     assert enabled(panel) == {'run', 'resume'}
 
@@ -143,8 +147,8 @@ def report_in(folder, **how):
         patch.setattr('mnist_cmp.comparison.measure_costs', known_costs)
         space = mc.Space(learning_rate=(0.001, 0.1), batch_size=(16, 48))
         kwargs = grouped(workers=1, progress=False, **how)
-        found = mc.compare(MODELS, mc.load_data('digits'), space, store=folder, **kwargs)
-    found.save(folder)
+        result = mc.compare(MODELS, mc.load_data('digits'), space, store=folder, **kwargs)
+    result.save(folder)
     write_json(folder / 'panel.json', dict(state='stopped', settings=SMALL | how))
     return folder
 
@@ -163,7 +167,7 @@ def test_trainings_of_fewer_epochs_are_none_of_the_longer_ones(finished):
     finally:
         (finished / 'panel.json').write_bytes(before)
     assert state.share == 2 / 82  # the trials alone
-    assert _sentence(state, 1).startswith('Running: 2% of 82 epochs')
+    assert run_sentence(state, 1).startswith('Running: 2% of 82 epochs')
     assert RunState.read(finished).share == 1
 
 
@@ -187,9 +191,9 @@ def test_the_share_never_falls_when_a_longer_search_finds_better_settings(tmp_pa
     def look(trial=None, result=None):
         shares.append(RunState.read(folder, running=True).share)
         better = trial is not None and result.best.number == trial.number
-        found.append(better and trial.number != result.start)
+        improved.append(better and trial.number != result.start)
 
-    found = []
+    improved = []
     look()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr('mnist_cmp.comparison.measure_costs', known_costs)
@@ -206,9 +210,14 @@ def test_the_share_never_falls_when_a_longer_search_finds_better_settings(tmp_pa
             seeds=2,
         )
     look()
-    assert any(found), 'no longer search found better settings: this test says nothing'
+    assert any(improved), 'no longer search found better settings: this test says nothing'
     assert shares == sorted(shares)
     assert shares[-1] == 1
+
+
+def go_on(panel, was):
+    "The settings that Resume goes on with, where the run's note says `was`."
+    return extended_settings(panel.folder, was, panel.settings)
 
 
 def test_a_number_typed_by_mistake_can_be_taken_back(finished, monkeypatch):
@@ -217,12 +226,12 @@ def test_a_number_typed_by_mistake_can_be_taken_back(finished, monkeypatch):
     wrong = noted | dict(seeds=100, epochs=50, n_trials=30, models=[*MODELS, 'cnn'])
     write_json(finished / 'panel.json', dict(state='stopped', settings=wrong))
     panel.set(**noted)
-    assert panel._grown(wrong) == noted
+    assert go_on(panel, wrong) == noted
     for name in 'seeds', 'epochs', 'n_trials':
-        assert panel._grown(wrong)[name] == 1
+        assert go_on(panel, wrong)[name] == 1
     panel.set(models=['mlp', 'cnn'])  # of deep_mlp it holds results
     with pytest.raises(ValueError, match='models was'):
-        panel._grown(wrong)
+        go_on(panel, wrong)
     panel.set(models=MODELS)
     write_json(finished / 'panel.json', dict(state='stopped', settings=noted))
 
@@ -234,9 +243,9 @@ def test_fewer_than_the_report_holds_are_refused(tmp_path):
     for name in 'seeds', 'n_trials':
         panel.set(**noted | {name: 1})
         with pytest.raises(ValueError, match=f'{name} was 2 and is 1'):
-            panel._grown(noted | {name: 100})  # whatever the note says
+            go_on(panel, noted | {name: 100})  # whatever the note says
         with pytest.raises(ValueError, match=f'{name} was 2 and is 1'):
-            panel._grown(noted)
+            go_on(panel, noted)
 
 
 def test_the_panels_process_refuses_what_its_report_would_lose_by(finished):
@@ -251,7 +260,7 @@ def test_the_panels_process_refuses_what_its_report_would_lose_by(finished):
     )
     try:
         with pytest.raises(LedgerError, match='deep_mlp would be dropped'):
-            _compare_in(finished, lambda: seen.append(1) or False)
+            compare_as_noted(finished, lambda: seen.append(1) or False)
     finally:
         (finished / 'panel.json').write_bytes(before)
     assert seen == [] and not (finished / 'search' / 'cnn').exists()
@@ -261,24 +270,24 @@ def test_the_panels_process_refuses_what_its_report_would_lose_by(finished):
 
 
 @pytest.fixture(scope='module')
-def told(tmp_path_factory):
+def whole_run(tmp_path_factory):
     "A whole run: what the panel said, and at each word whether verdict and report were there."
     panel = panel_on(tmp_path_factory.mktemp('whole') / 'runs', **SMALL)
-    said = []
+    lines = []
 
-    def hear(change):
+    def note_line(change):
         there = bool(panel.words.value) and bool(panel.link.name) and '<svg' in panel.pictures.value
-        said.append((change.new, there, enabled(panel)))
+        lines.append((change.new, there, enabled(panel)))
 
-    panel.message.observe(hear, 'value')
+    panel.message.observe(note_line, 'value')
     panel.run()
     panel.wait()
-    return panel, said
+    return panel, lines
 
 
-def test_words_of_a_whole_run(told):
-    panel, said = told
-    words = [text for text, _, _ in said]
+def test_words_of_a_whole_run(whole_run):
+    panel, lines = whole_run
+    words = [text for text, _, _ in lines]
     kinds = [text.split()[0].rstrip(':.') for text in words]
     assert words[0] == 'Starting: 0% of 4 epochs are done; the data are being loaded.'
     assert (
@@ -293,29 +302,29 @@ def test_words_of_a_whole_run(told):
     ]
 
 
-def test_finished_is_said_with_the_result(told):
-    panel, said = told
-    assert [there for text, there, _ in said if text == 'Finished.'] == [True]
-    assert not any(there for text, there, _ in said if text != 'Finished.')
+def test_finished_is_said_with_the_result(whole_run):
+    panel, lines = whole_run
+    assert [there for text, there, _ in lines if text == 'Finished.'] == [True]
+    assert not any(there for text, there, _ in lines if text != 'Finished.')
 
 
-def test_last_run_is_shown_with_its_result(told):
-    again = mc.ComparePanel(runs=told[0].runs, workers=1)
-    said = []
+def test_last_run_is_shown_with_its_result(whole_run):
+    again = mc.ComparePanel(runs=whole_run[0].runs, workers=1)
+    lines = []
 
-    def hear(change):
-        said.append((change.new, bool(again.words.value)))
+    def note_line(change):
+        lines.append((change.new, bool(again.words.value)))
 
-    again.message.observe(hear, 'value')
+    again.message.observe(note_line, 'value')
     again.last.click()
-    assert said == [(f'{told[0].folder} is being read.', False), ('Finished.', True)]
+    assert lines == [(f'{whole_run[0].folder} is being read.', False), ('Finished.', True)]
 
 
-def test_failing_on_finish_is_said(told):
+def test_failing_on_finish_is_said(whole_run):
     def fail(run):
         raise ValueError('there is no pad')
 
-    again = mc.ComparePanel(told[0].folder, workers=1, on_finish=fail)
+    again = mc.ComparePanel(whole_run[0].folder, workers=1, on_finish=fail)
     assert again.message.value == 'Finished, but what on_finish calls has failed: there is no pad'
     assert again.message.bad and again.words.value
 
@@ -334,9 +343,9 @@ def test_panel_of_another_notebook_stops_a_run(tmp_path):
     for each in panel, other:
         assert each.state.state == 'paused', each.message.value
         assert each.message.value.startswith('Paused at')
-    assert panel._child.process.poll() is not None
+    assert panel.follower.child.process.poll() is not None
     other.buttons['resume'].click()
-    assert other._child.is_running(), other.message.value
+    assert other.follower.child.is_running(), other.message.value
     other.buttons['stop'].click()
     other.wait()
     assert other.message.value.startswith('Stopped at')
@@ -346,12 +355,12 @@ def test_a_run_hears_of_a_pause_while_its_panel_draws(tmp_path, monkeypatch):
     panel = panel_on(tmp_path / 'runs', **LONG)
     panel.run()
     until(lambda: is_taken(panel.folder))  # its process is at work
-    monkeypatch.setattr(mc.ComparePanel, '_glance', lambda *_: None)  # that has no end
+    monkeypatch.setattr(RunFollower, '_update', lambda *_: None)  # that has no end
     other = mc.ComparePanel(panel.folder, workers=1)
     other.buttons['pause'].click()
     panel.wait(60)
     other.wait(60)
-    assert panel._child.process.poll() is not None
+    assert panel.follower.child.process.poll() is not None
     for each in panel, other:
         assert each.message.value.startswith('Paused at'), each.message.value
 
@@ -374,7 +383,7 @@ panel.run()
 print(panel.folder, flush=True)
 if sys.argv[2] == 'late':
     while not any(panel.state.trainings.values()): time.sleep(.05)
-print(panel._child.process.pid, flush=True)
+print(panel.follower.child.process.pid, flush=True)
 time.sleep(600)"""
 
 
@@ -399,7 +408,7 @@ def test_kernel_that_dies_takes_its_run_along(tmp_path, when):
     until(lambda: not is_alive(number), 30)
     panel.set(epochs=3000)
     panel.buttons['resume'].click()
-    assert panel._child.is_running(), panel.message.value
+    assert panel.follower.child.is_running(), panel.message.value
     panel.stop()
     panel.wait()
 
@@ -415,10 +424,8 @@ def is_alive(number):
 
 def test_process_that_dies_at_its_start_has_failed(tmp_path, monkeypatch):
     "It has no time to note why."
-    from mnist_cmp.ui import controls
-
     dying = 'raise SystemExit("no memory for this")'
-    monkeypatch.setattr(controls, 'python_code', lambda code: dying)
+    monkeypatch.setattr('mnist_cmp.ui.run_process.python_code', lambda code: dying)
     panel = panel_on(tmp_path / 'runs', **SMALL)
     panel.run()
     panel.wait()
@@ -513,6 +520,18 @@ def test_each_label_has_a_title(tmp_path):
 
     panel = mc.ComparePanel(runs=tmp_path / 'runs', workers=1)
     labelled = widgets.widget_description.DescriptionWidget
-    found = [w for w in parts(panel.ui) if isinstance(w, labelled)]
-    assert len(found) > 10
-    assert [w for w in found if w.tooltip is None] == []
+    labels = [w for w in parts(panel.ui) if isinstance(w, labelled)]
+    assert len(labels) > 10
+    assert [w for w in labels if w.tooltip is None] == []
+
+
+# ---- old names
+
+
+@pytest.mark.filterwarnings('ignore::DeprecationWarning')
+@pytest.mark.parametrize('module', ['mnist_cmp.ui.controls', 'mnist_cmp.controls'])
+def test_what_the_panels_module_gave_is_still_there(module):
+    controls = importlib.import_module(module)
+    assert controls.ComparePanel is mc.ComparePanel
+    assert controls.RunState is RunState
+    assert controls.check_settings is check_settings

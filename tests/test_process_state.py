@@ -14,7 +14,7 @@ from tiny import noise
 import mnist_cmp as mc
 from mnist_cmp.engines.evaluation import weights_digest
 from mnist_cmp.study.costs import latency
-from mnist_cmp.study.studies import net_digest
+from mnist_cmp.study.trainers import net_digest
 
 
 class Noisy(nn.Module):

@@ -18,8 +18,7 @@ from mnist_cmp.core import points, records, settings
 from mnist_cmp.core.settings import Effort, describe
 from mnist_cmp.engines import steps
 from mnist_cmp.models import initialise
-from mnist_cmp.study.studies import STUDY_ENGINES
-from mnist_cmp.ui import controls
+from mnist_cmp.ui.run_state import check_settings
 
 MOST = {
     mc.train: 10,
@@ -213,10 +212,13 @@ def test_a_comparison_with_old_names_is_the_same(data, tmp_path):
 
 
 def test_old_classes_and_attributes(small):
-    for room in mc, records, points, search:
-        found, said = warned(lambda room=room: room.Box)
+    for module in mc, records, points:
+        found, said = warned(lambda module=module: module.Box)
         assert found is mc.Space
         assert said == ['Box will go with the next release. Write Space instead.']
+    found, said = warned(lambda: search.Box)
+    assert found is mc.Space
+    assert said == ['mnist_cmp.search.Box is now mnist_cmp.core.records.Space.']
     for room in mc, records, points:
         assert warned(lambda room=room: room.Point)[0] is mc.Config
     assert warned(lambda: search.search)[0] is mc.tune
@@ -225,6 +227,12 @@ def test_old_classes_and_attributes(small):
     found, said = warned(lambda: (result.box, result.best.point, result.space.point(0.5, 0.5)))
     assert found == (result.space, result.best.config, result.space.config(0.5, 0.5))
     assert len(said) == 3
+    found, said = warned(lambda: (result.n, result.best.index))
+    assert found == (result.n_trials, result.best.number) == (1, 1030)
+    assert said == [
+        'n of a SearchResult will go with the next release. Write n_trials instead.',
+        'index of a Trial will go with the next release. Write number instead.',
+    ]
     with pytest.raises(AttributeError, match='no attribute'):
         records.Boxes  # noqa: B018
 
@@ -297,7 +305,7 @@ def test_an_old_option_works_is_not_shown_and_warns():
 
 
 def test_the_panels_defaults_are_those_of_the_objects():
-    usual = controls.check_settings({})
+    usual = check_settings({})
     assert {f.name: usual[f.name] for f in fields(Effort) if f.name != 'search_epochs'} == {
         f.name: f.default for f in fields(Effort) if f.name != 'search_epochs'
     }
@@ -308,12 +316,11 @@ def test_the_panels_defaults_are_those_of_the_objects():
 
 
 def test_a_panel_file_of_the_release_before_is_read():
-    assert controls.check_settings({'points': 3})['n_trials'] == 3
+    assert check_settings({'points': 3})['n_trials'] == 3
 
 
 def test_there_are_the_engines_that_are_named():
-    assert settings.ENGINES == STUDY_ENGINES
-    assert set(steps.ENGINES) < set(settings.ENGINES)
+    assert settings.ENGINES == (*steps.ENGINES, 'population')
 
 
 def test_no_field_with_a_range_lacks_words():

@@ -2,7 +2,6 @@
 for it by name."""
 
 import warnings
-from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -15,7 +14,6 @@ from torch.nn import functional as F
 import mnist_cmp as mc
 from mnist_cmp import training
 from mnist_cmp.core.checks import Stopped
-from mnist_cmp.core.ledger import Ledger
 from mnist_cmp.engines import steps
 from mnist_cmp.engines.autograd import AutogradStep, train_batches
 from mnist_cmp.engines.compiled import CompiledStep, build_kernel, has_kernel
@@ -23,7 +21,7 @@ from mnist_cmp.engines.graphs import Again, GraphStep
 from mnist_cmp.engines.onednn import OneDNNStep, has_onednn
 from mnist_cmp.engines.step_protocol import Step
 from mnist_cmp.engines.steps import ENGINES, choose_engine, make_step
-from mnist_cmp.study import studies
+from mnist_cmp.study import trainers
 
 # Engine → a function that makes its step, and how far its losses may be from those of autograd,
 # as a share: a replayed graph does the same operations, the others add in another order.
@@ -212,7 +210,7 @@ def on_gpu(net):
 def all_serve(monkeypatch):
     "As if a graph and a population could hold any net."
     monkeypatch.setattr(steps, 'why_no_graph', lambda net: '')
-    monkeypatch.setattr(studies, 'why_no_population', lambda net: '')
+    monkeypatch.setattr(trainers, 'why_no_population', lambda net: '')
 
 
 @pytest.mark.parametrize('make', [tiny_mlp, tiny_cnn, mc.MLP, mc.CNNClassifier])
@@ -233,12 +231,12 @@ class SaysGPU(nn.Sequential):
 @pytest.fixture
 def on_a_gpu(all_serve, monkeypatch):
     "A study's trainer on a machine that says that it has a GPU."
-    monkeypatch.setattr(studies, 'device_of', lambda device: (torch.device('cuda'), 'a GPU'))
-    monkeypatch.setattr(studies.Trainer, 'fresh', lambda self, seed=0: SaysGPU())
+    monkeypatch.setattr(trainers, 'device_of', lambda device: (torch.device('cuda'), 'a GPU'))
+    monkeypatch.setattr(trainers.NetTrainer, 'fresh', lambda self, seed=0: SaysGPU())
     for engine in ('cudagraph', 'onednn'):  # which would allocate memory on the GPU, or refuse it
         named = SimpleNamespace(engine=engine)
         monkeypatch.setitem(steps._KINDS, engine, lambda net, rate, named=named: named)
-    return studies.Trainer(tiny_mlp, mc.Recipe(epochs=2), mc.Compute(threads=1), None)
+    return trainers.NetTrainer(tiny_mlp, mc.Recipe(epochs=2), mc.Compute(threads=1))
 
 
 def settled(trainer):
@@ -255,9 +253,8 @@ def test_graph_and_population_are_taken_by_their_names(on_a_gpu, engine):
 
 
 @pytest.mark.parametrize('engine', ['population', 'cudagraph', 'onednn', 'autograd'])
-def test_a_study_goes_on_with_the_engine_that_it_was_begun_with(on_a_gpu, engine, tmp_path):
-    Ledger(tmp_path, {'engine': engine}).close()
-    assert settled(replace(on_a_gpu, store=str(tmp_path))) == engine
+def test_a_study_goes_on_with_the_engine_that_it_was_begun_with(on_a_gpu, engine):
+    assert settled(on_a_gpu.as_begun({'engine': engine})) == engine
 
 
 def test_a_training_goes_on_with_the_engine_of_its_checkpoint(data, tmp_path, monkeypatch):

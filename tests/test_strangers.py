@@ -11,8 +11,8 @@ from tiny import error_of, one
 
 import mnist_cmp as mc
 from mnist_cmp.core.files import write_json
-from mnist_cmp.ui import controls
-from mnist_cmp.ui.controls import RunState, _begin_child, _histories, _newest
+from mnist_cmp.ui.run_process import begin_process
+from mnist_cmp.ui.run_state import RunState, histories_in, newest_run
 
 posix = pytest.mark.skipif(os.name != 'posix', reason='pipes and links')
 SETTINGS = {'state': 'finished', 'error': None, 'how': {}, 'settings': {'models': ['one', 'two']}}
@@ -75,7 +75,7 @@ def test_pad_reads_no_linked_weights(run_folder, tmp_path):
 @posix
 @pytest.mark.parametrize('name', ['search', 'search/one', 'search/one/study.sqlite'])
 def test_panel_reads_no_linked_ledger(run_folder, tmp_path, name):
-    assert _histories(run_folder, 'search', 'one')
+    assert histories_in(run_folder, 'search', 'one')
     shutil.move(run_folder / name, tmp_path / 'outside')
     (run_folder / name).symlink_to(tmp_path / 'outside')
     with pytest.raises(ValueError, match='is a link'):
@@ -116,10 +116,10 @@ def test_log_of_a_run_is_not_written_through_links_and_pipes(run_folder, tmp_pat
     (tmp_path / 'outside').write_text('mine')
     (run_folder / 'panel.log').symlink_to(tmp_path / 'outside')
     with pytest.raises(ValueError, match='is a link'):
-        _begin_child(run_folder)
+        begin_process(run_folder)
     (run_folder / 'panel.log').unlink()
     os.mkfifo(run_folder / 'panel.log')
-    error = error_of(lambda: _begin_child(run_folder))
+    error = error_of(lambda: begin_process(run_folder))
     assert isinstance(error, ValueError) and 'panel.log is no file' in str(error)
     assert (tmp_path / 'outside').read_text() == 'mine'
 
@@ -131,14 +131,14 @@ def test_links_among_the_runs_are_no_runs(run_folder, tmp_path):
     write_json(tmp_path / 'outside.json', SETTINGS)
     os.utime(tmp_path / 'outside.json', (2e9, 2e9))
     (linked / 'panel.json').symlink_to(tmp_path / 'outside.json')
-    assert _newest(run_folder.parent) == run_folder
+    assert newest_run(run_folder.parent) == run_folder
 
 
 def test_panel_opens_nothing_unasked(run_folder, monkeypatch):
     def read(*args, **kwargs):
         raise AssertionError('a folder was opened unasked')
 
-    monkeypatch.setattr(controls.RunState, 'read', read)
+    monkeypatch.setattr(RunState, 'read', read)
     panel = mc.ComparePanel(runs=run_folder.parent, workers=1)
     assert panel.folder is None and panel.last.layout.display is None
 

@@ -13,8 +13,8 @@ import mnist_cmp as mc
 from mnist_cmp import training
 from mnist_cmp.cli import _parser
 from mnist_cmp.core.process import sealed
-from mnist_cmp.study import studies, workers
-from mnist_cmp.study.studies import _Pace
+from mnist_cmp.study import scheduling, workers
+from mnist_cmp.study.scheduling import _Pace
 
 HERE = f'process {os.getpid()}'
 
@@ -22,7 +22,7 @@ HERE = f'process {os.getpid()}'
 @pytest.fixture(autouse=True)
 def two_cores(monkeypatch):
     "Two cores, and trainings that ask before each step whether to stop."
-    monkeypatch.setattr(studies, 'available_cores', lambda: 2)
+    monkeypatch.setattr(scheduling, 'available_cores', lambda: 2)
     monkeypatch.setattr(training, '_BETWEEN', 0.0)
 
 
@@ -130,12 +130,12 @@ class Heard:
 def test_what_pays():
     clock = Clock()
     pace = _Pace(10, 5, 2, clock)  # 10 trainings of 5 epochs, 2 cores
-    pace.heard(None)
+    pace.note(None)
     assert not pace.pays()
-    pace.heard(Heard(0.1))
+    pace.note(Heard(0.1))
     # 0.1 s·(50 − 1) are left here, 3 s + 0.1 s·25 there
     assert not pace.pays()
-    pace.heard(Heard(0.2))
+    pace.note(Heard(0.2))
     assert pace.pays()
     for _ in range(9):
         pace.ended()
@@ -145,7 +145,7 @@ def test_what_pays():
 def test_first_epoch_need_not_be_over():
     clock = Clock()
     pace = _Pace(10, 5, 2, clock)
-    pace.heard(None)
+    pace.note(None)
     clock.now = 0.1
     assert not pace.pays()
     clock.now = 1.0
@@ -197,7 +197,7 @@ def test_time_of_the_caller_starts_no_process(data, monkeypatch, slow, when):
     pay."""
     monkeypatch.setattr(workers, '_Worker', no_process)
     monkeypatch.setattr(training, '_BETWEEN', 0.05)
-    monkeypatch.setattr(studies, 'STARTING', 4.0)  # processes pay from 1.3 s an epoch
+    monkeypatch.setattr(scheduling, 'STARTING', 4.0)  # processes pay from 1.3 s an epoch
     called = []
 
     def sleep(*_):
@@ -253,7 +253,7 @@ def test_processes_that_share_the_cores_by_their_threads(data, monkeypatch, thre
         cores.append(cores_of_it)
         begin(pace, jobs, epochs, cores_of_it, *args)
 
-    monkeypatch.setattr(studies, 'available_cores', lambda: 4)
+    monkeypatch.setattr(scheduling, 'available_cores', lambda: 4)
     monkeypatch.setattr(_Pace, '__init__', count)
     searched(data, n_trials=1, epochs=1, threads=threads)
     assert cores == [processes]
@@ -263,7 +263,7 @@ def test_processes_that_share_the_cores_by_their_threads(data, monkeypatch, thre
 def test_so_many_processes_are_started(data, monkeypatch, threads, processes):
     "And not one for each core, whose threads would stand in each other's way."
     started = []
-    run_jobs = studies.run_jobs
+    run_jobs = scheduling.run_jobs
 
     def count(plan, jobs, splits, workers=None, **told):
         if workers is None:
@@ -271,8 +271,8 @@ def test_so_many_processes_are_started(data, monkeypatch, threads, processes):
         started.append(workers)
         return iter(())
 
-    monkeypatch.setattr(studies, 'available_cores', lambda: 4)
-    monkeypatch.setattr(studies, 'run_jobs', count)
+    monkeypatch.setattr(scheduling, 'available_cores', lambda: 4)
+    monkeypatch.setattr(scheduling, 'run_jobs', count)
     monkeypatch.setattr(_Pace, 'pays', lambda pace: True)
     searched(data, n_trials=2, epochs=1, threads=threads)
     assert started == [processes]

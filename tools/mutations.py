@@ -62,7 +62,7 @@ MUTATIONS = [
     # training
     ('_order', "'order', epoch", "'order', 1"),
     (
-        '_layer_chance',
+        '_seeded_layers',
         "derive_seed(history.seed, 'layers', epoch)",
         "derive_seed(0, 'layers', epoch)",
     ),
@@ -78,7 +78,7 @@ MUTATIONS = [
     # population
     ('number_of_ticks', '- (-rest // block)', '+ rest // block'),
     (
-        '_Population._move',
+        '_Stack.move',
         'torch.where(column(begins), g, self.sums[name] + g)',
         'self.sums[name] + g',
     ),
@@ -93,18 +93,22 @@ MUTATIONS = [
     ),
     ('Ledger._open', "('running', 'crashed')", "('running')"),
     ('_transaction', "connection.execute('ROLLBACK')", "connection.execute('COMMIT')"),
-    ('_Jobs.ended', 'self.crashes[job] > RETRIES', 'self.crashes[job] >= RETRIES'),
+    ('_Jobs.ended', 'tries > RETRIES', 'tries >= RETRIES'),
     ('_run_in_processes', 'if should_stop():', 'if not jobs:'),
     ('Child.__init__', 'start_new_session=True', 'start_new_session=False'),
     # searches and trainings
     ('SearchResult.best', '(-t.accuracy, t.loss, t.number)', '(-t.accuracy, t.number)'),
     ('edges', 'scale(high) - scale(value))', 'scale(value) - scale(high))'),
     ('read_search', "(*DONE, 'crashed')", 'DONE'),
-    ('_drop', ' or left.is_symlink()', ''),
-    ('run_study', "state == 'stopped':", "state == 'halted':"),
-    ('_configs', '<= len(train)', '< len(train)'),
+    ('drop_checkpoints', ' or left.is_symlink()', ''),
+    ('_is_stopped', "state == 'stopped'", "state == 'halted'"),
+    ('_trainings', '> len(train)', '>= len(train)'),
     ('run_seed', "check_int('number', number, 0)", "check_int('number', number, 0) // 2"),
-    ('_Runs._kept', "words.get('seed', str(history.seed)) != str(history.seed)", 'not words'),
+    (
+        '_Retrainings._weights_in_file',
+        "words.get('seed', str(history.seed)) != str(history.seed)",
+        'not words',
+    ),
     # evidence
     ('_proportion', 'min(errors, n - errors) < few', 'errors < few'),
     ('bonett_price_interval', '(a + b + 2) / n', '(a + b) / n'),

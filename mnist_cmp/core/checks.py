@@ -21,7 +21,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import NoReturn, Union, get_args, get_origin
+from typing import Any, NoReturn, Union, get_args, get_origin
 
 # %% ../../nbs/core/checks.ipynb #00-core-005
 def shown(
@@ -112,7 +112,7 @@ def _classes(annotation) -> tuple[type, ...]:
     "The classes that an annotation names; () where there is nothing to check."
     is_union = get_origin(annotation) in (Union, UnionType)
     parts = get_args(annotation) if is_union else (annotation,)
-    unchecked = (inspect.Parameter.empty, int, float, bool)
+    unchecked = (inspect.Parameter.empty, Any, int, float, bool)
     is_checked = all(isinstance(part, type) and part not in unchecked for part in parts)
     return parts if is_checked else ()
 

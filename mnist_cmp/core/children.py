@@ -29,7 +29,7 @@ class Child:
         *words: str,  # what follows `python` on its command line
         output=None,  # where it prints: a file, or subprocess.PIPE; None: where we do
         errors=None,  # where its errors go: a file; None: where ours do
-        environment: dict = None,  # variables that it has besides ours, texts by name
+        environment: dict | None = None,  # variables that it has besides ours, texts by name
     ):
         if errors is None and (sys.__stderr__ is None or sys.__stderr__.closed):
             errors = subprocess.DEVNULL  # another file may have the number of ours now
@@ -49,6 +49,7 @@ class Child:
 
     def let_go(self):
         "Close the pipe to it, which asks it to end."
+        assert self.process.stdin is not None  # it is a pipe
         try:
             self.process.stdin.close()
         except OSError:

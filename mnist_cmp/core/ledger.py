@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'DONE', 'LedgerError', 'folder_lock', 'is_taken', 'file_system', 'Part', 'is_same', 'differing_parts',
-           'check_same', 'read_old_study', 'Ledger', 'Begun', 'study_in']
+           'check_same', 'read_old_study', 'Ledger', 'Begun', 'study_in', 'begun_with']
 
 # %% ../../nbs/core/ledger.ipynb #07-ledger-002
 import errno
@@ -1029,3 +1029,11 @@ def study_in(
     if trials:  # its identity does not name the engine
         identity = {'engine': trials[0][1].engine} | identity
     return Begun(identity, {number for number, history in trials if history.state in DONE}, True)
+
+
+def begun_with(
+    store,  # a study's folder, or None
+) -> dict:
+    "What the study in a folder depends on; empty if there is none."
+    begun = study_in(store)
+    return begun.identity if begun else {}

@@ -10,13 +10,14 @@ __all__ = ['START', 'CNN_2019', 'ENGINES', 'EPOCHS', 'EPOCHS_DIGITS', 'OBJECTS',
 import difflib
 import functools
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 
 from fastcore.docments import docments
 
 from .checks import check_choice, check_float, check_int, shown, warn_renamed
-from .display import check_progress
-from .records import PROTOCOLS, Config, Space
+from .display import Status, check_progress
+from .records import PROTOCOLS, Config, Run, SearchResult, Space, Trial
 
 # %% ../../nbs/core/settings.ipynb #set-07
 def _whole(default, low, high=None):
@@ -183,15 +184,16 @@ class Callbacks:
 
     # called with each Trial that this call finishes, none from the store, and the SearchResult so
     # far
-    on_trial: object = None
+    on_trial: Callable[[Trial, SearchResult], object] | None = None
     # called with a model's name and each Run that this call trains or tests, none from the store
-    on_run: object = None
-    on_epoch: object = None  # called with a running History after each epoch
+    on_run: Callable[[str, Run], object] | None = None
+    # called with a running History after each epoch; by train_population with the net's index first
+    on_epoch: Callable[..., object] | None = None
     # called several times a second (between two steps); True ends the work, and what is finished
     # is kept in the store
-    should_stop: object = None
+    should_stop: Callable[[], object] | None = None
     # a line in terminals and notebooks; False: none; or a function that takes a core.Status
-    progress: object = True
+    progress: bool | Callable[[Status], object] = True
 
     def __post_init__(self):
         for f in fields(self):

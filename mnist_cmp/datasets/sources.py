@@ -23,7 +23,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.checks import as_path, check_choice
@@ -339,7 +339,7 @@ def read_files(
     folder = _folder(source, root)
     bar: Progress | None = None
     with ExitStack() as stack:
-        for place, file in enumerate(source.files):
+        for number, file in enumerate(source.files):
             path = folder / file.name
             content = _read(path, file.size + 1)
             fault = find_fault(content, file, len(source.classes))
@@ -348,7 +348,7 @@ def read_files(
             if content is None or fault:
                 if bar is None:
                     _sweep(folder)
-                    bar = Progress(len(source.files), f'fetching {source.name}', place)
+                    bar = Progress(len(source.files), f'fetching {source.name}', number)
                     stack.enter_context(bar)
                 content = _mend(file, fault, folder, source, download)
                 bar.update(note=file.name)

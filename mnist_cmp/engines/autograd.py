@@ -29,7 +29,7 @@ def train_batches(
     step,  # a Step, or any function of images and labels that gives what a Step gives
     x: torch.Tensor,  # all images, on the net's device
     y: torch.Tensor,  # their labels
-    batches,  # places of the images of each batch, in the order of the steps
+    batches,  # indices of the images of each batch, in the order of the steps
     should_stop=None,  # asked before each step; True ends it by `Stopped`
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """A step for each batch, one after the other: the sum of the images' losses and the number
@@ -58,9 +58,9 @@ class AutogradStep:
         weight_decay: float = 0.0,  # share of a weight that is added to its gradient, ≥ 0
     ):
         self.net = net
-        self.params = dict(net.named_parameters())
+        self.params: dict[str, torch.Tensor] = dict(net.named_parameters())
         self.sgd = SGD(learning_rate, momentum, weight_decay)
-        self.velocity = {}
+        self.velocity: dict[str, torch.Tensor] = {}
 
     def __call__(self, x, y):
         "One step on a batch: its mean loss and number of right answers, before the step."
@@ -96,10 +96,10 @@ def rounding_errors(
     start = dict(make_net().named_parameters())
     step = make_step(net)
     sgd = step.sgd
-    referee = AutogradStep(exact, sgd.learning_rate, sgd.momentum, sgd.weight_decay)
+    exact_step = AutogradStep(exact, sgd.learning_rate, sgd.momentum, sgd.weight_decay)
     for x, y in batches:
         step(x, y)
-        referee(float_images(x).double(), y)
+        exact_step(float_images(x).double(), y)
 
     def error(name, w):
         off = (net.get_parameter(name) - w).norm().item()

@@ -23,14 +23,14 @@ class Stage:
     "A linear layer or a convolution and what follows it up to the next one."
 
     weight: str  # the weight's name in `net.named_parameters()`
-    bias: str  # the bias's name; None: there is none
+    bias: str | None  # the bias's name; None: there is none
     given: tuple  # shape of one input: (features,) or (channels, height, width)
     made: tuple  # shape of what the product itself gives, before pooling
-    stride: tuple = None  # of a convolution; None: a linear layer
-    padding: tuple = None  # of a convolution
+    stride: tuple | None = None  # of a convolution; None: a linear layer
+    padding: tuple = (0, 0)  # of a convolution
     relu: bool = False  # is ReLU applied?
     # kernel, stride and padding of the max-pooling after it, each a pair; None: no pooling
-    pool: tuple = None
+    pool: tuple | None = None
 
     @property
     def is_conv(self) -> bool:
@@ -38,13 +38,15 @@ class Stage:
         return self.stride is not None
 
     @property
-    def gives(self):
+    def gives(self) -> tuple:
         "Shape of one output, as the next stage sees it before flattening."
-        return (self.made[0], *_slide(self.made[1:], *self.pool)) if self.pool else self.made
+        if self.pool is None:
+            return self.made
+        return (self.made[0], *_slide(self.made[1:], *self.pool))
 
 
 def _slide(size, kernel, stride, padding):
-    "Places that a window finds in a picture of `size`, in both directions."
+    "How often a window fits into a picture of `size`, in both directions."
     return tuple((n + 2 * p - k) // s + 1 for n, k, s, p in zip(size, kernel, stride, padding))
 
 # %% ../../nbs/engines/chains.ipynb #defde3a9
@@ -80,9 +82,9 @@ def _weights_are_plain(net):
     )
 
 
-def _listened_to(net):
-    """Does anybody listen to a part of `net`, or to all modules, or has a part been changed
-    after it was made?"""
+def _has_hooks(net):
+    """Are there hooks on a part of `net`, or on all modules, or has a part been changed after it
+    was made?"""
     everywhere = vars(torch.nn.modules.module)
     if any(everywhere.get('_global' + name) for name in _HOOKS):
         return True
@@ -156,19 +158,19 @@ _LEAVES = (nn.Linear, nn.Conv2d, nn.ReLU, nn.MaxPool2d, nn.Flatten, nn.Identity)
 _CONTAINERS = (nn.Module, nn.Sequential, nn.ModuleList)
 _RELUS = (F.relu, torch.relu, torch.relu_)
 _FUNCTIONS = (*_RELUS, F.max_pool2d, torch.max_pool2d, torch.flatten)
-_PLACES = (
+_USED = (
     (F, ('relu', 'relu_', 'max_pool2d', 'linear', 'conv2d')),
     (torch, ('relu', 'relu_', 'max_pool2d', 'flatten', 'conv2d')),
     *((kind, ('forward',)) for kind in (*_LEAVES, nn.Sequential)),
 )
 
 
-def _standing():
-    "What stands at the places of PyTorch that a chain uses."
-    return [vars(place)[name] for place, names in _PLACES for name in names]
+def _current():
+    "What PyTorch has now under the names that a chain uses."
+    return [vars(owner)[name] for owner, names in _USED for name in names]
 
 
-_ORIGINALS = _standing()
+_ORIGINALS = _current()
 _CHAIN_NAMES = {
     'nn',
     'functional',
@@ -202,7 +204,7 @@ class _Reader:
     def __init__(self, net):
         self.parts = dict(net.named_modules())
         self.modules = {*self.parts.values()}
-        self.seen = set()
+        self.seen: set = set()  # functions
 
     def read_net(self):
         for name, part in self.parts.items():
@@ -254,14 +256,37 @@ class _Reader:
             self.check_foreign(name, where)
 
     def meanings(self, name):
-        "Pairs: a part or a class, and what stands there under this name."
+        "Pairs: a part or a class, and what it has under this name."
         for part in self.modules:
-            for place in (vars(part), part._modules, part._parameters, part._buffers):
-                if name in place:
-                    yield part, place[name]
+            for names in (vars(part), part._modules, part._parameters, part._buffers):
+                if name in names:
+                    yield part, names[name]
             for kind in type(part).__mro__:
                 if name in vars(kind):
                     yield kind, vars(kind)[name]
+
+    # What a kind of reader decides: each raises `_Doubt` where it does not let something pass.
+
+    def check_part(self, name, part):
+        raise NotImplementedError
+
+    def check_handlers(self, code, instructions, where):
+        raise NotImplementedError
+
+    def check_value(self, name, value, where):
+        raise NotImplementedError
+
+    def check_cell(self, instruction, cell, where):
+        raise NotImplementedError
+
+    def check_inner(self, code, names, cells, where):
+        raise NotImplementedError
+
+    def check_meaning(self, name, owner, value, branches, where):
+        raise NotImplementedError
+
+    def check_foreign(self, name, where):
+        raise NotImplementedError
 
 # %% ../../nbs/engines/chains.ipynb #7e6aab97
 _OWN = {
@@ -498,7 +523,7 @@ def why_not_fixed(
     net: nn.Module,  # any net; nothing of it is called
 ) -> str:
     "Why `net` may do something else in Python at its next call; '' if it does the same each time."
-    if _listened_to(net):
+    if _has_hooks(net):
         return 'hooks listen to it'
     try:
         _FixedReader(net).read_net()
@@ -544,7 +569,8 @@ def _grow_linear(stages, shape, weight, bias, names):
         raise _Doubt(
             f'a linear layer of it takes {weight.shape[1]} features and is given the shape {shape}'
         )
-    stage = Stage(*_names_of(weight, bias, names), shape, (weight.shape[0],))
+    weight_name, bias_name = _names_of(weight, bias, names)
+    stage = Stage(weight_name, bias_name, shape, (weight.shape[0],))
     return [*stages, stage], stage.made
 
 
@@ -559,12 +585,11 @@ def _grow_conv(stages, shape, weight, bias, names, stride=1, padding=0, dilation
         )
     stride = _pair(stride)
     padding = _pair(padding)
-    places = _slide(shape[1:], weight.shape[2:], stride, padding)
-    if min(places) < 1:
+    size = _slide(shape[1:], weight.shape[2:], stride, padding)
+    if min(size) < 1:
         raise _Doubt('a convolution of it leaves nothing')
-    stage = Stage(
-        *_names_of(weight, bias, names), shape, (weight.shape[0], *places), stride, padding
-    )
+    weight_name, bias_name = _names_of(weight, bias, names)
+    stage = Stage(weight_name, bias_name, shape, (weight.shape[0], *size), stride, padding)
     return [*stages, stage], stage.made
 
 
@@ -641,12 +666,13 @@ class _Batch:
         return self.view(-1, math.prod(self._shape))
 
     def view(self, *sizes):
-        sizes = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
+        is_one = len(sizes) == 1 and isinstance(sizes[0], (tuple, list))
+        shape = tuple(sizes[0]) if is_one else sizes
         features = math.prod(self._shape)
-        apart = len(sizes) == 2 and (
-            type(sizes[0]) is _Images or sizes[0] == -1 and sizes[1] == features
+        apart = len(shape) == 2 and (
+            type(shape[0]) is _Images or shape[0] == -1 and shape[1] == features
         )
-        if not apart or sizes[1] not in (-1, features):
+        if not apart or shape[1] not in (-1, features):
             raise _Doubt('it reshapes in a rare way')
         return self._then(lambda stages, shape: (stages, (features,)))
 
@@ -671,7 +697,10 @@ def chain_answers(
     for s in stages:
         w = params[s.weight]
         b = params.get(s.bias)
-        x = F.conv2d(x, w, b, s.stride, s.padding) if s.is_conv else product(x.flatten(1), w, b)
+        if s.stride is None:
+            x = product(x.flatten(1), w, b)
+        else:
+            x = F.conv2d(x, w, b, s.stride, s.padding)
         if s.pool:
             x = F.max_pool2d(x, *s.pool)
         if s.relu:
@@ -702,9 +731,9 @@ def _check_answers(net, stages, input_shape):
 # %% ../../nbs/engines/chains.ipynb #c0e2b4d3
 def _stages(net, input_shape):
     "The stages of a chain; raises `_Doubt`."
-    if _listened_to(net):
+    if _has_hooks(net):
         raise _Doubt('hooks listen to it, or a part was changed after it was made')
-    if not all(now is then for now, then in zip(_standing(), _ORIGINALS)):
+    if not all(now is then for now, then in zip(_current(), _ORIGINALS)):
         raise _Doubt('somebody has changed the layers of PyTorch itself')
     _ChainReader(net).read_net()
     if not _weights_are_plain(net):
@@ -724,7 +753,7 @@ def _stages(net, input_shape):
     return stages
 
 
-def _tried(net, input_shape):
+def _stages_or_reason(net, input_shape):
     "The stages of a chain, or None; and why there are none."
     try:
         return _stages(net, input_shape), ''
@@ -740,7 +769,7 @@ def recognise(
 ) -> list[Stage] | None:
     """The stages of `net` if it is certainly a chain that ends in a linear layer, on the CPU;
     else None."""
-    return _tried(net, input_shape)[0]
+    return _stages_or_reason(net, input_shape)[0]
 
 
 def why_no_chain(
@@ -748,4 +777,4 @@ def why_no_chain(
     input_shape=(1, 28, 28),  # of one image
 ) -> str:
     "Why `recognise` does not take `net` for a chain; '' if it does."
-    return _tried(net, input_shape)[1]
+    return _stages_or_reason(net, input_shape)[1]

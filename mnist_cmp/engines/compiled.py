@@ -17,18 +17,18 @@ import re
 import shlex
 import shutil
 import stat
-import subprocess
 import sys
 import tempfile
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import BinaryIO
 from uuid import uuid4
 
 import torch
-import torch.nn as nn
 
 from ..core.checks import MachineError, renamed_arguments, stop_if
+from ..core.children import Child
 from .chains import Stage, recognise, why_no_chain
 from .step_protocol import SGD, sweep
 
@@ -130,8 +130,8 @@ def _open_kernel(path):
         if who := _who_else(folder):
             raise _refusal(f'{path.parent} {who}', _ELSEWHERE)
         shared = bool(os.fstat(folder).st_mode & stat.S_ISVTX)
-        how = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # or a pipe would wait for its writer
-        file = open(os.open(path.name, how, dir_fd=folder), 'rb')
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # or a pipe would wait for its writer
+        file = open(os.open(path.name, flags, dir_fd=folder), 'rb')
     except FileNotFoundError:
         return None
     except _NoKernel:
@@ -184,17 +184,11 @@ sys.exit(code != 0)
 def _launch(compiler, out):
     "A process that runs the compiler; it writes the library, or what went wrong, to `out`."
     command = [*compiler, '-shared', '-fPIC', '-std=c++20', *_flags(), str(SOURCE.resolve())]
-    return subprocess.Popen(
-        [sys.executable, '-I', '-S', '-c', _LAUNCHER, *command],
-        stdin=subprocess.PIPE,
-        stdout=out,
-        stderr=out,
-        start_new_session=True,
-    )
+    return Child('-I', '-S', '-c', _LAUNCHER, *command, output=out, errors=out)
 
 # %% ../../nbs/engines/compiled.ipynb #835b8b7a
 def _why(text):
-    "What went wrong, of all that a compiler said, in one line."
+    "What went wrong, of all that a compiler printed, in one line."
     lines = [line.strip() for line in text.splitlines() if line.strip()] or ['it says nothing']
     return next((line for line in lines if 'rror: ' in line or 'not found' in line), lines[0])[:200]
 
@@ -213,15 +207,15 @@ def _compile(should_stop):
         except OSError as e:
             raise _refusal(f'the compiler cannot be started: {e.strerror}', _GCC) from None
         try:
-            while launcher.poll() is None:
+            while launcher.is_running():
                 time.sleep(0.05)
                 stop_if(should_stop)
         finally:
-            launcher.stdin.close()
-            launcher.wait()
+            launcher.let_go()
+            code = launcher.process.wait()
         out.seek(0)
         library = out.read()
-    if launcher.returncode:
+    if code:
         raise _refusal(_why(library.decode(errors='replace')), _GCC)
     if b'train_steps' not in library:
         raise _refusal(f'{compiler[0]} made no library', _GCC)
@@ -276,7 +270,8 @@ class _CStage(ctypes.Structure):
     ] + [(name, ctypes.c_void_p) for name in 'weight bias weight_grad bias_grad'.split()]
 
 # %% ../../nbs/engines/compiled.ipynb #4a9e34df
-_loaded = []  # open files: the system tells libraries by name, and an open file's is no other's
+# Kept open: the system knows a library by its name, and the name of an open file is no other's.
+_open_files: list[BinaryIO] = []
 
 
 def _load(file):
@@ -303,7 +298,7 @@ def _kernel(path):
     n = ctypes.c_int
     try:
         lib = _load(file)
-        _loaded.append(file)
+        _open_files.append(file)
         lib.make_net.argtypes = [p, n]
         lib.make_net.restype = p
         lib.free_net.argtypes = [p]
@@ -315,14 +310,15 @@ def _kernel(path):
     return lib
 
 # %% ../../nbs/engines/compiled.ipynb #0b975fd1
-_failed = set()  # where there is none, in this process, and what was said of it
+# In this process: where there is no kernel, and the messages about that.
+_failed: set[Path | str | None] = set()
 
 
 @renamed_arguments(check='should_stop')
 def has_kernel(
     should_stop=None,  # as for build_kernel
 ) -> bool:
-    "Can the kernel be had here? It is compiled if need be; a failure is said once, in one line."
+    "Can the kernel be had here? It is compiled if need be; a failure is reported once, in one line."
     if os.name != 'posix':
         return False
     path = None
@@ -344,7 +340,7 @@ def is_served(
 ) -> bool:
     "Can the kernel train this chain?"
 
-    def served(s):
+    def is_one(s):
         if not s.is_conv:
             return True
         size = [
@@ -360,7 +356,7 @@ def is_served(
             and pad == (0, 0)
         )
 
-    return bool(stages) and all(map(served, stages))
+    return bool(stages) and all(is_one(s) for s in stages or [])
 
 # %% ../../nbs/engines/compiled.ipynb #2a19fdcd
 def _store(p, lanes):
@@ -387,12 +383,12 @@ class _KernelNet:
 
     @property
     def is_settled(self):
-        "Are all parameters where the kernel was told that they are?"
+        "Are all parameters where the kernel takes them to be?"
         here = [p.data_ptr() for p in self.params.values()]
         return self.handle is not None and here == self.addresses
 
     def settle(self):
-        "Give each parameter memory as the kernel wants it, and tell the kernel."
+        "Give each parameter memory as the kernel wants it, and pass its addresses to the kernel."
         self.close()
         for name, p in self.params.items():
             self.rows[name], view = _store(p, self.lib.lanes())
@@ -418,15 +414,15 @@ class _KernelNet:
 
     def _c_stage(self, s):
         "A stage in the kernel's terms."
-        where = [self.rows[name].data_ptr() if name else None for name in (s.weight, s.bias)]
-        where += [
-            self.gradients[name][0].data_ptr() if name else None for name in (s.weight, s.bias)
-        ]
+        names = s.weight, s.bias
+        rows = [self.rows[name] if name else None for name in names]
+        rows += [self.gradients[name][0] if name else None for name in names]
+        pointers = [None if row is None else row.data_ptr() for row in rows]
         if not s.is_conv:
-            return _CStage(0, s.relu, 1, s.given[0], 1, 1, s.made[0], 1, 1, 0, 0, *where)
+            return _CStage(0, s.relu, 1, s.given[0], 1, 1, s.made[0], 1, 1, 0, 0, *pointers)
         kernel = self.params[s.weight].shape[2:]
         pool = s.pool[0][0] if s.pool else 1
-        return _CStage(1, s.relu, pool, *s.given, s.made[0], *kernel, *s.padding, *where)
+        return _CStage(1, s.relu, pool, *s.given, s.made[0], *kernel, *s.padding, *pointers)
 
 # %% ../../nbs/engines/compiled.ipynb #f55a82a7
 _PIECE = 0.02  # seconds of a call of the kernel, about
@@ -442,9 +438,9 @@ class CompiledStep:
     def __init__(self, net, learning_rate, momentum=0.0, weight_decay=0.0):
         self.params = dict(net.named_parameters())
         self.sgd = SGD(learning_rate, momentum, weight_decay)
-        self.velocity = {}
+        self.velocity: dict[str, torch.Tensor] = {}
         stages = recognise(net)
-        if not is_served(stages):
+        if stages is None or not is_served(stages):
             why = (
                 why_no_chain(net) or 'a convolution has another stride than 1, or poolings overlap'
             )
@@ -497,7 +493,7 @@ class CompiledStep:
         self.net.close()
 
     def _run(self, x, y, order, sizes, loss, correct):
-        """Steps on the first places of `order`, one for each of `sizes`; adds to loss and right
+        """Steps on the first indices of `order`, one for each of `sizes`; adds to loss and right
         answers."""
         if not self.net.is_settled:
             self.net.settle()

@@ -39,9 +39,9 @@ from mnist_cmp.core.checks import (
 from ..core.files import DamagedError, atomic_path
 from ..core.process import sealed
 from ..data import Split
+from .autograd import AutogradStep, float_images
 from .chains import recognise
 from .onednn import run_chain
-from .steps import AutogradStep, float_images
 from ..models import Beginning, begin, model_name, net_to_try
 from ..params import flops, number_of_params
 
@@ -198,7 +198,7 @@ def count_topk_errors(
     if not isinstance(ks, (tuple, list, range, set)) or not ks:
         raise ValueError(f'ks is {shown(ks)}, but must be one number k at least.')
     ks = [check_int('k', k, 1, logits.shape[1]) for k in ks]
-    # 1 from the place of the right guess on
+    # 1 from the column of the right guess on
     hit = (best_guesses(logits, max(ks)) == y[:, None]).cumsum(1)
     errors = (hit == 0).sum(0).tolist()
     return {k: errors[k - 1] for k in ks}
@@ -330,7 +330,7 @@ def write_weights(
     weights: dict,  # name → tensor on the CPU
     metadata: dict,  # name → text, kept in the same file
 ):
-    "`write_tensors`, with a digest of it all: whoever reads the file knows whether it is whole."
+    "`write_tensors`, with a digest of it all: a reader of the file knows whether it is whole."
     write_tensors(path, weights, metadata | {_DIGEST: weights_digest(weights, metadata)})
 
 
@@ -492,7 +492,7 @@ def load_model(
 
 # %% ../../nbs/engines/evaluation.ipynb #d9f0799d
 @contextmanager
-def _tried(name: str, what: str) -> Iterator[None]:
+def _named_errors(name: str, what: str) -> Iterator[None]:
     "Inside the block an error becomes a `ValueError` that names the model and what was tried."
     try:
         yield
@@ -570,7 +570,7 @@ def rehearse(
     """Try a model in all that a study does with it; raises `ValueError` that names the model and
     what fails."""
     name = name or model_name(make)
-    with _tried(name, 'the net cannot be made.'):
+    with _named_errors(name, 'the net cannot be made.'):
         beginning = begin(make, init)
         other = begin(make, init, seed=1).net
     net = beginning.net
@@ -581,16 +581,16 @@ def rehearse(
             'Make a new net at each call: a class, or lambda: copy.deepcopy(net).'
         )
     with sealed(0), torch.inference_mode(False):  # which allows gradients, too
-        with _tried(name, ''):
+        with _named_errors(name, ''):
             logits = check_net(net, split)
         few = split[torch.arange(4) % len(split)].to(next(net.parameters()).device)
-        with _tried(name, 'an answer to a single image:'):
+        with _named_errors(name, 'an answer to a single image:'):
             _try_one_image(net, few)
-        with _tried(name, 'a training step:'):
+        with _named_errors(name, 'a training step:'):
             _try_step(net, few)
-        with _tried(name, 'its weights, kept and put into a net made anew:'):
+        with _named_errors(name, 'its weights, kept and put into a net made anew:'):
             _try_weights(net, other, few)
-        with _tried(name, 'its size and its operations:'):
+        with _named_errors(name, 'its size and its operations:'):
             _try_description(net)
     _warn_of_probabilities(name, logits)
     return beginning

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from ..core.checks import stop_if
 from ..core.process import sealed
 from .autograd import float_images
-from .chains import _listened_to, why_not_fixed
+from .chains import _has_hooks, why_not_fixed
 from .step_protocol import SGD, sweep
 
 # %% ../../nbs/engines/graphs.ipynb #1a2d36f3
@@ -125,6 +125,7 @@ def _python_state(net):
     """What a forward pass may change in Python: plain attributes of the net's parts, and the
     generators of Python and NumPy."""
     numpy = np.random.get_state()
+    assert isinstance(numpy, tuple)  # as it is by default
     return _plain(net), random.getstate(), numpy[1].tobytes(), numpy[2:]
 
 # %% ../../nbs/engines/graphs.ipynb #7f54da82
@@ -164,12 +165,12 @@ class GraphStep:
         learning_rate,
         momentum=0.0,
         weight_decay=0.0,
-        recorder=None,  # who records; None: a CudaRecorder
+        recorder=None,  # such as Again(); None: a CudaRecorder
     ):
         self.net = net
-        self.params = dict(net.named_parameters())
+        self.params: dict[str, torch.Tensor] = dict(net.named_parameters())
         self.sgd = SGD(learning_rate, momentum, weight_decay)
-        self.velocity = {}
+        self.velocity: dict[str, torch.Tensor] = {}
         self.device = next(iter(self.params.values())).device
         if recorder is None and self.device.type != 'cuda':
             raise ValueError(
@@ -184,19 +185,19 @@ class GraphStep:
         self.correct = self._zero(torch.int64)
         self.total = self._zero(torch.float32)  # over an epoch
         self.right = self._zero(torch.int64)
-        self._recordings = {}
-        self._given = {}
-        self._flags = None  # plain attributes of the net when it was recorded
+        self._recordings: dict[tuple, tuple] = {}
+        self._given: dict[tuple, tuple] = {}
+        self._flags: dict | None = None  # plain attributes of the net when it was recorded
 
     def __call__(self, x, y):
         "One step on a batch: its mean loss and number of right answers, before the step."
         key = x.shape, x.dtype
         if key not in self._given:
             self._given[key] = x.clone(), y.clone(), torch.arange(len(y), device=self.device)
-        images, labels, places = self._given[key]
+        images, labels, indices = self._given[key]
         images.copy_(x)
         labels.copy_(y)
-        self.train_epoch(images, labels, [places])
+        self.train_epoch(images, labels, [indices])
         return self.loss.clone(), self.correct.clone()
 
     def train_epoch(self, x, y, batches, should_stop=None):
@@ -241,7 +242,7 @@ class GraphStep:
             self.right += self.correct
 
     def _recording(self, x, y, size):
-        """The buffer for the places of a batch of `size` images of `x`, and the function that
+        """The buffer for the indices of a batch of `size` images of `x`, and the function that
         replays their step."""
         key = id(x), id(y), size
         if key not in self._recordings:
@@ -263,7 +264,7 @@ def why_no_graph(
     p = next(net.parameters(), torch.empty(0))
     if recorder is None and p.device.type != 'cuda':
         return f'it is on {p.device}, and a graph takes a CUDA device'
-    if _listened_to(net):
+    if _has_hooks(net):
         return 'hooks listen to it, and a graph would not call them'
     if why := why_not_fixed(net):
         return why

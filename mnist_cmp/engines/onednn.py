@@ -10,7 +10,6 @@ import statistics
 from functools import partial
 
 import torch
-import torch.nn as nn
 import torch.nn.functional as F
 
 from .autograd import float_images, rounding_errors, train_batches
@@ -113,9 +112,9 @@ class OneDNNStep:
     sweep = sweep
 
     def __init__(self, net, learning_rate, momentum=0.0, weight_decay=0.0):
-        self.params = dict(net.named_parameters())
+        self.params: dict[str, torch.Tensor] = dict(net.named_parameters())
         self.sgd = SGD(learning_rate, momentum, weight_decay)
-        self.velocity = {}
+        self.velocity: dict[str, torch.Tensor] = {}
         stages = recognise(net)
         if stages is None or not has_onednn():
             why = why_no_chain(net) or 'this PyTorch has no oneDNN products'
@@ -167,7 +166,7 @@ class OneDNNStep:
 
     def _move_convs(self, pieces, g):
         "Move the weights of the convolutions by the gradient `g` of all that they gave."
-        total = {}
+        total: dict[str, torch.Tensor] = {}
         for (given, made), piece in zip(pieces, g.split(_PIECE)):
             for name, gradient in _convolve_back(self.convs, self.params, given, made, piece):
                 total[name] = total[name].add_(gradient) if name in total else gradient
@@ -197,18 +196,18 @@ def compare_errors(
 ) -> dict[str, list[float]]:
     """Name → the median over `draws` of `rounding_errors` of each kind of step, on images drawn
     at random."""
-    found = {}
+    all_errors: dict[str, list[list[float]]] = {}
     for draw in range(draws):
-        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(draw))[
-            : sum(sizes)
-        ]
-        batches = [(images[i], labels[i]) for i in order.split(sizes)]
-        for place, kind in enumerate(steps):
-            for name, error in rounding_errors(
-                partial(kind, **settings), lambda: initialise(make, seed=draw), batches
-            ).items():
-                found.setdefault(name, [[] for _ in steps])[place].append(error)
-    return {name: [statistics.median(errors) for errors in rows] for name, rows in found.items()}
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(draw))
+        batches = [(images[i], labels[i]) for i in order[: sum(sizes)].split(sizes)]
+        make_net = partial(initialise, make, seed=draw)
+        for number, kind in enumerate(steps):
+            errors = rounding_errors(partial(kind, **settings), make_net, batches)
+            for name, error in errors.items():
+                all_errors.setdefault(name, [[] for _ in steps])[number].append(error)
+    return {
+        name: [statistics.median(errors) for errors in rows] for name, rows in all_errors.items()
+    }
 
 # %% ../../nbs/engines/onednn.ipynb #b7520481
 @torch.no_grad()

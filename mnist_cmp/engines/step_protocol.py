@@ -36,7 +36,7 @@ class Step(Protocol):
         self,
         x: torch.Tensor,  # all images, on the net's device
         y: torch.Tensor,  # their labels
-        batches: list[torch.Tensor],  # places of each batch's images, in the order of the steps
+        batches: list[torch.Tensor],  # indices of each batch's images, in the order of the steps
         should_stop=None,  # asked between steps; True ends the epoch by `Stopped`
     ) -> tuple[torch.Tensor, torch.Tensor]:
         "A step for each batch: the sum of the images' losses and the number of right answers."

@@ -22,7 +22,7 @@ from ..core.records import Config, Cost
 from ..core.settings import Callbacks, Compute, Recipe, old_names
 from ..core.system import available_cores
 from ..data import Split
-from ..engines.steps import float_images
+from ..engines.autograd import float_images
 from ..models import get_model, initialise, model_name
 from .workers import run_jobs, why_not_sent
 from ..training import device_of, torch_threads
@@ -138,12 +138,12 @@ class _Measured:
 def _train_for_a_moment(model: _Measured, net, train: Split, device, seconds: float, clock):
     "One step, then as many as there is time for: 20 in all at most."
     size = model.config.batch_size
-    places = torch.arange(_STEPS * size) % len(train)
+    indices = torch.arange(_STEPS * size) % len(train)
 
     def steps(number):
         train_net(
             net,
-            train[places[: number * size]],
+            train[indices[: number * size]],
             recipe=Recipe(epochs=1).at(model.config),
             compute=Compute(device=device, engine=model.engine),
             callbacks=Callbacks(progress=False),

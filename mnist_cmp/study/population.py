@@ -15,7 +15,6 @@ from types import SimpleNamespace
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from fastcore.basics import patch
 from torch.func import functional_call, grad_and_value, vmap
 
 from ..core.checks import ShouldStop, Stopped, check_int, stop_if, typed, warn_renamed
@@ -26,7 +25,7 @@ from ..core.settings import Callbacks, Compute, Recipe, old_names
 from ..core.system import machine
 from ..data import Split
 from ..engines.autograd import float_images
-from ..engines.chains import _listened_to, why_not_fixed
+from ..engines.chains import _has_hooks, why_not_fixed
 from ..engines.evaluation import check_net, measure
 from ..engines.graphs import CudaRecorder, _python_state, unchanged
 from ..params import flops
@@ -52,8 +51,8 @@ def number_of_ticks(
 
 
 def _blocks(order, batch_size, block):
-    """An epoch of a net, tick by tick: places, their shares in the mean over a batch, and
-    whether a batch begins and ends."""
+    """An epoch of a net, tick by tick: indices of images, their shares in the mean over a batch,
+    and whether a batch begins and ends."""
     whole = len(order) // batch_size * batch_size
     parts = []
     for batches in (order[:whole].view(-1, batch_size), order[whole:][None]):
@@ -62,15 +61,15 @@ def _blocks(order, batch_size, block):
             continue
         blocks = -(-size // block)
         filled = blocks * block - size
-        places = torch.cat([batches, batches[:, -1:].expand(n, filled)], 1)
+        indices = torch.cat([batches, batches[:, -1:].expand(n, filled)], 1)
         share = torch.tensor([1 / size] * size + [0.0] * filled, dtype=torch.float64).expand(n, -1)
-        place = torch.arange(blocks).expand(n, -1)
+        number = torch.arange(blocks).expand(n, -1)  # of a block in its batch
         parts.append(
             (
-                places.reshape(-1, block),
+                indices.reshape(-1, block),
                 share.reshape(-1, block),
-                (place == 0).reshape(-1),
-                (place == blocks - 1).reshape(-1),
+                (number == 0).reshape(-1),
+                (number == blocks - 1).reshape(-1),
             )
         )
     return [torch.cat(same) for same in zip(*parts)]
@@ -112,8 +111,8 @@ def _moving(net, x, y):
     return [name for name, gradient in zip(named, gradients) if gradient is not None]
 
 # %% ../../nbs/study/population.ipynb #35704d07
-class _Population:
-    "Stacked nets of one shape, on their device."
+class _Stack:
+    "Nets of one shape as one, on their device: the stacked weights, and what SGD needs of each."
 
     def __init__(self, nets, configs, x, y, block):
         self.nets = nets
@@ -125,129 +124,125 @@ class _Population:
         states = [dict([*n.named_parameters(), *n.named_buffers()]) for n in nets]
         stacked = {name: torch.stack([s[name].detach() for s in states]) for name in states[0]}
         self.weights = {name: stacked.pop(name) for name in _moving(net, x[:2], y[:2])}
-        self.fixed, self.dtype = stacked, next(iter(self.weights.values())).dtype
+        self.fixed = stacked
+        self.dtype = next(iter(self.weights.values())).dtype
         self.gradients = vmap(grad_and_value(_loss_of(net), has_aux=True), randomness='error')
-        self.rate, self.momentum, self.decay = (
-            torch.tensor([getattr(c, name) for c in configs], dtype=self.dtype, device=x.device)
-            for name in ('learning_rate', 'momentum', 'weight_decay')
-        )
-
-        def zeros(needed):
-            return {k: torch.zeros_like(w) for k, w in self.weights.items()} if needed else {}
-
-        # of gradients, over the blocks of a batch
-        self.sums = zeros(max(c.batch_size for c in configs) > block)
-        self.velocity = zeros(any(c.momentum for c in configs))
+        self.rate = self._of_each('learning_rate')
+        self.momentum = self._of_each('momentum')
+        self.decay = self._of_each('weight_decay')
         self.decays = any(c.weight_decay for c in configs)
-        self._make_plan()
+        # of gradients, over the blocks of a batch
+        self.sums = self._zeros(max(c.batch_size for c in configs) > block)
+        self.velocity = self._zeros(any(c.momentum for c in configs))
 
-    def _make_plan(self):
-        "Room for an epoch's blocks, for the number of the tick, and for sums over the epoch."
-        # 4: for warming up
-        ticks = 4 + max(
-            number_of_ticks(len(self.x), c.batch_size, self.block) for c in self.configs
-        )
+    def _of_each(self, name):
+        values = [getattr(c, name) for c in self.configs]
+        return torch.tensor(values, dtype=self.dtype, device=self.x.device)
 
-        def zeros(*shape, dtype):
-            return torch.zeros(shape, dtype=dtype, device=self.x.device)
+    def _zeros(self, are_needed):
+        if not are_needed:
+            return {}
+        return {name: torch.zeros_like(w) for name, w in self.weights.items()}
 
-        whole = ticks, len(self.nets)
-        self.plan = [
-            zeros(*whole, self.block, dtype=torch.int64),
-            zeros(*whole, self.block, dtype=self.dtype),
-            zeros(*whole, dtype=torch.bool),
-            zeros(*whole, dtype=torch.bool),
-        ]
-        self.tick_number = zeros(1, dtype=torch.int64)
-        self.loss = zeros(len(self.nets), dtype=self.dtype)
-        self.right = zeros(len(self.nets), dtype=torch.int64)
+    def move(self, name, g, begins, ends):
+        "Add a gradient to its batch's, and move those nets whose batch is complete."
+        w = self.weights[name]
+
+        def column(t):
+            return t.view(-1, *[1] * (w.ndim - 1))
+
+        if self.sums:
+            g = self.sums[name].copy_(torch.where(column(begins), g, self.sums[name] + g))
+        if self.decays:
+            g = torch.addcmul(g, w, column(self.decay))
+        if self.velocity:
+            v = self.velocity[name]
+            g = v.copy_(torch.where(column(ends), torch.addcmul(g, v, column(self.momentum)), v))
+        w.copy_(torch.where(column(ends), torch.addcmul(w, g, column(self.rate), value=-1), w))
+
+    @torch.no_grad()
+    def put_back(self, members):
+        "The weights of some of the nets, from the stack into the nets."
+        for k in members:
+            for name, w in self.weights.items():
+                self.nets[k].get_parameter(name).copy_(w[k])
+
+    def velocity_of(self, k):
+        "Momentum's memory of a net, as a step has it."
+        if not self.configs[k].momentum:
+            return {}
+        return {name: v[k] for name, v in self.velocity.items()}
 
 # %% ../../nbs/study/population.ipynb #ee011052
-@patch
-def tick(self: _Population):
-    "A block of images for each net; those whose batch it completes move."
-    places, share, begins, ends = (t.index_select(0, self.tick_number)[0] for t in self.plan)
-    x = float_images(self.x[places]).to(self.dtype)
-    y = self.y[places]
-    gradients, (_, (loss, right)) = self.gradients(self.weights, self.fixed, x, y, share)
-    for name, g in gradients.items():
-        self._move(name, g, begins, ends)
-    self.loss += loss
-    self.right += right
-    self.tick_number += 1
+class _Population(_Stack):
+    "A stack with the plan of an epoch: which images each net takes at which tick."
 
+    def __init__(self, nets, configs, x, y, block):
+        super().__init__(nets, configs, x, y, block)
+        most = max(number_of_ticks(len(x), c.batch_size, block) for c in configs)
+        ticks = most + 4  # for warming up
+        self.plan = [
+            self._table(ticks, len(nets), block, dtype=torch.int64),
+            self._table(ticks, len(nets), block, dtype=self.dtype),
+            self._table(ticks, len(nets), dtype=torch.bool),
+            self._table(ticks, len(nets), dtype=torch.bool),
+        ]
+        self.tick_number = self._table(1, dtype=torch.int64)
+        self.loss = self._table(len(nets), dtype=self.dtype)
+        self.right = self._table(len(nets), dtype=torch.int64)
+        self.replay = self.tick
 
-@patch
-def _move(self: _Population, name, g, begins, ends):
-    "Add a gradient to its batch's, and move those nets whose batch is complete."
-    w = self.weights[name]
+    def _table(self, *shape, dtype):
+        return torch.zeros(shape, dtype=dtype, device=self.x.device)
 
-    def column(t):
-        return t.view(-1, *[1] * (self.weights[name].ndim - 1))
+    def tick(self):
+        "A block of images for each net; those whose batch it completes move."
+        indices, share, begins, ends = (t.index_select(0, self.tick_number)[0] for t in self.plan)
+        x = float_images(self.x[indices]).to(self.dtype)
+        y = self.y[indices]
+        gradients, (_, (loss, right)) = self.gradients(self.weights, self.fixed, x, y, share)
+        for name, g in gradients.items():
+            self.move(name, g, begins, ends)
+        self.loss += loss
+        self.right += right
+        self.tick_number += 1
 
-    if self.sums:
-        g = self.sums[name].copy_(torch.where(column(begins), g, self.sums[name] + g))
-    if self.decays:
-        g = torch.addcmul(g, w, column(self.decay))
-    if self.velocity:
-        v = self.velocity[name]
-        g = v.copy_(torch.where(column(ends), torch.addcmul(g, v, column(self.momentum)), v))
-    w.copy_(torch.where(column(ends), torch.addcmul(w, g, column(self.rate), value=-1), w))
+    def record(self, recorder):
+        "Have the tick recorded; afterwards everything is as before."
+        state = [
+            *self.weights.values(),
+            *self.sums.values(),
+            *self.velocity.values(),
+            self.tick_number,
+            self.loss,
+            self.right,
+        ]
+        if recorder is None:
+            return
+        with unchanged(state, self.x.device):
+            recorder.warm_up(self.tick)
+            self.replay = recorder.record(self.tick)
 
-# %% ../../nbs/study/population.ipynb #72e4c7d9
-@patch
-def record(self: _Population, recorder):
-    "Have the tick recorded; afterwards everything is as before."
-    state = [
-        *self.weights.values(),
-        *self.sums.values(),
-        *self.velocity.values(),
-        self.tick_number,
-        self.loss,
-        self.right,
-    ]
-    self.replay = self.tick
-    if recorder is None:
-        return
-    with unchanged(state, self.x.device):
-        recorder.warm_up(self.tick)
-        self.replay = recorder.record(self.tick)
-
-
-@patch
-def epoch(self: _Population, orders, should_stop=None):
-    """An epoch of the nets at the keys of `orders`, in these orders of images: mean loss and
-    share of right answers of all nets."""
-    blocks = {
-        k: _blocks(order, self.configs[k].batch_size, self.block) for k, order in orders.items()
-    }
-    ticks = max(len(places) for places, *_ in blocks.values())
-    for part, held in enumerate(self.plan):
-        new = torch.zeros(ticks, *held.shape[1:], dtype=held.dtype)
-        for k, columns in blocks.items():
-            new[: len(columns[part]), k] = columns[part].to(held.dtype)
-        held[:ticks].copy_(new)
-    for t in (self.tick_number, self.loss, self.right):
-        t.zero_()
-    for _ in range(ticks):
-        stop_if(should_stop)
-        self.replay()
-    return [(t.cpu().double() / len(self.x)).tolist() for t in (self.loss, self.right)]
-
-# %% ../../nbs/study/population.ipynb #5b3cb502
-@patch
-@torch.no_grad()
-def put_back(self: _Population, places):
-    "The weights of the nets at `places`, from the stack into the nets."
-    for k in places:
-        for name, w in self.weights.items():
-            self.nets[k].get_parameter(name).copy_(w[k])
-
-
-@patch
-def velocity_of(self: _Population, k):
-    "Momentum's memory of a net, as a step has it."
-    return {name: v[k] for name, v in self.velocity.items()} if self.configs[k].momentum else {}
+    def epoch(self, orders, should_stop=None):
+        """An epoch of the nets at the keys of `orders`, in these orders of images: mean loss and
+        share of right answers of all nets."""
+        blocks = {
+            k: _blocks(order, self.configs[k].batch_size, self.block) for k, order in orders.items()
+        }
+        ticks = max(len(indices) for indices, *_ in blocks.values())
+        for part, table in enumerate(self.plan):
+            new = torch.zeros(ticks, *table.shape[1:], dtype=table.dtype)
+            for k, columns in blocks.items():
+                new[: len(columns[part]), k] = columns[part].to(table.dtype)
+            table[:ticks].copy_(new)
+        for t in (self.tick_number, self.loss, self.right):
+            t.zero_()
+        for _ in range(ticks):
+            stop_if(should_stop)
+            self.replay()
+        losses = self.loss.cpu().double() / len(self.x)
+        shares = self.right.cpu().double() / len(self.x)
+        return losses.tolist(), shares.tolist()
 
 # %% ../../nbs/study/population.ipynb #2a298089
 _RANDOM = 'it draws random numbers in its layers, and they would depend on the nets beside it'
@@ -258,7 +253,7 @@ _MIXES = (
 )
 
 
-def _tried(net, x, y):
+def _why_no_pair(net, x, y):
     """Why two copies of `net` can't be trained on these images as a population; '' if they can;
     raises whatever the net does."""
     population = _Population([net, copy.deepcopy(net)], [Config(0.1, len(x))] * 2, x, y, len(x))
@@ -290,16 +285,16 @@ def why_no_population(
     "Why nets like `net` can't be trained as a population; '' if they can."
     if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in net.modules()):
         return _MIXES
-    if _listened_to(net):
+    if _has_hooks(net):
         return 'hooks listen to it, and would be called with several nets at once'
     if why := why_not_fixed(net):
         return why
-    where = next(net.parameters()).device
-    x = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0)).to(where)
+    device = next(net.parameters()).device
+    x = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0)).to(device)
     try:
         with sealed(), torch.inference_mode(False):  # the latter allows gradients
-            return _tried(
-                copy.deepcopy(net).train(), x, torch.zeros(4, dtype=torch.int64, device=where)
+            return _why_no_pair(
+                copy.deepcopy(net).train(), x, torch.zeros(4, dtype=torch.int64, device=device)
             )
     except Exception as e:  # whatever a stranger's net raises
         text = (str(e) or type(e).__name__).splitlines()[0]
@@ -311,10 +306,10 @@ def _check_population(nets, recipes, seeds, checkpoints, n):
     """Raise `ValueError` unless there are settings for each of these nets, and these are of one
     build."""
     check_int('number of nets', len(nets), 1)
-    for name, several in ('recipes', recipes), ('seeds', seeds), ('checkpoints', checkpoints):
-        if len(several) != len(nets):
+    for name, values in ('recipes', recipes), ('seeds', seeds), ('checkpoints', checkpoints):
+        if len(values) != len(nets):
             raise ValueError(
-                f'{name} holds {len(several)}, but there are {len(nets)} nets: pass one for each.'
+                f'{name} holds {len(values)}, but there are {len(nets)} nets: pass one for each.'
             )
     for recipe, seed in zip(recipes, seeds):
         recipe.check_complete(n)
@@ -347,7 +342,7 @@ def _check_fit(net, split):
         )
 
 # %% ../../nbs/study/population.ipynb #164259e7
-class _Course:
+class _PopulationTraining:
     "The training of a population: its nets, their histories so far, and where they are kept."
 
     def __init__(self, nets, train, valid, recipes, seeds, device, threads, checkpoints):
@@ -357,9 +352,9 @@ class _Course:
         self.recipes = recipes
         self.epochs = recipes[0].epochs
         self.threads = threads
-        self.histories = []
-        self.savers = []
-        self.steps = []
+        self.histories: list[History] = []
+        self.savers: list[_Checkpoint | None] = []
+        self.steps: list[SimpleNamespace] = []
         for net, recipe, seed, folder in zip(nets, recipes, seeds, checkpoints):
             check_net(net, train)
             history = History(
@@ -372,108 +367,102 @@ class _Course:
             )
             step = SimpleNamespace(params=dict(net.named_parameters()), velocity={})
             saver = _Checkpoint(folder, net, history, train, valid) if folder else None
-            self.histories.append(saver and saver.resume(net, step, self.epochs) or history)
+            kept = saver.resume(net, step, self.epochs) if saver else None
+            self.histories.append(kept or history)
             self.savers.append(saver)
             self.steps.append(step)
 
-    def going(self):
-        "Places of the nets that have epochs to come."
+    def unfinished(self):
+        "Numbers of the nets that have epochs to come."
         return [
             k
             for k, h in enumerate(self.histories)
             if h.state == 'finished' and len(h.epochs) < self.epochs
         ]
 
-    def stack(self, places, block, recorder):
-        "The nets at `places` as one, with momentum's memory."
-        nets = [self.nets[k] for k in places]
-        recipes = [self.recipes[k] for k in places]
+    def stack(self, members, block, recorder):
+        "The nets of these numbers as one, with momentum's memory."
+        nets = [self.nets[k] for k in members]
+        recipes = [self.recipes[k] for k in members]
         block = block or block_size(nets[0], [r.batch_size for r in recipes], len(self.train))
         population = _Population(nets, recipes, self.train.x, self.train.y, block)
-        for i, k in enumerate(places):
+        for i, k in enumerate(members):
             for name, v in self.steps[k].velocity.items():
                 population.velocity[name][i].copy_(v)
         population.record(recorder)
         return population
 
-# %% ../../nbs/study/population.ipynb #a8bffb5b
-@patch
-def go_round(self: _Course, population, places, should_stop, on_epoch):
-    """One more epoch for each net that has one to come: trained, measured and kept; `places` are
-    those of the stack."""
-    start = working_time()
-    going = [i for i, k in enumerate(places) if k in self.going()]
-    numbers = {i: len(self.histories[places[i]].epochs) + 1 for i in going}
-    loss, right = population.epoch(
-        {i: _order(len(self.train), self.histories[places[i]].seed, e) for i, e in numbers.items()},
-        should_stop,
-    )
-    records = {i: Epoch(numbers[i], loss[i], right[i], 0.0) for i in going}
-    population.put_back(going)
-    for i in going if self.valid else ():
-        records[i].valid_loss, records[i].valid_accuracy = measure(self.nets[places[i]], self.valid)
-    for i, record in records.items():
-        record.seconds = (working_time() - start) / len(going)  # its share
-        self._keep(places[i], record, population.velocity_of(i))
-        if on_epoch:
-            on_epoch(places[i], self.histories[places[i]])
+    def train_round(self, population, members, should_stop, on_epoch):
+        """One more epoch for each net that has one to come: trained, measured and kept;
+        `members` are the numbers of the nets in the stack."""
+        start = working_time()
+        unfinished = self.unfinished()
+        going = {i: k for i, k in enumerate(members) if k in unfinished}
+        numbers = {i: len(self.histories[k].epochs) + 1 for i, k in going.items()}
+        orders = {
+            i: _order(len(self.train), self.histories[k].seed, numbers[i]) for i, k in going.items()
+        }
+        loss, right = population.epoch(orders, should_stop)
+        records = {i: Epoch(numbers[i], loss[i], right[i], seconds=0.0) for i in going}
+        population.put_back(going)
+        for i, k in going.items() if self.valid else ():
+            records[i].valid_loss, records[i].valid_accuracy = measure(self.nets[k], self.valid)
+        for i, k in going.items():
+            records[i].seconds = (working_time() - start) / len(going)  # its share
+            self._keep(k, records[i], population.velocity_of(i))
+            if on_epoch:
+                on_epoch(k, self.histories[k])
 
-
-@patch
-def _keep(self: _Course, k, record, velocity):
-    "Put an epoch of a net into its history, and both into its checkpoint."
-    history = self.histories[k]
-    history.epochs.append(record)
-    if not all(math.isfinite(loss) for loss in (record.train_loss, record.valid_loss or 0)):
-        history.state = 'diverged'
-    self.steps[k].velocity = velocity
-    if self.savers[k]:
-        self.savers[k].save(
-            self.nets[k], self.steps[k], history, best=self.valid and history.best is record
-        )
+    def _keep(self, k, record, velocity):
+        "Put an epoch of a net into its history, and both into its checkpoint."
+        history = self.histories[k]
+        history.epochs.append(record)
+        if not all(math.isfinite(loss) for loss in (record.train_loss, record.valid_loss or 0)):
+            history.state = 'diverged'
+        self.steps[k].velocity = velocity
+        saver = self.savers[k]
+        if saver:
+            best = self.valid and history.best is record
+            saver.save(self.nets[k], self.steps[k], history, best)
 
 # %% ../../nbs/study/population.ipynb #7a824dc7
-def _run_course(course, block, recorder, callbacks):
+def _run_rounds(training, block, recorder, callbacks):
     """The epochs that are missing; if asked to stop, the weights are those after each net's last
     whole epoch."""
     should_stop = ShouldStop(callers(callbacks.should_stop), _BETWEEN)
     on_epoch = callers(callbacks.on_epoch)
-    places = course.going()
-    if not places:
-        return course.histories
+    members = training.unfinished()
+    if not members:
+        return training.histories
     # Within torch.inference_mode(False) gradients are allowed, whatever is around it.
-    with sealed(threads=course.threads), torch.inference_mode(False):
-        population = _stacked(course, places, block, recorder)
-    begun = course.epochs - _rounds(course)
-    with Progress(course.epochs, 'population', begun, callbacks.progress) as bar:
-        while going := course.going():
+    with sealed(threads=training.threads), torch.inference_mode(False):
+        population = _stacked(training, members, block, recorder)
+    done = min(len(training.histories[k].epochs) for k in members)
+    with Progress(training.epochs, 'population', done, callbacks.progress) as bar:
+        while going := training.unfinished():
             try:
-                with sealed(threads=course.threads), torch.inference_mode(False):
-                    course.go_round(population, places, should_stop, on_epoch)
+                with sealed(threads=training.threads), torch.inference_mode(False):
+                    training.train_round(population, members, should_stop, on_epoch)
             except Stopped:
                 for k in going:
-                    course.histories[k] = replace(course.histories[k], state='stopped')
+                    training.histories[k] = replace(training.histories[k], state='stopped')
                 break
             bar.update(note=f'{len(going)} nets')
-    return course.histories
+    return training.histories
 
 
-def _rounds(course):
-    return max(course.epochs - len(course.histories[k].epochs) for k in course.going())
-
-
-def _stacked(course, places, block, recorder):
+def _stacked(training, members, block, recorder):
     """The nets as one; on a CUDA device the tick is a graph, or launched piece by piece where a
     graph can't hold it."""
-    on_gpu = course.train.x.device.type == 'cuda' and recorder is None
-    if not on_gpu:
-        return course.stack(places, block, recorder)
+    device = training.train.x.device
+    if device.type != 'cuda' or recorder is not None:
+        return training.stack(members, block, recorder)
     try:
-        return course.stack(places, block, CudaRecorder(course.train.x.device))
+        return training.stack(members, block, CudaRecorder(device))
     except torch.OutOfMemoryError:
         raise
     except RuntimeError:
-        return course.stack(places, block, None)
+        return training.stack(members, block, None)
 
 # %% ../../nbs/study/population.ipynb #e6909a67
 def _was_points(given, old):
@@ -490,14 +479,14 @@ def _was_points(given, old):
 def train_population(
     nets: list,  # fresh nets of one build, each trained in place, moved to the device
     train: Split,  # images to learn from
-    valid: Split = None,  # images to measure on after each epoch
+    valid: Split | None = None,  # images to measure on after each epoch
     *,
     recipes,  # for each net a Recipe, all of the same number of epochs
     seeds,  # of the order of each net's images, ≥ 0
-    compute: Compute = None,  # device and threads, as for train
-    # as for train, but on_epoch is called with the place of a net and its History
-    callbacks: Callbacks = None,
-    block: int = None,  # images of each net in a tick, ≥ 1; None: by block_size
+    compute: Compute | None = None,  # device and threads, as for train
+    # as for train, but on_epoch is called with the number of a net, 0, 1, …, and its History
+    callbacks: Callbacks | None = None,
+    block: int | None = None,  # images of each net in a tick, ≥ 1; None: by block_size
     checkpoints=None,  # a folder for each net, as for train
     recorder=None,  # of the tick; None: a graph on a CUDA device, elsewhere no recording
 ) -> list[History]:
@@ -512,28 +501,31 @@ def train_population(
         check_int('block', block, 1)
     device, name = device_of(compute.device)
     train = train.to(device)
-    valid = valid.to(device) if valid else None
+    if valid:
+        valid = valid.to(device)
     nets = [net.to(device) for net in nets]
     threads = compute.threads or torch.get_num_threads()
     # Within torch.inference_mode(False) gradients are allowed, whatever is around it.
     with sealed(threads=threads), torch.inference_mode(False):
         _check_fit(nets[0], train)
-        course = _Course(nets, train, valid, recipes, seeds, name, threads, checkpoints)
-    return _run_course(course, block, recorder, callbacks or Callbacks())
+        training = _PopulationTraining(
+            nets, train, valid, recipes, seeds, name, threads, checkpoints
+        )
+    return _run_rounds(training, block, recorder, callbacks or Callbacks())
 
 # %% ../../nbs/study/population.ipynb #ac6ad812
 def _maps(net, x):
     "Numbers in all that the layers of `net` give for one image."
-    seen = [x[:1].numel()]
+    sizes = [x[:1].numel()]
     net = copy.deepcopy(net).eval()
     for part in net.modules():
         if not list(part.children()):
             part.register_forward_hook(
-                lambda _, __, out: seen.append(out.numel() if torch.is_tensor(out) else 0)
+                lambda _, __, out: sizes.append(out.numel() if torch.is_tensor(out) else 0)
             )
     with sealed(), torch.no_grad():
         net(float_images(x[:1]).to(next(net.parameters()).dtype))
-    return sum(seen)
+    return sum(sizes)
 
 
 def _free_memory(device):
@@ -543,7 +535,7 @@ def _free_memory(device):
     try:
         return os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
     except (AttributeError, ValueError, OSError):
-        return 2**31  # the system does not tell
+        return 2**31  # the system gives no number
 
 
 def nets_at_once(

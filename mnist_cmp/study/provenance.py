@@ -55,7 +55,7 @@ _KEPT = {
 
 
 def _environment() -> dict[str, str]:
-    "The environment of a call of git that reads, runs no other program, and asks nobody."
+    "The environment of a call of git that reads, runs no other program, and prompts nobody."
     env = {k: v for k, v in os.environ.items() if not k.startswith('GIT_') or k in _KEPT}
     return env | {
         'GIT_OPTIONAL_LOCKS': '0',

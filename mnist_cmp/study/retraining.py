@@ -6,41 +6,27 @@
 __all__ = ['Retraining', 'run_seed', 'retrain']
 
 # %% ../../nbs/study/retraining.ipynb #a538e1e9
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..core.checks import check_int, typed
-from ..core.display import Progress, quietly, tell
+from ..core.display import quietly, tell
 from ..core.files import DamagedError, plain_path
-from ..core.ledger import DONE, Ledger
 from ..core.records import Config, History
 from ..core.settings import Callbacks, Compute, Effort, Recipe, old_names, start_and_name
 from ..core.system import derive_seed
 from ..data import Split
 from mnist_cmp.engines.evaluation import (
-    cpu_weights,
     has_digest,
     kinds_in,
     kinds_of,
     read_weights,
     write_weights,
 )
-from mnist_cmp.study.studies import (
-    Plan,
-    Trainer,
-    as_begun,
-    disk_explained,
-    folder_of,
-    note_of,
-    of_study,
-    one_model,
-    run_study,
-    splits_begun,
-    study_in,
-    taken_words,
-    try_model,
-)
-from .workers import wait_for_workers
+from .scheduling import Training
+from .studies import Study, folder_of, of_study, one_model, splits_begun
+from .trainers import rehearsed
 
 # %% ../../nbs/study/retraining.ipynb #b12cd115
 @dataclass
@@ -63,60 +49,73 @@ def run_seed(
     return derive_seed(seed, 'final', check_int('number', number, 0))
 
 # %% ../../nbs/study/retraining.ipynb #7e670f7a
-@dataclass(frozen=True)
-class _Plan(Plan):
-    "All that a training needs but its images; called by the workers."
+@dataclass(kw_only=True)
+class _Retrainings(Study):
+    "A retraining on its way: the histories are in its ledger, the weights in its folder."
 
-    trainer: Trainer
     seed: int  # of the study
-    config: Config  # the settings
+    config: Config  # of all trainings
+    weights: dict = field(init=False, default_factory=dict)  # number → name → tensor on the CPU
+    kept: set = field(init=False, default_factory=set)  # numbers of those that were in the store
 
-    what = 'run'
+    prefix = 'run'
+    keeps_weights = True
 
-    def training(self, number):
-        return self.config, run_seed(self.seed, number)
+    def identity(self, trainer, client=None):
+        "All that the trainings depend on."
+        rest = {'model': self.name, 'seed': self.seed}
+        return self.config._asdict() | trainer.identity(self.splits, client) | rest
 
-    def result(self, net, history):
-        return history, cpu_weights(net)
+    def read(self, ledger):
+        "What is done, with its weights; a training whose weights are lost is done again."
+        super().read(ledger)
+        if self.store:
+            self._read_weights()
+        self.kept = set(self.histories)
 
-# %% ../../nbs/study/retraining.ipynb #ecab067e
-class _Runs:
-    "The trainings of a study so far, in its ledger and its folder."
+    def keep(self, outcome):
+        "Keep a training that has ended; raises `RuntimeError` if it has no result."
+        number = outcome.job
+        if outcome.value is None:
+            raise RuntimeError(
+                f'Training {number} of {self.name} {outcome.state}: {outcome.error}. What was '
+                'finished is kept.'
+            )
+        history, self.weights[number] = outcome.value
+        if self.store:
+            write_weights(self._file(number), self.weights[number], self._words(history))
+        self.ledger.record(number, history, outcome.worker)
+        self.histories[number] = history
 
-    def __init__(self, ledger, plan, numbers, name):
-        self.ledger = ledger
-        self.plan = plan
-        self.name = name
-        self.weights = {}
-        self.done = {
-            i: row[0]
-            for i, row in ledger.histories().items()
-            if i in numbers and row[0].state in DONE
-        }
-        if plan.trainer.store:
-            self._read_kept()
-        self.missing = [i for i in numbers if i not in self.done]
+    def result(self):
+        "The trainings that are done, in order."
+        return [
+            Retraining(number, history, self.weights[number], number not in self.kept)
+            for number, history in sorted(self.histories.items())
+        ]
 
     def _file(self, number):
-        return Path(self.plan.trainer.store) / f'seed_{number}.safetensors'
+        assert self.store is not None
+        return Path(self.store) / f'seed_{number}.safetensors'
 
     def _words(self, history):
         return {'model': self.name, 'seed': str(history.seed)}
 
-    def _read_kept(self):
+    def _read_weights(self):
         "Read the weights of the trainings that are done; those that are lost are trained again."
-        kinds = kinds_of(self.plan.trainer.fresh().state_dict())
-        for number, history in list(self.done.items()):
+        kinds = kinds_of(self.trainer.weights(self.trainer.fresh()))
+        for number, history in list(self.histories.items()):
             try:
-                self.weights[number] = self._kept(number, history, kinds)
+                self.weights[number] = self._weights_in_file(number, history, kinds)
             except (FileNotFoundError, ValueError) as e:
                 tell(f'{e} Training {number} of {self.name} is done again.')
                 self.ledger.reopen(number)
-                del self.done[number]
+                del self.histories[number]
 
-    def _kept(self, number, history, kinds):
+    def _weights_in_file(self, number, history, kinds):
         "A training's weights as written; raises `ValueError` or `FileNotFoundError` if not so."
-        file = plain_path(self.plan.trainer.store, self._file(number).name)
+        assert self.store is not None
+        file = plain_path(self.store, self._file(number).name)
         if kinds_in(file) != kinds:
             raise DamagedError(f'{file} holds the weights of another net.')
         weights, words = read_weights(file)
@@ -128,74 +127,6 @@ class _Runs:
             raise DamagedError(f'{file} holds numbers that are not finite.')
         write_weights(file, weights, self._words(history))  # from here on it can tell
         return weights
-
-    def heard(self, number, history, worker):
-        "A training has begun (`history` is None) or has finished an epoch."
-        if history:
-            self.ledger.record(number, replace(history, state='running'), worker)
-
-    def ended(self, outcome):
-        "Keep a training that has ended; raises `RuntimeError` if it has no result."
-        number = outcome.job
-        state = outcome.state
-        if outcome.value is None:
-            raise RuntimeError(
-                f'Training {number} of {self.name} {state}: {outcome.error}. What was finished is '
-                'kept.'
-            )
-        history, self.weights[number] = outcome.value
-        if self.plan.trainer.store:
-            write_weights(self._file(number), self.weights[number], self._words(history))
-        self.ledger.record(number, history, outcome.worker)
-        self.done[number] = history
-
-    def result(self):
-        "The trainings that are done, in order."
-        return [
-            Retraining(i, self.done[i], self.weights[i], i in self.missing)
-            for i in sorted(self.done)
-        ]
-
-# %% ../../nbs/study/retraining.ipynb #c4d22513
-def _run_all(runs, splits, compute, callbacks):
-    "The trainings that are missing, until all are done or one is stopped."
-
-    def heard(number, history, worker):
-        runs.heard(number, history, worker)
-        if history:
-            bar.update(0, f'epoch {len(history.epochs)} of {runs.plan.trainer.recipe.epochs}')
-        if history and callbacks.on_epoch:
-            callbacks.on_epoch(history)
-
-    total = len(runs.done) + len(runs.missing)
-    store = runs.plan.trainer.store
-    taken = taken_words('training', len(runs.done), len(runs.missing), store)
-    name = f'{runs.name}: trainings'
-    with Progress(total, name, len(runs.done), callbacks.progress, taken) as bar:
-        for outcome in run_study(
-            runs.plan,
-            runs.missing,
-            runs.done,
-            splits,
-            store,
-            'run',
-            compute.workers,
-            compute.client,
-            should_stop=bar.asking(callbacks.should_stop),
-            on_note=heard,
-        ):
-            runs.ended(outcome)
-            bar.update()
-    return runs.result()
-
-# %% ../../nbs/study/retraining.ipynb #e57309c0
-def _kept(begun, plan, numbers, name):
-    "What trainings that were stopped before they went on have so far."
-    if begun is None or begun.is_old:
-        return []
-    store = plan.trainer.store
-    with Ledger(store, begun.identity) as ledger, disk_explained(store):
-        return _Runs(ledger, plan, numbers, name).result()
 
 
 def _was_point(given, old):
@@ -209,54 +140,36 @@ def _was_point(given, old):
 @quietly
 @typed
 def retrain(
-    make,  # makes the net: a callable, a short name or 'pkg.module:Name'; or {'its name': that}
+    make: Any,  # makes the net: a callable, a short name or 'pkg.module:Name'; or {'its name': that}
     train: Split,  # images to learn from
     valid: Split,  # images to measure on after each epoch
-    recipe: Recipe,  # how to train, such as Recipe(epochs=20).at(found.best.config)
+    recipe: Recipe,  # how to train, such as Recipe(epochs=20).at(result.best.config)
     *,
     seeds: int = Effort.seeds,  # number of trainings, ≥ 1
     seed: int = Effort.seed,  # of the study, ≥ 0: training i draws all its chance from (seed, i)
-    store=None,  # a folder to resume from, and for the weights; more seeds extend it
-    compute: Compute = None,  # by what it is computed; None: Compute()
+    store: Any = None,  # a folder to resume from, and for the weights; more seeds extend it
+    compute: Compute | None = None,  # by what it is computed; None: Compute()
     # whom to tell of each epoch, and whom to ask; None: Callbacks()
-    callbacks: Callbacks = None,
+    callbacks: Callbacks | None = None,
 ) -> list[Retraining]:
     """Train a net from each seed; stopped, those that are done. Raises `ValueError`, or
     `RuntimeError` if one crashes."""
     splits = splits_begun(store, train, valid)
-    train = splits.train
-    valid = splits.valid
     make, name = one_model(make)
     numbers = range(check_int('seeds', seeds, 1, 10**6))
-    recipe.check_complete(len(train))
-    callbacks = callbacks or Callbacks()
+    recipe.check_complete(len(splits.train))
     compute = of_study(compute)
-    client = compute.client
-    trainer = Trainer(make, recipe, compute.of_one, folder_of(store))
-    trainer, _ = try_model(trainer, train, name, compute)
-    check_int('seed', seed, 0, 2**63 - 1)
-    config = recipe.config
-
-    def identify(trainer, client=None):
-        return config._asdict() | trainer.identity(splits, client) | {'model': name, 'seed': seed}
-
-    begun = study_in(trainer.store)
-    trainer = trainer.continued(begun, identify, numbers, client)
-    note = note_of(make, name, begun, store)
-    if begun and begun.done.issuperset(numbers):
-        identity = as_begun(identify(trainer), begun)
-    else:
-        plan = _Plan(trainer, seed, config)
-        if client is not None and not wait_for_workers(client, callbacks.should_stop):
-            return _kept(begun, plan, numbers, name)
-        assert recipe.epochs is not None  # `check_complete` has seen to it
-        images = seeds * recipe.epochs * len(train)
-        trainer = trainer.settled(images, recipe.plain, client, callbacks.should_stop)
-        if trainer is None:
-            return _kept(begun, plan, numbers, name)
-        identity = identify(trainer, client)
-    with Ledger(store, identity) as ledger, disk_explained(store):
-        runs = _Runs(ledger, _Plan(trainer, seed, config), numbers, name)
-        if runs.missing:
-            ledger.note_code(note)
-        return _run_all(runs, splits, compute, callbacks)
+    folder = folder_of(store)
+    trainer, _ = rehearsed(make, recipe, compute, folder, splits.train, name)
+    seed = check_int('seed', seed, 0, 2**63 - 1)
+    return _Retrainings(
+        seed=seed,
+        config=recipe.config,
+        trainer=trainer,
+        name=name,
+        splits=splits,
+        trainings={n: Training(recipe.config, run_seed(seed, n)) for n in numbers},
+        store=folder,
+        compute=compute,
+        callbacks=callbacks or Callbacks(),
+    ).run()

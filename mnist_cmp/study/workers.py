@@ -125,15 +125,15 @@ class Outcome:
     state: str = 'done'  # or 'failed': it raised; or 'crashed': its process died in each try
     value: object = None  # what the function gave
     error: str = ''  # why there is no value
-    worker: str = ''  # who did it
+    worker: str = ''  # the process, or the address of the Dask worker
 
 
 class _Jobs:
     "The jobs that wait, and how often each has crashed."
 
     def __init__(self, jobs):
-        self.waiting = deque(jobs)
-        self.crashes = Counter()
+        self.waiting: deque = deque(jobs)
+        self.crashes: Counter = Counter()  # job → how often it crashed
 
     def ended(self, job, state, value, worker):
         "A try's outcome; None if another one follows; raises `MachineError` if the machine failed."
@@ -144,11 +144,11 @@ class _Jobs:
         if state == 'failed':
             return Outcome(job, state, error=value, worker=worker)
         self.crashes[job] += 1
-        if self.crashes[job] > RETRIES:
-            return Outcome(
-                job, 'crashed', error=f'{value} ({self.crashes[job]} tries)', worker=worker
-            )
+        tries = self.crashes[job]
+        if tries > RETRIES:
+            return Outcome(job, 'crashed', error=f'{value} ({tries} tries)', worker=worker)
         self.waiting.appendleft(job)
+        return None
 
 # %% ../../nbs/study/workers.ipynb #28b38a47
 class _CallersError(BaseException):
@@ -176,6 +176,7 @@ def callers_errors():
         yield
     except _CallersError as e:
         error = e.__cause__
+        assert error is not None  # the error that is carried
         raise error from error.__cause__
 
 # %% ../../nbs/study/workers.ipynb #workers-009
@@ -183,22 +184,22 @@ def _run_here(work, jobs, shared, should_stop, on_note):
     "The outcomes, one after the other, from this process."
     jobs = _Jobs(jobs)
     here = f'process {os.getpid()}'
-    # Work that nobody wants to stop is not made to ask.
-    asking = None if should_stop.should_stop is None else callers_own(should_stop)
+    # Work that can't be stopped gets no should_stop.
+    stop = None if should_stop.should_stop is None else callers_own(should_stop)
     while jobs.waiting and not should_stop():
         job = jobs.waiting.popleft()
         on_note(job, None, here)
         note = callers_own(lambda value: on_note(job, value, here))
         with callers_errors():
-            tried = _try(work, shared, job, note, asking)
-        if outcome := jobs.ended(job, *tried, here):
+            state, value = _try(work, shared, job, note, stop)
+        if outcome := jobs.ended(job, state, value, here):
             yield outcome
 
 # %% ../../nbs/study/workers.ipynb #08-workers-015
 def _serve():
     "What a worker process does."
     out = os.fdopen(os.dup(1), 'wb')
-    jobs = queue.SimpleQueue()
+    jobs: queue.SimpleQueue = queue.SimpleQueue()
     os.dup2(2, 1)  # what a model prints is not for the pipe
 
     def listen():
@@ -242,6 +243,7 @@ class _Worker(Child):
 
     def _listen(self, payload, inbox):
         self._write(payload)
+        assert self.process.stdout is not None  # it is a pipe
         with self.process.stdout as pipe:
             try:
                 while True:
@@ -250,11 +252,13 @@ class _Worker(Child):
                 inbox.put((self, None))  # the end of the pipe, or what can't be read
 
     def _write(self, item):
+        pipe = self.process.stdin
+        assert pipe is not None
         try:
-            pickle.dump(item, self.process.stdin)
-            self.process.stdin.flush()
+            pickle.dump(item, pipe)
+            pipe.flush()
         except (OSError, ValueError):
-            pass  # it is dead, which the inbox will say
+            pass  # it is dead, and there will be a message about that in the inbox
 
     def give(self, job):
         self.job = job
@@ -272,9 +276,9 @@ class _Crew:
 
     def __init__(self, work, shared, size):
         self.payload = cloudpickle.dumps((work, shared))
-        self.inbox = queue.SimpleQueue()
-        self.stillborn = 0  # workers in a row that died before they began
-        self.members = set()
+        self.inbox: queue.SimpleQueue = queue.SimpleQueue()
+        self.failed_starts = 0  # workers in a row that died before they began
+        self.members: set[_Worker] = set()
         try:
             self.begin(size)
         except BaseException:
@@ -302,24 +306,21 @@ class _Crew:
         worker.kill()
         self.members.discard(worker)
 
-    def bury(self, worker, needed):
-        """Take a dead worker out, put another one in its place if there is work, and say how it
-        died."""
+    def replace(self, worker, needed):
+        "Take a dead worker out, begin another one if it is needed; gives why the first died."
         code = worker.kill()
         self.members.discard(worker)
-        self.stillborn = 0 if worker.begun else self.stillborn + 1
-        if self.stillborn > RETRIES + len(self.members):
+        self.failed_starts = 0 if worker.begun else self.failed_starts + 1
+        if self.failed_starts > RETRIES + len(self.members):
             raise RuntimeError(
                 f'Worker processes end before they begin (exit code {code}). Try workers=1 to see '
                 'why.'
             )
         if needed:
             self._begin()
-        return (
-            f'its process was ended by signal {-code}'
-            if code < 0
-            else f'its process ended with exit code {code}'
-        )
+        if code < 0:
+            return f'its process was ended by signal {-code}'
+        return f'its process ended with exit code {code}'
 
     def end(self):
         for worker in self.members:
@@ -359,7 +360,7 @@ def _run_in_processes(work, jobs, shared, workers, should_stop, on_note, alone=F
                 job = worker.job
                 worker.job = None
                 if kind in ('died', 'no memory'):
-                    value = crew.bury(worker, jobs.waiting or job is not None)
+                    value = crew.replace(worker, jobs.waiting or job is not None)
                 elif alone:
                     crew.retire(worker)
                 if job is not None and (outcome := jobs.ended(job, kind, value, worker.name)):
@@ -518,9 +519,9 @@ class _Cluster:
         self.client = client
         self.work = cloudpickle.dumps(work)
         self.shared = shared
-        self.inbox = queue.SimpleQueue()
+        self.inbox: queue.SimpleQueue = queue.SimpleQueue()
         self.topic = f'mnist_cmp-{uuid4()}'
-        self.futures = {}
+        self.futures: dict = {}  # job → its future
         self.data = None
         self.lookout = _Lookout(client)
         client.subscribe_topic(
@@ -576,7 +577,7 @@ def _run_on_dask(work, jobs, shared, client, should_stop, on_note):
     "The outcomes, as a cluster gives them."
     jobs = _Jobs(jobs)
     cluster = _Cluster(client, work, shared)
-    tries = Counter()
+    tries: Counter = Counter()  # job → how often a worker began it
     try:
         while jobs.waiting or cluster.futures:
             if should_stop():
@@ -591,7 +592,7 @@ def _run_on_dask(work, jobs, shared, client, should_stop, on_note):
                 continue
             job, *rest = message
             if job not in cluster.futures:
-                continue  # old news
+                continue  # about a job that has ended
             if kind == 'note':
                 value, worker = rest
                 tries[job] += value is None
@@ -621,7 +622,7 @@ def _run_on_dask(work, jobs, shared, client, should_stop, on_note):
 
 # %% ../../nbs/study/workers.ipynb #08-workers-025
 def run_jobs(
-    # called with (shared, job, note, should_stop), gives the job's result; note(x) sends x home
+    # called with (shared, job, note, should_stop), gives the job's result; note(x) sends x back
     work,
     jobs,  # what to work on: numbers, texts or other small things, no two equal
     shared=None,  # what every job needs: Splits, MappedSplits or anything else

@@ -19,7 +19,7 @@ import mnist_cmp as mc
 from mnist_cmp import comparison, report
 from mnist_cmp.core import ledger
 from mnist_cmp.core.trials import SearchResult
-from mnist_cmp.ui.controls import RunState
+from mnist_cmp.ui.run_state import RunState
 
 JOURNALS = 'wal', 'delete'
 SECONDS = 120  # that a child may take, many times what it needs

@@ -40,7 +40,7 @@ from mnist_cmp.core.settings import Effort, space_for
 from mnist_cmp.datasets import sources
 from mnist_cmp.engines import evaluation
 from mnist_cmp.ui import pad
-from mnist_cmp.ui.controls import RunState, check_settings
+from mnist_cmp.ui.run_state import RunState, check_settings
 
 resource = pytest.importorskip('resource', reason='it needs Linux')
 # of address space, besides what the process has: a function that would take more fails here, and
@@ -1103,11 +1103,11 @@ def READERS(folder):
             ledger.histories(), ledger.to_frame()
 
     def read_panel():
-        from mnist_cmp.ui.controls import _sentence, _table
+        from mnist_cmp.ui.run_view import run_sentence, run_table
 
         state = RunState.read(folder / 'run', running=False)
         try:
-            page = _table(state) + _sentence(state, 2)
+            page = run_table(state) + run_sentence(state, 2)
         except Exception as e:
             raise AssertionError(f'it was taken, but then {type(e).__name__}: {e}') from e
         assert '<script' not in page
