@@ -720,9 +720,9 @@ def net_to_try(
         with torch.no_grad():
             for t, value in before:
                 t.copy_(value)
-        for p, gradient, value in gradients:
+        for p, gradient, copied_gradient in gradients:
             p.grad = gradient
-            if gradient is not None:
-                gradient.copy_(value)
+            if gradient is not None and copied_gradient is not None:
+                gradient.copy_(copied_gradient)
         for part, training in modes:
             part.training = training
