@@ -160,10 +160,10 @@ class Compute:
 class Callbacks:
     on_trial: collections.abc.Callable[[Trial, SearchResult], object] | None
     on_run: collections.abc.Callable[[str, Run], object] | None
-    on_epoch: collections.abc.Callable[[History], object] | None
+    on_epoch: collections.abc.Callable[..., object] | None
     should_stop: collections.abc.Callable[[], object] | None
     progress: bool | collections.abc.Callable[[Status], object]
-    def __init__(self, on_trial: collections.abc.Callable[[Trial, SearchResult], object] | None = None, on_run: collections.abc.Callable[[str, Run], object] | None = None, on_epoch: collections.abc.Callable[[History], object] | None = None, should_stop: collections.abc.Callable[[], object] | None = None, progress: bool | collections.abc.Callable[[Status], object] = ...) -> None: ...
+    def __init__(self, on_trial: collections.abc.Callable[[Trial, SearchResult], object] | None = None, on_run: collections.abc.Callable[[str, Run], object] | None = None, on_epoch: collections.abc.Callable[..., object] | None = None, should_stop: collections.abc.Callable[[], object] | None = None, progress: bool | collections.abc.Callable[[Status], object] = ...) -> None: ...
 
 def sobol_points(space: Space | None = None, start: int | None = None, n: int = ...) -> list[Config]: ...
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 from checkout import ROOT, output_of
 
-MISTYPED = '''
+MISTYPED = """
 
 def optional(number: int = None): ...
 
@@ -16,7 +16,7 @@ def text() -> int:
 
 def field(status: Status):
     return status.no_such_field
-'''
+"""
 
 
 def mypy(folder):
