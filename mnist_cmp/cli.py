@@ -34,7 +34,6 @@ from mnist_cmp.core.display import (
 )
 from .core.files import check_folder, new_path
 from mnist_cmp.core.settings import (
-    ENGINES,
     EPOCHS,
     EPOCHS_DIGITS,
     Callbacks,

@@ -39,7 +39,7 @@ from .core.records import OWN_RULE
 from .core.system import derive_seed
 
 # %% ../nbs/02_models.ipynb #02-models-005
-WIDEST = 10**6  # units of a layer: more is a slip, and fits into no memory
+WIDEST = 10**6  # units of a layer: more is taken for a slip of the pen
 
 
 def _describe(net: nn.Module, what: str) -> str:
@@ -163,14 +163,17 @@ def register_model(
     name: str,  # a short name of letters, digits and _, not beginning with a digit
     make,  # a callable without arguments that makes an nn.Module
 ):
-    "Make `make` known as `name`; raises `ValueError` if the name is taken or odd."
+    "Make `make` known as `name`; raises `ValueError` if the name is taken or no identifier."
     if not isinstance(name, str) or not name.isidentifier():
-        raise ValueError(f'name is {shown(name)}, but must be made of letters, digits and _.')
-    if not callable(make):
+        raise ValueError(
+            f'name is {shown(name)}, but must be made of letters, digits and _, and not begin with '
+            'a digit.'
+        )
+    if not callable(make) or isinstance(make, nn.Module):
         raise ValueError(f'make is {shown(make)}, but must be a callable that makes an nn.Module.')
     if name in _registry:
         raise ValueError(
-            f'name is {shown(name)}, which is taken; choose another one than '
+            f'name is {shown(name)}, which is taken. Choose another name; these are known: '
             f'{", ".join(_registry)}.'
         )
     _registry[name] = make
@@ -214,7 +217,7 @@ def _import_file(file: str) -> ModuleType:
     if not path.is_file():
         raise ImportError(f'there is no file {path}')
     if path.suffix != '.py':
-        raise ImportError(f'{path} is no file of Python, whose names end with .py')
+        raise ImportError(f'{path} is no Python file: its name does not end with .py')
     name = f'{path.stem}@{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}'  # no module's name
     if name in sys.modules:
         return sys.modules[name]
@@ -308,7 +311,7 @@ def _home(spec) -> list[str]:
     if not isinstance(spec, str):
         make = _without_partials(spec)
         if any(make is known for known in _registry.values()):
-            return []  # its short name is one of its own
+            return []  # a registered model needs no prefix
         outer = getattr(make, '__qualname__', '').split('.')[:-1]
         # of a file without its digest
         module = (getattr(make, '__module__', None) or '').partition('@')[0]
@@ -388,7 +391,7 @@ def glorot_init(
 def zero_init(
     layer: nn.Module,  # a layer; others than Linear and Conv2d are left alone
 ):
-    "Weights and biases 0: nothing tells the units apart, so nothing is learnt."
+    "Weights and biases 0: no signal passes, so only the bias of the last layer can learn."
     if _has_weights(layer):
         _fill(layer, 'weight', init.zeros_)
         _fill(layer, 'bias', init.zeros_)
@@ -491,7 +494,7 @@ def _apply(
     for path, (kind, names) in layers.items():
         if set(names) <= set(frozen):
             kind = f'frozen {kind}'
-        # zeros for biases alone are no rule
+        # whoever sets only biases to zero has reached no weights
         matrices = [name for name in names if before[name].ndim > 1] or names
         if all(name in after and after[name].equal(before[name]) for name in matrices):
             kept[path] = kind
@@ -698,8 +701,8 @@ def copy_net(
 def net_to_try(
     net: nn.Module,  # any net
 ):
-    """A copy of a net to try things on; else the net itself, whose weights and gradients are put
-    back afterwards."""
+    """A copy of a net to try things on; else the net itself, whose weights, gradients and modes of
+    training are put back afterwards."""
     try:
         copied = copy_net(net)
     except ValueError:
@@ -708,12 +711,18 @@ def net_to_try(
         yield copied
         return
     before = [(t, t.detach().clone()) for t in (*net.parameters(), *net.buffers())]
-    gradients = [(p, p.grad) for p in net.parameters()]
+    # A backward pass adds to a gradient in place.
+    gradients = [(p, p.grad, None if p.grad is None else p.grad.clone()) for p in net.parameters()]
+    modes = [(part, part.training) for part in net.modules()]
     try:
         yield net
     finally:
         with torch.no_grad():
             for t, value in before:
                 t.copy_(value)
-        for p, gradient in gradients:
+        for p, gradient, copied_gradient in gradients:
             p.grad = gradient
+            if gradient is not None and copied_gradient is not None:
+                gradient.copy_(copied_gradient)
+        for part, training in modes:
+            part.training = training

@@ -353,7 +353,7 @@ def test_the_panels_process_takes_a_file(folder, monkeypatch):
         ('./fails.py:Net', 'its module raised ZeroDivisionError: division by zero'),
         ('fails:Net', 'its module raised ZeroDivisionError: division by zero'),
         ('./script.py:Net', 'its module raised SystemExit: 3'),
-        ('./text.txt:Net', 'is no file of Python'),
+        ('./text.txt:Net', 'is no Python file'),
     ],
 )
 def test_what_names_no_model_is_said_in_our_words(folder, monkeypatch, capsys, spec, words):

@@ -1,5 +1,6 @@
 "The panel says what is true of a run at each moment of its life, and of what its fields hold."
 
+import importlib
 import os
 import signal
 import subprocess
@@ -522,3 +523,15 @@ def test_each_label_has_a_title(tmp_path):
     labels = [w for w in parts(panel.ui) if isinstance(w, labelled)]
     assert len(labels) > 10
     assert [w for w in labels if w.tooltip is None] == []
+
+
+# ---- old names
+
+
+@pytest.mark.filterwarnings('ignore::DeprecationWarning')
+@pytest.mark.parametrize('module', ['mnist_cmp.ui.controls', 'mnist_cmp.controls'])
+def test_what_the_panels_module_gave_is_still_there(module):
+    controls = importlib.import_module(module)
+    assert controls.ComparePanel is mc.ComparePanel
+    assert controls.RunState is RunState
+    assert controls.check_settings is check_settings

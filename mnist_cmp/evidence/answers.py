@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..core.checks import check_choice
+from ..core.checks import check_choice, renamed_arguments
 from ..core.records import ComparisonRecord, ModelResult
 
 if TYPE_CHECKING:  # slow to import
@@ -177,6 +177,7 @@ def _common(a, b):
     return int(a[1][i] @ b[1][j])
 
 # %% ../../nbs/evidence/answers.ipynb #ed8da6d2
+@renamed_arguments(contestants='models')
 def hard_images(
     models: list[ModelResult],  # at least one
     n: int,  # number of test images

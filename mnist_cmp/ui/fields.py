@@ -16,7 +16,6 @@ from ..core.display import printable
 from ..core.records import PROTOCOLS, Space
 from ..core.settings import Described, Effort, Recipe, describe
 from ..data import DATASETS, Data, load_data
-from ..models import model_names
 from .run_state import DEFAULTS, HIGHEST, LOWEST, NUMBERS, check_settings
 
 # %% ../../nbs/ui/fields.ipynb #fi-07
