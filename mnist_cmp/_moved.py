@@ -36,7 +36,7 @@ MODULES = {
     'retraining': ['study.retraining'],
     'costs': ['study.costs'],
     'sound': ['ui.sound'],
-    'controls': ['ui.controls', 'ui.run_state'],
+    'controls': ['ui.controls', 'ui.run_state', 'ui.sound'],
     'pad': ['ui.pad'],
 }
 # Old module → name → where it is now, by module and name.
@@ -54,6 +54,7 @@ NAMES = {
     'report': {'verdict': 'evidence.verdict.verdict'},
     'search': {
         'Box': 'core.records.Space',
+        'Point': 'core.records.Config',
         'Space': 'core.records.Space',
         'plot_sobol': 'core.points.plot_sobol',
     },

@@ -147,7 +147,7 @@ def tune(
     make, name = one_model(make)
     space = space_for(name, space=space)
     recipe.check_searched()
-    n_trials = check_int('n_trials', n_trials, 1)
+    n_trials = check_int('n_trials', n_trials, 1, 2**20)
     seed = check_int('seed', seed, 0, 2**63 - 1)
     trainings = _trainings(space, n_trials, seed, splits.train)
     epochs = check_int('epochs', recipe.epochs, 1, hint='Pass recipe=Recipe(epochs=…).')

@@ -508,6 +508,8 @@ class SearchResult(Record):
         good = [t for t in self.trials if not math.isnan(t.accuracy)]
         if good:
             return min(good, key=lambda t: (-t.accuracy, t.loss, t.number))
+        if not self.trials:
+            raise ValueError(f'No trial of {self.model} has ended yet.')
         states = [t.history.state for t in self.trials]
         errors = {t.error for t in self.trials if t.error}
         raise ValueError(

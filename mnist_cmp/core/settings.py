@@ -174,6 +174,11 @@ class Compute:
     def __post_init__(self):
         _check_numbers(self)
         check_choice('engine', self.engine, ENGINES)
+        if self.client is not None and isinstance(self.client, (str, bytes, int, float)):
+            raise TypeError(
+                f'client is {shown(self.client)}, but must be a distributed.Client, or None. Make '
+                "one of the scheduler's address: Client('tls://…')."
+            )
 
     @property
     def of_study(self) -> 'Compute':

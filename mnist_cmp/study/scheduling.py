@@ -27,7 +27,7 @@ from ..core.records import Config, History
 from ..core.settings import Compute
 from ..core.system import available_cores, machine, machine_kind
 from .population import nets_at_once
-from .trainers import Trainer, train_group
+from .trainers import NetTrainer, Trainer, train_group
 from mnist_cmp.study.workers import (
     MAPPED,
     Outcome,
@@ -267,7 +267,7 @@ def run_trainings(
 def _outcomes(plan, numbers, splits, compute, stack, should_stop, on_note):
     "The outcomes of the trainings, by the way that serves them."
     told = {'should_stop': should_stop, 'on_note': on_note}
-    if plan.trainer.engine == 'population':
+    if isinstance(plan.trainer, NetTrainer) and plan.trainer.engine == 'population':
         return _train_together(plan, numbers, splits, **told)
     if compute.client is not None:
         return run_jobs(plan, numbers, splits, client=compute.client, **told)

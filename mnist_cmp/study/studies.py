@@ -9,6 +9,7 @@ __all__ = ['warn_of_change', 'codes_noted', 'note_of', 'as_begun', 'disk_explain
 # %% ../../nbs/study/studies.ipynb #studies-02
 import errno
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from contextlib import contextmanager
@@ -41,7 +42,7 @@ from mnist_cmp.study.scheduling import (
     run_trainings,
 )
 from .trainers import Trainer
-from .workers import Outcome, Splits, wait_for_workers
+from .workers import Outcome, Splits, wait_for_workers, why_not_sent
 
 # %% ../../nbs/study/studies.ipynb #studies-13
 def warn_of_change(
@@ -167,11 +168,22 @@ class Study(ABC):
     def read(self, ledger: Ledger):
         "Take what the ledger holds of the trainings that are asked for."
         self.ledger = ledger
-        self.histories = {
-            number: history
-            for number, (history, *_) in ledger.histories().items()
-            if number in self.trainings and history.state in DONE
-        }
+        self.histories = {}
+        for number, (history, *_) in ledger.histories().items():
+            if number in self.trainings and history.state in DONE:
+                self._check_kept(number, history)
+                self.histories[number] = history
+
+    def _check_kept(self, number, history):
+        "Raise `LedgerError` unless a kept training is the one that is asked for."
+        config, seed = self.trainings[number]
+        is_same_config = all(map(math.isclose, history.config, config))  # but for last digits
+        if not is_same_config or history.seed != seed:
+            raise LedgerError(
+                f'{self.unit.capitalize()} {number} in {self.store} was done with {history.config} '
+                f'and seed {history.seed}, but {config} and seed {seed} are asked for. Ask for '
+                'what it was begun with, or choose another folder.'
+            )
 
     def begin(self, number: int, worker: str):  # noqa: B027 (most kinds have nothing to note)
         "A training has begun."
@@ -232,6 +244,12 @@ class Study(ABC):
         "The trainer, ready to train; None if asked to stop before."
         client = self.compute.client
         should_stop = self.callbacks.should_stop
+        if client is not None or (self.compute.workers or 1) > 1:
+            if why := why_not_sent(trainer):
+                raise ValueError(
+                    f"{self.name} can't be sent to another process ({why}). Take workers=1 and no "
+                    'client.'
+                )
         if client is not None and not wait_for_workers(client, should_stop):
             return None
         images = len(self.trainings) * trainer.epochs * len(self.splits.train)

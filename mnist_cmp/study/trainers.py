@@ -41,8 +41,8 @@ from ..training import device_of, torch_threads, train
 
 # %% ../../nbs/study/trainers.ipynb #trainers-05
 class Trainer(Protocol):
-    """How each training of a study is done, but for its config and its seed. It is sent to other
-    processes, so it must be picklable, or the study stays in this one."""
+    """How each training of a study is done, but for its config and its seed. To train in other
+    processes it must be such as can be pickled."""
 
     @property
     def make(self) -> Any:
@@ -58,7 +58,7 @@ class Trainer(Protocol):
 
     @property
     def engine(self) -> str:
-        "What computes; a study keeps it."
+        "The name of what computes, such as 'autograd'; a study keeps it."
 
     def identity(self, splits: Splits, client: Any = None) -> dict[str, Any]:
         "All that the trainings depend on, in JSON's types; raises `ValueError` if they can't be."
@@ -87,7 +87,8 @@ class Trainer(Protocol):
         on_epoch: Callable[[History], object] | None = None,  # called after each epoch
         should_stop: Callable[[], object] | None = None,  # asked several times a second
     ) -> tuple[Any, History]:
-        "A trained model, and how it went."
+        """A trained model, and how it went: a `History` of the config and the seed, with state
+        'stopped' if `should_stop` ended it before its last epoch."""
 
     def weights(self, model: Any) -> dict[str, torch.Tensor]:
         "What of a trained model is kept in files: name → tensor on the CPU."

@@ -6,13 +6,13 @@ the path.
 """
 
 import ast
-import importlib
 import inspect
 import io
 import re
 import tokenize
 from dataclasses import is_dataclass
 from functools import lru_cache
+from pathlib import Path
 from textwrap import dedent
 
 from nbdev.config import get_config
@@ -163,12 +163,15 @@ def is_private(name):
 
 
 def import_for_types(symbol):
-    "Import what a function's module names in types alone: here they are evaluated."
+    "Import what a function's module imports for type checkers alone: here types are evaluated."
     function = getattr(symbol, 'fget', None) or getattr(symbol, '__func__', symbol)
-    names = getattr(function, '__globals__', {})
-    if names.get('TYPE_CHECKING') is False:
-        for slow in ('pandas', 'torch'):
-            names.setdefault(slow, importlib.import_module(slow))
+    names = getattr(inspect.unwrap(function), '__globals__', {})
+    if names.get('TYPE_CHECKING') is not False or '__file__' not in names:
+        return
+    for node in ast.parse(Path(names['__file__']).read_text(encoding='utf-8')).body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == 'TYPE_CHECKING':
+            exec(compile(ast.Module(node.body, []), names['__file__'], 'exec'), names)  # noqa: S102
+    names['TYPE_CHECKING'] = True  # they are there now
 
 
 class Signature(BasicMarkdownRenderer):
