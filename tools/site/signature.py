@@ -12,7 +12,6 @@ import re
 import tokenize
 from dataclasses import is_dataclass
 from functools import lru_cache
-from pathlib import Path
 from textwrap import dedent
 
 from nbdev.config import get_config
@@ -162,16 +161,27 @@ def is_private(name):
     return any(part.startswith('_') and not part.startswith('__') for part in name.split('.'))
 
 
+@lru_cache
+def names_of_types():
+    "What the modules of the package import for type checkers alone, by name."
+    names = {}
+    for path in sorted(get_config().lib_path.rglob('*.py')):
+        for node in ast.parse(path.read_text(encoding='utf-8')).body:
+            if isinstance(node, ast.If) and ast.unparse(node.test) == 'TYPE_CHECKING':
+                package = '.'.join(path.relative_to(get_config().lib_path.parent).parent.parts)
+                names['__package__'] = package  # for relative imports
+                exec(compile(ast.Module(node.body, []), path, 'exec'), names)  # noqa: S102
+    return {name: value for name, value in names.items() if not name.startswith('__')}
+
+
 def import_for_types(symbol):
-    "Import what a function's module imports for type checkers alone: here types are evaluated."
+    "Import what a function's module names in types alone: here types are evaluated."
     function = getattr(symbol, 'fget', None) or getattr(symbol, '__func__', symbol)
+    # of the module, or of the notebook, where the function is defined anew
     names = getattr(inspect.unwrap(function), '__globals__', {})
-    if names.get('TYPE_CHECKING') is not False or '__file__' not in names:
-        return
-    for node in ast.parse(Path(names['__file__']).read_text(encoding='utf-8')).body:
-        if isinstance(node, ast.If) and ast.unparse(node.test) == 'TYPE_CHECKING':
-            exec(compile(ast.Module(node.body, []), names['__file__'], 'exec'), names)  # noqa: S102
-    names['TYPE_CHECKING'] = True  # they are there now
+    if names.get('TYPE_CHECKING') is False:
+        for name, value in names_of_types().items():
+            names.setdefault(name, value)
 
 
 class Signature(BasicMarkdownRenderer):
