@@ -119,8 +119,8 @@ def test_an_engine_that_does_not_train_changed_code_says_the_cause(nets, compare
     models = nets(NETS.replace(PLAIN, DROPOUT))
     with pytest.raises(
         LedgerError,
-        match='begun with engine=.onednn., which does not train the '
-        'model of now.*put the model back.*another folder',
+        match="begun with engine=.onednn., which can't train the model as it is now.*"
+        'put the model back.*another folder',
     ):
         changes(lambda: compare_in(run, models=models, seeds=3))
     _, again = changes(lambda: compare_in(run, models=models))  # what is there can be had
