@@ -29,6 +29,19 @@ def placeless(text):
     return re.sub(rf'{place}tmp\w{{8}}', 'FOLDER', text)
 
 
+def joined(outputs):
+    """The outputs of a cell, texts of one stream that follow each other as one: into how many
+    pieces they come is chance, and JupyterLab saves one."""
+    whole = []
+    for output in outputs:
+        before = whole[-1] if whole else {}
+        if output.output_type == 'stream' and before.get('name') == output.name:
+            before['text'] += output.text
+        else:
+            whole.append(output)
+    return whole
+
+
 def execute(path, has_mnist):
     """Run the cells of the notebook at `path` in order and save their outputs; raise at the
     first error."""
@@ -45,6 +58,9 @@ def execute(path, has_mnist):
         for i, cell in enumerate(nb.cells):
             if cell.cell_type == 'code' and not skipped(cell.source, has_mnist):
                 client.execute_cell(cell, i)
+    for cell in nb.cells:
+        if cell.cell_type == 'code':
+            cell.outputs = joined(cell.outputs)
     for output in (output for cell in nb.cells for output in cell.get('outputs', [])):
         # dead without its kernel
         output.get('data', {}).pop('application/vnd.jupyter.widget-view+json', None)
