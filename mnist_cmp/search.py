@@ -34,7 +34,8 @@ from .study.trainers import rehearsed
 
 # %% ../nbs/05_search.ipynb #c6d70a94
 def _trainings(space, n_trials, seed, train):
-    "Number → training; raises `ValueError` if the space holds batches larger than the training split."
+    """Number → training; raises `ValueError` if the space holds batches larger than the training
+    split."""
     if space.batch_size[1] > len(train):
         raise ValueError(
             f'batch_size of the space goes up to {space.batch_size[1]}, but there are '
@@ -127,7 +128,8 @@ class _Search(Study):
 @quietly
 @typed
 def tune(
-    make: Any,  # makes the net: a callable, a short name or 'pkg.module:Name'; or {'its name': that}
+    # makes the net: a callable, a short name or 'pkg.module:Name'; or {'its name': that}
+    make: Any,
     train: Split,  # images to learn from
     valid: Split,  # images to score on
     space: Any = None,  # a Space, or a dict of some of its sides; None: the default space

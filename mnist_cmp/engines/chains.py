@@ -11,6 +11,7 @@ import dis
 import inspect
 import math
 import types
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 
 import torch
@@ -197,7 +198,7 @@ _STORES = (
 _JUMPS = {*dis.hasjrel, *dis.hasjabs}
 
 
-class _Reader:
+class _Reader(ABC):
     """Reads the code of a net's parts, and raises `_Doubt` where a name in it may stand for what
     changes."""
 
@@ -267,26 +268,26 @@ class _Reader:
 
     # What a kind of reader decides: each raises `_Doubt` where it does not let something pass.
 
-    def check_part(self, name, part):
-        raise NotImplementedError
+    @abstractmethod
+    def check_part(self, name, part): ...
 
-    def check_handlers(self, code, instructions, where):
-        raise NotImplementedError
+    @abstractmethod
+    def check_handlers(self, code, instructions, where): ...
 
-    def check_value(self, name, value, where):
-        raise NotImplementedError
+    @abstractmethod
+    def check_value(self, name, value, where): ...
 
-    def check_cell(self, instruction, cell, where):
-        raise NotImplementedError
+    @abstractmethod
+    def check_cell(self, instruction, cell, where): ...
 
-    def check_inner(self, code, names, cells, where):
-        raise NotImplementedError
+    @abstractmethod
+    def check_inner(self, code, names, cells, where): ...
 
-    def check_meaning(self, name, owner, value, branches, where):
-        raise NotImplementedError
+    @abstractmethod
+    def check_meaning(self, name, owner, value, branches, where): ...
 
-    def check_foreign(self, name, where):
-        raise NotImplementedError
+    @abstractmethod
+    def check_foreign(self, name, where): ...
 
 # %% ../../nbs/engines/chains.ipynb #7e6aab97
 _OWN = {

@@ -140,7 +140,8 @@ def _was_point(given, old):
 @quietly
 @typed
 def retrain(
-    make: Any,  # makes the net: a callable, a short name or 'pkg.module:Name'; or {'its name': that}
+    # makes the net: a callable, a short name or 'pkg.module:Name'; or {'its name': that}
+    make: Any,
     train: Split,  # images to learn from
     valid: Split,  # images to measure on after each epoch
     recipe: Recipe,  # how to train, such as Recipe(epochs=20).at(result.best.config)

@@ -41,8 +41,8 @@ from mnist_cmp.study.scheduling import (
     number_of_workers,
     run_trainings,
 )
-from .trainers import Trainer
-from .workers import Outcome, Splits, wait_for_workers, why_not_sent
+from .trainers import Trainer, check_travel
+from .workers import Outcome, Splits, wait_for_workers
 
 # %% ../../nbs/study/studies.ipynb #studies-13
 def warn_of_change(
@@ -244,12 +244,7 @@ class Study(ABC):
         "The trainer, ready to train; None if asked to stop before."
         client = self.compute.client
         should_stop = self.callbacks.should_stop
-        if client is not None or (self.compute.workers or 1) > 1:
-            if why := why_not_sent(trainer):
-                raise ValueError(
-                    f"{self.name} can't be sent to another process ({why}). Take workers=1 and no "
-                    'client.'
-                )
+        check_travel(trainer, self.name, self.compute)
         if client is not None and not wait_for_workers(client, should_stop):
             return None
         images = len(self.trainings) * trainer.epochs * len(self.splits.train)
