@@ -795,10 +795,15 @@ class ModelResult(Record):
         return float(np.mean([1 - run.test.accuracy for run in self.runs]))
 
     @property
+    def values(self) -> list[float]:
+        "The comparison's metric of each run, in its units."
+        tests = [run.test for run in self.runs]
+        return [1 - t.accuracy if t.value is None else t.value for t in tests]
+
+    @property
     def value(self) -> float:
         "The comparison's metric, in its units, mean over the runs."
-        values = [run.test.value for run in self.runs if run.test.value is not None]
-        return float(np.mean(values)) if len(values) == len(self.runs) else self.error
+        return float(np.mean(self.values))
 
     @property
     def tuning(self) -> SearchResult:
