@@ -7,7 +7,6 @@ __all__ = ['LEAST_SEEDS', 'LEAST_GROUPS', 'decimals', 'percent', 'points', 'span
            'gap_span', 'with_unit', 'Difference', 'level_of', 'difference', 'differences_frame']
 
 # %% ../../nbs/evidence/differences.ipynb #differences-02
-import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -198,7 +197,9 @@ def difference(
     values = [value_matrix(record, name)[:, used] for name in (a, b)]
     groups = None if record.groups is None else np.array(record.groups.of)[used]
     strata = np.array(record.labels)[used] if record.metric.kind == 'stratified' else None
-    both = crossed_interval(*values, level, paired=record.paired, groups=groups, strata=strata)
+    both = crossed_interval(
+        values[0], values[1], level, paired=record.paired, groups=groups, strata=strata
+    )
     n_groups = math.inf if groups is None else len(np.unique(groups))
     means = [_means(matrix, strata) for matrix in values]
     mcnemar = ()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['n_trained', 'models_frame', 'value_column', 'protocol_text', 'comparison_html', 'ks_of', 'runs_frame', 'kbest_frame',
-           'kbest_interval', 'budget_frame', 'leader_by_budget', 'costs_frame', 'unequal_sizes']
+           'kbest_interval', 'budget_frame', 'leader_by_budget', 'costs_frame', 'has_costs', 'unequal_sizes']
 
 # %% ../../nbs/evidence/tables.ipynb #tables-02
 import html
@@ -15,9 +15,9 @@ import numpy as np
 from ..core.checks import check_float
 from ..core.display import printable, without_math
 from ..core.records import PROTOCOLS, ComparisonRecord, ModelResult
+from .crossed import expected_interval
 from .differences import decimals, span
 from .health import health_of
-from .crossed import expected_interval
 from .intervals import Interval, error_interval, expected_best
 
 if TYPE_CHECKING:  # slow to import
@@ -266,6 +266,16 @@ def costs_frame(
     rows = {c.name: _costs_row(c, first) for c in record.models}
     table = pd.DataFrame.from_dict(rows, orient='index').rename_axis('model')
     return table.dropna(axis=1, how='all') if record.is_judged else table
+
+
+def has_costs(
+    record: ComparisonRecord,
+) -> bool:
+    "Is there enough of what the models cost to be shown?"
+    if not record.is_judged:
+        return all(c.cost for c in record.models)
+    table = costs_frame(record).dropna(axis=1)
+    return bool(table.drop(columns='against the first (%)', errors='ignore').shape[1])
 
 
 def _costs_row(model, first):

@@ -38,7 +38,6 @@ def _against(record, other, best):
             f'{_lead(record, d, best)} ({_rates(record, other, best)}){ahead}. The '
             f'{_covers(record, d)}, {ends}, does not hold 0: {_conclusion(record, d, other, best)}'
         )
-    runs = d.n_seeds
     holds = 'holds 0'
     if d.low == d.high:
         holds = 'has no width, since nothing varies here: it says nothing'
