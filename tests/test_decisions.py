@@ -101,7 +101,7 @@ def test_costs_name_the_same_model_in_either_order(a, b):
         mine, theirs = (a, b) if one.model == 'A' else (b, a)
         for name in set(mine) & set(theirs):
             pair = mine[name], theirs[name]
-            if None not in pair and min(pair) > 0:
+            if all(cost is not None and cost > 0 for cost in pair):
                 assert mine[name] <= theirs[name] / 0.94
 
 
