@@ -685,13 +685,15 @@ class Run(Record):
 class Cost(Record):
     "What a model costs on one machine."
 
-    latency_1: Annotated[Seconds, Field(le=10**6)]  # time for one image, s
-    latency_1000: Annotated[Seconds, Field(le=10**6)]  # time for 1,000 images at once, s
+    latency_1: Annotated[Seconds, Field(le=10**6)] | None  # time for one image, s; None: unknown
+    latency_1000: Annotated[Seconds, Field(le=10**6)] | None  # for 1,000 images at once, s
     # what a training takes beyond its data and the loaded libraries, bytes; None: unknown
     training_memory: Annotated[Whole, Field(ge=-(2**50), le=2**50)] | None
     # calls whose median latency_1 is; None: not recorded
     calls_1: Annotated[Positive, Field(le=2**50)] | None = None
     calls_1000: Annotated[Positive, Field(le=2**50)] | None = None  # the same for latency_1000
+    # time of a training, s, where no history tells it
+    training_seconds: Annotated[Seconds, Field(le=10**9)] | None = None
 
 # %% ../../nbs/core/records.ipynb #07a43ca1
 KS = (1, 2, 3, 4, 5)  # numbers of guesses that errors are counted for

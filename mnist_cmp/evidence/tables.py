@@ -281,24 +281,28 @@ def has_costs(
 def _costs_row(model, first):
     "What a row says of a model; `first`: parameters of the first one."
     size = model.parameters
-    forward = model.forward_flops
-    training = model.training_flops
     seconds = [run.history.seconds for run in model.runs if run.history is not None]
     trials = model.search.trials if model.search else []
     row = {
         'parameters': size,
         'against the first (%)': 100 * (size / first - 1) if size and first else None,
-        'forward MFLOP per image': None if forward is None else forward / 1e6,
-        'training MFLOP per image': None if training is None else training / 1e6,
+        'forward MFLOP per image': _scaled(model.forward_flops, 1e-6),
+        'training MFLOP per image': _scaled(model.training_flops, 1e-6),
         'one training (s)': np.mean(seconds) if seconds else None,
         'search (s)': sum(t.history.seconds for t in trials) if model.search else None,
     }
     if model.cost is not None:
-        memory = model.cost.training_memory
-        row['latency, 1 image (ms)'] = 1e3 * model.cost.latency_1
-        row['latency, 1,000 images (ms)'] = 1e3 * model.cost.latency_1000
-        row['training memory (MB)'] = None if memory is None else memory / 1e6
+        if not seconds:
+            row['one training (s)'] = model.cost.training_seconds
+        row['latency, 1 image (ms)'] = _scaled(model.cost.latency_1, 1e3)
+        row['latency, 1,000 images (ms)'] = _scaled(model.cost.latency_1000, 1e3)
+        row['training memory (MB)'] = _scaled(model.cost.training_memory, 1e-6)
     return row
+
+
+def _scaled(value, factor):
+    "A number in other units; None stays None."
+    return None if value is None else factor * value
 
 # %% ../../nbs/evidence/tables.ipynb #tables-31
 def unequal_sizes(

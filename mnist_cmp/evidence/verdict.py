@@ -9,9 +9,8 @@ __all__ = ['epochs_of', 'verdict_parts', 'verdict']
 from ..core.display import printable
 from ..core.records import OWN_RULE, PROTOCOLS, ComparisonRecord, ModelResult
 from .crossed import collapse_limit
+from .decisions import MIN_GROUPS, MIN_SEEDS
 from mnist_cmp.evidence.differences import (
-    LEAST_GROUPS,
-    LEAST_SEEDS,
     Difference,
     counted,
     difference,
@@ -41,9 +40,9 @@ def _against(record, other, best):
     holds = 'holds 0'
     if d.low == d.high:
         holds = 'has no width, since nothing varies here: it says nothing'
-    elif d.n_groups < LEAST_GROUPS:
+    elif d.n_groups < MIN_GROUPS:
         groups = f'{counted(int(d.n_groups), "group")} of {record.example}s'
-        holds = f'comes from {groups}, and fewer than {LEAST_GROUPS} can tell nothing of others'
+        holds = f'comes from {groups}, and fewer than {MIN_GROUPS} can tell nothing of others'
     elif record.metric.is_rate and (d.low, d.high) == (-1, 1):
         few = f'{_trainings(record, d)} and {counted(record.sizes["test"], record.example)}'
         holds = f'holds every difference there can be: {few} are too few to tell'
@@ -104,10 +103,10 @@ def _conclusion(record, d, other, best):
     if any(states for c in (best, other) for states in health_of(record, c.name)):
         does = 'makes fewer errors' if record.metric.is_error else 'does better'
         return f'so trained, {best.name} {does} on {such}, which does not make it the better model.'
-    if d.n_seeds < LEAST_SEEDS:
+    if d.n_seeds < MIN_SEEDS:
         nets = 'these two nets' if d.n_seeds == 1 else 'these nets'
         return (
-            f'{nets} differ on {such}. Of the models that says little: for that {LEAST_SEEDS} '
+            f'{nets} differ on {such}. Of the models that says little: for that {MIN_SEEDS} '
             'trainings of each are the least.'
         )
     tuned = '' if record.is_judged else ', so tuned,'
