@@ -7,7 +7,7 @@ __all__ = ['Text', 'Flag', 'Number', 'Whole', 'Count', 'Positive', 'Share', 'Sec
            'Confidence', 'KS', 'Digest', 'PROTOCOLS', 'JUDGED', 'OWN_RULE', 'FORMAT', 'UPGRADES', 'Record', 'Config',
            'Space', 'Epoch', 'History', 'plot_accuracy', 'Trial', 'SearchResult', 'TestResult', 'Run', 'Cost', 'ks_for',
            'Code', 'CodeNote', 'ModelResult', 'TestRead', 'versions', 'versions_of', 'MetricNote', 'Grouping',
-           'Resampled', 'ComparisonRecord', 'check_names', 'check_extent', 'check_run', 'check_comparison',
+           'KeptInterval', 'ComparisonRecord', 'check_names', 'check_extent', 'check_run', 'check_comparison',
            'read_report', 'json_schema']
 
 # %% ../../nbs/core/records.ipynb #rec-02
@@ -857,6 +857,7 @@ class MetricNote(Record):
     # 'mean' of what the images add; 'stratified': the mean of the classes' means; 'bootstrap':
     # no mean at all
     kind: Literal['mean', 'stratified', 'bootstrap'] = 'mean'
+    noun: Text = 'errors'  # what there is more or fewer of; '': the title says it
     positive: Text | None = None  # the class that it asks for, where it asks for one
     threshold: Number | None = None  # of the score of that class
 
@@ -885,8 +886,8 @@ class Grouping(Record):
 
 
 @dataclass(frozen=True)
-class Resampled(Record):
-    "A bootstrap interval of a difference, which the record alone could not give again."
+class KeptInterval(Record):
+    "An interval of a difference that the record alone could not give again, as by the bootstrap."
 
     a: Text
     b: Text
@@ -895,6 +896,7 @@ class Resampled(Record):
     estimate: Number  # value of a − value of b, turned so that less is better
     low: Number
     high: Number
+    method: Text = 'bootstrap'
 
 
 @dataclass(repr=False)
@@ -932,7 +934,7 @@ class ComparisonRecord(Record):
     examples: list[Text] = field(default_factory=list)  # names of the test images; empty: 0, 1, …
     groups: Grouping | None = None  # images that are no independent examples
     by: Grouping | None = None  # parts of the images with a verdict of their own
-    resampled: list[Resampled] = field(default_factory=list)
+    kept: list[KeptInterval] = field(default_factory=list)
 
     contestants = _OldName('models')
 
@@ -1136,7 +1138,7 @@ def _check_choices(record, n):
             check_int(f'number of images with a {grouping.name}', len(grouping.of), n, n)
             _check_indices(grouping.name, grouping.of, len(grouping.names))
     parts = [None, *(record.by.names if record.by else [])]
-    for interval in record.resampled:
+    for interval in record.kept:
         check_choice('model', interval.a, record.names)
         check_choice('model', interval.b, record.names)
         check_choice('part', interval.part, parts)

@@ -201,8 +201,14 @@ def difference(
     "By how much `a` and `b` differ, and how sure that is; raises `ValueError`."
     level = level_of(record, part is not None) if level is None else level
     record[a], record[b]
+    kept = _as_kept(record, a, b, level, part)
+    if kept is not None:
+        return kept
     if record.metric.kind == 'bootstrap':
-        return _resampled(record, a, b, level, part)
+        raise ValueError(
+            f'{record.metric.title} is no mean, and the record holds no interval of {a} and {b} '
+            f'at {100 * level:.3g} %. Judge the predictions again.'
+        )
     if record.interval == 'union':
         return _by_union(record, a, b, level)
     both, means, mcnemar = _crossed(record, (a, b), level, part)
@@ -270,7 +276,9 @@ def _with_details(record, names, means, both, n_groups, mcnemar=()):
     a, b = names
     means_a, means_b = means
     is_paired = record.paired and len(means_a) == len(means_b)
-    has_seeds = min(len(means_a), len(means_b)) > 1
+    is_known = bool(np.isfinite(means_a).all() and np.isfinite(means_b).all())
+    is_counted = is_known and is_paired
+    has_seeds = is_known and min(len(means_a), len(means_b)) > 1
     return Difference(
         a=a,
         b=b,
@@ -281,15 +289,20 @@ def _with_details(record, names, means, both, n_groups, mcnemar=()):
         shares=_shares(both),
         seeds=_over_seeds(record, means_a, means_b, both.level) if has_seeds else None,
         images=_over_images(record, both),
-        wins=int((means_a < means_b).sum()) if is_paired else None,
-        losses=int((means_b < means_a).sum()) if is_paired else None,
+        wins=int((means_a < means_b).sum()) if is_counted else None,
+        losses=int((means_b < means_a).sum()) if is_counted else None,
         mcnemar=mcnemar,
-        fresh=prob_better(means_a, means_b) if is_paired and len(means_a) >= MIN_SEEDS else None,
+        fresh=_fresh(means_a, means_b) if is_counted else None,
         identical=_answers(record[a]) == _answers(record[b]),
         method=both.method,
         n_seeds=min(len(means_a), len(means_b)),
         n_groups=n_groups,
     )
+
+
+def _fresh(a, b):
+    "How likely a fresh pair of trainings has A ahead; None for too few seeds to tell."
+    return prob_better(a, b) if len(a) >= MIN_SEEDS else None
 
 
 def _mcnemar(wrong_a, wrong_b):
@@ -310,6 +323,8 @@ def _shares(both: CrossedInterval) -> dict:
     "Source of chance → its share of the estimate's variance."
     if both.method == 'one training':
         return {'images': 1.0}
+    if math.isnan(both.examples):
+        return {}
     parts = {
         'seeds': max(both.seeds - both.residual, 0),
         'images': max(both.examples - both.residual, 0),
@@ -341,7 +356,7 @@ def _over_images(record, both):
         return _cut(record, both.low), _cut(record, both.high)
     from scipy import special
 
-    if both.n_groups <= 1:
+    if both.n_groups <= 1 or math.isnan(both.examples):
         return _cut(record, -math.inf), _cut(record, math.inf)
     half = special.stdtrit(both.n_groups - 1, 0.5 + both.level / 2) * math.sqrt(both.examples)
     return _cut(record, both.estimate - half), _cut(record, both.estimate + half)
@@ -356,41 +371,37 @@ def _answers(model):
     return answers
 
 
-def _kept_means(record, name):
-    "The metric of each run as the record holds it, turned so that less is better."
-    return np.array([record.metric.loss(run.test.value) for run in record[name].runs])
+def _kept_means(record, name, part):
+    "The metric of each run as the record holds it, turned so that less is better; NaN in a part."
+    if part is not None:
+        return np.full(len(record[name].runs), math.nan)
+    return np.array([record.metric.loss(value) for value in record[name].values])
 
 
-def _resampled(record, a, b, level, part):
-    "The bootstrap interval that the record holds; raises `ValueError` if it holds none such."
-    for kept in record.resampled:
-        is_turned = (kept.a, kept.b) == (b, a)
-        if kept.part != part or not math.isclose(kept.level, level, abs_tol=1e-9):
+def _as_kept(record, a, b, level, part):
+    "The interval that the record holds; None if it holds none such."
+    for kept in record.kept:
+        names = kept.a, kept.b
+        is_level = math.isclose(kept.level, level, abs_tol=1e-9)
+        if kept.part != part or not is_level or {a, b} != set(names):
             continue
-        if not is_turned and (kept.a, kept.b) != (a, b):
-            continue
-        sign = -1 if is_turned else 1
+        sign = 1 if names == (a, b) else -1
         low, high = sorted((sign * kept.low, sign * kept.high))
+        unknown = dict.fromkeys(('variance', 'seeds', 'examples', 'residual'), math.nan)
         both = CrossedInterval(
             estimate=sign * kept.estimate,
             low=low,
             high=high,
             level=level,
             df=math.inf,
-            variance=math.nan,
-            seeds=math.nan,
-            examples=math.nan,
-            residual=math.nan,
-            method='bootstrap',
+            method=kept.method,
             n_groups=1,
+            **unknown,
         )
         n_groups = math.inf if record.groups is None else len(record.groups.names)
-        means = [_kept_means(record, name) for name in (a, b)]
+        means = [_kept_means(record, name, part) for name in (a, b)]
         return _with_details(record, (a, b), means, both, n_groups)
-    raise ValueError(
-        f'{record.metric.title} is no mean, and the record holds no bootstrap interval of {a} and '
-        f'{b} at {100 * level:.3g} %. Judge the predictions again.'
-    )
+    return None
 
 # %% ../../nbs/evidence/differences.ipynb #f0ef64fc
 def _by_union(record, a, b, level):
@@ -430,7 +441,7 @@ def _by_union(record, a, b, level):
         wins=int((errors_a < errors_b).sum()),
         losses=int((errors_b < errors_a).sum()),
         mcnemar=tuple(mcnemar_exact(i, j) for i, j in only),
-        fresh=prob_better(errors_a, errors_b) if len(wrong_a) >= MIN_SEEDS else None,
+        fresh=_fresh(errors_a, errors_b),
         identical=_answers(record[a]) == _answers(record[b]),
         n_seeds=len(wrong_a),
     )
