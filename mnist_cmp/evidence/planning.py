@@ -183,7 +183,7 @@ def plan(
     if difference is None:
         raise ValueError(
             'difference is None, but must be the smallest difference that matters to you, such as '
-            '0.002. The one that was seen will not do: what it needs is known from its interval.'
+            '0.002. The one that was seen will not do: its interval has answered for it.'
         )
     difference = check_float('difference', difference, 0, low_open=True)
     n_seeds = check_int('n_seeds', n_seeds, 1, MANY_SEEDS)
