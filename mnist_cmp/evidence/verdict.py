@@ -8,9 +8,16 @@ __all__ = ['epochs_of', 'verdict_parts', 'verdict']
 # %% ../../nbs/evidence/verdict.ipynb #verdict-02
 from ..core.display import printable
 from ..core.records import OWN_RULE, PROTOCOLS, ComparisonRecord, ModelResult
+from mnist_cmp.evidence.conclusions import (
+    cheaper_of,
+    decision_of,
+    what_would_decide,
+    within_parts,
+)
 from .crossed import collapse_limit
 from .decisions import MIN_GROUPS, MIN_SEEDS
 from mnist_cmp.evidence.differences import (
+    MIN_EXAMPLES,
     Difference,
     counted,
     difference,
@@ -18,11 +25,23 @@ from mnist_cmp.evidence.differences import (
     gap_text,
     level_of,
     percent,
+    sizes_of_parts,
     value_text,
     with_unit,
 )
 from .health import STATES, health_of
 from .tables import n_trained, unequal_sizes
+
+# %% ../../nbs/evidence/verdict.ipynb #8ce3db9b
+def _spoken_of(record):
+    "The pairs of models that the verdict speaks of, the one behind first."
+    ranked = record.ranked
+    if record.baseline is None:
+        return [(c, record.best) for c in record.models if c is not record.best]
+    base = record[record.baseline]
+    place = {c.name: i for i, c in enumerate(ranked)}
+    pairs = [(c, base) for c in record.models if c is not base]
+    return [sorted(pair, key=lambda c: -place[c.name]) for pair in pairs]
 
 # %% ../../nbs/evidence/verdict.ipynb #verdict-07
 def _against(record, other, best):
@@ -47,10 +66,11 @@ def _against(record, other, best):
         few = f'{_trainings(record, d)} and {counted(record.sizes["test"], record.example)}'
         holds = f'holds every difference there can be: {few} are too few to tell'
     ahead = f', {best.name} ahead {_wins(d)}' if d.losses is not None else ''
+    needed = what_would_decide(record, d)
     return (
         f"Can't tell {best.name} from {other.name}: {_rates(record, other, best)}{ahead}, but the "
-        f'{_covers(record, d)}, {ends}, {holds}.'
-    )
+        f'{_covers(record, d)}, {ends}, {holds}. {needed}'
+    ).rstrip()
 
 
 def _lead(record: ComparisonRecord, d: Difference, best: ModelResult) -> str:
@@ -130,6 +150,64 @@ def _alike(record, other, best):
         f'{best.name} and {other.name} gave the same answer to every {record.example} {pairs} '
         f'({value}): {end}.'
     )
+
+# %% ../../nbs/evidence/verdict.ipynb #36d833d2
+def _at_margin(record, other, best):
+    "What can be said of two models at the record's margin, a sentence or two."
+    metric = record.metric
+    decision = decision_of(record, other.name, best.name)
+    margin = with_unit(metric, gap_text(metric, record.margin))
+    d = difference(record, other.name, best.name, 0.95)
+    ends = with_unit(metric, gap_span(metric, d.low, d.high).replace('\u00a0', ' '))
+    interval = f'95 % interval {ends}'
+    if decision.equivalent:
+        cheaper = cheaper_of(record, other.name, best.name).sentence
+        return (
+            f'{best.name} and {other.name} are as good as each other, within the margin of '
+            f'{margin} ({interval}). {cheaper}'
+        ).rstrip()
+    if decision.refused:
+        return f'At the margin of {margin} nothing can be said: {decision.refused}.'
+    if decision.not_worse:
+        one = decision.not_worse[0]
+        another = best.name if one == other.name else other.name
+        return f'{one} is not worse than {another} by more than {margin} ({interval}).'
+    return (
+        f"At the margin of {margin} it can't be told whether they are as good as each other "
+        f'({interval}).'
+    )
+
+# %% ../../nbs/evidence/verdict.ipynb #7a9a36a8
+def _on_parts(record):
+    "A line on each part of the test data, and one on those that are too small."
+    if record.by is None:
+        return
+    parts = within_parts(record)
+    spoken = {frozenset((other.name, ahead.name)) for other, ahead in _spoken_of(record)}
+    kind = record.by.name
+    if parts:
+        level = level_of(record, of_parts=True)
+        yield f'Within each {kind}, by {100 * level:.3g} % intervals that hold together with 95 %:'
+    for part, n, differences in parts:
+        texts = [_in_part(record, d) for d in differences if frozenset((d.a, d.b)) in spoken]
+        text = '; '.join(texts) or f'no {record.metric.title} can be had'
+        yield f'{kind} {part} ({counted(n, "example" if record.is_judged else "image")}): {text}.'
+    small = [f'{p} ({n})' for p, n in sizes_of_parts(record).items() if n < MIN_EXAMPLES]
+    if small:
+        few = ', '.join(small[:10]) + (f' and {len(small) - 10} more' if len(small) > 10 else '')
+        yield f'Too small to be spoken of, with fewer than {MIN_EXAMPLES}: {kind} {few}.'
+
+
+def _in_part(record, d):
+    "A clause on two models within a part."
+    metric = record.metric
+    ends = with_unit(metric, gap_span(metric, d.low, d.high).replace('\u00a0', ' '))
+    if d.better is None:
+        return f"can't tell {d.a} from {d.b} (difference {ends})"
+    ahead, behind = (d.a, d.b) if d.better == d.a else (d.b, d.a)
+    low, high = sorted((abs(d.low), abs(d.high)))
+    ends = with_unit(metric, gap_span(metric, low, high).replace('\u00a0', ' '))
+    return f'{ahead} is better than {behind} by {ends}'
 
 # %% ../../nbs/evidence/verdict.ipynb #verdict-11
 def _unwell(record):
@@ -277,17 +355,6 @@ def epochs_of(
     return max(len(run.training.epochs) for c in record.models for run in c.runs)
 
 # %% ../../nbs/evidence/verdict.ipynb #verdict-21
-def _spoken_of(record):
-    "The pairs of models that the verdict speaks of, the one behind first."
-    ranked = record.ranked
-    if record.baseline is None:
-        return [(c, record.best) for c in record.models if c is not record.best]
-    base = record[record.baseline]
-    place = {c.name: i for i, c in enumerate(ranked)}
-    pairs = [(c, base) for c in record.models if c is not base]
-    return [sorted(pair, key=lambda c: -place[c.name]) for pair in pairs]
-
-
 def verdict_parts(
     record: ComparisonRecord,
 ) -> list[list[str]]:
@@ -295,7 +362,12 @@ def verdict_parts(
     baseline against each other one, what is not covered."""
     wrong = [] if record.is_judged else list(record.remarks)
     wrong += _unwell(record)
-    result = [_against(record, other, ahead) for other, ahead in _spoken_of(record)]
+    result = []
+    for pair in _spoken_of(record):
+        result.append(_against(record, *pair))
+        if record.margin is not None:
+            result.append(_at_margin(record, *pair))
+    result += _on_parts(record)
     return [[printable(line) for line in part] for part in (wrong, result, _cautions(record))]
 
 
