@@ -12,7 +12,9 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn, Self
@@ -155,7 +157,7 @@ def _object_column(name: str, values: np.ndarray) -> _Column:
         places = dict(zip(distinct, range(len(distinct))))
         codes = np.fromiter(map(places.__getitem__, rows), np.int64, len(rows))
     except TypeError:
-        _refuse_values(name, next(row for row in rows if not isinstance(row, (str, float))))
+        _refuse_values(name, next(row for row in rows if not isinstance(row, Hashable)))
     return _Column(codes, distinct)
 
 
@@ -163,7 +165,8 @@ def _refuse_values(name: str, value) -> NoReturn:
     "Raise the `ValueError` for a label or an id that is none."
     raise ValueError(
         f'{name} holds {shown(value)}, but labels and ids are texts or whole numbers. '
-        "Numbers to predict go with task='regression', scores are trainings × N × K."
+        "Numbers to predict go with task='regression'; scores are trainings × N × K, a column for "
+        'each class.'
     )
 
 # %% ../../nbs/evidence/predictions.ipynb #predictions-17
@@ -193,24 +196,33 @@ def _text_of(value, is_label: bool) -> str | None:
 
 def _texts(name: str, column: _Column, is_label: bool = False) -> _Column:
     "The column with texts for values; ids that differ in their type alone are refused."
-    texts: list[str | None] = []
-    for value in column.values:
-        try:
-            texts.append(_text_of(value, is_label))
-        except TypeError:
-            _refuse_values(name, value)
-    places: dict[str, int] = {}
-    for text in texts:
-        if text is not None:
-            places.setdefault(text, len(places))
-    if not is_label and len(places) < sum(text is not None for text in texts):
-        text = next(t for t in places if texts.count(t) > 1)
+    values = column.values
+    kinds = set(map(type, values))
+    texts: list[str | None]
+    if kinds == {int}:  # fast for a million
+        texts = list(map(str, values))
+    elif kinds == {str} and not is_label and '' not in values:
+        texts = values
+    else:
+        texts = []
+        for value in values:
+            try:
+                texts.append(_text_of(value, is_label))
+            except TypeError:
+                _refuse_values(name, value)
+    known = [text for text in texts if text is not None]
+    names = list(dict.fromkeys(known))
+    if len(names) == len(texts):
+        return _Column(column.codes, names)
+    if not is_label and len(names) < len(known):
+        text = next(text for text, count in Counter(known).items() if count > 1)
         raise ValueError(
             f'{name} holds {text} as a number and as a text. Make all of them texts, each as it '
             'is written everywhere else.'
         )
-    steps = np.array([-1 if text is None else places[text] for text in texts] + [-1])
-    return _Column(steps[column.codes], list(places))
+    places: dict[str | None, int] = {text: place for place, text in enumerate(names)}
+    steps = np.array([places.get(text, -1) for text in texts] + [-1])
+    return _Column(steps[column.codes], names)
 
 # %% ../../nbs/evidence/predictions.ipynb #predictions-21
 def _as_array(name: str, values) -> np.ndarray:
@@ -277,6 +289,8 @@ def _natural(name: str) -> list:
 def _in_order(column: _Column) -> _Column:
     "The column with its values in order."
     names = _ordered(column.values)
+    if names == column.values:
+        return column
     places = {name: place for place, name in enumerate(names)}
     steps = np.array([places[name] for name in column.values] + [-1])
     return _Column(steps[column.codes], names)
@@ -311,7 +325,7 @@ def _class_codes(name: str, column: _Column, classes: list[str], among: str) -> 
     if unknown:
         count = int(np.isin(column.codes, unknown).sum())
         rest = f' and {len(unknown) - 1:,} more labels' if len(unknown) > 1 else ''
-        where = {'classes': 'in classes', 'y': 'a label of y', 'scores': 'a column of scores'}
+        where = {'classes': 'in classes', 'y': 'a true label', 'scores': 'a column of scores'}
         raise ValueError(
             f'{name} holds {shown(column.values[unknown[0]])}{rest}, in {count:,} '
             f'row{"s" if count > 1 else ""}, which is not {where[among]}. '
@@ -364,20 +378,23 @@ def _content(path: Path, most: int, hint: str) -> bytes:
     raise ValueError(f'{path} holds {size:,} bytes, but must hold at most {most:,}. {hint}')
 
 
+@contextmanager
+def _readable(path: Path, kind: str):
+    "Inside the block any fault of a file's content becomes a `ValueError` that names the file."
+    try:
+        yield
+    except Exception as e:
+        raise ValueError(f'{path} can not be read as {kind} ({str(e).strip()}).') from None
+
+
+_ARRAYS = 'arrays of numbers or texts, such as np.array(texts, dtype=str), not of objects'
+
+
 def _load(path: Path):
     "What NumPy reads of a file, without running anything; raises `ValueError`."
     content = _content(path, _MOST_BYTES, 'Judge fewer trainings or examples at a time.')
-    try:
+    with _readable(path, _ARRAYS):
         return np.load(io.BytesIO(content), allow_pickle=False)
-    except Exception as e:
-        raise _unreadable(path, e) from None
-
-
-def _unreadable(path: Path, fault: Exception) -> ValueError:
-    return ValueError(
-        f'{path} can not be read as arrays of numbers or texts ({fault}). Save texts as '
-        'np.array(texts, dtype=str): arrays of objects are not read.'
-    )
 
 
 def _read_npy(name: str, path) -> np.ndarray:
@@ -400,10 +417,8 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
     size = sum(member.file_size for member in file.zip.infolist())
     if size > _MOST_BYTES:
         raise ValueError(f'{path} unpacks to {size:,} bytes, but {_MOST_BYTES:,} are the most.')
-    try:
+    with _readable(path, _ARRAYS):
         return {key: file[key] for key in file.files}
-    except Exception as e:
-        raise _unreadable(path, e) from None
 
 # %% ../../nbs/evidence/predictions.ipynb #predictions-41
 _WILDCARD = re.compile(r'[*?\[\]]')
@@ -463,6 +478,11 @@ def _checked(trainings: dict[str, np.ndarray], name: str) -> dict[str, np.ndarra
             f'{name} has trainings of the shape {array.shape}, but must hold trainings × N labels '
             'or trainings × N × K scores: one training is [p].'
         )
+    if array.shape[1:] == (1,):
+        raise ValueError(
+            f'{name} has one column of scores, but each class needs one. Of probabilities p of the '
+            'second class of two: np.concatenate([1 - p, p], axis=-1).'
+        )
     if 0 in array.shape:
         raise ValueError(f'{name} has trainings of the shape {array.shape}: no example is there.')
     for seed, other in others:
@@ -496,8 +516,23 @@ def _scores(name: str, parts: list) -> np.ndarray:
     return scores
 
 
-def _losses(name: str, parts: list) -> np.ndarray:
+def _stacked(name: str, parts: Iterable) -> np.ndarray:
+    "Numbers S×N of trainings."
+    return np.stack([_numbers(name, part) for part in parts])
+
+
+def _coded(name: str, parts: dict, classes: list[str], among: str) -> np.ndarray:
+    "Labels S×N of trainings, as codes of classes."
+    codes = []
+    for seed, part in parts.items():
+        told = f'{name}, training {shown(seed)},'
+        codes.append(_class_codes(told, _column(told, part, is_label=True), classes, among))
+    return np.stack(codes)
+
+
+def _losses(name: str, parts: Iterable) -> np.ndarray:
     "Losses S×N; whole numbers that look like labels are refused."
+    parts = list(parts)
     for part in parts:
         array = _as_array(name, part)
         if array.dtype.kind in 'iu' and not np.isin(array, (0, 1)).all():
@@ -505,7 +540,7 @@ def _losses(name: str, parts: list) -> np.ndarray:
                 f'{name} holds whole numbers, which may be labels. Give the true ones as y; if they '
                 'are losses, give them as floats.'
             )
-    return np.stack([_numbers(name, part) for part in parts])
+    return _stacked(name, parts)
 
 
 def _shape_of(models: dict[str, dict[str, np.ndarray]]) -> tuple[int, ...]:
@@ -592,8 +627,8 @@ def _codes_of(name: str, values) -> tuple[np.ndarray, list[str]]:
     return column.codes, column.values
 
 
-def _ids(values) -> list[str]:
-    "Ids of the examples as texts, no two alike; raises `ValueError`."
+def _ids(values) -> _Column:
+    "Ids of the examples as texts in order, no two alike; raises `ValueError`."
     column = _column('examples', values)
     if (column.codes < 0).any():
         raise ValueError(f'examples has an empty id, at {int(np.argmax(column.codes < 0)):,}.')
@@ -603,32 +638,29 @@ def _ids(values) -> list[str]:
         raise ValueError(
             f'examples has {int((counts > 1).sum()):,} ids more than once, first {shown(first)}.'
         )
-    return [column.values[code] for code in column.codes]
+    return _in_order(column)
 
 
-def _sorted_examples(parts: dict) -> dict:
+def _sorted_examples(parts: dict, ids: _Column) -> dict:
     "All that is kept for each example, in the order of the ids."
-    ids = parts['examples']
-    names = _ordered(ids)
-    if names == ids:
+    order = np.argsort(ids.codes)
+    parts = parts | {'examples': ids.values}
+    if np.array_equal(order, np.arange(len(order))):
         return parts
-    places = dict(zip(ids, range(len(ids))))
-    order = np.fromiter(map(places.__getitem__, names), np.int64, len(names))
-    by_example = {k: parts[k][order] for k in ('y', 'groups', 'parts') if parts[k] is not None}
-    answers = {name: array[:, order] for name, array in parts['answers'].items()}
-    return parts | by_example | {'answers': answers, 'examples': names}
+    for name in ('y', 'groups', 'parts'):
+        if parts.get(name) is not None:
+            parts[name] = parts[name][order]
+    return parts | {'answers': {name: of[:, order] for name, of in parts['answers'].items()}}
 
 # %% ../../nbs/evidence/predictions.ipynb #predictions-61
 def _together(parts: dict, given: _Given) -> dict:
-    "The fields of a `Predictions`, checked, in order, with their remarks."
+    "The fields of a `Predictions`, checked, with their remarks."
     parts = {'examples': None, 'groups': None, 'parts': None} | parts
     paired, remarks = _pairing(parts['seeds'])
     failed = _check_failed(parts, given.missing == 'wrong')
     if parts['kind'] == 'scores':
         parts['kind'], rounded = _kind_of_scores(parts['answers'])
         remarks += rounded
-    if parts['examples'] is not None:
-        parts = _sorted_examples(parts)
     return parts | {'paired': paired, 'remarks': remarks + failed}
 
 
@@ -694,25 +726,23 @@ def _read_csv(path: Path, wanted: '_Wanted') -> _Table:
 
     content = _content(path, _MOST_TEXT, _AS_ARRAYS)
     separator, names = _header(path, content)
-    wanted_names = wanted.of(names)
+    with _readable(path, 'a table'):
+        wanted_names = wanted.of(names)
     # pandas rounds correctly from 3.1 on, and warns of the argument
     is_exact = [int(part) for part in pd.__version__.split('.')[:2]] >= [3, 1]
     options: dict[str, Any] = {} if is_exact else {'float_precision': 'round_trip'}
     options['dtype'] = {n: float if wanted.is_number(n) else object for n in wanted_names}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('error', pd.errors.ParserWarning)
-            frame = pd.read_csv(
-                io.BytesIO(content),
-                sep=separator,
-                index_col=False,
-                encoding='utf-8-sig',
-                keep_default_na=False,
-                na_values=[''],
-                **options,
-            )
-    except (ValueError, pd.errors.ParserWarning) as e:
-        raise ValueError(f'{path} can not be read as a table ({str(e).strip()}).') from None
+    with _readable(path, 'a table'), warnings.catch_warnings():
+        warnings.simplefilter('error', pd.errors.ParserWarning)
+        frame = pd.read_csv(
+            io.BytesIO(content),
+            sep=separator,
+            index_col=False,
+            encoding='utf-8-sig',
+            keep_default_na=False,
+            na_values=[''],
+            **options,
+        )
     return {name: frame[name].to_numpy() for name in wanted_names}
 
 
@@ -725,7 +755,13 @@ class _Wanted(NamedTuple):
     def of(self, names: list) -> list[str]:
         "Those of a table's columns."
         known = {'model', 'seed', 'example', 'prediction', 'label', 'group', 'loss', *self.more}
-        return [n for n in names if n in known or (isinstance(n, str) and n.startswith('score_'))]
+        found = [n for n in names if n in known or str(n).startswith('score_')]
+        if not found:
+            raise ValueError(
+                f'it has the columns {shown(list(names))}, but none that is known, such as model, '
+                'example, prediction or label'
+            )
+        return found
 
     def is_number(self, name: str) -> bool:
         "Does the column hold numbers?"
@@ -763,12 +799,11 @@ def _read_parquet(path: Path, wanted: _Wanted) -> _Table:
     "The columns of a Parquet file that are wanted; raises `ValueError`, `ImportError`."
     parquet = need_extra('pyarrow.parquet', 'tables')
     content = _content(path, _MOST_TEXT, _AS_ARRAYS)
-    try:
+    with _readable(path, 'a Parquet file'):
         file = parquet.ParquetFile(io.BytesIO(content))
-        _check_rows(str(path), file.metadata.num_rows)
+    _check_rows(str(path), file.metadata.num_rows)
+    with _readable(path, 'a table'):
         frame = file.read(columns=wanted.of(file.schema_arrow.names))
-    except (OSError, TypeError) as e:
-        raise ValueError(f'{path} can not be read as a Parquet file ({e}).') from None
     return _read_frame(str(path), frame, wanted)
 
 
@@ -815,24 +850,10 @@ def _check_true(kind: str, is_missing: np.ndarray, examples: list[str] | None):
     if not is_missing.any():
         return
     first = int(np.argmax(is_missing))
-    place = examples[first] if examples else str(first)
     raise ValueError(
         f'{int(is_missing.sum()):,} of {len(is_missing):,} examples have no true {kind}, first '
-        f'{shown(place)}. Each must have one.'
+        f'{shown(examples[first] if examples else str(first))}. Each must have one.'
     )
-
-
-def _true_numbers(y, examples: list[str] | None) -> np.ndarray:
-    "The numbers to predict; raises `ValueError` if one is missing."
-    true = _numbers('y', y)
-    _check_true('number', ~np.isfinite(true), examples)
-    return true
-
-
-def _true_labels(y: _Column, examples: list[str] | None) -> _Column:
-    "The true labels; raises `ValueError` if one is missing."
-    _check_true('label', y.codes < 0, examples)
-    return y
 
 
 def _true_classes(y: _Column, given, n_columns: int | None) -> tuple[list[str], str]:
@@ -891,44 +912,46 @@ def _from_arrays(models, y, examples, given: _Given) -> dict:
     _check_size(map(len, trainings.values()), shape[0], (*shape, 1)[1], len(shape) == 2)
     parts: dict[str, Any] = {'seeds': {name: list(of) for name, of in trainings.items()}}
     if y is not None:
-        ids, y = _labels_by_id('y', y, given.task)
-        y, examples = _by_ids(y, ids, examples)
-        y = _as_array('y', y)
-        if y.ndim != 1:
-            raise ValueError(f'y has the shape {y.shape}, but must have one value an example.')
-        _check_length('y', len(y), shape[0], trainings)
-    for name, values in {'examples': examples, 'groups': given.groups, 'by': given.by}.items():
-        if values is not None:
-            _check_length(name, len(_as_array(name, values)), shape[0], trainings)
-    if examples is not None:
-        parts['examples'] = _ids(examples)
-    if given.groups is not None:
-        parts |= zip(('groups', 'group_names'), _codes_of('groups', given.groups))
-    if given.by is not None:
-        parts |= zip(('parts', 'part_names'), _codes_of('by', given.by))
-    return _together(parts | _answered(trainings, shape, y, given, parts.get('examples')), given)
+        y_ids, y = _labels_by_id('y', y, given.task)
+        y, examples = _by_ids(y, y_ids, examples)
+    beside = {'y': y, 'examples': examples, 'groups': given.groups, 'by': given.by}
+    beside = {k: _beside(k, v, shape[0], trainings) for k, v in beside.items() if v is not None}
+    ids = _ids(beside['examples']) if 'examples' in beside else None
+    if 'groups' in beside:
+        parts |= zip(('groups', 'group_names'), _codes_of('groups', beside['groups']))
+    if 'by' in beside:
+        parts |= zip(('parts', 'part_names'), _codes_of('by', beside['by']))
+    parts |= _answered(trainings, shape, beside.get('y'), given, ids)
+    return _together(_sorted_examples(parts, ids) if ids else parts, given)
+
+
+def _beside(name: str, values, n: int, models: dict) -> np.ndarray:
+    "What stands beside the answers, one value for each example; raises `ValueError`."
+    array = _as_array(name, values)
+    if array.ndim != 1:
+        raise ValueError(f'{name} has the shape {array.shape}, but must have one value an example.')
+    _check_length(name, len(array), n, models)
+    return array
 
 
 def _by_ids(y, ids, examples):
     "Labels of a table with ids: in the order of `examples`, or these are its ids."
-    if ids is None:
-        return y, examples
-    ids = _ids(ids)
-    if examples is None:
-        return y, ids
+    if ids is None or examples is None:
+        return y, examples if ids is None else ids
+    own = _ids(ids)
     wanted = _ids(examples)
-    if missing := set(wanted) ^ set(ids):
+    if missing := set(wanted.values) ^ set(own.values):
         raise ValueError(
             f'y has labels of other examples than examples names: {len(missing):,} ids differ, '
             f'such as {shown(_ordered(list(missing))[0])}.'
         )
-    places = {name: place for place, name in enumerate(ids)}
-    return y[[places[name] for name in wanted]], examples
+    return y[np.argsort(own.codes)][wanted.codes], examples
 
 
-def _answered(trainings: dict, shape: tuple, y, given: _Given, examples) -> dict:
+def _answered(trainings: dict, shape: tuple, y, given: _Given, ids: _Column | None) -> dict:
     "Answers of all models, what kind they are, the true ones, and the classes."
-    arrays = {f'models[{name!r}]': list(of.values()) for name, of in trainings.items()}
+    arrays = {f'models[{name!r}]': of for name, of in trainings.items()}
+    examples = [ids.values[code] for code in ids.codes] if ids else None
     if y is None or given.task == 'regression':
         needs = 'y' if y is None else "task='classes'"
         if len(shape) == 2:
@@ -936,23 +959,24 @@ def _answered(trainings: dict, shape: tuple, y, given: _Given, examples) -> dict
         if given.task == 'regression' and y is None:
             raise ValueError("task is 'regression', which needs y, the true numbers.")
         if y is None:
-            answers = [_losses(name, of) for name, of in arrays.items()]
+            answers = [_losses(name, of.values()) for name, of in arrays.items()]
         else:
-            y = _true_numbers(y, examples)
-            answers = [np.stack([_numbers(name, a) for a in of]) for name, of in arrays.items()]
+            y = _numbers('y', y)
+            _check_true('number', ~np.isfinite(y), examples)
+            answers = [_stacked(name, of.values()) for name, of in arrays.items()]
         kind = 'losses' if y is None else 'numbers'
         return {'answers': dict(zip(trainings, answers)), 'kind': kind, 'y': y, 'classes': []}
-    column = _true_labels(_column('y', y, is_label=True), examples)
+    column = _column('y', y, is_label=True)
+    _check_true('label', column.codes < 0, examples)
     n_columns = shape[1] if len(shape) == 2 else None
     classes, among = _true_classes(column, given.classes, n_columns)
     _check_size([len(of) for of in arrays.values()], shape[0], len(classes), n_columns is not None)
     answers = []
     for name, of in arrays.items():
         if n_columns is not None:
-            answers.append(_scores(name, of))
+            answers.append(_scores(name, list(of.values())))
         else:
-            columns = [_column(name, array, is_label=True) for array in of]
-            answers.append(np.stack([_class_codes(name, c, classes, among) for c in columns]))
+            answers.append(_coded(name, of, classes, among))
     return {
         'answers': dict(zip(trainings, answers)),
         'kind': 'labels' if n_columns is None else 'scores',
@@ -1133,6 +1157,8 @@ def _score_columns(table: _Table, given) -> tuple[list[str], list[str], str]:
         raise ValueError(f'table has the columns {shown(columns)}, but each needs its own class.')
     classes = _ordered(column.values) if given is None else _check_classes(given)
     among = 'scores' if given is None else 'classes'
+    if len(columns) == 1:
+        raise ValueError(f'table has one column of scores, {columns[0]}, but each class needs one.')
     if len(classes) != len(columns):
         raise ValueError(
             f'classes has {len(classes):,} names, but the table {len(columns):,} columns of scores.'
@@ -1185,6 +1211,7 @@ def _table_numbers(table: _Table, kind: str, true: _True, places: _Places) -> di
 def _table_classes(table: _Table, kind: str, true: _True, places: _Places, given: _Given) -> dict:
     "Labels or scores, and the true labels, of a table."
     column = _column('label', true.values, is_label=True)
+    y = _Column(_true_values(true, column.codes, -1), column.values)
     if kind == 'score':
         names, classes, among = _score_columns(table, given.classes)
     else:
@@ -1205,6 +1232,6 @@ def _table_classes(table: _Table, kind: str, true: _True, places: _Places, given
     return {
         'answers': answers,
         'kind': 'scores' if kind == 'score' else 'labels',
-        'y': _true_values(true, _class_codes('label', column, classes, among), -1),
+        'y': _class_codes('label', y, classes, among),
         'classes': classes,
     }
