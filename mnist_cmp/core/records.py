@@ -952,6 +952,8 @@ class ComparisonRecord(Record):
     trained_on: list[Count] = field(default_factory=list)
     # what is wrong with the data, in sentences; not in older reports
     remarks: list[Text] = field(default_factory=list)
+    # what else is to be known of the data, in sentences: no faults
+    notes: list[Text] = field(default_factory=list)
     # of a difference: 'crossed', or 'union', that of releases until 0.1.0
     interval: Literal['union', 'crossed'] = 'union'
     metric: MetricNote = field(default_factory=MetricNote)  # what the models are compared by
@@ -1146,7 +1148,8 @@ def check_comparison(
     _check_pictures(record, n)
     if record.trained_on:
         check_int('length of trained_on', len(record.trained_on), n_classes, n_classes)
-    check_int('number of remarks', len(record.remarks), 0, 100)
+    for sentences in (record.remarks, record.notes):
+        check_int('number of remarks', len(sentences), 0, 100)
 
 
 def _check_known(model):

@@ -206,4 +206,6 @@ def what_would_decide(
         planned = plan_of(record, d.a, d.b, gap)
     except ValueError:
         return ''
+    if planned.power_now >= planned.power:
+        return ''
     return f'To show {what}, {text}, with a power of 80 %: {planned.sentence}'

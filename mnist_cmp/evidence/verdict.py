@@ -161,9 +161,9 @@ def _at_margin(record, other, best):
     metric = record.metric
     decision = decision_of(record, other.name, best.name)
     margin = with_unit(metric, gap_text(metric, record.margin))
-    d = difference(record, other.name, best.name, 0.95)
+    d = difference(record, other.name, best.name, None if record.plan else 0.95)
     ends = with_unit(metric, gap_span(metric, d.low, d.high).replace('\u00a0', ' '))
-    interval = f'95 % interval {ends}'
+    interval = f'{100 * d.level:.3g} % interval {ends}'
     if decision.equivalent:
         cheaper = cheaper_of(record, other.name, best.name).sentence
         return (
@@ -259,6 +259,7 @@ def _in_runs(numbers, runs):
 def _cautions(record):
     "What a reader has to know before quoting the result."
     yield from _on_intervals(record)
+    yield from record.notes
     if record.is_judged:
         yield from record.remarks
         yield (
