@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MANY', 'simulate_errors', 'Interval', 'check_level', 'normal_quantile', 'wilson_interval', 'error_interval',
            'clopper_pearson', 'mcnemar_exact', 'bonett_price_interval', 'PairedT', 'paired_t', 'CrossedDifference',
-           'crossed_difference', 'ProbBetter', 'prob_better', 'expected_best', 'Calibration', 'calibration',
-           'calibration_bins', 'Agreement', 'agreement']
+           'crossed_difference', 'ProbBetter', 'prob_better', 'expected_best', 'expected_floor', 'Calibration',
+           'calibration', 'calibration_bins', 'BinnedError', 'binned_error', 'Agreement', 'agreement']
 
 # %% ../../nbs/evidence/intervals.ipynb #10-statistics-002
 import math
@@ -453,6 +453,29 @@ def _best_of(n):
     falls = np.cumprod(np.clip((i - n) / (i - 1), 0, None), axis=1)  # each against the one above it
     return np.fliplr(n / N * np.hstack([np.ones((N, 1)), falls]))
 
+# %% ../../nbs/evidence/intervals.ipynb #0ba91055
+def expected_floor(
+    count,  # answers in each bin
+    confidence,  # their mean confidence, 0 to 1; of an empty bin anything
+) -> float:
+    """The calibration error that a perfectly calibrated net would score on average with these
+    bins, a fraction (de Moivre; Diaconis & Zabell 1991); NaN for no answers."""
+    from scipy import special
+
+    n = np.asarray(count, dtype=float)
+    p = np.asarray(confidence, dtype=float)[n > 0]
+    total = n.sum()
+    n = n[n > 0]
+    if not total:
+        return math.nan
+    v = np.floor(n * p) + 1
+    # a net that is sure is never beside the line
+    is_chance = (p > 0) & (p < 1) & (v <= n)
+    n, p, v = (x[is_chance] for x in (n, p, v))
+    choose = special.gammaln(n + 1) - special.gammaln(v + 1) - special.gammaln(n - v + 1)
+    deviations = 2 * v * np.exp(choose + v * np.log(p) + (n - v + 1) * np.log1p(-p))
+    return float(deviations.sum() / total)
+
 # %% ../../nbs/evidence/intervals.ipynb #10-statistics-047
 @dataclass(frozen=True)
 class Calibration:
@@ -463,6 +486,11 @@ class Calibration:
     confidence: np.ndarray  # their mean confidence; NaN for none
     accuracy: np.ndarray  # the share of them that is right; NaN for none
     error: float  # expected calibration error, a fraction
+
+    @property
+    def floor(self) -> float:
+        "What a perfectly calibrated net would score on average, a fraction."
+        return expected_floor(self.count, self.confidence)
 
     def to_frame(self) -> 'pandas.DataFrame':
         "A row for each bin, the empty ones too."
@@ -516,6 +544,25 @@ def calibration_bins(
         (0, None, None) if n == 0 else (n, round(sure, 9), round(accuracy, 9))
         for n, sure, accuracy in rows
     ]
+
+# %% ../../nbs/evidence/intervals.ipynb #3e7916e5
+class BinnedError(NamedTuple):
+    "A calibration error and what chance alone makes of it, fractions; NaN for no answers."
+
+    error: float
+    floor: float  # that of a perfectly calibrated net, on average
+
+
+def binned_error(
+    bins,  # of one run: answers, mean confidence and accuracy of each bin, as kept
+) -> BinnedError:
+    "The expected calibration error of one run, and its floor."
+    known = [row for row in bins if row[0]]
+    total = sum(n for n, _, _ in known)
+    if not total:
+        return BinnedError(math.nan, math.nan)
+    error = math.fsum(n * abs(accuracy - sure) for n, sure, accuracy in known) / total
+    return BinnedError(error, expected_floor([n for n, _, _ in known], [p for _, p, _ in known]))
 
 # %% ../../nbs/evidence/intervals.ipynb #10-statistics-051
 class Agreement(NamedTuple):
