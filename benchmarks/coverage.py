@@ -36,74 +36,225 @@ RESULTS = 'nbs/results/coverage.json'
 ERRORS = (0.015, 0.015), (0.09, 0.09), (0.02, 0.01), (0.1, 0.08)
 SIZES = {100: 4000, 300: 4000, 10_000: 1000}  # examples → comparisons
 SEEDS = 2, 3, 4, 5, 10, 20
+UNPAIRED = 2, 3, 4, 5  # numbers of seeds at which they are taken as unpaired
+BEFORE = 5  # number of seeds at which the intervals of before stand beside, in 500 comparisons
 ONE_MODEL = 1, 2, 3, 5, 10, 20  # numbers of seeds for one model's expected error
-BOTH_FORMS = 4, 5  # numbers of seeds at which paired seeds are also taken as unpaired
-BEFORE = 5  # number of seeds at which the intervals of before stand beside
+CHECKED = 20  # comparisons of each cell for which the package's own functions are called
 Z = stats.norm.ppf(0.975)
 
 
-def intervals_of(a, b):
-    "By name: the interval of a verdict and others beside it, of some trainings."
-    S = len(a)
-    found = {'verdict': crossed_interval(a, b)}
-    if S in BOTH_FORMS:
-        found['unpaired'] = crossed_interval(a, b, paired=False)
-    if S == BEFORE:
-        two_way = crossed_difference(a, b)
-        seeds = paired_t(a.mean(1), b.mean(1))
-        examples = paired_t(a.mean(0), b.mean(0))
-        only_a = np.count_nonzero(a[0] & ~b[0])
-        only_b = np.count_nonzero(b[0] & ~a[0])
-        found['seeds alone'] = seeds
-        found['one training'] = bonett_price_interval(only_a, only_b, a.shape[1])
-        found['two-way'] = two_way
-        found['union'] = argparse.Namespace(
-            low=min(two_way.low, seeds.low, examples.low),
-            high=max(two_way.high, seeds.high, examples.high),
+class Errors:
+    """Comparisons of one cell by their sums: of each the products of all pairs of trainings, summed
+    over examples, from which each interval for the first S trainings follows. So all comparisons
+    are computed at once, by a second implementation; on some it is held against the package's."""
+
+    def __init__(self, n, repeats, seeds):
+        self.n = n
+        self.seeds = seeds
+        self.products = np.empty((repeats, 2 * seeds, 2 * seeds))
+
+    def add(self, i, a, b):
+        "Comparison number i."
+        both = np.concatenate([a, b]).astype(np.float32)
+        # whole numbers below 2**24: exact
+        self.products[i] = both @ both.T
+
+    def block(self, x, y, S):
+        "The products of S trainings of x with S of y; 0: A, 1: B."
+        k = self.seeds
+        return self.products[:, x * k : x * k + S, y * k : y * k + S]
+
+    def rows(self, x, S):
+        "Errors of each of S trainings."
+        k = self.seeds
+        return np.diagonal(self.products, axis1=1, axis2=2)[:, x * k : x * k + S]
+
+    def parts(self, rows, nonzero, of_columns):
+        "V_r, V_c and V_e of S trainings, from sums of trainings and of squares."
+        S = rows.shape[1]
+        n = self.n
+        of_rows = (rows**2).sum(1)
+        total = rows.sum(1)
+        v_r = (of_rows / n**2 - total**2 / (S * n**2)) / (S * max(S - 1, 1))
+        v_c = (of_columns / S**2 - total**2 / (S**2 * n)) / (n * (n - 1))
+        rest = nonzero - of_rows / n - of_columns / S + total**2 / (S * n)
+        return v_r, v_c, rest / (max(S - 1, 1) * (n - 1) * S * n)
+
+    def of_model(self, x, S):
+        "Estimates and parts of one model."
+        rows = self.rows(x, S)
+        parts = self.parts(rows, rows.sum(1), self.block(x, x, S).sum((1, 2)))
+        return rows.mean(1) / self.n, parts
+
+    def of_difference(self, S):
+        "Sums of the squares of the examples' differences, and how many are not 0."
+        a, b, both = (self.block(*pair, S) for pair in ((0, 0), (1, 1), (0, 1)))
+        of_columns = a.sum((1, 2)) + b.sum((1, 2)) - 2 * both.sum((1, 2))
+        traces = [np.trace(block, axis1=1, axis2=2) for block in (a, b, both)]
+        return of_columns, traces[0] + traces[1] - 2 * traces[2]
+
+    def estimates(self, S):
+        "A less B, of S trainings each."
+        return (self.rows(0, S) - self.rows(1, S)).mean(1) / self.n
+
+    def paired(self, S):
+        "Low and high of the paired form."
+        of_columns, nonzero = self.of_difference(S)
+        v_r, v_c, v_e = self.parts(self.rows(0, S) - self.rows(1, S), nonzero, of_columns)
+        variance, df = self.variance([(v_r, S - 1)], v_c, v_e, 1 / (self.n + 1) ** 2)
+        return self.limits(self.estimates(S), variance, df)
+
+    def unpaired(self, S):
+        "Low and high of the unpaired form."
+        of_columns, _ = self.of_difference(S)
+        estimate = self.estimates(S)
+        v_c = (of_columns / S**2 - self.n * estimate**2) / (self.n * (self.n - 1))
+        (_, (r_a, _, e_a)), (_, (r_b, _, e_b)) = (self.of_model(x, S) for x in (0, 1))
+        seeds = [(r_a, S - 1), (r_b, S - 1)]
+        variance, df = self.variance(seeds, v_c, e_a + e_b, 1 / (self.n + 1) ** 2)
+        return self.limits(estimate, variance, df)
+
+    def expected(self, S):
+        "Low and high of model B's expected error."
+        n = self.n
+        p, (v_r, v_c, v_e) = self.of_model(1, S)
+        seeds = [(v_r, S - 1)] if S > 1 else []
+        variance, df = self.variance(seeds, v_c, v_e, 0)
+        wider = quantile(df) / quantile(n - 1)
+        with np.errstate(divide='ignore', invalid='ignore'):
+            effective = p * (1 - p) * n / (n - 1) / variance / wider**2
+        effective = np.where(variance > 0, np.minimum(effective, n), n)
+        wrong = p * effective
+        right = effective - wrong
+        low = np.where(wrong > 0, special.betaincinv(wrong, right + 1, 0.025), 0)
+        high = np.where(right > 0, special.betaincinv(wrong + 1, right, 0.975), 1)
+        return low, high
+
+    def variance(self, seeds, v_c, v_e, added):
+        "V and its degrees of freedom; `seeds` are pairs of a part and its own."
+        v_r = sum(part for part, _ in seeds) + 0 * v_c
+        variance = np.maximum(np.maximum(v_r + v_c - v_e * bool(seeds), v_r), v_c) + added
+        parts = [*seeds, (v_c, self.n - 1)]
+        with np.errstate(divide='ignore', invalid='ignore'):
+            df = variance**2 / sum(part**2 / f for part, f in parts)
+        return variance, np.maximum(np.where(np.isnan(df), np.inf, df), 1)
+
+    def limits(self, estimate, variance, df):
+        "A t interval."
+        half = quantile(df) * np.sqrt(variance)
+        return estimate - half, estimate + half
+
+
+def quantile(df):
+    "Of Student's t for 95 %; of the normal distribution where df is infinite."
+    df = np.asarray(df, dtype=float)
+    return np.where(np.isinf(df), Z, special.stdtrit(np.where(np.isinf(df), 1, df), 0.975))
+
+
+def before(a, b):
+    "By name: the intervals of other methods, some of releases before."
+    two_way = crossed_difference(a, b)
+    seeds = paired_t(a.mean(1), b.mean(1))
+    examples = paired_t(a.mean(0), b.mean(0))
+    only_a = np.count_nonzero(a[0] & ~b[0])
+    only_b = np.count_nonzero(b[0] & ~a[0])
+    one = bonett_price_interval(only_a, only_b, a.shape[1])
+    union = (
+        min(x.low for x in (two_way, seeds, examples)),
+        max(x.high for x in (two_way, seeds, examples)),
+    )
+    return {
+        'seeds alone': (seeds.low, seeds.high),
+        'one training': (one.low, one.high),
+        'two-way': (two_way.low, two_way.high),
+        'union': union,
+    }
+
+
+def check(errors, own):
+    "The second implementation against the package's; `own`: (form, S) → intervals of its own."
+    for (form, S), found in own.items():
+        low, high = getattr(errors, form)(S)
+        ours = np.array([(r.low, r.high) for r in found])
+        np.testing.assert_allclose(
+            ours, np.transpose([low, high])[: len(ours)], rtol=1e-9, atol=1e-12
         )
-    return found
 
 
 def differences(job):
     """In one world: how often each interval holds the difference of the true errors, its mean
-    width over the best possible, and how often it excludes 0. Comparisons of fewer seeds are the
-    first trainings of those of more."""
-    number, world, n, (error_a, error_b), fewer = job
+    width over the best possible, and how often it excludes 0. The chance is the same for all pairs
+    of errors, and comparisons of fewer seeds are the first trainings of those of more."""
+    number, world, n, fewer = job
     rng = np.random.default_rng([2026, number])
     repeats = SIZES[n] // fewer
-    limits = {}
-    estimates = {S: [] for S in SEEDS}
-    # half of the pairs have all errors that matter
-    ones = {S: [] for S in ONE_MODEL} if error_b in (0.01, 0.09) else {}
-    for _ in range(repeats):
-        a, b = WORLDS[world].simulate(rng, error_a, error_b, max(SEEDS), n)
-        for S in SEEDS:
-            for name, found in intervals_of(a[:S], b[:S]).items():
-                limits.setdefault((S, name), []).append((found.low, found.high))
-            estimates[S].append(a[:S].mean() - b[:S].mean())
-        for S, found in ones.items():
-            one = expected_interval(b[:S])
-            found.append((one.low, one.high, one.estimate))
-    cell = dict(world=world, examples=n, error_a=error_a, error_b=error_b, repeats=repeats)
-    truth = error_a - error_b
+    comparisons = {pair: Errors(n, repeats, max(SEEDS)) for pair in ERRORS}
+    own = {pair: {} for pair in ERRORS}
+    others = {pair: {} for pair in ERRORS}
+    for i in range(repeats):
+        margins = WORLDS[world].margins(rng, max(SEEDS), n)
+        for pair in ERRORS:
+            a, b = (m < WORLDS[world].threshold(pair[k], k) for k, m in enumerate(margins))
+            comparisons[pair].add(i, a, b)
+            if i < CHECKED:
+                for S in SEEDS:
+                    verdict = crossed_interval(a[:S], b[:S])
+                    own[pair].setdefault((verdict.method, S), []).append(verdict)
+                    own[pair].setdefault(('expected', S), []).append(expected_interval(b[:S]))
+            if i < 500:
+                for name, limits in before(a[:BEFORE], b[:BEFORE]).items():
+                    others[pair].setdefault(name, []).append(limits)
     rows = []
-    for (S, name), pairs in limits.items():
-        low, high = np.transpose(pairs)
-        best = 2 * Z * np.std(estimates[S])
-        row = dict(cell, seeds=S, interval=name)
-        row['coverage'] = np.mean((low <= truth) & (truth <= high))
-        row['width'] = np.mean(high - low) / best
-        row['excludes_0'] = np.mean((low > 0) | (high < 0))
-        row['better'] = np.mean(low > 0)
-        rows.append(row)
     expected = []
-    for S, triples in ones.items():
-        low, high, estimate = np.transpose(triples)
-        row = dict(world=world, examples=n, error=error_b, repeats=repeats, seeds=S)
-        row['coverage'] = np.mean((low <= error_b) & (error_b <= high))
-        row['width'] = np.mean(high - low) / (2 * Z * np.std(estimate))
-        expected.append(row)
+    for pair in ERRORS:
+        check(comparisons[pair], own[pair])
+        cell = dict(world=world, examples=n, error_a=pair[0], error_b=pair[1])
+        rows += rows_of(cell, comparisons[pair], own[pair], others[pair])
+        # half of the pairs have all errors that matter
+        if pair[1] in (0.01, 0.09):
+            expected += expected_rows(cell, comparisons[pair])
     return rows, expected
+
+
+def rows_of(cell, errors, own, others):
+    "A row for each number of seeds and each interval."
+    truth = cell['error_a'] - cell['error_b']
+    rows = []
+    for S in SEEDS:
+        best = 2 * Z * errors.estimates(S).std()
+        forms = {'paired': errors.paired(S)}
+        if S in UNPAIRED:
+            forms['unpaired'] = errors.unpaired(S)
+        if S == BEFORE:
+            forms |= {name: np.transpose(pairs) for name, pairs in others.items()}
+        for name, (low, high) in forms.items():
+            row = dict(cell, seeds=S, interval=name, repeats=len(low))
+            # of the package at this number of seeds
+            row['verdict'] = (name, S) in own
+            rows.append(row | judged(low, high, truth, best))
+    return rows
+
+
+def expected_rows(cell, errors):
+    "A row for each number of seeds, of model B's expected error."
+    rows = []
+    for S in ONE_MODEL:
+        low, high = errors.expected(S)
+        estimate, _ = errors.of_model(1, S)
+        row = dict(world=cell['world'], examples=cell['examples'], error=cell['error_b'], seeds=S)
+        row['repeats'] = len(low)
+        rows.append(row | judged(low, high, cell['error_b'], 2 * Z * estimate.std()))
+    return rows
+
+
+def judged(low, high, truth, best):
+    "How often intervals hold the truth and exclude 0, and their mean width over the best possible."
+    return {
+        'coverage': np.mean((low <= truth) & (truth <= high)),
+        'width': np.mean(high - low) / best,
+        'excludes_0': np.mean((low > 0) | (high < 0)),
+        'above_0': np.mean(low > 0),
+    }
 
 
 def groups(job):
@@ -229,7 +380,7 @@ def fresh_training(job):
     rng = np.random.default_rng([2027, number])
     sets = max((20 if n == 300 else 5) // fewer, 1)
     pairs = 1000
-    draws = 4000 // sets
+    draws = 2000 // sets
     held = {S: [] for S in (3, 5, 10, 20)}
     for _ in range(sets):
         a, b = error_counts(rng, world, error_a, error_b, pairs, n)
@@ -302,7 +453,7 @@ def rounded(row):
     short = {}
     for name, value in row.items():
         is_number = isinstance(value, (float, np.floating))
-        short[name] = float(f'{value:.6g}') if is_number else value
+        short[name] = float(f'{value:.5g}') if is_number else value
     return short
 
 
@@ -312,8 +463,8 @@ def main():
     parser.add_argument('--processes', type=int, default=1)
     args = parser.parse_args()
     start = time.perf_counter()
-    cells = itertools.product(SIZES, ERRORS, WORLDS)
-    jobs = [(i, world, n, pair, args.fewer) for i, (n, pair, world) in enumerate(cells)]
+    cells = itertools.product(SIZES, WORLDS)
+    jobs = [(i, world, n, args.fewer) for i, (n, world) in enumerate(cells)]
     shares = list(itertools.product((300, 500, 1000, 10_000), (wilson_interval, error_interval)))
     fresh = list(itertools.product((300, 10_000), ((0.02, 0.02), (0.02, 0.015)), WORLDS))
     fresh = [(i, world, n, pair, args.fewer) for i, (n, pair, world) in enumerate(fresh)]

@@ -484,6 +484,19 @@ class World:
         n_examples: int = 10_000,  # test examples, the same for all
     ) -> tuple[np.ndarray, np.ndarray]:
         "Errors of two models, bool arrays trainings×examples; raises `ValueError`."
+        least_a = self.threshold(error_a, 0)
+        least_b = self.threshold(error_b, 1)
+        a, b = self.margins(rng, n_seeds, n_examples)
+        return a < least_a, b < least_b
+
+    def margins(
+        self,
+        rng: np.random.Generator,  # source of chance
+        n_seeds: int = 10,  # trainings of each model
+        n_examples: int = 10_000,  # test examples, the same for all
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """How far two models are from an error, float32 arrays trainings×examples; raises
+        `ValueError`."""
         S = check_int('n_seeds', n_seeds, 1, 10**4)
         N = check_int('n_examples', n_examples, 1, 10**9 // S)
         scale = np.full(N, self.difficulty)
@@ -493,16 +506,23 @@ class World:
         shift = self.hard_shift * (rng.random(N) < self.hard_share)
         classes = rng.integers(0, 10, N)
         skill = _correlated(rng, (S, 1), self.seed_correlation)
-        noise = _correlated(rng, (S, N), self.noise_correlation)
-        wrong = []
-        for model, error in enumerate((error_a, error_b)):
+        margins = _correlated(rng, (S, N), self.noise_correlation)
+        for model, margin in enumerate(margins):
             own = math.sqrt(1 - self.shared) * rng.standard_normal(N)
-            latent = scale * (common + own) + shift + _threshold(self, error, model)
-            latent = latent + self.seed_sd[model] * skill[model]
+            margin -= (scale * (common + own) + shift).astype(np.float32)
+            margin -= self.seed_sd[model] * skill[model]
             if self.class_sd:
-                latent += self.class_sd * rng.standard_normal((S, 10))[:, classes]
-            wrong.append(noise[model] < latent)
-        return wrong[0], wrong[1]
+                of_class = self.class_sd * rng.standard_normal((S, 10), dtype=np.float32)
+                margin -= of_class[:, classes]
+        return margins
+
+    def threshold(
+        self,
+        error: float,  # a fraction
+        model: int,  # 0: A, 1: B
+    ) -> float:
+        "The margin below which a model errs whose expected error is `error`; raises `ValueError`."
+        return _threshold(self, check_float(f'error_{"ab"[model]}', error, 1e-9, 1 - 1e-9), model)
 
 
 def _correlated(rng, shape, correlation):
@@ -516,10 +536,9 @@ def _correlated(rng, shape, correlation):
 
 @lru_cache
 def _threshold(world, error, model):
-    "What is added to the difficulty of all examples, so that the model's expected error is `error`."
+    "The margin below which a model errs, by the distribution of its margins."
     from scipy import optimize, special
 
-    error = check_float(f'error_{"ab"[model]}', error, 1e-9, 1 - 1e-9)
     scale = np.array([world.difficulty])
     if world.heavy_tails:
         # at quantiles of the chi-square distribution
