@@ -38,11 +38,11 @@ class PerExample:
     remarks: tuple[str, ...] = ()  # sentences on what the numbers don't show
 
     def of_runs(self) -> np.ndarray:
-        "The mean loss of each training, each stratum alike."
+        "The mean loss of each training, each stratum alike; no order of examples changes a digit."
         if self.strata is None:
-            return self.values.mean(1)
+            return _exact_sums(self.values) / self.values.shape[1]
         codes, sizes = _counted(self.strata)
-        return _stratum_means(self.values, codes, sizes).mean(1)
+        return _exact_sums(_stratum_means(self.values, codes, sizes)) / len(sizes)
 
     def without_strata(self) -> 'PerExample':
         """The same means, and the same variance of them, as plain means over examples, for
@@ -54,7 +54,8 @@ class PerExample:
         means = _stratum_means(self.values, codes, sizes)
         weights = _unbiased(sizes, n) * n / (len(sizes) * sizes)
         rest = (self.values - means[:, codes]) * weights[codes]
-        return replace(self, values=means.mean(1)[:, None] + rest, strata=None)
+        centres = _exact_sums(means)[:, None] / len(sizes)
+        return replace(self, values=centres + rest, strata=None)
 
 
 def _counted(strata):
@@ -65,7 +66,17 @@ def _counted(strata):
 
 def _stratum_means(values, codes, sizes):
     "Trainings×strata."
-    return np.array([np.bincount(codes, row, len(sizes)) for row in values]) / sizes
+    by_stratum = np.argsort(codes, kind='stable')
+    ends = sizes.cumsum()[:-1]
+    sums = [_exact_sums(part) for part in np.split(values[:, by_stratum], ends, 1)]
+    return np.stack(sums, 1) / sizes
+
+
+def _exact_sums(values):
+    "Of each row, rounded once, so that its order does not matter."
+    if values.dtype == bool:
+        return np.count_nonzero(values, 1)
+    return np.array([math.fsum(row) for row in values])
 
 
 def _unbiased(sizes, n):
@@ -195,6 +206,8 @@ def answered(
             f'answers are {answers.dtype} of shape {answers.shape}, but must be numbers, '
             'trainings×examples or trainings×examples×classes, none empty. One training is [p].'
         )
+    if kind == 'f' and answers.dtype.itemsize > 8:
+        answers = answers.astype(float)
     if kind == 'f' and not (np.isfinite(answers.min()) and np.isfinite(answers.max())):
         raise ValueError('answers must hold finite numbers, and no NaN.')
     if needs in ('numbers', 'losses'):
@@ -244,7 +257,7 @@ def _codes(name, x, n_classes):
     x = np.asarray(x)
     if x.dtype.kind not in 'biu':
         raise ValueError(f'{name} is {x.dtype}, but must be whole numbers, codes into the classes.')
-    x = x.astype(np.int64) if x.dtype.kind == 'b' else x
+    x = x.astype(np.int64) if x.dtype.kind == 'b' or x.dtype == np.uint64 else x
     if x.size and (x.min() < 0 or x.max() >= (n_classes or math.inf)):
         most = '' if n_classes is None else f' to {n_classes - 1}'
         raise ValueError(
@@ -624,7 +637,10 @@ def _brier(checked):
     p = checked.of_truth()
     if checked.answers.ndim == 2:
         return PerExample(2 * (1 - p) ** 2)
-    squares = np.array([np.einsum('nk,nk->n', q, q, dtype=float) for q in checked.answers])
+    squares = np.empty(p.shape)
+    for row, of_run in zip(squares, checked.answers):
+        of_run = np.ascontiguousarray(of_run)
+        np.einsum('nk,nk->n', of_run, of_run, dtype=float, out=row)
     return PerExample(np.maximum(squares - 2 * p + 1, 0))
 
 
@@ -656,7 +672,7 @@ _register(
 # %% ../../nbs/evidence/metrics.ipynb #metrics-35
 def _placements(scores, is_positive):
     """Of each positive the share of the others below it, of each other the share of positives
-    above it, ties half; by sorting the positives alone."""
+    above it, ties half; and AUROC, the mean of either."""
     positives = np.sort(scores[is_positive])
     n_positive = len(positives)
     n_other = len(scores) - n_positive
@@ -668,10 +684,10 @@ def _placements(scores, is_positive):
     others = ~is_positive
     under = np.bincount(at_most[others], minlength=n_positive + 1).cumsum()
     up_to = np.bincount(below[others], minlength=n_positive + 1).cumsum()
-    at = below[is_positive]
+    wins = (under + up_to)[below[is_positive]]
     placements = 1 - (below + at_most) / (2 * n_positive)
-    placements[is_positive] = (under[at] + up_to[at]) / (2 * n_other)
-    return placements
+    placements[is_positive] = wins / (2 * n_other)
+    return placements, int(wins.sum()) / (2 * n_other * n_positive)
 
 
 def _auroc(checked):
@@ -704,8 +720,8 @@ def _auroc_of_one(checked):
     _refuse_single(checked.title, sizes, sides.__getitem__)
     values = np.empty(checked.answers.shape[:2])
     for row, scores in zip(values, checked.positive_scores()):
-        placements = _placements(scores, is_positive)
-        row[:] = 1 - (2 * placements - placements[is_positive].mean())
+        placements, auroc = _placements(scores, is_positive)
+        row[:] = 1 - (2 * placements - auroc)
     return PerExample(values, strata=is_positive.astype(np.int64))
 
 
@@ -724,8 +740,7 @@ def _auroc_mean(checked):
         total = 0.0
         for code in present:
             is_positive = checked.y == code
-            placements = _placements(scores[:, code], is_positive)
-            auroc = float(placements[is_positive].mean())
+            placements, auroc = _placements(scores[:, code], is_positive)
             weights = np.where(is_positive, own_weights[code], rest_weights[code])
             influence += weights * (placements - auroc)
             total += auroc
