@@ -9,10 +9,12 @@ percentiles of Owen's. The results go to `nbs/results/coverage_metrics.json`;
 the comparisons and only prints.
 """
 
+import itertools
 import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
@@ -31,9 +33,17 @@ WORLDS = {
     'overconfident': dict(seed_sd=0.2, sharpness=4),
 }
 SKILLS = {'equal': (2.0, 2.0), 'apart': (2.0, 2.6)}
+CELLS = (
+    ('steady seeds', 'apart'),
+    ('seeds differ', 'equal'),
+    ('overconfident', 'equal'),
+)
 SEEDS = 3, 5, 10
-EXAMPLES = {100: 2000, 300: 1000, 2000: 1000}  # examples → comparisons
-BY_BOOTSTRAP = 500  # comparisons
+EXAMPLES = 100, 300, 2000
+ROUNDS = 4
+COMPARISONS = 250  # in a cell and round
+BY_BOOTSTRAP = 50  # comparisons in a round, in the cells that follow
+BOOTSTRAP_CELLS = ('steady seeds', 'apart'), ('seeds differ', 'equal')
 DRAWS = 200  # of a bootstrap
 SHARED = 0.5  # of the examples' difficulty between models
 DIFFICULTY = 1.2
@@ -75,16 +85,18 @@ def estimated(rng, seeds, n, skills, seed_sd, sharpness):
 def kinds(rng, seeds, n, skills, world):
     "Name → metric, truth and answers of both models."
     three, of_three = classified(rng, 3, seeds, n, skills, **world)
-    two, of_two = classified(rng, 2, seeds, n, skills, **world)
-    numbers, of_numbers = estimated(rng, seeds, n, skills, **world)
+    if world['sharpness'] > 1:  # which matters to these alone
+        return {name: (get_metric(name), three, of_three) for name in ('log_loss', 'brier')}
     result = {}
     for name in OF_THREE:
         title = 'auroc, one against rest' if name == 'auroc' else name
         result[title] = get_metric(name), three, of_three
+    two, of_two = classified(rng, 2, seeds, n, skills, **world)
     scores = [p[:, :, 1] for p in of_two]
     for name in OF_TWO:
         metric = get_metric(name)
         result[name] = metric if name == 'auroc' else metric.at(THRESHOLD), two, scores
+    numbers, of_numbers = estimated(rng, seeds, n, skills, **world)
     for name in OF_NUMBERS:
         result[name] = get_metric(name), numbers, of_numbers
     return result
@@ -94,7 +106,7 @@ def truths(skills, world, fewer):
     "Name → the expected loss of each model: the mean over many seeds, each on many examples."
     rng = np.random.default_rng([2027, int(100 * world['seed_sd'])])
     sums = {}
-    for _ in range(max(2000 // fewer, 100)):
+    for _ in range(max(400 // fewer, 100)):
         for name, (metric, y, models) in kinds(rng, 1, 5000, skills, world).items():
             losses = [metric.as_loss(metric.of_runs(y, answers)[0]) for answers in models]
             sums.setdefault(name, []).append(losses)
@@ -110,24 +122,20 @@ def intervals(metric, y, models):
 
 
 def simulate(job):
-    "Coverage of each metric's intervals in one cell."
-    number, world, pair, seeds, n, truth, fewer = job
-    rng = np.random.default_rng([2028, number])
-    limits = {}
-    refused = dict.fromkeys(truth, 0)
-    comparisons = EXAMPLES[n] // fewer
-    for _ in range(comparisons):
+    "In one cell and round: for each metric, how often its intervals held the truth."
+    world, pair, seeds, n, number, truth, fewer = job
+    rng = np.random.default_rng([2028, *number])
+    limits = {name: [] for name in truth}
+    for _ in range(COMPARISONS // fewer):
         for name, asked in kinds(rng, seeds, n, SKILLS[pair], WORLDS[world]).items():
-            try:
-                limits.setdefault(name, []).append(intervals(*asked))
-            except ValueError:  # a class with too few examples
-                refused[name] += 1
+            with suppress(ValueError):  # of a class with too few examples
+                limits[name].append(intervals(*asked))
     rows = []
     for name, of_metric in limits.items():
         first, second = truth[name]
         found = np.array(of_metric)
-        expected = np.array([first - second if pair == 'apart' else 0.0, first])
-        held = ((found[..., 0] <= expected) & (expected <= found[..., 1])).mean(0)
+        expected = np.array([0.0 if pair == 'equal' else first - second, first])
+        held = ((found[..., 0] <= expected) & (expected <= found[..., 1])).sum(0)
         rows.append(
             dict(
                 metric=name,
@@ -136,11 +144,10 @@ def simulate(job):
                 seeds=seeds,
                 examples=n,
                 comparisons=len(found),
-                refused=refused[name],
-                coverage=held[0],
-                coverage_one=held[1],
-                width=np.diff(found[:, 0]).mean(),
-                truth=expected[0],
+                refused=COMPARISONS // fewer - len(found),
+                coverage=int(held[0]),
+                coverage_one=int(held[1]),
+                width=float(np.diff(found[:, 0]).sum()),
             )
         )
     return rows
@@ -164,12 +171,12 @@ def owen(rng, y, models):
 
 
 def simulate_bootstrap(job):
-    "Coverage for F1: by its influence, by the bootstrap of an own function, by Owen's percentiles."
-    number, world, pair, seeds, n, truth, fewer = job
-    rng = np.random.default_rng([2029, number])
+    "The same for F1: by its influence, by the bootstrap of an own function, by Owen's percentiles."
+    world, pair, seeds, n, number, truth, fewer = job
+    rng = np.random.default_rng([2029, *number])
     own = Metric(f1, greater_is_better=True)
     limits = []
-    for _ in range(BY_BOOTSTRAP // fewer):
+    for _ in range(max(BY_BOOTSTRAP // fewer, 2)):
         y, models = classified(rng, 2, seeds, n, SKILLS[pair], **WORLDS[world])
         labels = [(p[:, :, 1] >= THRESHOLD).astype(int) for p in models]
         drawn = bootstrap_difference(own, y, *labels, n_boot=DRAWS)
@@ -177,50 +184,70 @@ def simulate_bootstrap(job):
         limits.append((influence, (drawn.low, drawn.high), owen(rng, y, labels)))
     found = np.array(limits)
     expected = truth['f1'][0] - truth['f1'][1] if pair == 'apart' else 0.0
-    held = ((found[..., 0] <= expected) & (expected <= found[..., 1])).mean(0)
+    held = ((found[..., 0] <= expected) & (expected <= found[..., 1])).sum(0)
+    widths = np.diff(found)[..., 0].sum(0)
     names = 'influence', 'bootstrap', 'percentiles'
-    return dict(
-        world=world,
-        pair=pair,
-        seeds=seeds,
-        examples=n,
-        comparisons=len(found),
-        coverage=dict(zip(names, held)),
-        widths=dict(zip(names, np.diff(found)[..., 0].mean(0))),
-    )
+    return [
+        dict(
+            interval=name,
+            world=world,
+            pair=pair,
+            seeds=seeds,
+            examples=n,
+            comparisons=len(found),
+            coverage=int(coverage),
+            width=float(width),
+        )
+        for name, coverage, width in zip(names, held, widths)
+    ]
+
+
+def pooled(rows):
+    "Rows of several rounds, added up; coverage and width become means."
+    table = pd.DataFrame(rows)
+    cell = [name for name in table if table[name].dtype.kind not in 'if']
+    table = table.groupby([*cell, 'seeds', 'examples'], sort=False).sum().reset_index()
+    for name in table.columns.intersection(['coverage', 'coverage_one', 'width']):
+        table[name] = table[name] / table.comparisons
+    return table.to_dict('records')
 
 
 def main(fewer=1):
     start = time.perf_counter()
+    metrics = []
+    bootstrap = []
     with ProcessPoolExecutor(available_cores()) as pool:
-        cells = [(world, pair) for world in WORLDS for pair in SKILLS]
         known = pool.map(
             truths,
-            [SKILLS[pair] for _, pair in cells],
-            [WORLDS[world] for world, _ in cells],
-            [fewer] * len(cells),
+            [SKILLS[pair] for _, pair in CELLS],
+            [WORLDS[world] for world, _ in CELLS],
+            [fewer] * len(CELLS),
         )
-        truth = dict(zip(cells, known))
-        jobs = [
-            (world, pair, seeds, n, truth[world, pair], fewer)
-            for n in sorted(EXAMPLES, reverse=True)
-            for seeds in sorted(SEEDS, reverse=True)
-            for world, pair in cells
-        ]
-        jobs = [(number, *job) for number, job in enumerate(jobs)]
-        small = [job for job in jobs if job[4] <= 300]
-        of_bootstrap = pool.map(simulate_bootstrap, small)
-        metrics = [row for rows in pool.map(simulate, jobs) for row in rows]
-        results = dict(metrics=metrics, bootstrap=list(of_bootstrap))
-    results['minutes'] = (time.perf_counter() - start) / 60
-    table = pd.DataFrame(metrics)
+        truth = dict(zip(CELLS, known))
+        for number in range(1 if fewer > 1 else ROUNDS):
+            cells = itertools.product(
+                sorted(EXAMPLES, reverse=True), sorted(SEEDS, reverse=True), CELLS
+            )
+            jobs = [
+                (world, pair, seeds, n, (number, place), truth[world, pair], fewer)
+                for place, (n, seeds, (world, pair)) in enumerate(cells)
+            ]
+            small = [job for job in jobs if job[:2] in BOOTSTRAP_CELLS and job[3] <= 300]
+            of_bootstrap = pool.map(simulate_bootstrap, small)
+            for rows in pool.map(simulate, jobs):
+                metrics.extend(rows)
+            for rows in of_bootstrap:
+                bootstrap.extend(rows)
+            minutes = (time.perf_counter() - start) / 60
+            print(f'{number + 1} rounds, {minutes:.1f} minutes', flush=True)
+            results = dict(metrics=pooled(metrics), bootstrap=pooled(bootstrap), minutes=minutes)
+            if fewer == 1:
+                write_json('nbs/results/coverage_metrics.json', results)
+    table = pd.DataFrame(results['metrics'])
     with pd.option_context('display.width', 200, 'display.max_rows', None):
         print(table.groupby(['metric', 'seeds', 'examples']).coverage.min().unstack().round(3))
         print(table.groupby(['metric', 'seeds', 'examples']).coverage_one.min().unstack().round(3))
-        print(pd.json_normalize(results['bootstrap']).round(3))
-    print(f'{results["minutes"]:.1f} minutes')
-    if fewer == 1:
-        write_json('nbs/results/coverage_metrics.json', results)
+        print(pd.DataFrame(results['bootstrap']).round(3))
 
 
 if __name__ == '__main__':

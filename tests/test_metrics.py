@@ -180,13 +180,62 @@ def test_constant_scores():
 
 
 @pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize('name', sorted(set(NAMES) - {'error'}))
+@pytest.mark.parametrize('name', NAMES)
 def test_no_numbers_are_refused(name, bad):
+    "One among scores of an answer; or an answer of NaN alone, where none may lack."
     metric, y, answers = asked(name, np.random.default_rng(5))
-    answers = answers.astype(float)
-    answers[1, 3] = bad
+    if metric.needs == 'labels':
+        answers = np.eye(3)[answers][:, :, : y.max() + 1]
+    one = answers.astype(float)
+    one[(1, 3, 0)[: one.ndim]] = bad
     with pytest.raises(ValueError, match='finite numbers, and no NaN'):
-        metric.values(y, answers)
+        metric.values(y, one)
+    if not metric.counts_failed:
+        answers[1, 3] = np.nan
+        with pytest.raises(ValueError, match='what a missing answer costs is unknown'):
+            metric.values(y, answers)
+
+
+LABEL_METRICS = ['error', 'balanced_error', 'sensitivity', 'specificity', 'f1', 'f1_macro']
+
+
+@pytest.mark.parametrize('name', LABEL_METRICS)
+@pytest.mark.parametrize('n_classes', [2, 3])
+def test_missing_answers_are_wrong(name, n_classes):
+    "A label of −1 or a row of NaN counts like a wrong answer, against either side."
+    rng = np.random.default_rng(12)
+    metric = get_metric(name)
+    is_one = name in ('sensitivity', 'specificity', 'f1')
+    options = {'positive': 1} if is_one else {}
+    y = np.arange(30) % n_classes
+    labels = rng.integers(n_classes, size=(2, 30))
+    gone = rng.random((2, 30)) < 0.3
+    # the wrong answer of two classes; of more, for one of them against the rest, the other side
+    wrong = np.where(y == 1, 0, 1) if n_classes == 2 or is_one else (y + 1) % n_classes
+    expected = metric.of_runs(y, np.where(gone, wrong, labels), n_classes, **options)
+    missing = metric.of_runs(y, np.where(gone, -1, labels), n_classes, **options)
+    if name == 'f1_macro' and n_classes == 3:  # no class gets the false positives
+        assert (missing >= expected).all()
+        for run, value in zip(np.where(gone, -1, labels), missing):
+            found = sk.f1_score(y, run, labels=[0, 1, 2], average='macro')
+            assert value == pytest.approx(found, abs=1e-9)
+    else:
+        np.testing.assert_allclose(missing, expected, atol=1e-12)
+    scores = np.eye(n_classes)[labels]
+    scores[gone] = np.nan
+    if name not in ('sensitivity', 'specificity'):
+        np.testing.assert_array_equal(metric.of_runs(y, scores, **options), missing)
+    elif n_classes == 2:
+        np.testing.assert_array_equal(metric.at(0.5).of_runs(y, scores, **options), missing)
+
+
+def test_missing_answers_of_top_k():
+    y = np.arange(12) % 4
+    scores = np.eye(4)[None, y]
+    scores[0, 3] = np.nan
+    values = get_metric('top2_error').values(y, scores)
+    assert np.flatnonzero(values.values[0]).tolist() == [3]
+    assert values.remarks == ()
 
 
 @pytest.mark.parametrize('name', ['log_loss', 'brier'])
