@@ -805,7 +805,7 @@ class _Builder:
         _warn_of_threads(best, compute.threads)
         models = {name: self._model(name, searches[name]) for name in self.models}
         done = 0
-        result = None
+        result: Comparison | None = None
         for n_seeds in self.question.looks_at or (self.effort.seeds,):
             for name, trial in best.items():
                 # a search's engine is that of its trainings, too
@@ -823,6 +823,7 @@ class _Builder:
         costs = _Costs(self.models, self.train, best, files, compute).measured(callbacks)
         for name, model in models.items():
             model.cost = costs[name]
+        assert result is not None  # there is one look at least
         result.seconds = time.perf_counter() - self.began
         return result
 
@@ -875,7 +876,7 @@ class _Builder:
             interval='crossed',
             margin=self.question.margin,
             baseline=self.question.baseline,
-            plan=list(self.question.looks_at),
+            planned=list(self.question.looks_at),
             looks=[] if before is None else before.looks,
             added_after=self._added_after(len(models[0].runs)),
         )
@@ -898,7 +899,7 @@ class _Builder:
         if before is None or set(before.names) != set(self.models):
             return []
         known = len(before.models[0].runs)
-        is_planned = self.question.looks_at and list(self.question.looks_at) == before.plan
+        is_planned = self.question.looks_at and list(self.question.looks_at) == before.planned
         if known >= seeds or is_planned:
             return list(before.added_after)
         return sorted({*before.added_after, known})

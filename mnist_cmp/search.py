@@ -28,6 +28,7 @@ from mnist_cmp.core.settings import (
 )
 from .core.system import derive_seed
 from .data import Split
+from .evidence.metrics import Metric
 from .study.scheduling import Training
 from .study.studies import Study, folder_of, of_study, one_model, splits_begun
 from .study.trainers import checked_metric, rehearsed
@@ -53,6 +54,7 @@ class _Search(Study):
 
     empty: SearchResult  # without trials
     seed: int  # of the study
+    metric: Metric | None = None  # that the trials are chosen by; None: their accuracy
     trials: dict[int, Trial] = field(init=False, default_factory=dict)  # those that have ended
 
     title = 'search'
@@ -111,9 +113,9 @@ class _Search(Study):
             return 'none good yet'
         best = self.result().best
         score = ''
-        if self.trainer.metric is not None and best.score is not None:
-            metric = self.trainer.metric
-            score = f'{metric.title} {metric.text(metric.in_units(best.score))}, '
+        if self.metric is not None and best.score is not None:
+            value = self.metric.in_units(best.score)
+            score = f'{self.metric.title} {self.metric.text(value)}, '
         return f'best {score}{best.accuracy:.2%} at {best.config.learning_rate:.4g}, {best.config.batch_size}'
 
     def _so_far(self, number):
@@ -166,6 +168,7 @@ def tune(
     return _Search(
         empty=SearchResult(name, sides, space.start, n_trials, epochs, scored_on, []),
         seed=seed,
+        metric=measure,
         trainer=trainer,
         name=name,
         splits=splits,

@@ -965,7 +965,7 @@ class ComparisonRecord(Record):
     by: Grouping | None = None  # parts of the images with a verdict of their own
     kept: list[KeptInterval] = field(default_factory=list)
     # numbers of trainings after which looks were planned; empty: none were
-    plan: list[Positive] = field(default_factory=list)
+    planned: list[Positive] = field(default_factory=list)
     looks: list[Look] = field(default_factory=list)  # those that were taken
     # numbers of trainings at which the result was known before some were added outside of a plan
     added_after: list[Positive] = field(default_factory=list)
@@ -1174,7 +1174,7 @@ def _check_choices(record, n):
             _check_indices(grouping.name, grouping.of, len(grouping.names))
     parts = [None, *(record.by.names if record.by else [])]
     for look in record.looks:
-        check_choice('look', look.seeds, record.plan)
+        check_choice('look', look.seeds, record.planned)
         for pair in look.decided:
             for name in pair:
                 check_choice('model', name, record.names)

@@ -41,7 +41,7 @@ def decision_of(
     "What may be said of two models; raises `ValueError`."
     d = difference(record, a, b, part=part)
     near = None
-    if record.margin is not None and not record.plan:
+    if record.margin is not None and not record.planned:
         at_margin = difference(record, a, b, 0.95, part)
         near = at_margin.low, at_margin.high
     return decide(

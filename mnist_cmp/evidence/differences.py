@@ -197,7 +197,7 @@ def level_of_look(
 ) -> float:
     "Confidence of each interval at the look that was taken after as many trainings as there are."
     seeds = len(record.models[0].runs)
-    return Looks(tuple(record.plan), len(record.pairs)).level(seeds)
+    return Looks(tuple(record.planned), len(record.pairs)).level(seeds)
 
 # %% ../../nbs/evidence/differences.ipynb #ffd5867d
 def as_looked_at(
@@ -226,7 +226,7 @@ def difference(
     record[a], record[b]
     if record.looks and level is None and part is None:
         record, level = as_looked_at(record, a, b)
-    elif record.plan and level is None and part is None:
+    elif record.planned and level is None and part is None:
         level = level_of_look(record)
     elif level is None:
         level = level_of(record, part is not None)

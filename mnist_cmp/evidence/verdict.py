@@ -161,7 +161,7 @@ def _at_margin(record, other, best):
     metric = record.metric
     decision = decision_of(record, other.name, best.name)
     margin = with_unit(metric, gap_text(metric, record.margin))
-    d = difference(record, other.name, best.name, None if record.plan else 0.95)
+    d = difference(record, other.name, best.name, None if record.planned else 0.95)
     ends = with_unit(metric, gap_span(metric, d.low, d.high).replace('\u00a0', ' '))
     interval = f'{100 * d.level:.3g} % interval {ends}'
     if decision.equivalent:
@@ -294,7 +294,7 @@ def _on_intervals(record):
     "What the intervals mean, and what they do not cover."
     runs = min(len(c.runs) for c in record.models)
     pairs = len(record.pairs)
-    if record.plan:
+    if record.planned:
         yield _on_looks(record)
     elif pairs > 1:
         yield (
@@ -336,7 +336,7 @@ def _on_intervals(record):
 
 def _on_looks(record):
     "What the intervals are where looks were planned."
-    *first, last = map(str, record.plan)
+    *first, last = map(str, record.planned)
     taken = [str(look.seeds) for look in record.looks]
     decided = sum(len(look.decided) for look in record.looks)
     n_open = len(record.pairs) - decided
