@@ -873,6 +873,7 @@ class _Builder:
             commit=self.commit,
             trained_on=self.trained_on,
             remarks=list(self.remarks),
+            notes=self.data.notes,
             interval='crossed',
             margin=self.question.margin,
             baseline=self.question.baseline,
