@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mnist_cmp.evidence.crossed import crossed_interval
-from mnist_cmp.evidence.planning import Chances, chances_of, plan, power_at
+from mnist_cmp.evidence.planning import Chances, chances_of, plan, power_at, what_it_takes
 
 variances = st.floats(1e-6, 100)
 chances = st.builds(Chances, variances, variances, variances)
@@ -106,3 +106,16 @@ def test_unequal_numbers_of_trainings_are_planned_with_caution():
     of_b = b.mean(1).var(ddof=1)
     noise = interval.residual
     assert chances_of(interval, 9).seeds >= of_a + of_b - 9 * noise
+
+
+@given(st.integers(2, 12), st.integers(2, 40), st.integers(0, 2**32 - 1), st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_every_undecided_comparison_has_a_sentence_or_none(seeds, examples, number, binary):
+    rng = np.random.default_rng(number)
+    a, b = rng.random((2, seeds, examples)) < rng.random((2, 1, 1))
+    interval = crossed_interval(a, b, binary=binary)
+    for margin in (None, 0.1):
+        text = what_it_takes(interval, seeds, margin=margin, binary=binary)
+        assert text == '' or text.endswith('.')
+        assert 'nan' not in text
+        assert margin is None or text or not interval.variance

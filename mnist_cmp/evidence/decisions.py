@@ -240,7 +240,7 @@ def _cost(name, value):
 
 
 def _listed(shares):
-    "'0.31 of the training time and 0.28 of the parameters', or '2.0 times the training time'."
+    "So much of the one and so much of the other cost; above 1 so many times the cost."
     parts = []
     for name, share in shares.items():
         times = f'{share:.2g} of' if share < 1 else f'{share:,.1f} times'
