@@ -415,6 +415,8 @@ def readable(
     "Inside the block any fault of a file's content becomes a `ValueError` that names the file."
     try:
         yield
+    except ImportError:
+        raise  # says what to install
     except Exception as e:
         raise ValueError(f'{path} can not be read as {kind} ({str(e).strip()}).') from None
 
