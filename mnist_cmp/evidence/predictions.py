@@ -700,10 +700,14 @@ def _together(parts: dict, given: _Given) -> dict:
     return parts | {'paired': paired, 'remarks': remarks + failed}
 
 
-def _check_given(given: _Given, has_losses: bool):
-    "Raise `ValueError` for words that can't be, alone or together."
+def _check_words(given: _Given):
+    "Raise `ValueError` for words that can't be."
     check_choice('task', given.task, ('classes', 'regression'))
     check_choice('missing', given.missing, ('refuse', 'wrong'))
+
+
+def _check_given(given: _Given, has_losses: bool):
+    "Raise `ValueError` for arguments that losses and numbers do not have."
     is_number = has_losses or given.task == 'regression'
     if is_number and given.missing == 'wrong':
         raise ValueError(
@@ -936,6 +940,7 @@ def _unpacked(path, arguments: dict) -> tuple[dict, dict]:
 
 def _from_arrays(models, y, examples, given: _Given) -> dict:
     "The fields of a `Predictions`."
+    _check_words(given)
     if isinstance(models, (str, os.PathLike)):
         arguments = {'y': y, 'examples': examples} | given._asdict()
         models, arguments = _unpacked(models, arguments)
@@ -1210,6 +1215,7 @@ def _score_columns(table: _Table, given) -> tuple[list[str], list[str], str]:
 
 def _from_table(table, labels, given: _Given) -> dict:
     "The fields of a `Predictions`."
+    _check_words(given)
     for name in ('groups', 'by'):
         value = getattr(given, name)
         if value is not None and not isinstance(value, str):
