@@ -300,6 +300,14 @@ def test_numbers_twice_are_told_by_the_rest(tmp_path):
     assert Predictions.from_arrays(models, [0, 1]).seeds['net'] == ['a_1', 'b_1']
 
 
+def test_a_glob_of_too_many_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(predictions, '_MOST_FILES', 2)
+    for seed in range(3):
+        np.save(tmp_path / f'r_{seed}.npy', np.array([0, 1]))
+    with pytest.raises(ValueError, match=r"number of files of models\['a'\] is 3"):
+        Predictions.from_arrays({'a': f'{tmp_path}/r_*.npy', 'b': [[0, 1]]}, [0, 1])
+
+
 def test_files_whose_names_hold_wildcards(tmp_path):
     np.save(tmp_path / 'run[1].npy', np.array([[0, 1]]))
     found = Predictions.from_arrays({'a': str(tmp_path / 'run[1].npy'), 'b': [[0, 1]]}, [0, 1])
