@@ -3,7 +3,9 @@ after which documentation) are read as what they say, odd ones are answered in w
 
 import json
 import shutil
+import sys
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +75,7 @@ def test_a_failed_sample_is_refused(inspect):
     told = "lab__large has no answer for 1 of 6 samples, first of training .*, example 'sea#1'"
     with pytest.raises(ValueError, match=told):
         Predictions.from_inspect(inspect, score='match')
+    told = '1 of 12 samples failed, first of lab__large, training .*, example .sea#1.*a loss of 1'
     with pytest.raises(ValueError, match=told):
         Predictions.from_inspect(inspect, score='grader/clear')
 
@@ -99,6 +102,46 @@ def test_archives_are_read_as_their_logs(inspect):
         known.seeds,
         known.remarks,
     )
+
+
+def by_zstd(path):
+    "Pack an archive anew, by zstd, as Inspect does; Python has it from 3.14 on."
+    arrow = pytest.importorskip('pyarrow')
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_STORED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, arrow.compress(content, codec='zstd', asbytes=True))
+            member = archive.getinfo(name)  # of the directory, which is written at the end
+            member.compress_type = 93
+            member.file_size = len(content)
+            member.CRC = zlib.crc32(content)
+
+
+def test_archives_are_packed_by_zstd(inspect):
+    known = Predictions.from_inspect(inspect, score='match', missing='wrong')
+    for name in ('large.json', 'small.json'):
+        by_zstd(packed(inspect / name))
+    found = Predictions.from_inspect(inspect, score='match', missing='wrong')
+    assert found.answers['lab__large'].tolist() == known.answers['lab__large'].tolist()
+    content = bytearray((inspect / 'small.eval').read_bytes())
+    with zipfile.ZipFile(inspect / 'small.eval') as archive:
+        content[archive.getinfo('summaries.json').header_offset + 80] ^= 1
+    (inspect / 'small.eval').write_bytes(content)
+    with pytest.raises(ValueError, match='can not be read as a log of Inspect'):
+        Predictions.from_inspect(inspect, score='match', missing='wrong')
+
+
+def test_zstd_needs_its_extra(inspect, monkeypatch):
+    by_zstd(packed(inspect / 'small.json'))
+    monkeypatch.setitem(sys.modules, 'pyarrow', None)
+    monkeypatch.setattr(zipfile.ZipFile, 'read', refuse_to_read)  # as before Python 3.14
+    with pytest.raises(ImportError, match=r"pip install 'mnist_cmp\[tables\]'"):
+        Predictions.from_inspect(inspect / 'small.eval', score='match')
+
+
+def refuse_to_read(archive, member):
+    raise NotImplementedError('That compression method is not supported')
 
 
 def test_names_of_a_dict_are_taken_and_runs_told_apart(inspect):

@@ -2,9 +2,12 @@
 are answered in words."""
 
 import os
+import re
 import subprocess
 import sys
+import tempfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -297,6 +300,14 @@ def test_numbers_twice_are_told_by_the_rest(tmp_path):
     assert Predictions.from_arrays(models, [0, 1]).seeds['net'] == ['a_1', 'b_1']
 
 
+def test_a_glob_of_too_many_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(predictions, '_MOST_FILES', 2)
+    for seed in range(3):
+        np.save(tmp_path / f'r_{seed}.npy', np.array([0, 1]))
+    with pytest.raises(ValueError, match=r"number of files of models\['a'\] is 3"):
+        Predictions.from_arrays({'a': f'{tmp_path}/r_*.npy', 'b': [[0, 1]]}, [0, 1])
+
+
 def test_files_whose_names_hold_wildcards(tmp_path):
     np.save(tmp_path / 'run[1].npy', np.array([[0, 1]]))
     found = Predictions.from_arrays({'a': str(tmp_path / 'run[1].npy'), 'b': [[0, 1]]}, [0, 1])
@@ -444,6 +455,45 @@ def test_odd_arguments(name):
     with pytest.raises((ValueError, TypeError)) as error:
         Predictions.from_arrays(*positional, **named)
     assert told in str(error.value)
+
+
+VALUES = [0, 1, 2, '1', 'a', '', None, np.nan, 1.5, True, np.inf, -1, 10**20, 2**63, pd.NA, '=x']
+VALUES += [[1], {}, (1, 2), b'x', 1j, np.float16(1), pd.NaT, '\ud800', '\0']
+ANYTHING = st.recursive(st.sampled_from(VALUES), lambda some: st.lists(some, max_size=3))
+LABELS = [[0, 1, 2], [2, 1, 0]]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.one_of(st.just(LABELS), ANYTHING),
+    st.one_of(st.just(LABELS[0]), ANYTHING),
+    st.dictionaries(st.sampled_from(['classes', 'examples', 'groups', 'by', 'task']), ANYTHING),
+)
+def test_whatever_comes_is_answered_in_words(labels, y, arguments):
+    try:
+        found = Predictions.from_arrays({'a': labels, 'b': LABELS}, y, **arguments)
+    except (ValueError, TypeError) as error:
+        assert re.search('(a|has|have|holds|is|are|needs?|must|more) .*[.)]$', str(error), re.S)
+    else:
+        assert found.answers['a'].shape == found.answers['b'].shape == (2, 3)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.integers(0, 900),
+    st.sampled_from([b'"', b',', b'\n', b'\r', b'\xff', b'\0', b';', b'\t', b'nan', b'9' * 30]),
+)
+def test_any_damage_to_a_table_is_answered_in_words(place, damage):
+    content = long_of(*made()).to_csv(index=False).encode()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / 'long.csv'
+        path.write_bytes(content[:place] + damage + content[place:])
+        try:
+            found = Predictions.from_table(path)
+        except ValueError as error:
+            assert str(error).endswith('.')
+        else:  # a blank line, or quotes around a cell
+            assert found.answers['net'].shape == (3, 12)
 
 
 def test_examples_first_is_told_how_to_turn():

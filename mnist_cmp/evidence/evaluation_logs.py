@@ -11,7 +11,9 @@ import io
 import json
 import math
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core.checks import as_path, check_choice, raise_invalid, shown
+from ..core.checks import as_path, check_choice, need_extra, raise_invalid, shown
 from .predictions import Predictions, read_named, readable
 
 # %% ../../nbs/evidence/evaluation_logs.ipynb #evaluation-logs-08
@@ -150,9 +152,18 @@ def _fields(runs: list[_Run], told: str, greater_is_better: bool, missing: str) 
     else:
         is_share = bool(known.min() >= 0 and known.max() <= 1)
         losses = (1 - values if is_share else -values) if greater_is_better else values
-        if is_share and missing == 'wrong' and is_failed.any():
+        if is_share and is_failed.any():
+            failed = f'{is_failed.sum():,} of {len(values):,} samples failed'
+            if missing == 'refuse':
+                first = [
+                    columns[name][np.argmax(is_failed)] for name in ('model', 'seed', 'example')
+                ]
+                raise ValueError(
+                    f'{failed}, first of {first[0]}, training {shown(first[1])}, example '
+                    f"{shown(first[2])}. missing='wrong' gives them a loss of 1."
+                )
             losses = np.where(is_failed, 1, losses)
-            remarks.append(f'{is_failed.sum():,} of {len(values):,} samples failed: a loss of 1.')
+            remarks.append(f'{failed}: a loss of 1.')
         found = Predictions.from_table(columns | {'loss': losses})
         turned = f'1 − {told}' if is_share else f'−{told}'
         remarks.append(f'The loss is {turned if greater_is_better else told}.')
@@ -269,8 +280,8 @@ def _inspect_log(path: Path) -> tuple[dict, list[dict]]:
             samples = header['samples']
     else:
         with readable(path, 'a log of Inspect'), zipfile.ZipFile(io.BytesIO(content)) as archive:
-            header = _member(archive, 'header.json')
-            samples = _member(archive, 'summaries.json')
+            header = _member(archive, content, 'header.json')
+            samples = _member(archive, content, 'summaries.json')
     is_log = isinstance(header, dict) and isinstance(header.get('eval'), dict)
     if not is_log or not isinstance(samples, list) or not samples:
         raise ValueError(f'{path} is no log of Inspect with samples.')
@@ -282,12 +293,29 @@ def _inspect_log(path: Path) -> tuple[dict, list[dict]]:
     return header, samples
 
 
-def _member(archive: zipfile.ZipFile, name: str):
-    "What a JSON file of an archive holds; raises `ValueError`, `KeyError`."
-    size = archive.getinfo(name).file_size
+def _member(archive: zipfile.ZipFile, content: bytes, name: str):
+    "What a JSON file of an archive, its content, holds; raises `ValueError`, `KeyError`."
+    member = archive.getinfo(name)
+    size = member.file_size
     if size > _MOST_LOG:
         raise ValueError(f'{name} unpacks to {size:,} bytes, but {_MOST_LOG:,} are the most')
-    return json.loads(archive.read(name).decode('utf-8'))
+    try:
+        unpacked = archive.read(member)
+    except NotImplementedError:  # zstd, before Python 3.14
+        unpacked = _unpacked(content, member)
+    return json.loads(unpacked.decode('utf-8'))
+
+
+def _unpacked(content: bytes, member: zipfile.ZipInfo) -> bytes:
+    "A file of an archive that is packed by zstd, checked; raises `ValueError`, `ImportError`."
+    arrow = need_extra('pyarrow', 'tables')
+    name_and_extra = struct.unpack_from('<HH', content, member.header_offset + 26)
+    start = member.header_offset + 30 + sum(name_and_extra)
+    packed = content[start : start + member.compress_size]
+    unpacked = arrow.decompress(packed, member.file_size, codec='zstd', asbytes=True)
+    if zlib.crc32(unpacked) != member.CRC:
+        raise ValueError(f'{member.filename} has a wrong check sum')
+    return unpacked
 
 
 def _scores_of(sample: dict) -> dict[str, Any]:

@@ -196,7 +196,7 @@ def _refuse_values(name: str, value) -> NoReturn:
 
 # %% ../../nbs/evidence/predictions.ipynb #predictions-17
 _EMPTY = ('NoneType', 'NAType', 'NaTType')  # names of the classes of empty cells
-_WRITTEN_WHOLE = re.compile(r'([+-]?\d+)\.0+')
+_WRITTEN_WHOLE = re.compile(r'(-?[0-9]+)\.0+')
 
 
 def _text_of(value, is_label: bool) -> str | None:
@@ -415,6 +415,8 @@ def readable(
     "Inside the block any fault of a file's content becomes a `ValueError` that names the file."
     try:
         yield
+    except ImportError:
+        raise  # says what to install
     except Exception as e:
         raise ValueError(f'{path} can not be read as {kind} ({str(e).strip()}).') from None
 
@@ -454,6 +456,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 
 # %% ../../nbs/evidence/predictions.ipynb #predictions-41
 _WILDCARD = re.compile(r'[*?\[\]]')
+_MOST_FILES = 10_000  # of a glob
 
 
 def _glob_seeds(name: str, pattern: str) -> dict[str, str]:
@@ -461,6 +464,7 @@ def _glob_seeds(name: str, pattern: str) -> dict[str, str]:
     paths = glob.glob(pattern)
     if not paths:
         raise ValueError(f'{name} is {shown(pattern)}, but no file is called so.')
+    check_int(f'number of files of {name}', len(paths), 1, _MOST_FILES)
     wild = list(_WILDCARD.finditer(pattern))
     before = wild[0].start()
     after = len(pattern) - wild[-1].end()
@@ -698,10 +702,14 @@ def _together(parts: dict, given: _Given) -> dict:
     return parts | {'paired': paired, 'remarks': remarks + failed}
 
 
-def _check_given(given: _Given, has_losses: bool):
-    "Raise `ValueError` for words that can't be, alone or together."
+def _check_words(given: _Given):
+    "Raise `ValueError` for words that can't be."
     check_choice('task', given.task, ('classes', 'regression'))
     check_choice('missing', given.missing, ('refuse', 'wrong'))
+
+
+def _check_given(given: _Given, has_losses: bool):
+    "Raise `ValueError` for arguments that losses and numbers do not have."
     is_number = has_losses or given.task == 'regression'
     if is_number and given.missing == 'wrong':
         raise ValueError(
@@ -934,6 +942,7 @@ def _unpacked(path, arguments: dict) -> tuple[dict, dict]:
 
 def _from_arrays(models, y, examples, given: _Given) -> dict:
     "The fields of a `Predictions`."
+    _check_words(given)
     if isinstance(models, (str, os.PathLike)):
         arguments = {'y': y, 'examples': examples} | given._asdict()
         models, arguments = _unpacked(models, arguments)
@@ -1029,7 +1038,6 @@ class _Places(NamedTuple):
 
     seeds: dict[str, list[str]]  # model → names of its trainings
     examples: list[str]
-    columns: np.ndarray  # for each row its example
     rows: dict[str, np.ndarray]  # model → its rows
     cells: dict[str, np.ndarray]  # model → for each of them training · N + example
 
@@ -1068,12 +1076,13 @@ def _example_codes(own: _Column, more: _Column | None) -> tuple[list[str], Any, 
     return names, placed(own), placed(more) if more else None
 
 
-def _places(table: _Table, examples: list[str], columns: np.ndarray) -> _Places:
+def _places(table: _Table, examples: list[str], row_examples: np.ndarray) -> _Places:
     "Where each row belongs; raises `ValueError` for two rows of one place."
     models = _needed(table, 'model')
     check_names(models.values)
     has_seeds = 'seed' in table
-    seeds = _needed(table, 'seed') if has_seeds else _Column(np.zeros(len(columns), int), ['0'])
+    no_seeds = _Column(np.zeros(len(row_examples), int), ['0'])
+    seeds = _needed(table, 'seed') if has_seeds else no_seeds
     of_models: dict[str, list[str]] = {}
     rows = {}
     cells = {}
@@ -1086,9 +1095,9 @@ def _places(table: _Table, examples: list[str], columns: np.ndarray) -> _Places:
         order = {name: place for place, name in enumerate(names)}
         steps = np.array([order.get(name, -1) for name in seeds.values])
         check_extent(len(models.values), len(names), n, 1)
-        cells[model] = steps[own] * n + columns[rows[model]]
+        cells[model] = steps[own] * n + row_examples[rows[model]]
         _check_once(model, names, examples, cells[model], has_seeds)
-    return _Places(of_models, examples, columns, rows, cells)
+    return _Places(of_models, examples, rows, cells)
 
 
 def _check_once(model: str, seeds: list[str], examples: list[str], cells, has_seeds: bool):
@@ -1104,11 +1113,11 @@ def _check_once(model: str, seeds: list[str], examples: list[str], cells, has_se
     )
 
 # %% ../../nbs/evidence/predictions.ipynb #predictions-87
-def _of_examples(name: str, values: np.ndarray, columns, examples: list[str], empty) -> np.ndarray:
+def _of_examples(name: str, values, row_examples, examples: list[str], empty) -> np.ndarray:
     "One value an example of those of many rows; raises `ValueError` where rows differ."
     is_known = values == values if values.dtype.kind == 'f' else values != empty
     known = values[is_known]
-    places = columns[is_known]
+    places = row_examples[is_known]
     of = np.full(len(examples), empty, values.dtype)
     of[places] = known
     is_other = of[places] != known
@@ -1121,12 +1130,12 @@ def _of_examples(name: str, values: np.ndarray, columns, examples: list[str], em
     return of
 
 
-def _grouped(table: _Table, name: str, columns, examples: list[str]) -> tuple[Any, list[str]]:
+def _grouped(table: _Table, name: str, row_examples, examples: list[str]) -> tuple[Any, list]:
     "A code for each example and the names, of a column of groups or parts; raises `ValueError`."
     if name not in table:
         raise ValueError(f'table has no column {shown(name)}.')
     column = _in_order(_column(name, table[name]))
-    of = _of_examples(name, column.codes, columns, examples, -1)
+    of = _of_examples(name, column.codes, row_examples, examples, -1)
     if (of < 0).any():
         raise ValueError(
             f'{name} has no value for {int((of < 0).sum()):,} of {len(of):,} examples, first '
@@ -1139,21 +1148,22 @@ class _True(NamedTuple):
     "True labels or numbers, a row each."
 
     examples: list[str]  # ids of all examples, in order
-    columns: np.ndarray  # for each row of the table its example
+    row_examples: np.ndarray  # for each row of the table its example
     values: Any  # labels or numbers as a table has them; None: losses
-    places: Any  # for each of these its example
+    value_examples: Any  # for each of these its example
 
 
 def _true_rows(table: _Table, labels, kind: str, task: str) -> _True:
     "Labels of a table, or of what was given beside it; raises `ValueError`."
     own = _needed(table, 'example')
     if kind == 'loss' or labels is None:
-        examples, columns, _ = _example_codes(own, None)
+        examples, of_rows, _ = _example_codes(own, None)
         if kind != 'loss' and 'label' not in table:
             raise ValueError('table has no column label, so that labels must be given.')
         if kind == 'loss' and labels is not None:
             raise ValueError('labels are given, but the table has losses, which need none.')
-        return _True(examples, columns, table.get('label') if kind != 'loss' else None, columns)
+        values = table.get('label') if kind != 'loss' else None
+        return _True(examples, of_rows, values, of_rows)
     if 'label' in table:
         raise ValueError('labels are given, and stand in the table too. Leave one of them out.')
     ids, values = _labels_by_id('labels', labels, task)
@@ -1162,13 +1172,13 @@ def _true_rows(table: _Table, labels, kind: str, task: str) -> _True:
     more = _column('ids of labels', ids)
     if (more.codes < 0).any():
         raise ValueError(f'labels has an empty id, in row {int(np.argmax(more.codes < 0)) + 1:,}.')
-    examples, columns, places = _example_codes(own, more)
-    return _True(examples, columns, values, places)
+    examples, of_rows, of_values = _example_codes(own, more)
+    return _True(examples, of_rows, values, of_values)
 
 
 def _true_values(true: _True, column: np.ndarray, empty) -> np.ndarray:
     "One true value for each example; raises `ValueError` where one is missing, or two differ."
-    y = _of_examples('label', column, true.places, true.examples, empty)
+    y = _of_examples('label', column, true.value_examples, true.examples, empty)
     is_number = y.dtype.kind == 'f'
     is_missing = ~np.isfinite(y) if is_number else y == empty
     _check_true('number' if is_number else 'label', is_missing, true.examples)
@@ -1208,6 +1218,7 @@ def _score_columns(table: _Table, given) -> tuple[list[str], list[str], str]:
 
 def _from_table(table, labels, given: _Given) -> dict:
     "The fields of a `Predictions`."
+    _check_words(given)
     for name in ('groups', 'by'):
         value = getattr(given, name)
         if value is not None and not isinstance(value, str):
@@ -1217,14 +1228,14 @@ def _from_table(table, labels, given: _Given) -> dict:
     kind = _row_kind(table)
     _check_given(given, kind == 'loss')
     true = _true_rows(table, labels, kind, given.task)
-    places = _places(table, true.examples, true.columns)
+    places = _places(table, true.examples, true.row_examples)
     parts: dict[str, Any] = {'seeds': places.seeds, 'examples': true.examples}
     groups = given.groups or ('group' if 'group' in table else None)
     if groups is not None:
-        kept = _grouped(table, groups, true.columns, true.examples)
+        kept = _grouped(table, groups, true.row_examples, true.examples)
         parts |= zip(('groups', 'group_names'), kept)
     if given.by is not None:
-        kept = _grouped(table, given.by, true.columns, true.examples)
+        kept = _grouped(table, given.by, true.row_examples, true.examples)
         parts |= zip(('parts', 'part_names'), kept)
     if kind == 'loss' or given.task == 'regression':
         return _together(parts | _table_numbers(table, kind, true, places), given)
