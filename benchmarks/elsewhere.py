@@ -271,9 +271,9 @@ def jax_labels(name, x, y, x_test):
         return jax.lax.scan(step, ws, order.reshape(batches, -1))[0]
 
     for seed in SEEDS:
-        key, drawn = jax.random.split(jax.random.key(seed))
-        ws = weights(drawn)
-        for key in jax.random.split(key, settings['epochs']):
+        first, *others = jax.random.split(jax.random.key(seed), 1 + settings['epochs'])
+        ws = weights(first)
+        for key in others:
             ws = epoch(ws, key)
         yield np.asarray(logits(ws, x_test).argmax(1), np.uint8)
 
