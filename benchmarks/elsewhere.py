@@ -247,6 +247,14 @@ def jax_net(name):
     return weights, logits
 
 
+def jax_parameters(name):
+    "How many numbers a net of JAX learns."
+    import jax
+
+    weights, _ = jax_net(name)
+    return sum(w.size for w in weights(jax.random.key(0)))
+
+
 def jax_labels(name, x, y, x_test):
     "Labels of the test images by a net of JAX, for each seed: plain SGD, each epoch one `lax.scan`."
     import jax
@@ -306,6 +314,7 @@ def main():
         | {name: version(name) for name in LIBRARIES},
         'machine': f'{platform.system()} {platform.machine()}',
         'settings': SETTINGS,
+        'parameters': {name: jax_parameters(name) for name in SETTINGS['jax']['models']},
         'metrics': make_digits() | make_breast_cancer() | make_diabetes() | make_jax(),
         'sha256': digests(),
     }
