@@ -74,7 +74,7 @@ def whole(answers, y):
 
 
 def log_loss(y, p):
-    return reference.log_loss(y == 'benign', p)
+    return reference.log_loss(y == 'benign', np.maximum(p, elsewhere.FLOOR))
 
 
 def auroc(y, p):
@@ -274,6 +274,14 @@ def test_command_says_what_judge_says(tmp_path):
     assert data.returncode == 0, data.stderr
     text = json.dumps(json.loads(data.stdout))
     assert all(model in text for model in MADE['settings']['digits']['models'])
+
+
+def test_command_takes_arrays_and_labels(tmp_path):
+    files = FOLDER / 'digits_shifted.npz', FOLDER / 'digits_shifted_labels.csv'
+    done = command(files[0], '--labels', files[1], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    answers = arrays_of('digits_shifted.npz')
+    assert str(mc.judge(answers, shifted_labels()).verdict()) in done.stdout
 
 
 # no model is shown to be better than the SVM, and logistic regression and the MLP to be worse
