@@ -36,7 +36,12 @@ from .evidence.intervals import wilson_interval, error_interval, mcnemar_exact
 from .evidence.intervals import bonett_price_interval, paired_t, crossed_difference
 from .evidence.intervals import CrossedDifference, prob_better, expected_best, calibration
 from .evidence.intervals import Calibration, agreement, simulate_errors
+from .evidence.crossed import CrossedInterval, crossed_interval, expected_interval
+from .evidence.crossed import collapse_limit
+from .evidence.metrics import Metric, METRICS
+from .evidence.predictions import Predictions
 from .evidence.differences import Difference
+from .evidence.judging import judge
 from .evidence.verdict import verdict
 from .evidence.comparison import Comparison
 from .comparison import compare
@@ -58,6 +63,8 @@ __all__ = [
     'latency', 'measure_cost', 'wilson_interval', 'error_interval', 'mcnemar_exact',
     'bonett_price_interval', 'paired_t', 'crossed_difference', 'CrossedDifference',
     'prob_better', 'expected_best', 'calibration', 'Calibration', 'agreement',
-    'simulate_errors', 'Difference', 'verdict', 'Comparison', 'compare', 'write_report',
+    'simulate_errors', 'CrossedInterval', 'crossed_interval', 'expected_interval',
+    'collapse_limit', 'Metric', 'METRICS', 'Predictions', 'Difference', 'judge', 'verdict',
+    'Comparison', 'compare', 'write_report',
     'summary', 'report_schema', 'chime', 'make_sound', 'ComparePanel', 'DigitPad',
 ]

@@ -119,11 +119,14 @@ def measure_test(
     y = test.y.cpu()
     ks = ks_for(len(test.classes))
     # the ranking that the errors are counted in, also where logits tie
-    first = best_guesses(logits, max(ks))[:, 0]
+    guesses = best_guesses(logits, max(ks))
+    first = guesses[:, 0]
+    is_right = guesses == y[:, None]
+    ranks = torch.where(is_right.any(1), is_right.int().argmax(1) + 1, max(ks) + 1)
     sure = logits.double().softmax(1).gather(1, first[:, None])[:, 0]
     miss = first != y
     wrong = miss.nonzero().flatten()
-    guesses = [round(p, 4) for p in sure[wrong].tolist()]
+    confidence = [round(p, 4) for p in sure[wrong].tolist()]
     loss = nn.functional.cross_entropy(logits, y).item()
     return TestResult(
         loss,
@@ -131,8 +134,9 @@ def measure_test(
         count_topk_errors(logits, y, ks),
         wrong.tolist(),
         first[wrong].tolist(),
-        guesses,
+        confidence,
         calibration_bins(sure.numpy(), ~miss.numpy()),
+        ranks[wrong].tolist(),
     )
 
 # %% ../nbs/06_comparison.ipynb #635fd19c
@@ -791,6 +795,7 @@ class _Builder:
             commit=self.commit,
             trained_on=self.trained_on,
             remarks=self.remarks,
+            interval='crossed',
         )
         result.weights = self.weights
         return result
@@ -911,7 +916,7 @@ def save_weights(
     for name, of_runs in comparison.weights.items():
         for run, weights in zip(comparison[name].runs, of_runs):
             path = plain_folder(folder, 'weights', name) / f'seed_{run.number}.safetensors'
-            write_weights(path, weights, {'model': name, 'seed': str(run.history.seed)})
+            write_weights(path, weights, {'model': name, 'seed': str(run.training.seed)})
 
 # %% ../nbs/06_comparison.ipynb #f7c18a4f
 def load_net(

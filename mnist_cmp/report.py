@@ -9,11 +9,14 @@ __all__ = ['summary', 'narrow_summary', 'report_page', 'report_schema', 'write_r
 import base64
 import html
 import io
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ._moved import moved_name
 from .core.checks import machine_calls
@@ -22,22 +25,19 @@ from .core.files import atomic_path, check_folder, plain_folder, plain_path
 from .core.ledger import folder_lock
 from mnist_cmp.core.records import (
     FORMAT,
-    PROTOCOLS,
     ComparisonRecord,
     History,
     ModelResult,
-    Run,
     SearchResult,
-    Trial,
     json_schema,
 )
 from .core.run_folder import figure_files, report_files
 from .core.system import format_seconds
 from .evidence.comparison import Comparison
-from .evidence.differences import counted, decimals, percent
+from .evidence.differences import counted, decimals, difference, percent, value_text
 from .evidence.figures import comparison_figures
 from .evidence.health import STATES
-from .evidence.tables import n_trained
+from .evidence.tables import has_costs, n_trained, protocol_text, value_column
 from .evidence.verdict import epochs_of, verdict_parts
 
 if TYPE_CHECKING:  # slow to import
@@ -55,6 +55,12 @@ def _rate(x: float) -> str:
     return text
 
 # %% ../nbs/07_report.ipynb #12-report-015
+def _histories(c: ModelResult) -> list[History]:
+    "What is known of all trainings of a model, those of its search too."
+    of_runs = [run.history for run in c.runs if run.history is not None]
+    return of_runs + [trial.history for trial in (c.search.trials if c.search else [])]
+
+
 def _accuracies(history: History) -> list[float]:
     "Validation accuracy of each epoch that has one."
     return [e.valid_accuracy for e in history.epochs if e.valid_accuracy is not None]
@@ -65,12 +71,11 @@ def _summary_row(c: ModelResult, n_test: int) -> tuple:
     images."""
     import pandas as pd
 
-    h = c.runs[0].history
+    h = c.runs[0].training
     n = len(c.runs)
     sd = pd.Series(c.wrong).std() / n_test
-    held = sum(_accuracies(run.history)[-1] for run in c.runs) / n
-    trainings: list[Run | Trial] = [*c.runs, *c.search.trials]
-    seconds = sum(training.history.seconds for training in trainings)
+    held = sum(_accuracies(run.training)[-1] for run in c.runs) / n
+    seconds = sum(history.seconds for history in _histories(c))
     error = f'{100 * c.error:.2f}'
     if n > 1:
         error += f' ± {100 * sd:.2f}'
@@ -86,11 +91,34 @@ def _summary_row(c: ModelResult, n_test: int) -> tuple:
     )
 
 
+def _judged_summary(comparison: Comparison, width: int = 80) -> str:
+    "The models side by side by the metric alone: all that is known of predictions."
+    metric = comparison.metric
+    head = ['model', 'trainings', comparison.metric.title, '± sd', 'lowest', 'highest']
+    names = shortened(comparison.names, max(8, min(30, width - 50)))
+    rows = [head]
+    for c in comparison.models:
+        sd = float(np.std(c.values, ddof=1)) if len(c.values) > 1 else math.nan
+        row = [names[c.name], str(len(c.runs)), value_text(metric, c.value)]
+        row.append('' if sd != sd else value_text(metric, sd))
+        row += [value_text(metric, end(c.values)) for end in (min, max)]
+        rows.append(row)
+    wide = [max(text_width(row[i]) for row in rows) for i in range(len(head))]
+    lines = []
+    for row in rows:
+        first = row[0] + ' ' * (wide[0] - text_width(row[0]))
+        lines.append('  '.join([first, *(text.rjust(w) for text, w in zip(row[1:], wide[1:]))]))
+    lines += [f'{word} is {name}' for name, word in names.items() if word != name]
+    return '\n'.join(lines)
+
+
 def summary(
     comparison: Comparison,  # a finished comparison
 ) -> str:
     """The models side by side as plain text, a table of 80 columns, long names below it; ± is
     one standard deviation over seeds."""
+    if comparison.is_judged:
+        return _judged_summary(comparison)
     held = 'test %' if comparison.protocol == '2019' else 'valid %'
     head = ['model', 'parameters', 'rate', 'batch', held, 'seeds', 'error % ± sd', 'wrong', 'time']
     short = shortened(comparison.names, 11)
@@ -108,6 +136,8 @@ def narrow_summary(
 ) -> str:
     """What `summary` says, with a column for each model, and as many of them side by side as
     fit; long names below."""
+    if comparison.is_judged:
+        return _judged_summary(comparison, width)
     held = 'test %' if comparison.protocol == '2019' else 'valid %'
     labels = ['', 'parameters', 'rate', 'batch', held, 'seeds', 'error % ± sd', 'wrong', 'time']
     first = max(map(len, labels))
@@ -271,26 +301,28 @@ def _table(frame: 'pandas.DataFrame', words: Callable = str) -> str:
 def _models_table(comparison: Comparison) -> str:
     "The models side by side, as texts."
     table = comparison.to_frame()
+    rates = {'sd over seeds', value_column(comparison)} if comparison.metric.is_rate else set()
     for column in map(str, table):
-        if 'accuracy' in column or column in ('test error', 'sd over seeds'):
+        if 'accuracy' in column or column in rates:
             table[column] = [percent(x) if x == x else None for x in table[column]]
-    table['learning rate'] = table['learning rate'].map('{:.4g}'.format)
+    if 'learning rate' in table:
+        table['learning rate'] = table['learning rate'].map('{:.4g}'.format)
     return _table(table.dropna(axis=1, how='all'), _number)  # one training has no deviation
 
 # %% ../nbs/07_report.ipynb #043e5e96
 def _difference_tables(comparison: Comparison) -> list[str]:
     "The differences, with what decides where there is one training of each."
-    differences = comparison.differences().drop(columns='better again')  # its interval says it all
-    if len(comparison.best.runs) > 1:
-        return [_table(differences, _number)]
-    differences = differences.drop(
-        columns=['seeds and images', 'seeds alone', 'better again, 95 %']
-    )
-    return [
-        '<p>Here each model was trained once. So the interval over images alone decides, and the '
-        'chance of another seed is in none.</p>',
-        _table(differences, _number),
-    ]
+    # its interval says it all
+    differences = comparison.differences().drop(columns='better again', errors='ignore')
+    tables = [_table(differences, _number)]
+    if min(len(c.runs) for c in comparison.models) == 1:
+        examples = 'examples' if comparison.is_judged else 'images'
+        note = (
+            f'<p>Here a model was trained once. So the interval over {examples} alone decides, and '
+            'the chance of another seed is in none.</p>'
+        )
+        tables.insert(0, note)
+    return tables
 
 # %% ../nbs/07_report.ipynb #b4e587ef
 def _unwell_table(comparison: Comparison) -> list[str]:
@@ -304,13 +336,14 @@ def _unwell_table(comparison: Comparison) -> list[str]:
         for run, states in zip(c.runs, comparison.health(c.name)):
             if not states:
                 continue
-            accuracies = _accuracies(run.history)
-            rows[f'{c.name}, run {run.number}'] = {
-                'what it did': ', '.join(STATES[state] for state in states),
-                'epochs': len(run.history.epochs),
-                f'best {held}': percent(max(accuracies)),
-                f'last {held}': percent(accuracies[-1]),
-                'test error': percent(1 - run.test.accuracy),
+            row: dict[str, object] = {'what it did': ', '.join(STATES[state] for state in states)}
+            if run.history is not None:
+                accuracies = _accuracies(run.history)
+                row['epochs'] = len(run.history.epochs)
+                row[f'best {held}'] = percent(max(accuracies))
+                row[f'last {held}'] = percent(accuracies[-1])
+            rows[f'{c.name}, run {run.number}'] = row | {
+                'test error': percent(1 - run.test.accuracy)
             }
     if not rows:
         return []
@@ -332,13 +365,15 @@ def _tables(comparison: Comparison) -> dict[str, list[str]]:
     tables = {
         'models': [_models_table(comparison)],
         'difference': _difference_tables(comparison),
-        'kbest': [_table(_turned(comparison.kbest()), decimals)],
-        'training': _unwell_table(comparison),
-        'cost': [_table(_turned(comparison.costs()), _number)],
     }
-    if comparison.labels:
+    if comparison.classes and (len(comparison.ks) > 1 or not comparison.is_judged):
+        tables['kbest'] = [_table(_turned(comparison.kbest()), decimals)]
+    tables['training'] = _unwell_table(comparison)
+    if has_costs(comparison) or not comparison.is_judged:
+        tables['cost'] = [_table(_turned(comparison.costs()), _number)]
+    if comparison.labels and len(comparison.classes) <= 1000:
         tables['errors'] = [_table(comparison.class_errors().drop(columns='images'), short_percent)]
-        if len(comparison.best.runs) > 1:
+        if len({len(c.runs) for c in comparison.models} | {1}) == 2 and comparison.paired:
             tables['seeds'] = [_table(comparison.agreement(), short_percent)]
     return tables
 
@@ -393,11 +428,17 @@ _SECTIONS = {  # key → heading and what a reader has to know of it
 }
 
 
-def _section(key: str, tables: list[str], figures: list[tuple]) -> str:
+def _of_examples(text: str) -> str:
+    "A text on test images, said of test examples."
+    return text.replace('images', 'examples').replace('image', 'example')
+
+
+def _section(key: str, tables: list[str], figures: list[tuple], is_judged: bool = False) -> str:
     "A section of the page; nothing if it has neither table nor figure."
     if not tables and not figures:
         return ''
     heading, text = _SECTIONS[key]
+    text = _of_examples(text) if is_judged else text
     parts = [f'<h2 id="{key}">{heading}</h2>']
     if text:
         parts.append(f'<p>{_escaped(text)}</p>')
@@ -415,7 +456,7 @@ def _section(key: str, tables: list[str], figures: list[tuple]) -> str:
 def _beginning(c: ModelResult) -> str:
     """Where the first weights of a model come from, which of them no seed draws, and which are
     frozen."""
-    n = c.parameters
+    n = c.size
     trained = n_trained(c)
     same = c.same_start
     words = [c.init]
@@ -447,7 +488,7 @@ def _searched(search: SearchResult) -> str:
 
 def _family(comparison: Comparison) -> str:
     "How many intervals hold together, and by what means; nothing for one."
-    pairs = len(comparison.models) * (len(comparison.models) - 1) // 2
+    pairs = len(comparison.pairs)
     if pairs == 1:
         return ''
     return (
@@ -456,12 +497,35 @@ def _family(comparison: Comparison) -> str:
     )
 
 
-def _methods(comparison: Comparison) -> str:
-    "How the numbers came about, in a paragraph."
+def _interval_method(comparison: Comparison) -> str:
+    "How the interval of a difference was made."
+    examples = 'examples' if comparison.is_judged else 'images'
+    if comparison.metric.kind == 'bootstrap':
+        return f'Interval of a difference: bootstrap over seeds and {examples} (Owen 2007). '
+    if comparison.interval == 'union':
+        return (
+            'Interval of a difference: crossed random effects of seeds and images, variance '
+            "components by analysis of variance, Satterthwaite's (1946) degrees of freedom; with "
+            'one training of each Bonett & Price (2012), over images alone. '
+        )
+    methods = {difference(comparison, *pair).method for pair in comparison.pairs}
+    text = f'Interval of a difference: crossed random effects of seeds and {examples}, '
+    if methods == {'unpaired'}:
+        text += 'the seeds of each model on their own, '
+    text += "by moments, Satterthwaite's (1946) degrees of freedom"
+    if 'one training' in methods:
+        text += f'; with one training Bonett & Price (2012), over {examples} alone'
+    if comparison.groups is not None:
+        groups = comparison.groups
+        text += f'; {len(groups.names):,} groups ({groups.name}) are the independent {examples}'
+    return text + '. '
+
+
+def _data_and_training(comparison: Comparison) -> str:
+    "What the models were trained on, and how."
     c = comparison.models[0]
+    searches = '; '.join(_searched(x.tuning) for x in comparison.models)
     reads = sum(r['times'] for r in comparison.test_reads)
-    sizes = ', '.join(f'{n:,} for {split}' for split, n in comparison.sizes.items())
-    searches = '; '.join(_searched(x.search) for x in comparison.models)
     looked = ''
     if reads:
         looked = (
@@ -469,21 +533,56 @@ def _methods(comparison: Comparison) -> str:
             f'{counted(len(comparison.test_reads), "net")}. '
         )
     return (
-        f'Data: {comparison.dataset}, {sizes}. Protocol {comparison.protocol}: '
-        f'{PROTOCOLS[comparison.protocol]}. Each model was tuned by {counted(c.search.n_trials, "trial")} '
-        f'of {counted(c.search.epochs, "epoch")}, with the configs of a Sobol sequence (Sobol 1967; '
+        f'Each model was tuned by {counted(c.tuning.n_trials, "trial")} '
+        f'of {counted(c.tuning.epochs, "epoch")}, with the configs of a Sobol sequence (Sobol 1967; '
         f'Joe & Kuo 2008) in its space ({searches}). With the best config '
         f'{counted(len(c.runs), "net")} of each model {"was" if len(c.runs) == 1 else "were"} '
         f'trained for {counted(epochs_of(comparison), "epoch")} by SGD on cross-entropy. First '
         f'weights: {_first_weights(comparison)}. Run k of each '
         'model began from the same seed; the weights after the last epoch are what was tested. '
-        f'{looked}Seed {comparison.seed}. Interval of a difference: crossed random effects of '
-        'seeds and images, variance '
-        "components by analysis of variance, Satterthwaite's (1946) degrees of freedom; with one "
-        f'training of each Bonett & Price (2012), over images alone. {_family(comparison)}k-best '
-        'intervals: Wilson (1927), below 30 errors Clopper & '
-        'Pearson (1934). Single pairs: McNemar (1947), exact. Best of fewer trials: Dodge et al. '
-        '(2019), unbiased as in Tang et al. (2020). Calibration: Naeini et al. (2015), 15 bins. '
+        f'{looked}Seed {comparison.seed}. '
+    )
+
+
+def _methods(comparison: Comparison) -> str:
+    "How the numbers came about, in a paragraph."
+    sizes = ', '.join(f'{n:,} for {split}' for split, n in comparison.sizes.items())
+    text = f'Data: {comparison.dataset}, {sizes}. {_capital(protocol_text(comparison))}. '
+    if not comparison.is_judged:
+        text += _data_and_training(comparison)
+    text += _interval_method(comparison) + _family(comparison)
+    if comparison.interval == 'union':
+        text += 'k-best intervals: Wilson (1927), below 30 errors Clopper & Pearson (1934). '
+    elif comparison.classes:
+        text += (
+            'Intervals of one model: exact limits at the effective number of '
+            f'{"examples" if comparison.is_judged else "images"} (Korn & Graubard 1998). '
+        )
+    if comparison.metric.is_error and comparison.paired:
+        text += 'Single pairs: McNemar (1947), exact. '
+    if not comparison.is_judged:
+        text += 'Best of fewer trials: Dodge et al. (2019), unbiased as in Tang et al. (2020). '
+    if any(run.test.bins for c in comparison.models for run in c.runs):
+        text += 'Calibration: Naeini et al. (2015), 15 bins. '
+    return text + _on_health(comparison)
+
+
+def _capital(text: str) -> str:
+    "A text that begins a sentence."
+    return text[:1].upper() + text[1:]
+
+
+def _on_health(comparison: Comparison) -> str:
+    "What is said above the verdict, and when."
+    if comparison.is_judged:
+        if not comparison.classes:
+            return ''
+        return (
+            'Above the verdict stand trainings that gave one answer to all test examples, or '
+            'whose right answers were not more than those of one constant answer (binomial test '
+            'at 1 %).'
+        )
+    return (
         'Above the verdict stand classes that a part of the data lacks and images that stand in '
         'two parts, byte for byte. Trainings are named there that diverged, that gave one '
         'answer to all test images, whose right answers were not more than those of one constant '
@@ -496,29 +595,24 @@ def _methods(comparison: Comparison) -> str:
 # %% ../nbs/07_report.ipynb #12-report-031
 def _provenance(comparison: Comparison) -> dict[str, str]:
     "Name → value of what the numbers depend on."
-    h = comparison.models[0].runs[0].history
-    trainings: list[Run | Trial] = []
-    for c in comparison.models:
-        trainings += [*c.runs, *c.search.trials]
-    trained = sum(training.history.seconds for training in trainings)
-    return (
-        {
-            'machine': comparison.machine,
-            'device': f'{h.device}, {counted(h.threads, "thread")} each',
-            'step engine': ', '.join(
-                f'{c.name}: {c.runs[0].history.engine}' for c in comparison.models
-            ),
-            'versions': ', '.join(f'{k} {v}' for k, v in comparison.versions.items()),
-        }
-        | ({'commit of mnist_cmp': comparison.commit} if comparison.commit else {})
-        | {f'code of {c.name}': str(c.code) for c in comparison.models if c.code}
-        | {
-            'wall time': f'{format_seconds(comparison.seconds)} (the call that finished it)',
-            'all trainings': format_seconds(trained),
-            'seeds': ', '.join(str(run.history.seed) for run in comparison.models[0].runs),
-        }
-        | {f'SHA-256 of {s}': f for s, f in comparison.fingerprints.items()}
-    )
+    versions = ', '.join(f'{k} {v}' for k, v in comparison.versions.items())
+    facts = {'machine': comparison.machine}
+    if not comparison.is_judged:
+        h = comparison.models[0].runs[0].training
+        facts['device'] = f'{h.device}, {counted(h.threads, "thread")} each'
+        engines = {c.name: c.runs[0].training.engine for c in comparison.models}
+        facts['step engine'] = ', '.join(f'{name}: {engine}' for name, engine in engines.items())
+    facts['versions'] = versions
+    if comparison.commit:
+        facts['commit of mnist_cmp'] = comparison.commit
+    facts |= {f'code of {c.name}': str(c.code) for c in comparison.models if c.code}
+    facts['wall time'] = f'{format_seconds(comparison.seconds)} (the call that finished it)'
+    if not comparison.is_judged:
+        trained = sum(h.seconds for c in comparison.models for h in _histories(c))
+        facts['all trainings'] = format_seconds(trained)
+        seeds = [run.training.seed for run in comparison.models[0].runs]
+        facts['seeds'] = ', '.join(map(str, seeds))
+    return facts | {f'SHA-256 of {s}': f for s, f in comparison.fingerprints.items()}
 
 # %% ../nbs/07_report.ipynb #cc349d55
 def _described(c: ModelResult) -> str:
@@ -539,14 +633,18 @@ def _page(comparison: Comparison, drawn: dict[str, list[tuple]]) -> str:
     warned = f'<div class="unwell" role="note">{paragraphs(unwell)}</div>' if unwell else ''
     verdict = paragraphs(result, ' class=head') + paragraphs(cautions)
     tables = _tables(comparison)
-    sections = {key: _section(key, tables.get(key, []), drawn.get(key, [])) for key in _SECTIONS}
+    sections = {
+        key: _section(key, tables.get(key, []), drawn.get(key, []), comparison.is_judged)
+        for key in _SECTIONS
+    }
     links = ' '.join(
         f'<a href="#{key}">{_SECTIONS[key][0]}</a>' for key, text in sections.items() if text
     )
     facts = ''.join(
         f'<dt>{_escaped(k)}</dt><dd>{_escaped(v)}</dd>' for k, v in _provenance(comparison).items()
     )
-    models = ''.join(f'<p class="soft">{_escaped(_described(c))}</p>' for c in comparison.models)
+    described = [_described(c) for c in comparison.models if c.description]
+    models = ''.join(f'<p class="soft">{_escaped(text)}</p>' for text in described)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

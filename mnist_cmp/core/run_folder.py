@@ -66,10 +66,10 @@ def outline(
     for c in record.models:
         models[c.name] = {
             'parameters': c.parameters,
-            'n_trials': c.search.n_trials,
-            'search_epochs': c.search.epochs,
+            'n_trials': c.search.n_trials if c.search else None,
+            'search_epochs': c.search.epochs if c.search else None,
             'seeds': len(c.runs),
-            'epochs': max(len(run.history.epochs) for run in c.runs),
+            'epochs': max(len(run.history.epochs) if run.history else 0 for run in c.runs),
         }
     return {
         'dataset': record.dataset,
@@ -104,14 +104,16 @@ def _less(name, was, now):
     "What a model has less of, or otherwise, than before."
     for key, before in was.items():
         after = now.get(key, before)
-        is_fixed = key in ('parameters', 'search_epochs')
-        if after < before or (is_fixed and after != before):
+        is_fixed = key in ('parameters', 'search_epochs') or None in (before, after)
+        if after != before and (is_fixed or after < before):
             yield f'{key} of {name} was {before} and is {after}'
 
 # %% ../../nbs/core/run_folder.ipynb #rf-13
 def _same_training(was, now):
     "Must two runs have one result, as far as their records tell? A GPU promises none."
     names = (*Config._fields, 'seed', 'engine', 'threads', 'device')
+    if was.history is None or now.history is None:
+        return was.name == now.name
     return (
         was.history.device == 'cpu'
         and all(getattr(was.history, name) == getattr(now.history, name) for name in names)

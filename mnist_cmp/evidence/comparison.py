@@ -15,7 +15,7 @@ import numpy as np
 from ..core import run_folder
 from ..core.files import check_folder, write_json
 from ..core.records import FORMAT, ComparisonRecord
-from . import answers, differences, figures, health, tables
+from . import answers, conclusions, differences, figures, health, tables, verdict
 from .differences import Difference
 from .health import Ground
 
@@ -283,6 +283,38 @@ class Comparison(ComparisonRecord):
         """Reliability diagram of each model, and below it how often each confidence is given; the
         figure."""
         return figures.plot_calibration(self)
+
+    def verdict(self) -> str:
+        "The result in plain words, a line each; raises `ValueError`."
+        return verdict.verdict(self)
+
+    def decisions(self) -> 'pandas.DataFrame':
+        """A row for each pair of models: which one is better, with a margin also what is as good
+        and not worse, and the cheaper one."""
+        return conclusions.decisions_frame(self)
+
+    def parts(self) -> 'pandas.DataFrame':
+        "A row for each part of the test data and each pair of models: the difference within it."
+        return conclusions.parts_frame(self)
+
+    def plan(
+        self,
+        difference: float | None = None,  # the smallest that matters; None: the margin
+        power: float = 0.8,  # the chance that the verdict decides, 0.5 to 0.999
+    ) -> 'pandas.DataFrame':
+        """A row for each pair of models: how many seeds and test examples would show such a
+        difference; raises `ValueError`."""
+        return conclusions.plans_frame(self, difference, power)
+
+    def report(
+        self,
+        folder,  # made if it is not there; the files of this comparison's report are replaced
+        overwrite: bool = False,  # put another comparison's report aside, into `kept`?
+    ) -> Path:
+        "Write the report with all its files, and give the path of its page; raises `ValueError`."
+        from mnist_cmp.report import write_report
+
+        return write_report(self, folder, overwrite)
 
     def _repr_html_(self):
         return tables.comparison_html(self)

@@ -21,9 +21,9 @@ from mnist_cmp.evidence.answers import (
     hard_frame,
     picture,
 )
-from .differences import difference, level_of
+from .differences import difference, level_of, value_text
 from .health import health_of
-from .tables import budget_frame, costs_frame, ks_of
+from .tables import budget_frame, costs_frame, has_costs, ks_of, value_column
 
 # %% ../../nbs/evidence/figures.ipynb #figures-07
 def _axes(ax, width, height):
@@ -49,6 +49,11 @@ def _shares(axis, low=0, high=100):
     axis.set_ticks([tick for tick in axis.get_ticklocs() if least - 1e-9 <= tick <= most + 1e-9])
 
 # %% ../../nbs/evidence/figures.ipynb #ff4783c1
+def _scale_of(record):
+    "What values of the comparison's metric are multiplied by in figures, and their unit in words."
+    return (100, ' (%)') if record.metric.is_rate else (1, '')
+
+
 def _jitter(n):
     return (np.arange(n) * 0.618034 % 1 - 0.5) * 0.3  # spread evenly, the same each time
 
@@ -77,62 +82,79 @@ def plot_runs(
     record: ComparisonRecord,
     ax=None,  # matplotlib axes; None: new ones
 ):
-    """Test error of each run and the mean of each model; a run that did not go well is crossed
-    out; the axes."""
+    """Test error, or the comparison's metric, of each run and the mean of each model; a run that
+    did not go well is crossed out; the axes."""
+    scale, unit = _scale_of(record)
+    runs = sorted({len(c.runs) for c in record.models})
     with plot_style():
         ax = _axes(ax, 6.4, 3.4)
         for i, c in enumerate(record.models):
-            errors = [100 * (1 - run.test.accuracy) for run in c.runs]
+            values = scale * np.array(c.values)
+            mean = scale * c.value
             color = model_color(c.name, record.names)
-            at = i + _jitter(len(errors))
+            at = i + _jitter(len(values))
             _cross(
                 ax,
-                [(x, y) for x, y, states in zip(at, errors, health_of(record, c.name)) if states],
+                [(x, y) for x, y, states in zip(at, values, health_of(record, c.name)) if states],
             )
-            ax.plot(at, errors, 'o', color=color, alpha=0.7, markersize=6, clip_on=False)
-            ax.hlines(np.mean(errors), i - 0.3, i + 0.3, color=color, linewidth=2)
-            ax.annotate(
-                f'{np.mean(errors):.2f} %', (i + 0.32, np.mean(errors)), va='center', fontsize=9
-            )
+            ax.plot(at, values, 'o', color=color, alpha=0.7, markersize=6, clip_on=False)
+            ax.hlines(mean, i - 0.3, i + 0.3, color=color, linewidth=2)
+            text = f'{mean:.2f} %' if record.metric.is_rate else value_text(record.metric, mean)
+            ax.annotate(text, (i + 0.32, mean), va='center', fontsize=9)
         ax.set(
             xticks=range(len(record.names)),
             xticklabels=drawn_names(record.names).values(),
             xlim=(-0.6, len(record.names) - 0.3),
-            ylabel='test error (%)',
+            ylabel=f'{value_column(record)}{unit}',
         )
+        many = ' to '.join(map(str, dict.fromkeys([runs[0], runs[-1]])))
         ax.set_title(
-            f'{drawn(record.dataset)}: test error of {len(c.runs)} training{"s" * (len(c.runs) > 1)} '
-            'of each model'
+            f'{drawn(record.dataset)}: {value_column(record)} of {many} '
+            f'training{"s" * (runs[-1] > 1)} of each model'
         )
         ax.grid(axis='x', visible=False)
-        _shares(ax.yaxis)
+        if record.metric.is_rate:
+            _shares(ax.yaxis)
         if any(line.get_label() == _CROSSED for line in ax.lines):
             ax.legend(loc='best', fontsize=9)
     return ax
 
 # %% ../../nbs/evidence/figures.ipynb #368a022f
-# no model's colour
-_KINDS = (
-    ('seeds and images: the verdict', lambda d: (d.low, d.high), 3.2, 'black', '-'),
-    ('seeds alone', lambda d: d.seeds, 1.6, '#777777', '-'),
-    ('images alone', lambda d: d.images, 1.6, '#777777', (0, (1, 1))),
-)
-# One training of each says nothing of another seed.
-_KINDS_OF_ONE = (('images alone: the verdict', *_KINDS[0][1:]),)
+def _kinds_of(record, pairs):
+    "The intervals to draw: label, ends of a difference, width, colour and dashes of the line."
+    examples = 'examples' if record.is_judged else 'images'
+    grey = '#777777'  # no model's colour
+
+    def verdict(d):
+        return d.low, d.high
+
+    def seeds(d):
+        return d.seeds
+
+    def images(d):
+        return d.images
+
+    if any(d.seeds is None for d in pairs):  # one training of each says nothing of another seed
+        return [(f'{examples} alone: the verdict', verdict, 3.2, 'black', '-')]
+    kinds: list[tuple] = [
+        (f'seeds and {examples}: the verdict', verdict, 3.2, 'black', '-'),
+        ('seeds alone', seeds, 1.6, grey, '-'),
+    ]
+    if all(d.method != 'bootstrap' for d in pairs):
+        kinds.append((f'{examples} alone', images, 1.6, grey, (0, (1, 1))))
+    return kinds
 
 
 def plot_differences(
     record: ComparisonRecord,
     ax=None,  # matplotlib axes; None: new ones
 ):
-    """For each pair of models the difference of their test errors with its three intervals; the
-    axes."""
-    order = sorted(record.models, key=lambda c: -c.error)
-    pairs = [
-        difference(record, c.name, d.name) for i, c in enumerate(order) for d in order[i + 1 :]
-    ]
+    """For each pair of models the difference of their test errors, or of the comparison's metric,
+    with its intervals; the axes."""
+    pairs = [difference(record, *pair) for pair in record.pairs]
     short = drawn_names(record.names)
-    kinds = _KINDS if len(record.best.runs) > 1 else _KINDS_OF_ONE
+    kinds = _kinds_of(record, pairs)
+    scale, _ = _scale_of(record)
     with plot_style():
         ax = _axes(ax, 6.8, 1.4 + 0.75 * len(pairs))
         for row, d in enumerate(pairs):
@@ -140,24 +162,31 @@ def plot_differences(
                 y = row + 0.22 * (i - 1)
                 ax.hlines(
                     y,
-                    *(100 * x for x in ends(d)),
+                    *(scale * x for x in ends(d)),
                     color=color,
                     linewidth=width,
                     linestyle=line,
                     label=label if row == 0 else None,
                 )
-                ax.plot(100 * d.estimate, y, 'o', color=color, markersize=4 if i else 6)
+                ax.plot(scale * d.estimate, y, 'o', color=color, markersize=4 if i else 6)
         ax.axvline(0, color='#666666', linewidth=1)
         ax.set(
             yticks=range(len(pairs)),
             yticklabels=[f'{short[d.a]} − {short[d.b]}' for d in pairs],
             ylim=(len(pairs) - 0.5, -0.5),
         )
-        ax.set_xlabel(
-            f'difference of test errors (points), {100 * level_of(record):.3g} % intervals'
-        )
+        what = f'{record.metric.title} (points)' if record.metric.is_rate else record.metric.title
+        if record.metric.is_error:
+            what = 'test errors (points)'
+        elif record.metric.greater_is_better:
+            what += ', turned so that less is better'
+        ax.set_xlabel(f'difference of {what}, {100 * level_of(record):.3g} % intervals')
+        if record.margin is not None:
+            ends = [-scale * record.margin, scale * record.margin]
+            ax.axvspan(*ends, color='#009E73', alpha=0.12, linewidth=0, label='within the margin')
         ax.grid(axis='y', visible=False)
-        _shares(ax.xaxis, -100)
+        if record.metric.is_rate:
+            _shares(ax.xaxis, -100)
         ax.legend(
             loc='upper center',
             bbox_to_anchor=(0.45, -0.32 if len(pairs) < 3 else -0.22),
@@ -179,7 +208,7 @@ def plot_curves(
         ax = _axes(ax, 6.8, 3.6)
         for c in record.models:
             color = model_color(c.name, record.names)
-            tables = [100 * run.history.to_frame() for run in c.runs]
+            tables = [100 * run.training.to_frame() for run in c.runs]
             at = max((t.index for t in tables), key=len)
             for column, style, label in (
                 ('valid_accuracy', '-', held),
@@ -202,7 +231,7 @@ def plot_curves(
             ended = [
                 (len(t), t.valid_accuracy.iloc[-1])
                 for t, run in zip(tables, c.runs)
-                if run.history.state == 'diverged'
+                if run.training.state == 'diverged'
             ]
             if ended:
                 ax.plot(
@@ -260,7 +289,8 @@ def plot_kbest(
         ax.margins(y=0.1)
         _room_above(ax)
         ax.set_title(
-            f'{drawn(record.dataset)}: k-best error, with the number of wrong images out of {n:,}'
+            f'{drawn(record.dataset)}: k-best error, with the number of wrong '
+            f'{"examples" if record.is_judged else "images"} out of {n:,}'
         )
         # A single group of bars leaves no place for it.
         ax.legend(
@@ -302,19 +332,23 @@ def plot_budget(
 def plot_costs(
     record: ComparisonRecord,
 ):
-    "Test error of each model against parameters, FLOPs, seconds, latency and memory; the figure."
-    table = (
-        costs_frame(record)
-        .drop(columns=['against the first (%)', 'forward MFLOP per image', 'search (s)'])
-        .dropna(axis=1)
-    )
-    table.insert(0, 'parameters (thousands)', table.pop('parameters') / 1e3)
+    """Test error, or the comparison's metric, of each model against parameters, FLOPs, seconds,
+    latency and memory; the figure."""
+    scale, unit = _scale_of(record)
+    table = costs_frame(record)
+    if 'training MFLOP per image' in table:
+        table = table.drop(columns='forward MFLOP per image', errors='ignore')
+    table = table.drop(columns=['against the first (%)', 'search (s)'], errors='ignore')
+    table = table.dropna(axis=1)
+    if 'parameters' in table:
+        table.insert(0, 'parameters (thousands)', table.pop('parameters') / 1e3)
     short = drawn_names(record.names)
     with plot_style():
         import matplotlib.pyplot as plt
 
+        rows = min(2, table.shape[1])
         fig, axes = plt.subplots(
-            2, -(-table.shape[1] // 2), figsize=(8, 4.4), sharey=True, squeeze=False
+            rows, -(-table.shape[1] // 2), figsize=(8, 2.2 * rows), sharey=True, squeeze=False
         )
         for ax in axes.flat[table.shape[1] :]:
             ax.set_visible(False)
@@ -322,7 +356,7 @@ def plot_costs(
             for c in record.models:
                 ax.plot(
                     table[column][c.name],
-                    100 * c.error,
+                    scale * c.value,
                     'o',
                     markersize=9,
                     color=model_color(c.name, record.names),
@@ -332,10 +366,12 @@ def plot_costs(
             ax.set(xlabel=column, xlim=(0, 1.15 * most if most > 0 else 1))
             ax.xaxis.get_major_locator().set_params(nbins=4)
         for ax in axes[:, 0]:
-            ax.set_ylabel('test error (%)')
-        low, high = (f(100 * c.error for c in record.models) for f in (min, max))
-        axes[0, 0].set_ylim(max(0, low - 0.6 * (high - low) - 0.1), high + 0.6 * (high - low) + 0.1)
-        _shares(axes[0, 0].yaxis)  # all rows and columns share it
+            ax.set_ylabel(f'{value_column(record)}{unit}')
+        if record.metric.is_rate:  # all rows and columns share the axis
+            low, high = (f(scale * c.value for c in record.models) for f in (min, max))
+            room = 0.6 * (high - low) + 0.1
+            axes[0, 0].set_ylim(max(0, low - room), high + room)
+            _shares(axes[0, 0].yaxis)
         fig.legend(
             *axes[0, 0].get_legend_handles_labels(),
             loc='outside upper center',
@@ -517,7 +553,8 @@ def plot_calibration(
                 color=color,
                 linewidth=1.5,
             )
-        below.set(xlabel='confidence (%)', ylabel='images', yscale='log', xlim=(0, 101))
+        examples = 'examples' if record.is_judged else 'images'
+        below.set(xlabel='confidence (%)', ylabel=examples, yscale='log', xlim=(0, 101))
         _shares(top.yaxis)
         top.set(ylabel='accuracy (%)', title=f'{drawn(record.dataset)}: calibration')
         top.legend(loc='upper left', fontsize=9)
@@ -529,28 +566,39 @@ def comparison_figures(
 ):
     """Yield (section of the report, name, caption, what draws it) of each figure that the
     comparison has data for."""
-    held = 'test' if record.protocol == '2019' else 'validation'
+    value = value_column(record)
     yield (
         'models',
         'runs',
         (
-            'Test error of each training (dots) and the mean of each model (line); a training '
-            'that did not go well is crossed out.'
+            f'{value[0].upper()}{value[1:]} of each training (dots) and the mean of each model '
+            '(line); a training that did not go well is crossed out.'
         ),
         partial(plot_runs, record),
     )
+    what = 'test errors' if record.metric.is_error else record.metric.title
     yield (
         'difference',
         'differences',
-        'Difference of the test errors of each pair of models, with what each interval covers.',
+        f'Difference of the {what} of each pair of models, with what each interval covers.',
         partial(plot_differences, record),
     )
-    yield (
-        'kbest',
-        'kbest',
-        'Test images whose label is not among the k best guesses, mean of the runs.',
-        partial(plot_kbest, record),
-    )
+    if record.classes and (len(ks_of(record)) > 1 or not record.is_judged):
+        yield (
+            'kbest',
+            'kbest',
+            f'{record.example.capitalize()}s whose label is not among the k best guesses, mean of '
+            'the runs.',
+            partial(plot_kbest, record),
+        )
+    if not record.is_judged:
+        yield from _figures_of_training(record)
+    yield from _figures_of_answers(record)
+
+
+def _figures_of_training(record):
+    "Those of how the models were trained and tuned."
+    held = 'test' if record.protocol == '2019' else 'validation'
     yield (
         'training',
         'curves',
@@ -567,7 +615,7 @@ def comparison_figures(
             f'search_{c.name}',
             f'The search of {c.name}: each dot is a trial that was run; larger and lighter is '
             'better.',
-            c.search.plot,
+            c.tuning.plot,
         )
     yield (
         'tuning',
@@ -576,19 +624,19 @@ def comparison_figures(
         'curve.',
         partial(plot_budget, record),
     )
-    yield from _figures_of_answers(record)
 
 
 def _figures_of_answers(record):
     "Those that need more than the first release recorded."
-    if all(c.cost for c in record.models):
+    if has_costs(record):
+        value = value_column(record)
         yield (
             'cost',
             'costs',
-            'Test error against what each model costs.',
+            f'{value[0].upper()}{value[1:]} against what each model costs.',
             partial(plot_costs, record),
         )
-    if not record.labels:
+    if not record.labels or not record.classes:
         return
     if len(record.classes) <= 100:  # with more of them there is nothing to be seen
         yield (
@@ -600,7 +648,9 @@ def _figures_of_answers(record):
         yield (
             'errors',
             'confusions',
-            'What the wrong images are taken for: number of images, mean of the runs.',
+            'What the wrong {0} are taken for: number of {0}, mean of the runs.'.format(
+                'examples' if record.is_judged else 'images'
+            ),
             partial(plot_confusions, record),
         )
     for why in record.pictures:
@@ -611,6 +661,8 @@ def _figures_of_answers(record):
             f'Test images that {whose} wrong in most of its runs.',
             partial(plot_pictures, record, why),
         )
+    if record.is_judged and not all(run.test.bins for c in record.models for run in c.runs):
+        return
     yield (
         'calibration',
         'calibration',

@@ -53,9 +53,10 @@ def _is_at_chance(test, ground):
     n = ground.n_test
     if constant**n > _AT_CHANCE:
         return False
-    from scipy import stats  # slow to import
+    from scipy import special
 
-    return bool(stats.binom.sf(n - test.errors[1] - 1, n, constant) > _AT_CHANCE)
+    right = n - test.errors[1]
+    return bool(right == 0 or special.bdtrc(right - 1, n, constant) > _AT_CHANCE)
 
 # %% ../../nbs/evidence/health.ipynb #health-20
 _FALL_ODDS = 1 / 5  # share of the odds of a right answer that is left after a fall, at most
@@ -103,18 +104,23 @@ STATES = {
 
 
 def states_of(
-    history: History,  # of a training
+    history: History | None,  # of a training; None: it is not known
     test: TestResult,  # what its net did on the test images
     ground: Ground,  # what it is held against
 ) -> list[str]:
-    "The states of `STATES` that a training ended in; none: it went well."
-    if _diverged(history, test):
+    """The states of `STATES` that a training ended in, as far as it is known; none: it went
+    well."""
+    if not ground.n_classes:
+        return []
+    if history is not None and _diverged(history, test):
         return ['diverged']
     states = []
     if _has_one_answer(test, ground):
         states.append('one_answer')
     elif _is_at_chance(test, ground):
         states.append('at_chance')
+    if history is None:
+        return states
     if _fell(history, ground):
         states.append('fell')
     if not states and _never_learnt(history, test, ground):
@@ -132,8 +138,9 @@ def ground_of(
     record: ComparisonRecord,
 ) -> Ground:
     "What the trainings of a comparison are held against."
-    curves_on = 'test' if record.protocol == '2019' else record.models[0].search.scored_on
+    search = record.models[0].search
     n_test = record.sizes['test']
+    curves_on = 'test' if record.protocol == '2019' or search is None else search.scored_on
     n_valid = record.sizes.get(curves_on, record.sizes.get('valid', n_test))
     labels = np.array(record.labels) if record.labels else None
     usual = int(np.argmax(record.trained_on)) if record.trained_on else None

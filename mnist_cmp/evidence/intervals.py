@@ -77,7 +77,7 @@ def _proportion(errors, n, level, few=0):
 
 
 def _level(level):
-    return check_float('level', level, 0.5, 0.9999)
+    return check_float('level', level, 0.5, 1 - 1e-9)
 
 
 def wilson_interval(

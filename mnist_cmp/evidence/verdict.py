@@ -7,57 +7,132 @@ __all__ = ['epochs_of', 'verdict_parts', 'verdict']
 
 # %% ../../nbs/evidence/verdict.ipynb #verdict-02
 from ..core.display import printable
-from ..core.records import OWN_RULE, PROTOCOLS, ComparisonRecord
-from .differences import counted, difference, percent, points
+from ..core.records import OWN_RULE, PROTOCOLS, ComparisonRecord, ModelResult
+from mnist_cmp.evidence.conclusions import (
+    cheaper_of,
+    decision_of,
+    what_would_decide,
+    within_parts,
+)
+from .crossed import collapse_limit
+from .decisions import MIN_GROUPS, MIN_SEEDS
+from mnist_cmp.evidence.differences import (
+    MIN_EXAMPLES,
+    Difference,
+    counted,
+    difference,
+    gap_span,
+    gap_text,
+    level_of,
+    percent,
+    sizes_of_parts,
+    value_text,
+    with_unit,
+)
 from .health import STATES, health_of
 from .tables import n_trained, unequal_sizes
+
+# %% ../../nbs/evidence/verdict.ipynb #8ce3db9b
+def _spoken_of(record):
+    "The pairs of models that the verdict speaks of, the one behind first."
+    ranked = record.ranked
+    if record.baseline is None:
+        return [(c, record.best) for c in record.models if c is not record.best]
+    base = record[record.baseline]
+    place = {c.name: i for i, c in enumerate(ranked)}
+    pairs = [(c, base) for c in record.models if c is not base]
+    return [sorted(pair, key=lambda c: -place[c.name]) for pair in pairs]
 
 # %% ../../nbs/evidence/verdict.ipynb #verdict-07
 def _against(record, other, best):
     "A sentence or two on `best` against `other`."
     d = difference(record, other.name, best.name)
-    runs = len(best.runs)
     if d.identical:
         return _alike(record, other, best)
-    rates = (
-        f'{percent(best.error)} against {percent(other.error)} of '
-        f'{record.sizes["test"]:,} test images wrong'
-    )
-    wins = f'in {d.losses} of {counted(runs, "seed")}' if runs > 1 else 'in one training of each'
-    ends = f'{points(d.low)} to {points(d.high)} points'
-    if d.better:
-        went_well = not any(states for c in (best, other) for states in health_of(record, c.name))
-        such = 'data with the faults named above' if record.remarks else 'such data'
-        what = (
-            f'on {such} {best.name}, so tuned, is the better one.'
-            if went_well
-            else f'so trained, {best.name} makes fewer errors on {such}, which does not make it '
-            'the better model.'
-        )
+    ahead = f', {_wins(d)}' if d.losses is not None else ''
+    ends = with_unit(record.metric, gap_span(record.metric, d.low, d.high).replace('\u00a0', ' '))
+    if d.apart:
         return (
-            f'{best.name} makes {points(d.estimate)} points fewer errors than {other.name} '
-            f'({rates}), {wins}. The {_covers(d)}, {ends}, does not hold 0: {what}'
+            f'{_lead(record, d, best)} ({_rates(record, other, best)}){ahead}. The '
+            f'{_covers(record, d)}, {ends}, does not hold 0: {_conclusion(record, d, other, best)}'
         )
     holds = 'holds 0'
-    if d.low == -1 and d.high == 1:
-        few = (
-            f'{counted(runs, "training")} of each and {counted(record.sizes["test"], "test image")}'
-        )
+    if d.low == d.high:
+        holds = 'has no width, since nothing varies here: it says nothing'
+    elif d.n_groups < MIN_GROUPS:
+        groups = f'{counted(int(d.n_groups), "group")} of {record.example}s'
+        holds = f'comes from {groups}, and fewer than {MIN_GROUPS} can tell nothing of others'
+    elif record.metric.is_rate and (d.low, d.high) == (-1, 1):
+        few = f'{_trainings(record, d)} and {counted(record.sizes["test"], record.example)}'
         holds = f'holds every difference there can be: {few} are too few to tell'
+    ahead = f', {best.name} ahead {_wins(d)}' if d.losses is not None else ''
+    needed = what_would_decide(record, d)
     return (
-        f"Can't tell {best.name} from {other.name}: {rates}, {best.name} ahead {wins}, but the "
-        f'{_covers(d)}, {ends}, {holds}.'
+        f"Can't tell {best.name} from {other.name}: {_rates(record, other, best)}{ahead}, but the "
+        f'{_covers(record, d)}, {ends}, {holds}. {needed}'
+    ).rstrip()
+
+
+def _lead(record: ComparisonRecord, d: Difference, best: ModelResult) -> str:
+    "By how much the one ahead is ahead."
+    metric = record.metric
+    other = d.a if d.b == best.name else d.b
+    gap = with_unit(metric, gap_text(metric, abs(d.estimate)))
+    if metric.is_error:
+        return f'{best.name} makes {gap} fewer errors than {other}'
+    word = 'higher' if metric.greater_is_better else 'lower'
+    return f'The {metric.title} of {best.name} is {word} by {gap} than that of {other}'
+
+
+def _rates(record: ComparisonRecord, other: ModelResult, best: ModelResult) -> str:
+    "Both values of the metric, and what they were measured on."
+    metric = record.metric
+    values = f'{value_text(metric, best.value)} against {value_text(metric, other.value)}'
+    examples = counted(record.sizes['test'], record.example)
+    return f'{values} of {examples} wrong' if metric.is_error else f'{values} on {examples}'
+
+
+def _wins(d):
+    "In how many pairs of trainings the one ahead is ahead."
+    return f'in {d.losses} of {d.n_seeds} seeds' if d.n_seeds > 1 else 'in one training of each'
+
+
+def _trainings(record, d):
+    "How many trainings there are."
+    counts = {len(record[name].runs) for name in (d.a, d.b)}
+    if len(counts) == 1:
+        return f'{counted(d.n_seeds, "training")} of each'
+    return ' and '.join(
+        f'{counted(len(record[name].runs), "training")} of {name}' for name in (d.a, d.b)
     )
 
 
-def _covers(d):
+def _covers(record, d):
     "What the interval of a difference is, in words."
-    return (
-        f'{100 * d.level:.3g} % interval over '
-        f'{"test images alone" if d.seeds is None else "seeds and test images"}'
+    chances = f'{record.example}s alone' if d.n_seeds == 1 else f'seeds and {record.example}s'
+    return f'{100 * d.level:.3g} % interval over {chances}'
+
+
+def _conclusion(record, d, other, best):
+    "What follows from an interval without 0."
+    such = (
+        'data with the faults named above'
+        if record.remarks and not record.is_judged
+        else 'such data'
     )
+    if any(states for c in (best, other) for states in health_of(record, c.name)):
+        does = 'makes fewer errors' if record.metric.is_error else 'does better'
+        return f'so trained, {best.name} {does} on {such}, which does not make it the better model.'
+    if d.n_seeds < MIN_SEEDS:
+        nets = 'these two nets' if d.n_seeds == 1 else 'these nets'
+        return (
+            f'{nets} differ on {such}. Of the models that says little: for that {MIN_SEEDS} '
+            'trainings of each are the least.'
+        )
+    tuned = '' if record.is_judged else ', so tuned,'
+    return f'on {such} {best.name}{tuned} is the better one.'
 
-
+# %% ../../nbs/evidence/verdict.ipynb #c452e9a8
 def _alike(record, other, best):
     "A sentence on two models whose nets answer alike."
     pairs = 'in each pair of trainings' if len(best.runs) > 1 else 'in one training of each'
@@ -65,17 +140,79 @@ def _alike(record, other, best):
     end = 'nothing here tells them apart'
     if any(states):
         end = 'not all of them went well, so this says nothing about the models'
-    if all('one_answer' in of_run for of_run in states):
+    if states and all('one_answer' in of_run for of_run in states):
         end = 'both answered one class throughout'
+    examples = f'{record.sizes["test"]:,}'
+    value = f'{value_text(record.metric, best.value)} of {examples} wrong'
+    if not record.metric.is_error:
+        value = f'{record.metric.title} {value_text(record.metric, best.value)}'
     return (
-        f'{best.name} and {other.name} gave the same answer to every test image {pairs} '
-        f'({percent(best.error)} of {record.sizes["test"]:,} wrong): {end}.'
+        f'{best.name} and {other.name} gave the same answer to every {record.example} {pairs} '
+        f'({value}): {end}.'
     )
+
+# %% ../../nbs/evidence/verdict.ipynb #36d833d2
+def _at_margin(record, other, best):
+    "What can be said of two models at the record's margin, a sentence or two."
+    metric = record.metric
+    decision = decision_of(record, other.name, best.name)
+    margin = with_unit(metric, gap_text(metric, record.margin))
+    d = difference(record, other.name, best.name, 0.95)
+    ends = with_unit(metric, gap_span(metric, d.low, d.high).replace('\u00a0', ' '))
+    interval = f'95 % interval {ends}'
+    if decision.equivalent:
+        cheaper = cheaper_of(record, other.name, best.name).sentence
+        return (
+            f'{best.name} and {other.name} are as good as each other, within the margin of '
+            f'{margin} ({interval}). {cheaper}'
+        ).rstrip()
+    if decision.refused:
+        return f'At the margin of {margin} nothing can be said: {decision.refused}.'
+    if decision.not_worse:
+        one = decision.not_worse[0]
+        another = best.name if one == other.name else other.name
+        return f'{one} is not worse than {another} by more than {margin} ({interval}).'
+    return (
+        f"At the margin of {margin} it can't be told whether they are as good as each other "
+        f'({interval}).'
+    )
+
+# %% ../../nbs/evidence/verdict.ipynb #7a9a36a8
+def _on_parts(record):
+    "A line on each part of the test data, and one on those that are too small."
+    if record.by is None:
+        return
+    parts = within_parts(record)
+    spoken = {frozenset((other.name, ahead.name)) for other, ahead in _spoken_of(record)}
+    kind = record.by.name
+    if parts:
+        level = level_of(record, of_parts=True)
+        yield f'Within each {kind}, by {100 * level:.3g} % intervals that hold together with 95 %:'
+    for part, n, differences in parts:
+        texts = [_in_part(record, d) for d in differences if frozenset((d.a, d.b)) in spoken]
+        text = '; '.join(texts) or f'no {record.metric.title} can be had'
+        yield f'{kind} {part} ({counted(n, "example" if record.is_judged else "image")}): {text}.'
+    small = [f'{p} ({n})' for p, n in sizes_of_parts(record).items() if n < MIN_EXAMPLES]
+    if small:
+        few = ', '.join(small[:10]) + (f' and {len(small) - 10} more' if len(small) > 10 else '')
+        yield f'Too small to be spoken of, with fewer than {MIN_EXAMPLES}: {kind} {few}.'
+
+
+def _in_part(record, d):
+    "A clause on two models within a part."
+    metric = record.metric
+    ends = with_unit(metric, gap_span(metric, d.low, d.high).replace('\u00a0', ' '))
+    if d.better is None:
+        return f"can't tell {d.a} from {d.b} (difference {ends})"
+    ahead, behind = (d.a, d.b) if d.better == d.a else (d.b, d.a)
+    low, high = sorted((abs(d.low), abs(d.high)))
+    ends = with_unit(metric, gap_span(metric, low, high).replace('\u00a0', ' '))
+    return f'{ahead} is better than {behind} by {ends}'
 
 # %% ../../nbs/evidence/verdict.ipynb #verdict-11
 def _unwell(record):
     "A sentence for each model with trainings that did not go well."
-    images = f', as far as {record.sizes["test"]:,} test images tell,'
+    images = f', as far as {counted(record.sizes["test"], record.example)} tell,'
     for c in record.models:
         spoilt = _spoilt(record, c)
         if not spoilt:
@@ -117,8 +254,46 @@ def _in_runs(numbers, runs):
 # %% ../../nbs/evidence/verdict.ipynb #verdict-15
 def _cautions(record):
     "What a reader has to know before quoting the result."
-    runs = len(record.best.runs)
-    search = record.best.search
+    yield from _on_intervals(record)
+    if record.is_judged:
+        yield from record.remarks
+        yield (
+            'It holds for these predictions. How the models were tuned, and what they were chosen '
+            'by, is not known here: predictions on examples that a model was chosen by flatter it.'
+        )
+        return
+    search = record.best.tuning
+    if record.protocol == '2019':
+        yield f'Protocol 2019: {PROTOCOLS["2019"]}.'
+    yield (
+        f'It holds for the settings found with {counted(search.n_trials, "trial")} of '
+        f'{counted(search.epochs, "epoch")} for each model, '
+        f'and for trainings of {counted(epochs_of(record), "epoch")}.'
+    )
+    sizes = {c.name: c.size for c in record.models}
+    trained = {c.name: n_trained(c) for c in record.models}
+    if text := unequal_sizes(sizes, trained=trained):
+        yield text
+    for c in record.models:
+        yield from _brought_along(c)
+        scored = sum(trial.accuracy == trial.accuracy for trial in c.tuning.trials)
+        if scored < c.tuning.n_trials / 2:
+            yield (
+                f'Of {counted(c.tuning.n_trials, "trial")} of {c.name} {scored} ended with a '
+                'score: it was tuned with that much less.'
+            )
+        yield from c.tuning.edges()
+
+
+def _on_intervals(record):
+    "What the intervals mean, and what they do not cover."
+    runs = min(len(c.runs) for c in record.models)
+    pairs = len(record.pairs)
+    if pairs > 1:
+        yield (
+            f'{100 * level_of(record):.3g} % for each of {pairs} pairs, so that all of them hold '
+            'together with 95 %.'
+        )
     if runs == 1:
         yield (
             'One training of each model: another seed gives other nets, and that chance is not '
@@ -129,32 +304,26 @@ def _cautions(record):
             f'{runs} trainings of each model tell little about the chance of the seed: 10 are '
             'better.'
         )
-    if record.protocol == '2019':
-        yield f'Protocol 2019: {PROTOCOLS["2019"]}.'
-    yield (
-        f'It holds for the settings found with {counted(search.n_trials, "trial")} of '
-        f'{counted(search.epochs, "epoch")} for each model, '
-        f'and for trainings of {counted(epochs_of(record), "epoch")}.'
-    )
-    sizes = {c.name: c.parameters for c in record.models}
-    trained = {c.name: n_trained(c) for c in record.models}
-    if text := unequal_sizes(sizes, trained=trained):
-        yield text
-    for c in record.models:
-        yield from _brought_along(c)
-        scored = sum(trial.accuracy == trial.accuracy for trial in c.search.trials)
-        if scored < c.search.n_trials / 2:
-            yield (
-                f'Of {counted(c.search.n_trials, "trial")} of {c.name} {scored} ended with a score: it '
-                'was tuned with that much less.'
-            )
-        yield from c.search.edges()
+    what = 'other training data' if record.is_judged else 'another search, split or training set'
+    seeds = 'other seeds and ' if runs > 1 else ''
+    yield f'The intervals cover {seeds}other {record.example}s of such a kind, but not {what}.'
+    collapsed = any(states for c in record.models for states in health_of(record, c.name))
+    if runs > 1 and not collapsed and record.classes:
+        yield (
+            f'None of {runs} trainings of a model collapsed. Of fresh ones up to '
+            f'{100 * collapse_limit(runs):.0f} % may (95 % confidence).'
+        )
+    if record.interval == 'union':
+        yield (
+            'These intervals are of an older kind, which was wider where seeds are few; judge() '
+            'gives those of today.'
+        )
 
 
 def _brought_along(c):
     """Sentences on what a model does not learn here: frozen parameters, and first weights that
     no seed draws."""
-    n = c.parameters
+    n = c.size
     trained = n_trained(c)
     same = c.same_start
     if trained < n:
@@ -183,17 +352,22 @@ def epochs_of(
     record: ComparisonRecord,
 ) -> int:
     "Epochs of a training; one that diverged has fewer."
-    return max(len(run.history.epochs) for c in record.models for run in c.runs)
+    return max(len(run.training.epochs) for c in record.models for run in c.runs)
 
 # %% ../../nbs/evidence/verdict.ipynb #verdict-21
 def verdict_parts(
     record: ComparisonRecord,
 ) -> list[list[str]]:
-    """The verdict in three lists: what is wrong with data or trainings, the best model against
-    each other one, what is not covered."""
-    others = [c for c in record.models if c is not record.best]
-    wrong = [*record.remarks, *_unwell(record)]
-    result = [_against(record, c, record.best) for c in others]
+    """The verdict in three lists: what is wrong with data or trainings, the best model or the
+    baseline against each other one, what is not covered."""
+    wrong = [] if record.is_judged else list(record.remarks)
+    wrong += _unwell(record)
+    result = []
+    for pair in _spoken_of(record):
+        result.append(_against(record, *pair))
+        if record.margin is not None:
+            result.append(_at_margin(record, *pair))
+    result += _on_parts(record)
     return [[printable(line) for line in part] for part in (wrong, result, _cautions(record))]
 
 
