@@ -33,7 +33,6 @@ FOLDER = Path('nbs/results/elsewhere')
 LIBRARIES = 'numpy', 'scipy', 'scikit-learn', 'lightgbm', 'jax', 'jaxlib'
 SEEDS = range(1, 11)
 FLOOR = 1e-15  # lowest probability for log loss, as in scikit-learn until 1.2
-SHIFTS = {'none': (0, 0), 'up': (-1, 0), 'down': (1, 0), 'left': (0, -1), 'right': (0, 1)}
 
 # model → its class, and the arguments that are not the library's own choice
 CLASSIFIERS = {
@@ -56,7 +55,10 @@ REGRESSORS = {
 SETTINGS = {
     'seeds': len(SEEDS),
     'digits': {'test': 300, 'models': ['logistic', 'forest', 'svm', 'knn', 'mlp']},
-    'digits_shifted': {'shifts': list(SHIFTS), 'models': ['forest', 'svm']},
+    'digits_ways': {
+        'ways': ['plain', 'faint', 'noisy', 'blurred', 'moved'],
+        'models': ['logistic', 'forest'],
+    },
     'breast_cancer': {
         'test': 190,
         'split': 0,
@@ -109,12 +111,21 @@ def divided(found, settings, stratify=None):
     return x[train], found.target[train], x[test], found.target[test], test
 
 
-def shifted(images, shift):
-    "Images moved by one pixel or none; what comes in from outside is paper."
-    down, right = shift
+def in_ways(images):
+    "Way → images of 8×8 as they are, or worse: values 0 to 1."
+    noise = np.random.default_rng(0).normal(0, 0.15, images.shape)
     padded = np.pad(images, ((0, 0), (1, 1), (1, 1)))
-    height, width = images.shape[1:]
-    return padded[:, 1 - down : 1 - down + height, 1 - right : 1 - right + width]
+    blurred = np.zeros_like(images)
+    for row, down in enumerate((0.25, 0.5, 0.25)):
+        for column, right in enumerate((0.25, 0.5, 0.25)):
+            blurred += down * right * padded[:, row : row + 8, column : column + 8]
+    return {
+        'plain': images,
+        'faint': 0.6 * images,
+        'noisy': np.clip(images + noise, 0, 1),
+        'blurred': blurred,
+        'moved': padded[:, 1:9, :8],
+    }
 
 
 def write_rows(name, header, rows):
@@ -139,35 +150,36 @@ def scores(metric, answers, y):
 
 
 def make_digits():
-    "Labels as a long table, and those of shifted images as arrays."
+    "Labels as a long table; and of the same images in five ways as arrays."
     from sklearn.metrics import zero_one_loss
 
     x, y, x_test, y_test, first = digits()
-    moved = np.concatenate([shifted(x_test, shift) for shift in SHIFTS.values()])
+    ways = SETTINGS['digits_ways']['ways']
+    images = in_ways(x_test)
+    every_way = np.concatenate([images[way] for way in ways])
     answers = {}
-    answers_moved = {}
+    answers_in_ways = {}
     for name in SETTINGS['digits']['models']:
         models = [trained(CLASSIFIERS[name], x.reshape(len(x), -1), y, seed) for seed in SEEDS]
         answers[name] = [m.predict(x_test.reshape(len(x_test), -1)) for m in models]
-        if name in SETTINGS['digits_shifted']['models']:
-            labels = [m.predict(moved.reshape(len(moved), -1)) for m in models]
-            answers_moved[name] = np.array(labels, np.uint8)
+        if name in SETTINGS['digits_ways']['models']:
+            labels = [m.predict(every_way.reshape(len(every_way), -1)) for m in models]
+            answers_in_ways[name] = np.array(labels, np.uint8)
     examples = range(first, first + len(x_test))
     header = 'model', 'seed', 'example', 'prediction', 'label'
     write_rows('digits.csv', header, long_rows(answers, examples, y_test))
 
-    np.savez_compressed(FOLDER / 'digits_shifted.npz', **answers_moved)
+    np.savez_compressed(FOLDER / 'digits_ways.npz', **answers_in_ways)
     rows = [
-        (f'{image} {shift}', label, image, shift)
-        for shift in SHIFTS
+        (f'{image} {way}', label, image, way)
+        for way in ways
         for image, label in zip(examples, y_test, strict=True)
     ]
-    write_rows('digits_shifted_labels.csv', ('example', 'label', 'image', 'shift'), rows)
+    write_rows('digits_ways_labels.csv', ('example', 'label', 'image', 'way'), rows)
+    truth = np.tile(y_test, len(ways))
     return {
         'digits.csv': {'error': scores(zero_one_loss, answers, y_test)},
-        'digits_shifted.npz': {
-            'error': scores(zero_one_loss, answers_moved, np.tile(y_test, len(SHIFTS)))
-        },
+        'digits_ways.npz': {'error': scores(zero_one_loss, answers_in_ways, truth)},
     }
 
 
