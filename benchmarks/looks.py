@@ -2,7 +2,8 @@
 
 Whole comparisons are simulated in worlds whose truth is known. The results go to
 `nbs/results/looks.json`; `nbs/evidence/looks.ipynb` shows them. `python benchmarks/looks.py 100`
-makes a hundredth of the comparisons and only prints.
+makes a hundredth of the comparisons and only prints; `python benchmarks/looks.py 1 margin` makes
+the section of this name anew.
 """
 
 import os
@@ -16,13 +17,14 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from mnist_cmp.core.files import write_json
+from mnist_cmp.core.files import read_json, write_json
 from mnist_cmp.evidence.crossed import crossed_interval
 from mnist_cmp.evidence.decisions import decide
 from mnist_cmp.evidence.intervals import simulate_errors
 from mnist_cmp.evidence.looks import Looks
 from mnist_cmp.evidence.planning import chances_of, plan
 
+RESULTS = 'nbs/results/looks.json'
 # Seven kinds of world and two of the coverage benchmark. All SDs in those of what is left when
 # example, seed and class are known.
 WORLDS = {
@@ -312,65 +314,124 @@ def _root(covariance):
     return vectors * np.sqrt(np.maximum(values, 0))
 
 
-def main(fewer=1):
-    start = time.process_time()
+def max_t_of_seeds(models, seeds, repeats):
+    """The same where seeds alone vary, by normal numbers: max-t with one common variance, and the
+    quantile that would be right, each pair having its own."""
+    rng = np.random.default_rng([2026, 17])
+    families = {
+        'all pairs': list(combinations(range(models), 2)),
+        'against a baseline': [(0, other) for other in range(1, models)],
+    }
+    x = rng.standard_normal((repeats, models, seeds))
+    normal = rng.standard_normal((repeats, models))
+    chi2 = rng.chisquare(seeds - 1, (repeats, 1)) / (seeds - 1)
+    rows = []
+    for family, pairs in families.items():
+        first = np.array([a for a, _ in pairs])
+        second = np.array([b for _, b in pairs])
+        d = x[:, first] - x[:, second]
+        largest = np.abs(d.mean(2) / (d.std(2, ddof=1) / np.sqrt(seeds))).max(1)
+        right = np.quantile(largest, 0.95)
+        bonferroni = special.stdtrit(seeds - 1, 1 - 0.025 / len(pairs))
+        together = (normal[:, first] - normal[:, second]) / np.sqrt(2 * chi2)
+        common = np.quantile(np.abs(together).max(1), 0.95)
+        rows.append(
+            dict(
+                models=models,
+                seeds=seeds,
+                family=family,
+                pairs=len(pairs),
+                repeats=repeats,
+                width=common / bonferroni,
+                right_width=right / bonferroni,
+                bonferroni=(largest <= bonferroni).mean(),
+                max_t=(largest <= common).mean(),
+            )
+        )
+    return rows
 
-    def some(repeats):
-        return max(repeats // fewer, 20)
 
-    results = {}
-    results['only_seeds_vary'] = [
-        only_seeds_vary(looks, pairs, some(1_000_000))
-        for looks in PLANS
-        for pairs in (1, 3, 10, 45)
-    ]
-    _show('only_seeds_vary', results, start)
+def _spending(some):
+    "Each plan with each number of pairs, where seeds alone vary."
+    walks = some(1_000_000)
+    return [only_seeds_vary(looks, pairs, walks) for looks in PLANS for pairs in (1, 3, 10, 45)]
+
+
+def _equals(some):
+    "Planned looks at equals, in each world."
     jobs = [(world, N, repeats) for N, repeats in ((300, 8000), (2000, 4000)) for world in WORLDS]
-    results['false_verdicts'] = [
+    return [
         false_verdicts(number, world, N, some(repeats))
         for number, (world, N, repeats) in enumerate(jobs)
     ]
-    _show('false_verdicts', results, start)
-    of_world = {
+
+
+def _unequals(some):
+    "Planned looks at models that differ, by several differences."
+    differences = {
         'typical': (0.004, 0.008, 0.012, 0.016, 0.024),
         'unsteady training': (0.008, 0.012, 0.016, 0.024, 0.036),
         'seeds dominate': (0.02, 0.04, 0.06, 0.08, 0.12),
     }
-    jobs = [(world, more) for world, differences in of_world.items() for more in differences]
-    results['savings'] = [
-        savings(number, world, more, some(1000)) for number, (world, more) in enumerate(jobs)
-    ]
-    _show('savings', results, start)
-    of_world = 'typical', 'twins', 'unsteady training'
-    jobs = [(world, N) for world in of_world for N in (500, 2000)]
-    results['margin'] = [
-        at_the_margin(number, world, N, some(4000)) for number, (world, N) in enumerate(jobs)
-    ]
-    _show('margin', results, start)
-    jobs = [
-        (world, more, seeds)
-        for world, more in (('typical', 0.01), ('twins', 0.01), ('unsteady training', 0.04))
-        for seeds in (5, 10, 20)
-    ]
-    results['planned'] = [planned(number, *job, some(1000)) for number, job in enumerate(jobs)]
-    _show('planned', results, start)
-    jobs = [
-        (world, models, seeds)
-        for world, seeds in (('typical', 10), ('unsteady training', 5), ('seeds dominate', 5))
-        for models in (3, 5, 10)
-    ]
-    results['simultaneous'] = []
-    for number, (world, models, seeds) in enumerate(jobs):
-        results['simultaneous'] += simultaneous(number, world, models, seeds, 500, some(1000))
-    _show('simultaneous', results, start)
+    jobs = [(world, more) for world in differences for more in differences[world]]
+    return [savings(number, *job, some(1000)) for number, job in enumerate(jobs)]
+
+
+def _margins(some):
+    "Models whose difference is the margin."
+    jobs = [(world, N) for world in ('typical', 'twins', 'unsteady training') for N in (500, 2000)]
+    return [at_the_margin(number, *job, some(4000)) for number, job in enumerate(jobs)]
+
+
+def _plans(some):
+    "Comparisons of the size that a plan asks for."
+    differences = {'typical': 0.01, 'twins': 0.01, 'unsteady training': 0.04}
+    jobs = [(world, more, S) for world, more in differences.items() for S in (5, 10, 20)]
+    return [planned(number, *job, some(1000)) for number, job in enumerate(jobs)]
+
+
+def _several(some):
+    "Several models in some worlds."
+    worlds = {'typical': 10, 'unsteady training': 5, 'seeds dominate': 5}
+    jobs = [(world, models, S) for world, S in worlds.items() for models in (3, 5, 10)]
+    rows = []
+    for number, job in enumerate(jobs):
+        rows += simultaneous(number, *job, 500, some(1000))
+    return rows
+
+
+def _several_by_seeds(some):
+    "Several models where seeds alone vary."
+    rows = []
+    for seeds in (5, 10, 20):
+        for models in (3, 5, 10):
+            rows += max_t_of_seeds(models, seeds, some(20_000))
+    return rows
+
+
+SECTIONS = {
+    'only_seeds_vary': _spending,
+    'false_verdicts': _equals,
+    'savings': _unequals,
+    'margin': _margins,
+    'planned': _plans,
+    'simultaneous': _several,
+    'max_t_of_seeds': _several_by_seeds,
+}
+
+
+def main(fewer=1, *names):
+    "All sections, or some, by their names in the results."
+    start = time.process_time()
+    results = read_json(RESULTS) if names else {}
+    for name in names or SECTIONS:
+        results[name] = SECTIONS[name](lambda repeats: max(repeats // fewer, 20))
+        frame = pd.DataFrame(results[name]).drop(columns='stopped_at', errors='ignore')
+        print(name, f'{time.process_time() - start:.0f} s', frame.round(4).to_string(), sep='\n')
     if fewer == 1:
-        write_json('nbs/results/looks.json', results)
-
-
-def _show(name, results, start):
-    frame = pd.DataFrame(results[name]).drop(columns='stopped_at', errors='ignore')
-    print(name, f'{time.process_time() - start:.0f} s', frame.round(4).to_string(), sep='\n')
+        write_json(RESULTS, results)
 
 
 if __name__ == '__main__':
-    main(*map(int, sys.argv[1:]))
+    fewer, *names = sys.argv[1:] or ['1']
+    main(int(fewer), *names)

@@ -419,7 +419,9 @@ _SECTIONS = {  # key → heading and what a reader has to know of it
     ),
     'calibration': (
         'How well they know it',
-        'Of the answers given with a confidence of 80 %, 80 % should be right.',
+        'Of the answers given with a confidence of 80 %, 80 % should be right. The calibration '
+        'error is the mean over the seeds, each on its own; beside it stands what a perfectly '
+        'calibrated net would score on so many test images, by chance alone.',
     ),
     'seeds': (
         'What the seed changes',

@@ -28,9 +28,10 @@ from mnist_cmp.core.settings import (
 )
 from .core.system import derive_seed
 from .data import Split
+from .evidence.metrics import Metric
 from .study.scheduling import Training
 from .study.studies import Study, folder_of, of_study, one_model, splits_begun
-from .study.trainers import rehearsed
+from .study.trainers import checked_metric, rehearsed
 
 # %% ../nbs/05_search.ipynb #c6d70a94
 def _trainings(space, n_trials, seed, train):
@@ -53,6 +54,7 @@ class _Search(Study):
 
     empty: SearchResult  # without trials
     seed: int  # of the study
+    metric: Metric | None = None  # that the trials are chosen by; None: their accuracy
     trials: dict[int, Trial] = field(init=False, default_factory=dict)  # those that have ended
 
     title = 'search'
@@ -110,9 +112,11 @@ class _Search(Study):
         if all(math.isnan(trial.accuracy) for trial in self.trials.values()):
             return 'none good yet'
         best = self.result().best
-        return (
-            f'best {best.accuracy:.2%} at {best.config.learning_rate:.4g}, {best.config.batch_size}'
-        )
+        score = ''
+        if self.metric is not None and best.score is not None:
+            value = self.metric.in_units(best.score)
+            score = f'{self.metric.title} {self.metric.text(value)}, '
+        return f'best {score}{best.accuracy:.2%} at {best.config.learning_rate:.4g}, {best.config.batch_size}'
 
     def _so_far(self, number):
         "What the ledger holds of a trial; of one that it does not hold, a history without epochs."
@@ -141,10 +145,13 @@ def tune(
     # device, threads, workers, engine, which a search keeps; None: Compute()
     compute: Compute | None = None,
     callbacks: Callbacks | None = None,  # of progress and of stopping; None: Callbacks()
+    # what trials are chosen by, a name or a `Metric` of classification; None: their accuracy
+    metric: Any = None,
 ) -> SearchResult:
     """Train a fresh net with each config and score it on `valid`; raises `ValueError` on bad
     arguments, `LedgerError` if the store holds another search."""
     splits = splits_begun(store, train, valid)
+    measure = checked_metric(metric, [splits.valid])
     recipe = recipe or Recipe()
     make, name = one_model(make)
     space = space_for(name, space=space)
@@ -155,12 +162,13 @@ def tune(
     epochs = check_int('epochs', recipe.epochs, 1, hint='Pass recipe=Recipe(epochs=…).')
     compute = of_study(compute)
     folder = folder_of(store)
-    trainer, _ = rehearsed(make, recipe, compute, folder, splits.train, name)
+    trainer, _ = rehearsed(make, recipe, compute, folder, splits.train, name, measure)
     sides = replace(space, start=None)
     scored_on = splits.valid.name
     return _Search(
         empty=SearchResult(name, sides, space.start, n_trials, epochs, scored_on, []),
         seed=seed,
+        metric=measure,
         trainer=trainer,
         name=name,
         splits=splits,

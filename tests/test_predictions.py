@@ -142,6 +142,7 @@ def frames():
     yield 'pandas, categories', table.astype(dict.fromkeys(['model', 'group'], 'category'))
     yield 'pandas, nullable', table.convert_dtypes()
     yield 'pandas, objects', table.astype(object)
+    yield 'columns', table.to_dict('list')
     yield 'pandas, odd index', table.set_index(pd.Index([7] * len(table)))
 
 
@@ -196,11 +197,16 @@ def test_all_doors_lead_to_the_same(tmp_path):
     by_id.to_csv(tmp_path / 'y.csv', index=False)
     by_id[['label']].to_csv(tmp_path / 'alone.csv', index=False)
     np.save(tmp_path / 'y.npy', y)
-    labels = [by_id, dict(enumerate(y)), dict(zip(map(str, range(12)), WORDS[y]))]
-    for given in (*labels[:2], tmp_path / 'y.csv', tmp_path / 'alone.csv', tmp_path / 'y.npy'):
-        assert kept(Predictions.from_table(table.drop(columns='label'), given), AS_TABLE) == known
-    for given in (tmp_path / 'alone.csv', str(tmp_path / 'y.npy'), pd.Series(y), y.tolist()):
-        assert kept(Predictions.from_arrays(answers, given), AS_TABLE) == known
+    for more in (
+        by_id,
+        dict(enumerate(y)),
+        tmp_path / 'y.csv',
+        tmp_path / 'alone.csv',
+        tmp_path / 'y.npy',
+    ):
+        assert kept(Predictions.from_table(table.drop(columns='label'), more), AS_TABLE) == known
+    for more in (tmp_path / 'alone.csv', str(tmp_path / 'y.npy'), pd.Series(y), y.tolist()):
+        assert kept(Predictions.from_arrays(answers, more), AS_TABLE) == known
     np.savez_compressed(tmp_path / 'all.npz', **answers, y=y)
     assert kept(Predictions.from_arrays(tmp_path / 'all.npz'), AS_TABLE) == known
     for name, trainings in answers.items():
@@ -243,7 +249,7 @@ def test_losses_and_numbers_to_the_last_digit(tmp_path):
 
 
 def test_light(tmp_path):
-    "Arrays and their files need nothing that is slow to import; tables in files no more than pandas."
+    "Arrays and their files need nothing that is slow to import."
     answers, y = made()
     np.savez(tmp_path / 'all.npz', **answers, y=y)
     code = (
@@ -532,7 +538,7 @@ def test_large_files_are_refused_by_their_size(tmp_path, monkeypatch):
         with open(tmp_path / name, 'wb') as file:
             file.truncate(3 * 10**9)
     told = 'holds 3,000,000,000 bytes, but must hold at most'
-    with pytest.raises(ValueError, match=f'{told} 536,870,912. Save arrays, .* as .npz'):
+    with pytest.raises(ValueError, match=f'{told} 536,870,912. Save trainings .* as .npz'):
         Predictions.from_table(tmp_path / 'p.csv')
     with pytest.raises(ValueError, match=f'{told} 2,147,483,648. Judge fewer'):
         Predictions.from_arrays(tmp_path / 'p.npz')

@@ -6,7 +6,7 @@
 __all__ = ['Text', 'Flag', 'Number', 'Whole', 'Count', 'Positive', 'Share', 'Seconds', 'Loss', 'State', 'Values', 'HEALTH', 'Bin',
            'Confidence', 'KS', 'Digest', 'PROTOCOLS', 'JUDGED', 'OWN_RULE', 'FORMAT', 'UPGRADES', 'Record', 'Config',
            'Space', 'Epoch', 'History', 'plot_accuracy', 'Trial', 'SearchResult', 'TestResult', 'Run', 'Cost', 'ks_for',
-           'Code', 'CodeNote', 'ModelResult', 'TestRead', 'versions', 'versions_of', 'MetricNote', 'Grouping',
+           'Code', 'CodeNote', 'ModelResult', 'TestRead', 'versions', 'versions_of', 'MetricNote', 'Grouping', 'Look',
            'KeptInterval', 'ComparisonRecord', 'check_names', 'check_extent', 'check_run', 'check_comparison',
            'read_report', 'json_schema']
 
@@ -315,6 +315,9 @@ class History(Record):
     state: State = 'finished'
     momentum: Number = 0.0  # of SGD
     weight_decay: Number = 0.0  # of SGD
+    # of the metric that trials are chosen by, on the validation images, turned so that less is
+    # better; None: they are chosen by accuracy
+    score: Loss | None = None
 
     def __post_init__(self):
         numbers = [e.epoch for e in self.epochs]
@@ -481,6 +484,14 @@ class Trial(Record):
         "Validation loss after the last epoch, nats; NaN without a score."
         return self._at_end('valid_loss')
 
+    @property
+    def score(self) -> float | None:
+        """What it is chosen by, the less the better; NaN without one. None: it is chosen by its
+        accuracy."""
+        if self.history.score is None:
+            return None
+        return self.history.score if self.history.state == 'finished' else math.nan
+
     def _at_end(self, name: str) -> float:
         "A number of the last epoch; NaN without a score."
         if self.history.state != 'finished':
@@ -511,11 +522,18 @@ class SearchResult(Record):
 
     @property
     def best(self) -> Trial:
-        """The trial of highest accuracy; of equals the one of lowest loss, then the first; raises
-        `ValueError` without one."""
+        """The trial of highest accuracy, or best by the metric that it was scored by; of equals
+        the one of lowest loss, then the first; raises `ValueError` without one."""
         good = [t for t in self.trials if not math.isnan(t.accuracy)]
+        if any(t.score is not None for t in good):
+            good = [t for t in good if t.score is not None and not math.isnan(t.score)]
+
+        def rank(trial):
+            score = -trial.accuracy if trial.score is None else trial.score
+            return score, trial.loss, trial.number
+
         if good:
-            return min(good, key=lambda t: (-t.accuracy, t.loss, t.number))
+            return min(good, key=rank)
         if not self.trials:
             raise ValueError(f'No trial of {self.model} has ended yet.')
         states = [t.history.state for t in self.trials]
@@ -885,6 +903,15 @@ class Grouping(Record):
     names: list[Text]  # of the groups
 
 
+@dataclass
+class Look(Record):
+    "A planned look at a comparison, after so many trainings of each model."
+
+    seeds: Positive
+    level: Share  # of each interval at this look
+    decided: list[tuple[Text, Text]]  # pairs of models that it was the first to decide
+
+
 @dataclass(frozen=True)
 class KeptInterval(Record):
     "An interval of a difference that the record alone could not give again, as by the bootstrap."
@@ -925,6 +952,8 @@ class ComparisonRecord(Record):
     trained_on: list[Count] = field(default_factory=list)
     # what is wrong with the data, in sentences; not in older reports
     remarks: list[Text] = field(default_factory=list)
+    # what else is to be known of the data, in sentences: no faults
+    notes: list[Text] = field(default_factory=list)
     # of a difference: 'crossed', or 'union', that of releases until 0.1.0
     interval: Literal['union', 'crossed'] = 'union'
     metric: MetricNote = field(default_factory=MetricNote)  # what the models are compared by
@@ -935,6 +964,11 @@ class ComparisonRecord(Record):
     groups: Grouping | None = None  # images that are no independent examples
     by: Grouping | None = None  # parts of the images with a verdict of their own
     kept: list[KeptInterval] = field(default_factory=list)
+    # numbers of trainings after which looks were planned; empty: none were
+    planned: list[Positive] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)  # those that were taken
+    # numbers of trainings at which the result was known before some were added outside of a plan
+    added_after: list[Positive] = field(default_factory=list)
 
     contestants = _OldName('models')
 
@@ -1114,7 +1148,8 @@ def check_comparison(
     _check_pictures(record, n)
     if record.trained_on:
         check_int('length of trained_on', len(record.trained_on), n_classes, n_classes)
-    check_int('number of remarks', len(record.remarks), 0, 100)
+    for sentences in (record.remarks, record.notes):
+        check_int('number of remarks', len(sentences), 0, 100)
 
 
 def _check_known(model):
@@ -1138,6 +1173,11 @@ def _check_choices(record, n):
             check_int(f'number of images with a {grouping.name}', len(grouping.of), n, n)
             _check_indices(grouping.name, grouping.of, len(grouping.names))
     parts = [None, *(record.by.names if record.by else [])]
+    for look in record.looks:
+        check_choice('look', look.seeds, record.planned)
+        for pair in look.decided:
+            for name in pair:
+                check_choice('model', name, record.names)
     for interval in record.kept:
         check_choice('model', interval.a, record.names)
         check_choice('model', interval.b, record.names)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['wrong_matrix', 'value_matrix', 'labels_of', 'confusion', 'class_errors', 'calibration_table', 'calibration_error',
-           'agreement_table', 'hard_images', 'hard_frame', 'picture']
+           'calibration_errors', 'agreement_table', 'hard_images', 'hard_frame', 'picture']
 
 # %% ../../nbs/evidence/answers.ipynb #answers-02
 import base64
@@ -15,6 +15,7 @@ import numpy as np
 
 from ..core.checks import check_choice, renamed_arguments
 from ..core.records import ComparisonRecord, ModelResult
+from .intervals import BinnedError, binned_error
 
 if TYPE_CHECKING:  # slow to import
     import pandas
@@ -133,12 +134,21 @@ def calibration_table(
 def calibration_error(
     model: ModelResult,
 ) -> float:
-    """The expected calibration error of a model over all runs, a fraction; NaN if none of its
-    answers has a confidence."""
-    t = calibration_table(model)
-    if not t.images.sum():
-        return math.nan
-    return float(((t['mean confidence'] - t.accuracy).abs() * t.images).sum() / t.images.sum())
+    """The expected calibration error of a model, a fraction, mean of its runs; NaN if none of
+    its answers has a confidence."""
+    return calibration_errors(model).error
+
+
+def calibration_errors(
+    model: ModelResult,
+) -> BinnedError:
+    """The expected calibration error of a model's runs, and its floor, that of perfectly
+    calibrated nets: means over the runs; NaN if none of the answers has a confidence."""
+    of_runs = [binned_error(run.test.bins) for run in model.runs]
+    known = [both for both in of_runs if not math.isnan(both.error)]
+    if not known:
+        return BinnedError(math.nan, math.nan)
+    return BinnedError(*map(float, np.mean(known, axis=0)))
 
 # %% ../../nbs/evidence/answers.ipynb #answers-26
 def agreement_table(

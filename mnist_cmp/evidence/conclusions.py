@@ -41,7 +41,7 @@ def decision_of(
     "What may be said of two models; raises `ValueError`."
     d = difference(record, a, b, part=part)
     near = None
-    if record.margin is not None:
+    if record.margin is not None and not record.planned:
         at_margin = difference(record, a, b, 0.95, part)
         near = at_margin.low, at_margin.high
     return decide(
@@ -205,5 +205,7 @@ def what_would_decide(
     try:
         planned = plan_of(record, d.a, d.b, gap)
     except ValueError:
+        return ''
+    if planned.power_now >= planned.power:
         return ''
     return f'To show {what}, {text}, with a power of 80 %: {planned.sentence}'

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['MIN_EXAMPLES', 'decimals', 'percent', 'points', 'span', 'counted', 'number', 'value_text', 'gap_text', 'gap_span',
-           'with_unit', 'Difference', 'sizes_of_parts', 'level_of', 'difference', 'crossed_of', 'differences_frame']
+           'with_unit', 'Difference', 'sizes_of_parts', 'level_of', 'level_of_look', 'as_looked_at', 'difference',
+           'crossed_of', 'differences_frame']
 
 # %% ../../nbs/evidence/differences.ipynb #differences-02
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +27,7 @@ from mnist_cmp.evidence.intervals import (
     paired_t,
     prob_better,
 )
+from .looks import Looks
 
 if TYPE_CHECKING:  # slow to import
     import pandas
@@ -189,6 +191,28 @@ def level_of(
         parts = sum(n >= MIN_EXAMPLES for n in sizes_of_parts(record).values())
     return 1 - 0.05 / (len(record.pairs) * max(parts, 1))
 
+
+def level_of_look(
+    record: ComparisonRecord,  # with a plan, in which its number of trainings is a look
+) -> float:
+    "Confidence of each interval at the look that was taken after as many trainings as there are."
+    seeds = len(record.models[0].runs)
+    return Looks(tuple(record.planned), len(record.pairs)).level(seeds)
+
+# %% ../../nbs/evidence/differences.ipynb #ffd5867d
+def as_looked_at(
+    record: ComparisonRecord,  # with looks
+    a: str,  # a model's name
+    b: str,  # another one's
+) -> tuple[ComparisonRecord, float]:
+    """The record as it was at the look that decided a pair, and the level of that look; of a pair
+    that is open as it is, and the level of the last."""
+    for look in record.looks:
+        if any({a, b} == set(pair) for pair in look.decided):
+            models = [replace(c, runs=c.runs[: look.seeds]) for c in record.models]
+            return replace(record, models=models), look.level
+    return record, record.looks[-1].level
+
 # %% ../../nbs/evidence/differences.ipynb #71003441
 def difference(
     record: ComparisonRecord,
@@ -199,8 +223,13 @@ def difference(
     part: str | None = None,  # of the images, by a name in the record's `by`; None: all
 ) -> Difference:
     "By how much `a` and `b` differ, and how sure that is; raises `ValueError`."
-    level = level_of(record, part is not None) if level is None else level
     record[a], record[b]
+    if record.looks and level is None and part is None:
+        record, level = as_looked_at(record, a, b)
+    elif record.planned and level is None and part is None:
+        level = level_of_look(record)
+    elif level is None:
+        level = level_of(record, part is not None)
     kept = _as_kept(record, a, b, level, part)
     if kept is not None:
         return kept

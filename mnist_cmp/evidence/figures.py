@@ -14,7 +14,7 @@ import numpy as np
 from ..core.display import drawn, drawn_names, model_color, plot_style
 from ..core.records import ComparisonRecord
 from mnist_cmp.evidence.answers import (
-    calibration_error,
+    calibration_errors,
     calibration_table,
     class_errors,
     confusion,
@@ -514,6 +514,12 @@ def plot_pictures(
     return fig
 
 # %% ../../nbs/evidence/figures.ipynb #60597256
+def _calibration_label(name, model):
+    "What the legend says of a model."
+    error, floor = calibration_errors(model)
+    return f'{name}: error {error:.1%}, chance alone {floor:.1%}'
+
+
 def plot_calibration(
     record: ComparisonRecord,
 ):
@@ -545,7 +551,7 @@ def plot_calibration(
                 'o-',
                 markersize=4,
                 color=color,
-                label=f'{short[c.name]}: error {calibration_error(c):.1%}',
+                label=_calibration_label(short[c.name], c),
             )
             below.stairs(
                 t.images / len(c.runs),

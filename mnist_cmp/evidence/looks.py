@@ -23,12 +23,12 @@ if TYPE_CHECKING:  # slow to import
 POWER = 3  # of the spending rule
 
 
-def _exits(mean_free, steps):
-    "A function of a boundary: the share that leaves at the first step from these walks."
+def _exits(walks, step):
+    "A function of a boundary: the share of these walks outside of it after a step."
     from scipy import special
 
-    places, weights = mean_free
-    sd = math.sqrt(steps)
+    places, weights = walks
+    sd = math.sqrt(step)
 
     def outside(boundary):
         above = special.ndtr((places - boundary) / sd)
@@ -39,7 +39,7 @@ def _exits(mean_free, steps):
 
 
 def _stay(walks, step, boundary):
-    "The walks after a step of this variance that stay within the boundary: places and weights."
+    "Those that are inside after a step of this variance: places, and the weight of each."
     places, weights = walks
     sd = math.sqrt(step)
     # enough nodes that the density's humps, one step wide, are seen

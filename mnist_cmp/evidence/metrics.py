@@ -38,11 +38,11 @@ class PerExample:
     remarks: tuple[str, ...] = ()  # sentences on what the numbers don't show
 
     def of_runs(self) -> np.ndarray:
-        "The mean loss of each training, each stratum alike."
+        "The mean loss of each training, each stratum alike; no order of examples changes a digit."
         if self.strata is None:
-            return self.values.mean(1)
+            return _exact_sums(self.values) / self.values.shape[1]
         codes, sizes = _counted(self.strata)
-        return _stratum_means(self.values, codes, sizes).mean(1)
+        return _exact_sums(_stratum_means(self.values, codes, sizes)) / len(sizes)
 
     def without_strata(self) -> 'PerExample':
         """The same means, and the same variance of them, as plain means over examples, for
@@ -54,7 +54,8 @@ class PerExample:
         means = _stratum_means(self.values, codes, sizes)
         weights = _unbiased(sizes, n) * n / (len(sizes) * sizes)
         rest = (self.values - means[:, codes]) * weights[codes]
-        return replace(self, values=means.mean(1)[:, None] + rest, strata=None)
+        centres = _exact_sums(means)[:, None] / len(sizes)
+        return replace(self, values=centres + rest, strata=None)
 
 
 def _counted(strata):
@@ -65,7 +66,17 @@ def _counted(strata):
 
 def _stratum_means(values, codes, sizes):
     "Trainings×strata."
-    return np.array([np.bincount(codes, row, len(sizes)) for row in values]) / sizes
+    by_stratum = np.argsort(codes, kind='stable')
+    ends = sizes.cumsum()[:-1]
+    sums = [_exact_sums(part) for part in np.split(values[:, by_stratum], ends, 1)]
+    return np.stack(sums, 1) / sizes
+
+
+def _exact_sums(values):
+    "Of each row, rounded once, so that its order does not matter."
+    if values.dtype == bool:
+        return np.count_nonzero(values, 1)
+    return np.array([math.fsum(row) for row in values])
 
 
 def _unbiased(sizes, n):
@@ -124,10 +135,16 @@ class Answered:
     positive: object = None  # name of the positive class
     classes: Sequence[str] | None = None  # names of all
     threshold: float | None = None  # from which on a score means the positive class
+    failed: np.ndarray | None = None  # S×N: is there no answer? None: there are all
 
     def name(self, code: int) -> str:
         "Of a class, as it was given."
         return str(code if self.classes is None else self.classes[code])
+
+    def at(self, index: np.ndarray) -> 'Answered':
+        "What was answered to these examples, which may occur twice."
+        failed = None if self.failed is None else self.failed[:, index]
+        return replace(self, y=self.y[index], answers=self.answers[:, index], failed=failed)
 
     def sizes(self) -> np.ndarray:
         "Examples of each class."
@@ -142,7 +159,14 @@ class Answered:
         return self.answers.dtype.kind == 'f'
 
     def labels(self) -> np.ndarray:
-        "Trainings×examples: of scores the class of the highest, of equals the first."
+        """Trainings×examples: of scores the class of the highest, of equals the first; −1 for no
+        answer, or of two classes the wrong one."""
+        labels = self._labels()
+        if self.failed is None:
+            return labels
+        return np.where(self.failed, 1 - self.y if self.n_classes == 2 else -1, labels)
+
+    def _labels(self):
         if not self.is_scores():
             return self.answers
         if self.threshold is not None:
@@ -156,6 +180,15 @@ class Answered:
                 'a threshold that was chosen on validation data.'
             )
         return self.answers.argmax(2)
+
+    def called_positive(self) -> np.ndarray:
+        "Trainings×examples: is it called positive? Where there is no answer, it is called wrong."
+        code = self.positive_code()
+        if self.is_scores() and self.threshold is not None:
+            called = self.positive_scores() >= self.threshold
+        else:
+            called = self._labels() == code
+        return called if self.failed is None else np.where(self.failed, self.y != code, called)
 
     def positive_scores(self) -> np.ndarray:
         """Trainings×examples: of probabilities those of the positive class, of other scores its
@@ -185,6 +218,8 @@ def answered(
     y,  # the truth, N; None for losses
     answers,  # of one model, trainings first
     n_classes: int | None = None,  # None: as many as the scores' columns, or the largest code + 1
+    *,
+    counts_failed: bool = False,  # may answers be missing: a label of −1, a row of NaN?
     **options,  # positive, classes, threshold
 ) -> Answered:
     "What was answered, checked; raises `ValueError`."
@@ -195,8 +230,11 @@ def answered(
             f'answers are {answers.dtype} of shape {answers.shape}, but must be numbers, '
             'trainings×examples or trainings×examples×classes, none empty. One training is [p].'
         )
-    if kind == 'f' and not (np.isfinite(answers.min()) and np.isfinite(answers.max())):
-        raise ValueError('answers must hold finite numbers, and no NaN.')
+    if kind == 'f' and answers.dtype.itemsize > 8:
+        answers = answers.astype(float)
+    failed = _failed(title, answers, counts_failed and needs in ('labels', 'scores'))
+    if failed is not None:
+        answers = np.where(failed if answers.ndim == 2 else failed[:, :, None], 0, answers)
     if needs in ('numbers', 'losses'):
         return _answered_numbers(needs, title, y, answers)
     is_scores = kind == 'f'
@@ -219,7 +257,28 @@ def answered(
             f'{title} needs probabilities, but the scores are none: {fault}. '
             'Give probabilities, or ask for a metric of labels or ranks.'
         )
-    return Answered(title, y, answers, n_classes, **options)
+    return Answered(title, y, answers, n_classes, failed=failed, **options)
+
+
+def _failed(title, answers, counts_failed):
+    "Where there is no answer, or None if there are all; raises `ValueError` where none may lack."
+    if answers.dtype.kind == 'f':
+        if np.isfinite(answers.min()) and np.isfinite(answers.max()):
+            return None
+        failed = np.isnan(answers)
+        failed = failed.all(2) if answers.ndim == 3 else failed
+        if not np.isfinite(answers[~failed]).all():
+            raise ValueError('answers must hold finite numbers, and no NaN beside others.')
+    elif counts_failed and answers.min() == -1:
+        failed = answers == -1
+    else:
+        return None
+    if not counts_failed:
+        raise ValueError(
+            f'{title} needs finite numbers, and no NaN: what a missing answer costs is unknown. '
+            'Ask for error, or leave out the examples that were not answered.'
+        )
+    return failed
 
 
 def _answered_numbers(needs, title, y, answers):
@@ -244,7 +303,7 @@ def _codes(name, x, n_classes):
     x = np.asarray(x)
     if x.dtype.kind not in 'biu':
         raise ValueError(f'{name} is {x.dtype}, but must be whole numbers, codes into the classes.')
-    x = x.astype(np.int64) if x.dtype.kind == 'b' else x
+    x = x.astype(np.int64) if x.dtype.kind == 'b' or x.dtype == np.uint64 else x
     if x.size and (x.min() < 0 or x.max() >= (n_classes or math.inf)):
         most = '' if n_classes is None else f' to {n_classes - 1}'
         raise ValueError(
@@ -300,6 +359,7 @@ class Metric:
     # score from which on an example is called positive, chosen on validation data
     threshold: float | None = None
     per_example: Callable[[Answered], PerExample] | None = None  # of a metric that is a mean
+    counts_failed: bool = False  # do missing answers count as wrong? Otherwise they are refused
     noun: str = ''  # what there is more or fewer of: 'errors'; '': the title says it
     about: str = ''  # what it is, a phrase
     source: str = ''  # of the formula
@@ -379,6 +439,7 @@ class Metric:
     def _answered(self, y, answers, n_classes=None, **options):
         if self.threshold is not None:
             options['threshold'] = self.threshold
+        options['counts_failed'] = self.counts_failed
         return answered(self.needs, self.title, y, answers, n_classes, **options)
 
     def text(self, value: float) -> str:
@@ -494,14 +555,17 @@ class _TopError:
                 f'{1 if scores.ndim == 2 else checked.n_classes}.'
             )
         wrong = np.empty(scores.shape[:2], dtype=bool)
-        shared = 0
+        shared = 0 if checked.failed is None else -np.count_nonzero(checked.failed)
         is_earlier = np.arange(checked.n_classes) < checked.y[:, None]
         for row, of_run in zip(wrong, scores):
             of_truth = of_run[np.arange(len(of_run)), checked.y][:, None]
             higher = (of_run > of_truth).sum(1)
             equal = of_run == of_truth
             row[:] = higher + (equal & is_earlier).sum(1) >= self.k
-            shared += int(((higher < self.k) & (higher + equal.sum(1) > self.k)).sum())
+            is_shared = (higher < self.k) & (higher + equal.sum(1) > self.k)
+            shared += np.count_nonzero(is_shared)
+        if checked.failed is not None:
+            wrong |= checked.failed
         remarks: tuple[str, ...] = ()
         if shared:
             remarks = (
@@ -520,6 +584,7 @@ def _top_error(k):
         is_rate=True,
         bounds=(0.0, 1.0),
         per_example=_TopError(k),
+        counts_failed=True,
         noun=f'top-{k} errors',
         about=f'share of examples whose class is not among the {k} of highest scores',
         source='a share',
@@ -534,6 +599,7 @@ _register(
         is_rate=True,
         bounds=(0.0, 1.0),
         per_example=_error,
+        counts_failed=True,
         noun='errors',
         about='share of examples answered wrong',
         source='a share',
@@ -581,6 +647,7 @@ _register(
         is_rate=True,
         bounds=(0.0, 1.0),
         per_example=_balanced_error,
+        counts_failed=True,
         about='mean over the classes of the share of each that is answered wrong',
         source='Brodersen et al. 2010',
         reference='1 − sklearn.metrics.balanced_accuracy_score',
@@ -624,7 +691,10 @@ def _brier(checked):
     p = checked.of_truth()
     if checked.answers.ndim == 2:
         return PerExample(2 * (1 - p) ** 2)
-    squares = np.array([np.einsum('nk,nk->n', q, q, dtype=float) for q in checked.answers])
+    squares = np.empty(p.shape)
+    for row, of_run in zip(squares, checked.answers):
+        of_run = np.ascontiguousarray(of_run)
+        np.einsum('nk,nk->n', of_run, of_run, dtype=float, out=row)
     return PerExample(np.maximum(squares - 2 * p + 1, 0))
 
 
@@ -656,7 +726,7 @@ _register(
 # %% ../../nbs/evidence/metrics.ipynb #metrics-35
 def _placements(scores, is_positive):
     """Of each positive the share of the others below it, of each other the share of positives
-    above it, ties half; by sorting the positives alone."""
+    above it, ties half; and AUROC, the mean of either."""
     positives = np.sort(scores[is_positive])
     n_positive = len(positives)
     n_other = len(scores) - n_positive
@@ -668,10 +738,10 @@ def _placements(scores, is_positive):
     others = ~is_positive
     under = np.bincount(at_most[others], minlength=n_positive + 1).cumsum()
     up_to = np.bincount(below[others], minlength=n_positive + 1).cumsum()
-    at = below[is_positive]
+    wins = (under + up_to)[below[is_positive]]
     placements = 1 - (below + at_most) / (2 * n_positive)
-    placements[is_positive] = (under[at] + up_to[at]) / (2 * n_other)
-    return placements
+    placements[is_positive] = wins / (2 * n_other)
+    return placements, int(wins.sum()) / (2 * n_other * n_positive)
 
 
 def _auroc(checked):
@@ -704,8 +774,8 @@ def _auroc_of_one(checked):
     _refuse_single(checked.title, sizes, sides.__getitem__)
     values = np.empty(checked.answers.shape[:2])
     for row, scores in zip(values, checked.positive_scores()):
-        placements = _placements(scores, is_positive)
-        row[:] = 1 - (2 * placements - placements[is_positive].mean())
+        placements, auroc = _placements(scores, is_positive)
+        row[:] = 1 - (2 * placements - auroc)
     return PerExample(values, strata=is_positive.astype(np.int64))
 
 
@@ -724,8 +794,7 @@ def _auroc_mean(checked):
         total = 0.0
         for code in present:
             is_positive = checked.y == code
-            placements = _placements(scores[:, code], is_positive)
-            auroc = float(placements[is_positive].mean())
+            placements, auroc = _placements(scores[:, code], is_positive)
             weights = np.where(is_positive, own_weights[code], rest_weights[code])
             influence += weights * (placements - auroc)
             total += auroc
@@ -757,16 +826,14 @@ _register(
 
 # %% ../../nbs/evidence/metrics.ipynb #metrics-42
 def _called_positive(checked):
-    "Trainings×examples: is it called positive?"
-    code = checked.positive_code()
-    if not checked.is_scores():
-        return checked.answers == code
-    if checked.threshold is None:
+    "Trainings×examples: is it called positive? Raises `ValueError` without a threshold of scores."
+    if checked.is_scores() and checked.threshold is None:
+        checked.positive_code()
         raise ValueError(
             f'{checked.title} of scores needs a threshold. Give one that was chosen on validation '
             'data, never on these examples, or give labels.'
         )
-    return checked.positive_scores() >= checked.threshold
+    return checked.called_positive()
 
 
 def _share(checked, is_used, wrong):
@@ -797,6 +864,7 @@ _register(
         is_rate=True,
         bounds=(0.0, 1.0),
         per_example=_sensitivity,
+        counts_failed=True,
         about='share of the positives that are called positive, by labels or at a threshold',
         source='Yerushalmy 1947',
         reference='sklearn.metrics.recall_score',
@@ -810,6 +878,7 @@ _register(
         is_rate=True,
         bounds=(0.0, 1.0),
         per_example=_specificity,
+        counts_failed=True,
         about='share of the other examples that are not called positive',
         source='Yerushalmy 1947',
         reference='sklearn.metrics.recall_score (pos_label: the other class)',
@@ -827,8 +896,7 @@ def _f1(checked):
         )
     N = len(is_true)
     values = np.empty(checked.answers.shape[:2])
-    for row, labels in zip(values, checked.labels()):
-        is_called = labels == code
+    for row, is_called in zip(values, checked.called_positive()):
         hits = is_called & is_true
         both = int(is_called.sum() + is_true.sum())
         f1 = 2 * int(hits.sum()) / both
@@ -845,12 +913,13 @@ def _f1_macro(checked):
     for row, labels in zip(values, checked.labels()):
         is_right = labels == checked.y
         hits = np.bincount(labels[is_right], minlength=K)
-        both = true + np.bincount(labels, minlength=K)
+        both = true + np.bincount(labels[labels >= 0], minlength=K)
         n_occurring = np.count_nonzero(both)
         both = np.maximum(both, 1)
         f1 = 2 * hits / both
         share = f1 / both
-        influence = 2 * is_right / both[checked.y] - share[checked.y] - share[labels]
+        influence = 2 * is_right / both[checked.y] - share[checked.y]
+        influence -= np.where(labels >= 0, share[labels], 0.0)
         row[:] = 1 - (f1.sum() + influence * N) / n_occurring
     return PerExample(values)
 
@@ -862,6 +931,7 @@ _register(
         greater_is_better=True,
         bounds=(0.0, 1.0),
         per_example=_f1,
+        counts_failed=True,
         about='harmonic mean of sensitivity and precision, of the positive class',
         source='van Rijsbergen 1979; Takahashi et al. 2022',
         reference='sklearn.metrics.f1_score',
@@ -874,6 +944,7 @@ _register(
         greater_is_better=True,
         bounds=(0.0, 1.0),
         per_example=_f1_macro,
+        counts_failed=True,
         about='mean over the classes of the F1 of each',
         source='van Rijsbergen 1979; Takahashi et al. 2022',
         reference="sklearn.metrics.f1_score (average='macro')",
@@ -1045,13 +1116,17 @@ def _as_bytes(rows):
     return rows.view(f'V{rows.itemsize * rows.shape[1]}')[:, 0]
 
 
-def _units(y, models, groups):
+def _units(models, groups):
     """An order of the examples that depends on what they hold alone, and what is drawn: a number
     for each of them in that order, the same throughout a group."""
-    truth = np.asarray(y, dtype=float)[:, None]
-    runs = [
-        np.concatenate([truth, run.reshape(len(truth), -1)], 1) for model in models for run in model
-    ]
+    truth = np.asarray(models[0].y, dtype=float)[:, None]
+    runs = []
+    for checked in models:
+        for s, answers in enumerate(checked.answers):
+            run = np.concatenate([truth, answers.reshape(len(truth), -1)], 1)
+            if checked.failed is not None:
+                run[checked.failed[s], 1:] = np.nan
+            runs.append(run)
     runs.sort(key=lambda run: np.sort(_as_bytes(run)).tobytes())
     _, codes = np.unique(_as_bytes(np.concatenate(runs, 1)), return_inverse=True)
     if groups is None:
@@ -1066,8 +1141,7 @@ def _units(y, models, groups):
 def _losses_of(metric, checked, index):
     "The metric of each training as a loss, on these examples; raises `ValueError`."
     if metric.per_example is not None:
-        drawn = replace(checked, y=checked.y[index], answers=checked.answers[:, index])
-        return metric.per_example(drawn).of_runs()
+        return metric.per_example(checked.at(index)).of_runs()
     truth, runs = _for_function(metric, checked)
     values = [_called(metric, truth[index], run[index]) for run in runs]
     return metric.as_loss(np.array(values))
@@ -1159,7 +1233,7 @@ def _bootstrap(metric, y, models, level, groups, n_boot, seed, paired, options):
     checked = [metric._answered(y, answers, **options) for answers in models]
     N = len(checked[0].y)
     groups = _checked_groups(groups, N)
-    order, units = _units(checked[0].y, [one.answers for one in checked], groups)
+    order, units = _units(checked, groups)
     sizes = np.bincount(units)
     if len(sizes) < 2:
         what = 'example' if groups is None else 'group'

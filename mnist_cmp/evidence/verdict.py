@@ -19,6 +19,7 @@ from .decisions import MIN_GROUPS, MIN_SEEDS
 from mnist_cmp.evidence.differences import (
     MIN_EXAMPLES,
     Difference,
+    as_looked_at,
     counted,
     difference,
     gap_span,
@@ -47,6 +48,9 @@ def _spoken_of(record):
 def _against(record, other, best):
     "A sentence or two on `best` against `other`."
     d = difference(record, other.name, best.name)
+    if record.looks:
+        record, _ = as_looked_at(record, other.name, best.name)
+        other, best = record[other.name], record[best.name]
     if d.identical:
         return _alike(record, other, best)
     ahead = f', {_wins(d)}' if d.losses is not None else ''
@@ -157,9 +161,9 @@ def _at_margin(record, other, best):
     metric = record.metric
     decision = decision_of(record, other.name, best.name)
     margin = with_unit(metric, gap_text(metric, record.margin))
-    d = difference(record, other.name, best.name, 0.95)
+    d = difference(record, other.name, best.name, None if record.planned else 0.95)
     ends = with_unit(metric, gap_span(metric, d.low, d.high).replace('\u00a0', ' '))
-    interval = f'95 % interval {ends}'
+    interval = f'{100 * d.level:.3g} % interval {ends}'
     if decision.equivalent:
         cheaper = cheaper_of(record, other.name, best.name).sentence
         return (
@@ -255,6 +259,7 @@ def _in_runs(numbers, runs):
 def _cautions(record):
     "What a reader has to know before quoting the result."
     yield from _on_intervals(record)
+    yield from record.notes
     if record.is_judged:
         yield from record.remarks
         yield (
@@ -289,7 +294,9 @@ def _on_intervals(record):
     "What the intervals mean, and what they do not cover."
     runs = min(len(c.runs) for c in record.models)
     pairs = len(record.pairs)
-    if pairs > 1:
+    if record.planned:
+        yield _on_looks(record)
+    elif pairs > 1:
         yield (
             f'{100 * level_of(record):.3g} % for each of {pairs} pairs, so that all of them hold '
             'together with 95 %.'
@@ -313,11 +320,34 @@ def _on_intervals(record):
             f'None of {runs} trainings of a model collapsed. Of fresh ones up to '
             f'{100 * collapse_limit(runs):.0f} % may (95 % confidence).'
         )
+    if record.added_after:
+        known = ' and '.join(map(str, record.added_after))
+        yield (
+            f'The result was known after {known} trainings of each model, and more were added '
+            'outside of a plan: then false verdicts are more frequent than the intervals say. '
+            'looks=… plans for it.'
+        )
     if record.interval == 'union':
         yield (
             'These intervals are of an older kind, which was wider where seeds are few; judge() '
             'gives those of today.'
         )
+
+
+def _on_looks(record):
+    "What the intervals are where looks were planned."
+    *first, last = map(str, record.planned)
+    taken = [str(look.seeds) for look in record.looks]
+    decided = sum(len(look.decided) for look in record.looks)
+    n_open = len(record.pairs) - decided
+    end = 'All pairs are decided.'
+    if n_open:
+        end = f'{counted(n_open, "pair")} stayed open.'
+    return (
+        f'Looks were planned after {", ".join(first)} and {last} trainings of each model, and '
+        f'taken after {", ".join(taken) or "none"}. Each interval has the level of the look that '
+        f'decided its pair, or of the last: all looks and pairs together hold with 95 %. {end}'
+    )
 
 
 def _brought_along(c):
