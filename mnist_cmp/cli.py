@@ -209,7 +209,7 @@ _WHAT = (
 _THEN = (
     'Stopped runs go on: give the same options and the same --out. '
     'Exit codes: 0 done, 1 failure, 2 wrong usage, 128 + n stopped by signal n (130: Ctrl-C).\n\n'
-    'For predictions that were made elsewhere, by any library: mnist_cmp judge --help'
+    'For predictions made elsewhere, by any library: mnist_cmp judge --help'
 )
 
 
