@@ -209,7 +209,7 @@ _WHAT = (
 _THEN = (
     'Stopped runs go on: give the same options and the same --out. '
     'Exit codes: 0 done, 1 failure, 2 wrong usage, 128 + n stopped by signal n (130: Ctrl-C).\n\n'
-    'For predictions that were made elsewhere, by any library: mnist_cmp judge --help'
+    'For predictions made elsewhere, by any library: mnist_cmp judge --help'
 )
 
 
@@ -706,7 +706,8 @@ def _add_predictions(add):
         metavar='PREDICTIONS',
         help='a table (.csv, .tsv, .parquet) with the columns model, seed, example and prediction, '
         "score_<class> of each class, or loss; or an .npz whose keys are the models' names; or "
-        "NAME='FILES' for each model: a glob of .npy files, one for each training",
+        "NAME='FILES' for each model: a glob of .npy files, one for each training; a list of them, "
+        '[FILE,FILE]; or one .npy file, trainings x examples',
     )
     add(
         '--labels',
@@ -814,8 +815,8 @@ def _predictions_given(args):
 
 
 def _named_files(words):
-    "Model → what was given for it as NAME=FILES, a list where it was given more than once."
-    files: dict[str, list[str]] = {}
+    "Model → what was given for it as NAME=FILES, a list for files in brackets."
+    files: dict[str, str | list[str]] = {}
     for word in words:
         name, _, of_model = word.partition('=')
         if not name or not of_model:
@@ -823,8 +824,14 @@ def _named_files(words):
                 f'PREDICTIONS is {word!r}, but must be one table or .npz, or '
                 "NAME='FILES' for each model, such as vit='vit_*.npy' in quotes."
             )
-        files.setdefault(name, []).append(of_model)
-    return {name: of[0] if len(of) == 1 else of for name, of in files.items()}
+        if name in files:
+            raise ValueError(
+                f'PREDICTIONS has {name!r} twice. Give its files together: a glob, or '
+                f"{name}='[FILE,FILE]'."
+            )
+        is_list = of_model.startswith('[') and of_model.endswith(']')
+        files[name] = of_model[1:-1].split(',') if is_list else of_model
+    return files
 
 # %% ../nbs/09_cli.ipynb #cli-judge-09
 FAILED = 3  # exit code where `--fail-if` holds
