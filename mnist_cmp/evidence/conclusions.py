@@ -8,6 +8,7 @@ __all__ = ['decision_of', 'costs_of', 'cheaper_of', 'decisions_frame', 'within_p
 
 # %% ../../nbs/evidence/conclusions.ipynb #conclusions-02
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +27,7 @@ from mnist_cmp.evidence.differences import (
     sizes_of_parts,
     with_unit,
 )
-from .planning import Plan, chances_of, plan
+from .planning import Plan, chances_of, plan, what_it_takes
 
 if TYPE_CHECKING:  # slow to import
     import pandas
@@ -197,15 +198,20 @@ def what_would_decide(
     d: Difference,  # of two models that can't be told apart
 ) -> str:
     "A sentence on what would; '' where nothing can be planned."
-    gap = record.margin or abs(d.estimate)
-    if not gap or record.metric.kind == 'bootstrap' or d.n_seeds < 2:
+    metric = record.metric
+    if metric.kind == 'bootstrap' or d.n_seeds < 2:
         return ''
-    text = with_unit(record.metric, gap_text(record.metric, gap))
-    what = 'a difference as large as the margin' if record.margin else 'a difference as seen here'
-    try:
-        planned = plan_of(record, d.a, d.b, gap)
-    except ValueError:
-        return ''
-    if planned.power_now >= planned.power:
-        return ''
-    return f'To show {what}, {text}, with a power of 80 %: {planned.sentence}'
+    unit = record.example if record.groups is None else f'group of {record.example}s'
+    return what_it_takes(
+        crossed_of(record, d.a, d.b, d.level),
+        max(len(record[name].runs) for name in (d.a, d.b)),
+        margin=record.margin,
+        size=partial(_with_unit, metric),
+        binary=metric.is_error,
+        unit=unit,
+    )
+
+
+def _with_unit(metric, gap):
+    "A difference with its unit."
+    return with_unit(metric, gap_text(metric, gap))

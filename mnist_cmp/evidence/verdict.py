@@ -70,7 +70,8 @@ def _against(record, other, best):
         few = f'{_trainings(record, d)} and {counted(record.sizes["test"], record.example)}'
         holds = f'holds every difference there can be: {few} are too few to tell'
     ahead = f', {best.name} ahead {_wins(d)}' if d.losses is not None else ''
-    needed = what_would_decide(record, d)
+    is_equal = record.margin is not None and decision_of(record, other.name, best.name).equivalent
+    needed = '' if is_equal else what_would_decide(record, d)
     return (
         f"Can't tell {best.name} from {other.name}: {_rates(record, other, best)}{ahead}, but the "
         f'{_covers(record, d)}, {ends}, {holds}. {needed}'
