@@ -12,7 +12,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 # What a user installs. The tools of `dev`, `docs` and `bench` are ours, and may be the newest.
-FOR_USERS = ('requirements', 'dask_requirements', 'optuna_requirements', 'app_requirements')
+FOR_USERS = (
+    'requirements',
+    'dask_requirements',
+    'optuna_requirements',
+    'app_requirements',
+    'tables_requirements',
+)
 
 
 def requirements():

@@ -872,9 +872,9 @@ class MetricNote(Record):
     is_rate: Flag = True  # shown in percent, differences in points?
     low: Number | None = 0.0  # no value is below; None: any is possible
     high: Number | None = 1.0  # no value is above
-    # 'mean' of what the images add; 'stratified': the mean of the classes' means; 'bootstrap':
-    # no mean at all
-    kind: Literal['mean', 'stratified', 'bootstrap'] = 'mean'
+    # 'mean' of what the images add; 'stratified': the mean of the classes' means; 'positive': the
+    # mean of those of the positive class and of all others; 'bootstrap': no mean at all
+    kind: Literal['mean', 'stratified', 'positive', 'bootstrap'] = 'mean'
     noun: Text = 'errors'  # what there is more or fewer of; '': the title says it
     positive: Text | None = None  # the class that it asks for, where it asks for one
     threshold: Number | None = None  # of the score of that class

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..core.checks import check_choice
 from ..core.records import ComparisonRecord, MetricNote
-from .answers import value_matrix, wrong_matrix
+from .answers import strata_of, value_matrix, wrong_matrix
 from .crossed import CrossedInterval, crossed_interval
 from .decisions import MIN_GROUPS, MIN_SEEDS
 from mnist_cmp.evidence.intervals import (
@@ -265,7 +265,8 @@ def _crossed(record, names, level, part):
     used = _counted(record, names, part)
     values = [value_matrix(record, name)[:, used] for name in names]
     groups = None if record.groups is None else np.array(record.groups.of)[used]
-    strata = np.array(record.labels)[used] if record.metric.kind == 'stratified' else None
+    strata = strata_of(record)
+    strata = None if strata is None else strata[used]
     both = crossed_interval(
         values[0], values[1], level, paired=record.paired, groups=groups, strata=strata
     )

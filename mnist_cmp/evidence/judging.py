@@ -101,7 +101,7 @@ def _ranks(scores, y, failed, most):
     return np.minimum(ranks, most + 1)
 
 # %% ../../nbs/evidence/judging.ipynb #judging-11
-Kind = Literal['mean', 'stratified', 'bootstrap']
+Kind = Literal['mean', 'stratified', 'positive', 'bootstrap']
 
 
 def _note_of(
@@ -161,8 +161,9 @@ def _add_values(
         remarks |= dict.fromkeys(per_example.remarks)
         if predictions.groups is not None:
             per_example = per_example.without_strata()
-        if per_example.strata is not None:
-            kind = 'stratified'
+        if per_example.strata is not None and predictions.y is not None:
+            is_by_class = len(np.unique(per_example.strata)) == len(np.unique(predictions.y))
+            kind = 'stratified' if is_by_class else 'positive'
         rows = np.full((len(model.runs), predictions.n_examples), np.nan)
         used = slice(None) if per_example.used is None else per_example.used
         rows[:, used] = per_example.values
@@ -309,7 +310,10 @@ def _predictions_of(given, y, task: str, arguments: dict) -> Predictions:
             )
         return given
     is_path = isinstance(given, (str, os.PathLike))
-    if isinstance(given, Mapping) or (is_path and Path(given).suffix.lower() == '.npz'):
+    is_table = isinstance(given, Mapping) and {'model', 'example'} <= given.keys()
+    if (isinstance(given, Mapping) and not is_table) or (
+        is_path and Path(given).suffix.lower() == '.npz'
+    ):
         return Predictions.from_arrays(given, y, task=task, **arguments)
     if is_path and Path(given).suffix.lower() not in _TABLES:
         raise_invalid(
@@ -318,7 +322,7 @@ def _predictions_of(given, y, task: str, arguments: dict) -> Predictions:
             f'a file of one of {", ".join(("npz", *_TABLES))}',
             'Other files are read by what made them: give arrays or a data frame.',
         )
-    if is_path or hasattr(given, 'columns'):
+    if is_path or is_table or hasattr(given, 'columns'):
         if arguments.pop('examples') is not None:
             raise ValueError('examples is given, but a table has its own: the column example.')
         return Predictions.from_table(given, y, task=task, **arguments)

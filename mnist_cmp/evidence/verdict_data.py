@@ -13,7 +13,7 @@ import numpy as np
 
 from ..core.checks import check_choice
 from ..core.records import ComparisonRecord, MetricNote, ModelResult
-from .answers import value_matrix
+from .answers import strata_of, value_matrix
 from .conclusions import cheaper_of, decision_of, within_parts
 from .crossed import expected_interval
 from .decisions import RULES, Decision, failing
@@ -39,20 +39,13 @@ def value_interval(
     values = value_matrix(record, name)
     used = np.isfinite(values).all(0)
     groups = None if record.groups is None else np.array(record.groups.of)[used]
-    strata = _strata_of(record)[used] if metric.kind == 'stratified' else None
+    strata = strata_of(record)
+    strata = None if strata is None else strata[used]
     bounds = _loss_bounds(metric)
     loss = expected_interval(values[:, used], bounds=bounds, groups=groups, strata=strata)
     # `loss` turns back what it has turned
     low, high = sorted((metric.loss(loss.low), metric.loss(loss.high)))
     return Interval(low, high)
-
-
-def _strata_of(record: ComparisonRecord) -> np.ndarray:
-    "Which examples have one mean together: those of a class, or the positive and the others."
-    labels = np.array(record.labels)
-    if record.metric.positive is None:
-        return labels
-    return (labels == record.classes.index(record.metric.positive)).astype(int)
 
 
 def _loss_bounds(metric: MetricNote) -> tuple[float | None, float | None]:
