@@ -222,7 +222,7 @@ def rows_of(cell, errors, own, others):
     rows = []
     for S in SEEDS:
         best = 2 * Z * errors.estimates(S).std()
-        forms = {'paired': errors.paired(S)}
+        forms = {'paired': errors.paired(S)} if S > 2 else {}
         if S in UNPAIRED:
             forms['unpaired'] = errors.unpaired(S)
         if S == BEFORE:
@@ -438,18 +438,19 @@ def tuning_curve(trials, power, repeats):
     )
 
 
-def write_rows(path, results):
-    "Write tables as JSON, a row on each line, four decimals."
+def write_tables(path, results):
+    "Write each table as its columns and its rows, a row on each line, five digits."
     parts = []
     for name, rows in results.items():
-        lines = ',\n'.join(json.dumps(rounded(row)) for row in rows)
-        parts.append(f'{json.dumps(name)}: [\n{lines}\n]')
+        lines = ',\n'.join(json.dumps(list(rounded(row).values())) for row in rows)
+        columns = json.dumps(list(rows[0]))
+        parts.append(f'{json.dumps(name)}: {{"columns": {columns}, "data": [\n{lines}\n]}}')
     with atomic_path(path) as p:
         p.write_text('{\n' + ',\n'.join(parts) + '\n}\n', encoding='utf-8')
 
 
 def rounded(row):
-    "A row with plain numbers of six significant digits."
+    "A row with plain numbers of five significant digits."
     short = {}
     for name, value in row.items():
         is_number = isinstance(value, (float, np.floating))
@@ -494,7 +495,7 @@ def main():
         print(name, pd.DataFrame(results[name]).round(4).to_string(), sep='\n')
     print(f'{time.perf_counter() - start:.0f} s')
     if args.fewer == 1:
-        write_rows(RESULTS, results)
+        write_tables(RESULTS, results)
 
 
 if __name__ == '__main__':

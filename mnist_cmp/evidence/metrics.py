@@ -1078,14 +1078,14 @@ def alias_note(
     title = get_metric(metric).title
     if metric in _COMPLEMENTS:
         return f'{metric} is shown as {title}, 1 − {metric}: lower is better.'
+    if metric in ('brier_score_loss', 'neg_brier_score'):
+        return (
+            f"{metric} is shown as {title}, summed over the classes: of two twice scikit-learn's."
+        )
     if metric.startswith('neg_'):
         return f'{metric} is shown as {title}, without the minus: lower is better.'
     if metric == 'top_k_accuracy':
         return f"{metric} is shown as {title}, its complement at scikit-learn's k = 2."
-    if metric == 'brier_score_loss':
-        return (
-            f"{metric} is shown as {title}, summed over the classes: of two twice scikit-learn's."
-        )
     return ''
 
 # %% ../../nbs/evidence/metrics.ipynb #metrics-58
