@@ -644,7 +644,7 @@ def _figures_of_answers(record):
         )
     if not record.labels or not record.classes:
         return
-    if len(record.classes) <= 100:  # with more of them there is nothing to be seen
+    if 2 <= len(record.classes) <= 100:  # with more of them there is nothing to be seen
         yield (
             'errors',
             'class_errors',

@@ -723,7 +723,7 @@ def _check_given(given: _Given, has_losses: bool):
 def _check_size(models: Iterable[int], n: int, n_classes: int, has_scores: bool):
     "Raise `ValueError` unless the answers fit into memory."
     counts = list(models)
-    check_extent(len(counts), max(counts), n, max(n_classes, 1))
+    check_extent(len(counts), max(counts), n, n_classes, judged=True)
     if has_scores:
         hint = 'Take fewer trainings or examples, or judge labels: scores.argmax(-1).'
         total = sum(counts) * n * n_classes
