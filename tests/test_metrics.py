@@ -1,4 +1,4 @@
-"Metrics against scikit-learn and plain loops, on odd answers, in any order, and how they are found."
+"Metrics against scikit-learn and plain loops, on odd answers, in any order; their names and texts."
 
 import json
 import subprocess
