@@ -16,6 +16,7 @@ from sklearn import metrics as reference
 
 import mnist_cmp as mc
 from benchmarks import elsewhere
+from mnist_cmp.evidence.differences import difference
 
 FOLDER = ROOT / 'nbs' / 'results' / 'elsewhere'
 MADE = json.loads((FOLDER / 'made.json').read_text(encoding='utf-8'))
@@ -257,7 +258,7 @@ def test_groups_widen_and_parts_divide():
     for way in MADE['settings']['digits_ways']['ways']:
         used = np.array(ways) == way
         within = {name: (runs[:, used] != y[used]).mean() for name, runs in answers.items()}
-        found = parts.difference('logistic', 'forest', part=way)
+        found = difference(parts, 'logistic', 'forest', part=way)
         assert found.estimate == pytest.approx(within['logistic'] - within['forest'], abs=1e-12)
         assert way in text
 
@@ -277,10 +278,24 @@ def test_command_says_what_judge_says(tmp_path):
     done = command(table, '--metric', 'error', '--baseline', 'svm', cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert str(mc.judge(str(table), metric='error', baseline='svm').verdict()) in done.stdout
-    data = command(table, '--metric', 'error', '--baseline', 'svm', '--json', cwd=tmp_path)
-    assert data.returncode == 0, data.stderr
-    text = json.dumps(json.loads(data.stdout))
-    assert all(model in text for model in MADE['settings']['digits']['models'])
+
+
+@pytest.mark.parametrize('kind', KINDS, ids=' '.join)
+def test_command_gives_the_metric_as_data(kind, tmp_path):
+    file, metric = kind
+    words = [FOLDER / file]
+    if file == 'jax_*.npy':
+        np.save(tmp_path / 'y.npy', digits_labels())
+        words = [f'{name}={FOLDER / name}_*.npy' for name in jax_nets()]
+        words += ['--labels', tmp_path / 'y.npy']
+    elif file.endswith('.npz'):
+        words += ['--labels', FOLDER / file.replace('.npz', '_labels.csv')]
+    if file == 'breast_cancer.npz':
+        words += ['--classes', ','.join(CLASSES), '--positive', 'malignant']
+    done = command(*words, '--metric', metric, '--json', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = {model['name']: model['value'] for model in json.loads(done.stdout)['models']}
+    assert found == pytest.approx(made(kind), abs=1e-9)
 
 
 def test_command_takes_arrays_and_labels(tmp_path):
@@ -311,14 +326,17 @@ def test_exit_codes(words, code, tmp_path):
 @pytest.mark.parametrize(
     'words, named',
     [
-        ('--baseline svm --fail-if not-as-good', 'margin'),
-        ('--baseline nobody', 'nobody'),
-        ('--metric log_loss', 'log'),
-        ('--labels nowhere.csv', 'nowhere.csv'),
+        ('digits.csv --baseline svm --fail-if not-as-good', 'margin'),
+        ('digits.csv --baseline nobody', 'nobody'),
+        ('digits.csv --metric log_loss', 'probabilities'),
+        ('digits.csv --margin 5%% --metric error', '5%%'),
+        ('digits_ways.npz --labels nowhere.csv', 'nowhere.csv'),
+        ('breast_cancer.npz --labels breast_cancer_labels.csv', 'classes'),
+        ('diabetes.csv', 'label'),
     ],
 )
-def test_bad_input_is_named(words, named, tmp_path):
-    done = command(FOLDER / 'digits.csv', *words.split(), cwd=tmp_path)
+def test_bad_input_is_named(words, named):
+    done = command(*words.split(), cwd=FOLDER)
     assert done.returncode == 2, done.stdout + done.stderr
     assert named in done.stderr and 'unrecognized' not in done.stderr
     assert 'Traceback' not in done.stderr and not done.stdout
