@@ -185,6 +185,26 @@ def test_formula(seed, S, N):
         assert [one.low, one.high] == pytest.approx(plain_interval(a, level), rel=1e-9)
 
 
+def test_form_by_number_of_trainings():
+    "Pairs from four on; with fewer, or unequal or unpaired ones, each model's own spread."
+    rng = np.random.default_rng(23)
+    a = rng.random((6, 50)) < 0.2
+    b = rng.random((6, 50)) < 0.3
+    for S, form in {1: 'one training', 2: 'unpaired', 3: 'unpaired', 4: 'paired'}.items():
+        assert crossed_interval(a[:S], b[:S]).method == form
+    assert crossed_interval(a, b, paired=False).method == 'unpaired'
+    assert crossed_interval(a, b[:5]).method == 'unpaired'
+    assert crossed_interval(a, b[:1]).method == 'one training'
+
+
+def test_many_trainings_are_no_more_examples():
+    "The effective number of examples is never above that of the examples."
+    wrong = np.random.default_rng(24).random((20, 50)) < 0.2
+    result = expected_interval(wrong)
+    limits = clopper_pearson(50 * wrong.mean(), 50)
+    assert [result.low, result.high] == pytest.approx(limits, abs=1e-12)
+
+
 # What coverage a world must have at least and at most in 400 comparisons: three Monte Carlo errors
 # beside 95 %, and room for intervals that are too wide at few errors
 SHORT = {
