@@ -159,6 +159,16 @@ def test_parquet(folder, made):
     assert first.stdout == second.stdout
 
 
+def test_parquet_without_its_library(folder, monkeypatch, capsys):
+    "What is not installed is no fault of the input: 1, and what to install."
+    (folder / 'any.parquet').touch()
+    monkeypatch.chdir(folder)
+    for name in ('pyarrow', 'pyarrow.parquet'):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert main(['judge', 'any.parquet']) == 1
+    assert "pip install 'mnist_cmp[tables]'" in capsys.readouterr().err
+
+
 def test_one_training_says_nothing_of_models(folder):
     done = judge(folder, 'a=[base_0.npy]', 'b=[better_0.npy]', '--labels', 'y.npy', '--json')
     (pair,) = verdict_of(done)['pairs']

@@ -28,8 +28,8 @@ def value_interval(
     record: ComparisonRecord,
     name: str,  # a model's name
 ) -> Interval | None:
-    """95 % interval of a model's expected value of the metric, in its units; None where the record
-    does not hold what each example adds."""
+    """Interval of a model's expected value of the metric over fresh trainings and examples, in its
+    units; None where the record does not hold what each example adds."""
     model = record[name]
     metric = record.metric
     if metric.is_error:
