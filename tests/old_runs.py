@@ -147,6 +147,11 @@ def run_numbers(run):
     }
 
 
+def cost_numbers(cost):
+    "What a model costs, as far as the runs could know."
+    return {key: value for key, value in asdict(cost).items() if key != 'training_seconds'}
+
+
 def model_numbers(model):
     "A model of a comparison, how it was tuned and trained, and what came of it."
     return {
@@ -158,7 +163,7 @@ def model_numbers(model):
         'init': model.init,
         'trained': model.trained,
         'same_start': model.same_start,
-        'cost': model.cost and asdict(model.cost),
+        'cost': model.cost and cost_numbers(model.cost),
         'code': model.code and asdict(model.code),
         'error': model.error,
         'wrong': model.wrong,
