@@ -92,6 +92,16 @@ def _rules(text):
         ) from None
 
 
+def _whole_numbers(text):
+    "Numbers that are separated by commas."
+    try:
+        return tuple(int(part) for part in text.split(','))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f'{text!r}, but must be whole numbers, such as 5,7,10,15,20'
+        ) from None
+
+
 def _names(text):
     "A parser of 'name,name,…'."
     names = [n.strip() for n in text.split(',')]
@@ -164,6 +174,27 @@ def _add_task(add):
         'mlp,cnn)',
     )
     _add_fields(add, Effort, ['protocol'])
+    add(
+        '--metric',
+        help='what models are compared and tuned by: error, top5_error, log_loss, brier, '
+        'balanced_error, auroc, f1_macro and others (default: error)',
+    )
+    add(
+        '--margin',
+        help="a difference that does not matter, in the metric's units; of rates also 0.5%%",
+    )
+    add(
+        '--baseline',
+        metavar='NAME',
+        help='the model that each other one is held against (default: all pairs)',
+    )
+    add(
+        '--looks',
+        type=_whole_numbers,
+        metavar='N,N',
+        help='numbers of trainings after which to look, in place of --seeds, such as '
+        '5,7,10,15,20: it ends when each pair is decided',
+    )
 
 
 _SIDES = 'learning_rate', 'batch_size', 'momentum', 'weight_decay'
@@ -534,7 +565,8 @@ def run(
         os.environ['MNIST_CMP_QUIET'] = '1'
     data = load_data(args.dataset, root=args.data_dir)
     effort = _effort(args)
-    check_extends(out, args.models, data, Effort(**effort), args.epochs)
+    most = {'seeds': args.looks[-1]} if args.looks else {}
+    check_extends(out, args.models, data, Effort(**effort | most), args.epochs)
     if not args.quiet:
         say(_head(args, data, out))
     progress = not args.quiet
@@ -558,6 +590,10 @@ def run(
                 client=_client(args, stack),
             ),
             callbacks=callbacks,
+            metric=args.metric,
+            margin=args.margin,
+            baseline=args.baseline,
+            looks=args.looks,
             **effort,
         )
     say(f'\n{_table(result)}\n\n{verdict(result)}')  # first: the report may fail
