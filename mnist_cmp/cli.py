@@ -927,11 +927,11 @@ def _new_folder(path):
 
 
 def _write_judged(record, out):
-    "Write the report; gives its page."
+    "Write the report, an older one goes into the folder `kept`; gives its page."
     from mnist_cmp.report import write_report
 
     with Progress(1, 'writing the report'):
-        return write_report(record, out)
+        return write_report(record, out, overwrite=True)
 
 
 def _tell_failures(record, rule):

@@ -95,14 +95,16 @@ def _judged_summary(comparison: Comparison, width: int = 80) -> str:
     "The models side by side by the metric alone: all that is known of predictions."
     metric = comparison.metric
     head = ['model', 'trainings', comparison.metric.title, '± sd', 'lowest', 'highest']
-    names = shortened(comparison.names, max(8, min(30, width - 50)))
+    if width < 70:  # the ends would not fit
+        head = head[:4]
+    names = shortened(comparison.names, max(8, min(30, width - 40)))
     rows = [head]
     for c in comparison.models:
         sd = float(np.std(c.values, ddof=1)) if len(c.values) > 1 else math.nan
         row = [names[c.name], str(len(c.runs)), value_text(metric, c.value)]
         row.append('' if sd != sd else value_text(metric, sd))
         row += [value_text(metric, end(c.values)) for end in (min, max)]
-        rows.append(row)
+        rows.append(row[: len(head)])
     wide = [max(text_width(row[i]) for row in rows) for i in range(len(head))]
     lines = []
     for row in rows:

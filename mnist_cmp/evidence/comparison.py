@@ -15,7 +15,16 @@ import numpy as np
 from ..core import run_folder
 from ..core.files import check_folder, write_json
 from ..core.records import FORMAT, ComparisonRecord
-from . import answers, conclusions, differences, figures, health, tables, verdict
+from mnist_cmp.evidence import (
+    answers,
+    conclusions,
+    differences,
+    figures,
+    health,
+    tables,
+    verdict,
+    verdict_data,
+)
 from .differences import Difference
 from .health import Ground
 
@@ -287,6 +296,10 @@ class Comparison(ComparisonRecord):
     def verdict(self) -> str:
         "The result in plain words, a line each; raises `ValueError`."
         return verdict.verdict(self)
+
+    def verdict_data(self) -> dict:
+        "The result as plain data, for programs: models, pairs of models, parts, sentences."
+        return verdict_data.verdict_data(self)
 
     def decisions(self) -> 'pandas.DataFrame':
         """A row for each pair of models: which one is better, with a margin also what is as good

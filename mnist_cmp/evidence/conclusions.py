@@ -7,7 +7,7 @@ __all__ = ['decision_of', 'costs_of', 'cheaper_of', 'decisions_frame', 'within_p
            'what_would_decide']
 
 # %% ../../nbs/evidence/conclusions.ipynb #conclusions-02
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ from mnist_cmp.evidence.differences import (
     sizes_of_parts,
     with_unit,
 )
+from .health import health_of
 from .planning import Plan, chances_of, plan, what_it_takes
 
 if TYPE_CHECKING:  # slow to import
@@ -45,7 +46,7 @@ def decision_of(
     if record.margin is not None and not record.planned:
         at_margin = difference(record, a, b, 0.95, part)
         near = at_margin.low, at_margin.high
-    return decide(
+    decision = decide(
         a,
         b,
         d.low,
@@ -55,6 +56,9 @@ def decision_of(
         margin_interval=near,
         n_groups=None if record.groups is None else int(d.n_groups),
     )
+    if decision.better and any(health_of(record, decision.better)):
+        return replace(decision, better=None, refused=f'not all of {decision.better} went well')
+    return decision
 
 # %% ../../nbs/evidence/conclusions.ipynb #conclusions-11
 def costs_of(
@@ -157,9 +161,6 @@ def plan_of(
     level = level_of(record)
     both = crossed_of(record, a, b, level)
     n_seeds = max(len(record[name].runs) for name in (a, b))
-    unit = record.example
-    if record.groups is not None:
-        unit = f'group of {unit}s'
     return plan(
         chances_of(both, n_seeds),
         gap,
@@ -168,7 +169,7 @@ def plan_of(
         power=power,
         level=level,
         binary=record.metric.is_error,
-        unit=unit,
+        unit=record.example if record.groups is None else 'group',
     )
 
 
@@ -201,7 +202,7 @@ def what_would_decide(
     metric = record.metric
     if metric.kind == 'bootstrap' or d.n_seeds < 2:
         return ''
-    unit = record.example if record.groups is None else f'group of {record.example}s'
+    unit = record.example if record.groups is None else 'group'
     return what_it_takes(
         crossed_of(record, d.a, d.b, d.level),
         max(len(record[name].runs) for name in (d.a, d.b)),

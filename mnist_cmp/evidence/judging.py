@@ -295,7 +295,7 @@ def _kept_intervals(record: Comparison, predictions: Predictions, metric: Metric
     return kept, remarks
 
 # %% ../../nbs/evidence/judging.ipynb #judging-19
-_TABLES = ('.csv', '.tsv', '.txt', '.parquet')
+_TABLES = ('.csv', '.tsv', '.parquet')
 
 
 def _predictions_of(given, y, task: str, arguments: dict) -> Predictions:
