@@ -501,9 +501,9 @@ def _evaluate(record: Comparison, known: Predictions | None, metric, margin, pos
     _check_metric(measure, known)
     if margin is not None:
         record.margin = parse_margin(margin, measure)
-    options = _options(known, positive)
+    options = _options(known, measure.positive if positive is None else positive)
     kind, remarks = _add_values(record.models, known, measure, options)
-    record.metric = _note_of(measure, kind, positive)
+    record.metric = _note_of(measure, kind, options.get('positive'))
     record.kept, lost = _kept_intervals(record, known, measure, options)
     if note := alias_note(metric):
         remarks.insert(0, note)

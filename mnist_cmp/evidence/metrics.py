@@ -358,6 +358,7 @@ class Metric:
     bounds: tuple[float | None, float | None] = (None, None)  # of the metric; None: there is none
     # score from which on an example is called positive, chosen on validation data
     threshold: float | None = None
+    positive: object = None  # name of the positive class; None: what the caller of `judge` says
     per_example: Callable[[Answered], PerExample] | None = None  # of a metric that is a mean
     counts_failed: bool = False  # do missing answers count as wrong? Otherwise they are refused
     noun: str = ''  # what there is more or fewer of: 'errors'; '': the title says it
@@ -387,6 +388,10 @@ class Metric:
         """The same for the labels that a threshold makes of scores; it is chosen on validation
         data, never on the examples that are judged."""
         return replace(self, threshold=check_float('threshold', threshold))
+
+    def of(self, positive) -> 'Metric':
+        "The same with this class as the positive one, by its name."
+        return replace(self, positive=positive)
 
     def in_units(self, loss):
         "A loss, or an array of them, as the metric itself."
@@ -439,6 +444,8 @@ class Metric:
     def _answered(self, y, answers, n_classes=None, **options):
         if self.threshold is not None:
             options['threshold'] = self.threshold
+        if options.get('positive') is None:
+            options['positive'] = self.positive
         options['counts_failed'] = self.counts_failed
         return answered(self.needs, self.title, y, answers, n_classes, **options)
 

@@ -214,6 +214,8 @@ def metric_word(
     word = metric.name
     if metric.function is not None:
         word = f'{word} ({metric.function.__module__}.{metric.function.__qualname__})'
+    if metric.positive is not None:
+        word = f'{word} of {metric.positive}'
     return word if metric.threshold is None else f'{word} at {metric.threshold:g}'
 
 
