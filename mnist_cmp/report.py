@@ -432,8 +432,15 @@ _SECTIONS = {  # key → heading and what a reader has to know of it
 }
 
 
-def _of_examples(text: str) -> str:
-    "A text on test images, said of test examples."
+_SAID_OF_JUDGED = {
+    'models': 'Means over the trainings; the standard deviation is that between them.',
+    'cost': 'As it was told by whoever had the models judged.',
+}
+
+
+def _of_examples(key: str) -> str:
+    "What a reader of a section has to know, where predictions were made elsewhere."
+    text = _SAID_OF_JUDGED.get(key, _SECTIONS[key][1])
     return text.replace('images', 'examples').replace('image', 'example')
 
 
@@ -442,7 +449,7 @@ def _section(key: str, tables: list[str], figures: list[tuple], is_judged: bool 
     if not tables and not figures:
         return ''
     heading, text = _SECTIONS[key]
-    text = _of_examples(text) if is_judged else text
+    text = _of_examples(key) if is_judged else text
     parts = [f'<h2 id="{key}">{heading}</h2>']
     if text:
         parts.append(f'<p>{_escaped(text)}</p>')

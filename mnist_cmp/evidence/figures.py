@@ -563,7 +563,7 @@ def plot_calibration(
         below.set(xlabel='confidence (%)', ylabel=examples, yscale='log', xlim=(0, 101))
         _shares(top.yaxis)
         top.set(ylabel='accuracy (%)', title=f'{drawn(record.dataset)}: calibration')
-        top.legend(loc='upper left', fontsize=9)
+        top.legend(loc='best', fontsize=8)
     return fig
 
 # %% ../../nbs/evidence/figures.ipynb #figures-44

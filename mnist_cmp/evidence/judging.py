@@ -158,7 +158,7 @@ def _add_values(
             for run, value in zip(model.runs, values):
                 run.test.value = float(value)
             continue
-        remarks |= dict.fromkeys(per_example.remarks)
+        remarks |= dict.fromkeys(f'{model.name}: {text}' for text in per_example.remarks)
         if predictions.groups is not None:
             per_example = per_example.without_strata()
         if per_example.strata is not None and predictions.y is not None:

@@ -158,7 +158,8 @@ def _alike(record, other, best):
 
 # %% ../../nbs/evidence/verdict.ipynb #36d833d2
 def _at_margin(record, other, best):
-    "What can be said of two models at the record's margin, a sentence or two."
+    """What can be said of two models at the record's margin, a sentence or two; '' where one is
+    better, and by more."""
     metric = record.metric
     decision = decision_of(record, other.name, best.name)
     margin = with_unit(metric, gap_text(metric, record.margin))
@@ -171,6 +172,8 @@ def _at_margin(record, other, best):
             f'{best.name} and {other.name} are as good as each other, within the margin of '
             f'{margin} ({interval}). {cheaper}'
         ).rstrip()
+    if decision.better:
+        return ''
     if decision.refused:
         return f'At the margin of {margin} nothing can be said: {decision.refused}.'
     if decision.not_worse:
@@ -396,8 +399,9 @@ def verdict_parts(
     result = []
     for pair in _spoken_of(record):
         result.append(_against(record, *pair))
-        if record.margin is not None:
-            result.append(_at_margin(record, *pair))
+        at_margin = '' if record.margin is None else _at_margin(record, *pair)
+        if at_margin:
+            result.append(at_margin)
     result += _on_parts(record)
     return [[printable(line) for line in part] for part in (wrong, result, _cautions(record))]
 
