@@ -73,6 +73,9 @@ bench: $(VENV)/installed-dev ## measure speed beside other libraries, ledger, se
 	$(BIN)/python benchmarks/speed.py --threads 1 --parts jobs scoring $(ARGS)
 	$(BIN)/python benchmarks/studies.py
 	$(BIN)/python benchmarks/coverage.py
+	$(BIN)/python benchmarks/coverage_metrics.py
+	$(BIN)/python benchmarks/looks.py
+	$(BIN)/python benchmarks/judge.py
 	$(BIN)/python benchmarks/gpu.py
 
 clean: ## remove .venv and all that was built; runs/ stays
