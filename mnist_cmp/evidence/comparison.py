@@ -143,9 +143,10 @@ class Comparison(ComparisonRecord):
         b: str,  # another one's
         # of confidence of each interval, 0.5 to 0.9999; None: the comparison's own
         level: float | None = None,
+        part: str | None = None,  # of the test data, by a name in `by`; None: all
     ) -> Difference:
         "By how much `a` and `b` differ, and how sure that is; raises `ValueError`."
-        return differences.difference(self, a, b, level)
+        return differences.difference(self, a, b, level, part)
 
     def differences(self) -> 'pandas.DataFrame':
         """A row for each pair of models: error of the worse minus error of the better one in

@@ -83,8 +83,9 @@ def counted(
 def number(
     x: float,  # any number
 ) -> str:
-    "A number of no known scale in three digits, with a true minus sign."
-    return f'{x:.3g}'.replace('-', '−')
+    "A number of no known scale in three digits or as a whole one, with a true minus sign."
+    text = f'{x:,.0f}' if 1000 <= abs(x) < 1e9 else f'{x:.3g}'
+    return text.replace('-', '−')
 
 
 def value_text(

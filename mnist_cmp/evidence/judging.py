@@ -39,7 +39,7 @@ from .intervals import calibration_bins
 from mnist_cmp.evidence.metrics import (
     Metric,
     alias_note,
-    bootstrap_difference,
+    bootstrap_differences,
     get_metric,
     parse_margin,
 )
@@ -236,63 +236,66 @@ def _subset(predictions: Predictions, used: np.ndarray) -> Predictions:
     )
 
 
-def _interval_of(predictions: Predictions, metric: Metric, pair, level: float, options):
-    "The interval of a difference, from the predictions."
+def _intervals_of(predictions: Predictions, metric: Metric, pairs, levels, options: dict) -> dict:
+    "A, B and level → interval of the difference, from the predictions; raises `ValueError`."
     y = predictions.y
     groups = predictions.groups
     paired = predictions.paired
-    answers_a, answers_b = (predictions.answers[name] for name in pair)
-    a = metric.values(y, answers_a, **options)
-    b = metric.values(y, answers_b, **options)
-    if a is None or b is None:
-        return bootstrap_difference(
-            metric, y, answers_a, answers_b, level, paired=paired, groups=groups, **options
+    if metric.per_example is None:
+        return bootstrap_differences(
+            metric, y, predictions.answers, pairs, levels, paired=paired, groups=groups, **options
         )
-    if groups is not None:
-        a = a.without_strata()
-        b = b.without_strata()
-        groups = groups if a.used is None else groups[a.used]
-    return crossed_interval(
-        a.values, b.values, level, paired=paired, groups=groups, strata=a.strata
-    )
+    values = {}
+    for name, answers in predictions.answers.items():
+        of_model = metric.values(y, answers, **options)
+        assert of_model is not None  # it is a mean
+        values[name] = of_model if groups is None else of_model.without_strata()
+    first = next(iter(values.values()))
+    if groups is not None and first.used is not None:
+        groups = groups[first.used]
+    strata = next(iter(values.values())).strata
+    return {
+        (a, b, level): crossed_interval(
+            values[a].values, values[b].values, level, paired=paired, groups=groups, strata=strata
+        )
+        for a, b in pairs
+        for level in levels
+    }
 
 
-def _kept_intervals(record: Comparison, predictions: Predictions, metric: Metric, options):
+def _kept_intervals(
+    record: Comparison, predictions: Predictions, metric: Metric, options: dict
+) -> tuple[list[KeptInterval], list[str]]:
     "The intervals that the record could not give again, and remarks on those that can't be had."
-    kept = []
-    remarks = []
-    jobs: list[tuple[str | None, Predictions, float]] = []
+    kept: list[KeptInterval] = []
+    remarks: list[str] = []
     by = record.by
     if record.metric.kind == 'bootstrap':
-        jobs.append((None, predictions, level_of(record)))
-        if record.margin is not None and level_of(record) != 0.95:
-            jobs.append((None, predictions, 0.95))
-    if by is not None and not _is_error(metric):
-        for k, (part, n) in enumerate(sizes_of_parts(record).items()):
-            if n >= MIN_EXAMPLES:
-                used = np.array(by.of) == k
-                jobs.append((part, _subset(predictions, used), level_of(record, of_parts=True)))
-    for named, of_part, level in jobs:
-        for pair in record.pairs:
-            try:
-                both = _interval_of(of_part, metric, pair, level, options)
-            except ValueError as e:
-                if by is None or named is None:
-                    raise
-                remarks.append(f'{by.name} {named}: {e}')
-                break
-            kept.append(
-                KeptInterval(
-                    *pair,
-                    part=named,
-                    level=level,
-                    estimate=both.estimate,
-                    low=both.low,
-                    high=both.high,
-                    method=both.method,
-                )
-            )
+        both = {level_of(record)} | ({0.95} if record.margin is not None else set())
+        intervals = _intervals_of(predictions, metric, record.pairs, sorted(both), options)
+        kept += _as_kept(intervals, None)
+    if by is None or _is_error(metric):
+        return kept, remarks
+    levels = [level_of(record, of_parts=True)]
+    for k, (part, n) in enumerate(sizes_of_parts(record).items()):
+        if n < MIN_EXAMPLES:
+            continue
+        of_part = _subset(predictions, np.array(by.of) == k)
+        try:
+            intervals = _intervals_of(of_part, metric, record.pairs, levels, options)
+        except ValueError as e:
+            remarks.append(f'{by.name} {part}: {e}')
+            continue
+        kept += _as_kept(intervals, part)
     return kept, remarks
+
+
+def _as_kept(intervals: dict, part: str | None) -> list[KeptInterval]:
+    "Intervals as the record keeps them."
+    return [
+        KeptInterval(a, b, part, level, x.estimate, x.low, x.high, x.method)
+        for (a, b, level), x in intervals.items()
+    ]
 
 # %% ../../nbs/evidence/judging.ipynb #judging-19
 _TABLES = ('.csv', '.tsv', '.parquet')

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['ROUNDING', 'NEEDS', 'METRICS', 'FLOOR', 'ALIASES', 'PerExample', 'probability_fault', 'positive_code', 'Answered',
            'answered', 'Metric', 'get_metric', 'alias_note', 'parse_margin', 'on_scale', 'BootstrapInterval',
-           'bootstrap_difference', 'bootstrap_interval', 'metrics_frame']
+           'bootstrap_difference', 'bootstrap_differences', 'bootstrap_interval', 'metrics_frame']
 
 # %% ../../nbs/evidence/metrics.ipynb #metrics-02
 import difflib
 import math
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -1274,15 +1274,50 @@ def _checked_groups(groups, N):
     return np.unique(groups, return_inverse=True)[1]
 
 
-def _bootstrap(metric, y, models, level, groups, n_boot, seed, paired, options):
-    "The interval of one model, or of the difference of two."
+@dataclass(frozen=True)
+class _Resampled:
+    "The losses of the trainings of some models, and those on each draw of the examples."
+
+    full: list[np.ndarray]  # of each model: trainings
+    draws: list[np.ndarray]  # of each model: draws×trainings
+    sizes: np.ndarray  # examples of each unit that is drawn
+    n_boot: int
+    n_without: int  # draws that gave no metric
+
+    def interval(self, level: float, paired: bool, *models: int) -> 'BootstrapInterval':
+        "That of one model's expected loss, or of the difference of two."
+        full = [self.full[k] for k in models]
+        draws = [self.draws[k] for k in models]
+        is_paired = paired and len(full) == 2 and len(full[0]) == len(full[1]) >= 4
+        variance, df, seeds, examples, residual = _spread(full, draws, is_paired, len(self.sizes))
+        means = [math.fsum(of_model) / len(of_model) for of_model in full]
+        estimate = means[0] if len(means) == 1 else means[0] - means[1]
+        half = _t_quantile(level, df) * math.sqrt(variance)
+        N = int(self.sizes.sum())
+        return BootstrapInterval(
+            estimate=estimate,
+            low=estimate - half,
+            high=estimate + half,
+            level=level,
+            df=df,
+            variance=variance,
+            seeds=seeds,
+            examples=examples,
+            residual=residual,
+            method='bootstrap',
+            n_groups=N**2 / sum(n * n for n in self.sizes.tolist()),
+            n_boot=self.n_boot,
+            n_without=self.n_without,
+        )
+
+
+def _resampled(metric, y, models, groups, n_boot, seed, options):
+    "Draw the examples, once for all models; raises `ValueError`."
     metric = get_metric(metric)
-    level = check_float('level', level, 0.5, 1 - 1e-9)
     n_boot = check_int('n_boot', n_boot, 100, 10**6)
     seed = check_int('seed', seed, 0, 2**63 - 1)
     checked = [metric._answered(y, answers, **options) for answers in models]
-    N = len(checked[0].y)
-    groups = _checked_groups(groups, N)
+    groups = _checked_groups(groups, len(checked[0].y))
     order, units = _units(checked, groups)
     sizes = np.bincount(units)
     if len(sizes) < 2:
@@ -1290,27 +1325,12 @@ def _bootstrap(metric, y, models, level, groups, n_boot, seed, paired, options):
         raise ValueError(f'There is one {what}, but a bootstrap needs two at least.')
     full = [_losses_of(metric, one, order) for one in checked]
     draws = _draws(metric, checked, order, units, n_boot, seed)
-    by_model = np.split(draws, [len(full[0])], 1)[: len(full)]
-    is_paired = paired and len(full) == 2 and len(full[0]) == len(full[1]) >= 4
-    variance, df, seeds, examples, residual = _spread(full, by_model, is_paired, len(sizes))
-    means = [math.fsum(of_model) / len(of_model) for of_model in full]
-    estimate = means[0] if len(means) == 1 else means[0] - means[1]
-    half = _t_quantile(level, df) * math.sqrt(variance)
-    return BootstrapInterval(
-        estimate=estimate,
-        low=estimate - half,
-        high=estimate + half,
-        level=level,
-        df=df,
-        variance=variance,
-        seeds=seeds,
-        examples=examples,
-        residual=residual,
-        method='bootstrap',
-        n_groups=N**2 / sum(n * n for n in sizes.tolist()),
-        n_boot=n_boot,
-        n_without=n_boot - len(draws),
-    )
+    ends = np.cumsum([len(of_model) for of_model in full])[:-1]
+    return _Resampled(full, np.split(draws, ends, 1), sizes, n_boot, n_boot - len(draws))
+
+
+def _check_level(level):
+    return check_float('level', level, 0.5, 1 - 1e-9)
 
 
 def _t_quantile(level, df):
@@ -1336,7 +1356,34 @@ def bootstrap_difference(
 ) -> BootstrapInterval:
     """Loss of A − loss of B over fresh trainings and examples, by draws of the examples (Efron &
     Tibshirani 1993; Owen 2007); raises `ValueError`."""
-    return _bootstrap(metric, y, [a, b], level, groups, n_boot, seed, paired, options)
+    level = _check_level(level)
+    resampled = _resampled(metric, y, [a, b], groups, n_boot, seed, options)
+    return resampled.interval(level, paired, 0, 1)
+
+
+def bootstrap_differences(
+    metric,  # a name or a `Metric`, of any kind
+    y,  # the truth, N
+    answers: Mapping,  # model → its answers, trainings first
+    pairs,  # pairs of models' names, A and B
+    levels,  # of confidence, each 0.5 to 1 − 1e-9
+    *,
+    paired: bool = True,  # does training s of A share its seed with training s of B?
+    groups=None,  # of each example, such as its patient; N labels
+    n_boot: int = 1000,  # draws of the examples, the same for all pairs, ≥ 100
+    seed: int = 0,  # of the draws
+    **options,  # n_classes, positive, classes: as for `Metric.values`
+) -> dict[tuple[str, str, float], BootstrapInterval]:
+    """A, B and level → loss of A − loss of B, as `bootstrap_difference` gives it, with the metric
+    called once for each training and draw; raises `ValueError`."""
+    levels = [_check_level(level) for level in levels]
+    resampled = _resampled(metric, y, list(answers.values()), groups, n_boot, seed, options)
+    place = {name: k for k, name in enumerate(answers)}
+    return {
+        (a, b, level): resampled.interval(level, paired, place[a], place[b])
+        for a, b in pairs
+        for level in levels
+    }
 
 
 def bootstrap_interval(
@@ -1352,8 +1399,9 @@ def bootstrap_interval(
 ) -> BootstrapInterval:
     """A model's expected loss over fresh trainings and examples, within the metric's bounds, by
     draws of the examples; raises `ValueError`."""
-    result = _bootstrap(metric, y, [answers], level, groups, n_boot, seed, False, options)
-    return on_scale(result, get_metric(metric).loss_bounds)
+    level = _check_level(level)
+    resampled = _resampled(metric, y, [answers], groups, n_boot, seed, options)
+    return on_scale(resampled.interval(level, False, 0), get_metric(metric).loss_bounds)
 
 # %% ../../nbs/evidence/metrics.ipynb #metrics-70
 def metrics_frame() -> 'pandas.DataFrame':

@@ -70,11 +70,12 @@ def _against(record, other, best):
         few = f'{_trainings(record, d)} and {counted(record.sizes["test"], record.example)}'
         holds = f'holds every difference there can be: {few} are too few to tell'
     ahead = f', {best.name} ahead {_wins(d)}' if d.losses is not None else ''
+    title = '' if record.metric.is_error else f'{record.metric.title} '
     is_equal = record.margin is not None and decision_of(record, other.name, best.name).equivalent
     needed = '' if is_equal else what_would_decide(record, d)
     return (
-        f"Can't tell {best.name} from {other.name}: {_rates(record, other, best)}{ahead}, but the "
-        f'{_covers(record, d)}, {ends}, {holds}. {needed}'
+        f"Can't tell {best.name} from {other.name}: {title}{_rates(record, other, best)}{ahead}, "
+        f'but the {_covers(record, d)}, {ends}, {holds}. {needed}'
     ).rstrip()
 
 
@@ -94,7 +95,9 @@ def _rates(record: ComparisonRecord, other: ModelResult, best: ModelResult) -> s
     metric = record.metric
     values = f'{value_text(metric, best.value)} against {value_text(metric, other.value)}'
     examples = counted(record.sizes['test'], record.example)
-    return f'{values} of {examples} wrong' if metric.is_error else f'{values} on {examples}'
+    if metric.is_error:
+        return f'{values} of {examples} wrong'
+    return f'{values} on {examples}'
 
 
 def _wins(d):
