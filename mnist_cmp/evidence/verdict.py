@@ -318,9 +318,17 @@ def _on_intervals(record):
             f'{runs} trainings of each model tell little about the chance of the seed: 10 are '
             'better.'
         )
-    what = 'other training data' if record.is_judged else 'another search, split or training set'
-    seeds = 'other seeds and ' if runs > 1 else ''
-    yield f'The intervals cover {seeds}other {record.example}s of such a kind, but not {what}.'
+    examples = f'other {record.example}s of such a kind'
+    if record.is_judged:
+        trainings = 'other trainings that differ as these do, and ' if runs > 1 else ''
+        yield (
+            f'The intervals cover {trainings}{examples}, but nothing that all of these trainings '
+            'have in common, such as their tuning.'
+        )
+    else:
+        seeds = 'other seeds and ' if runs > 1 else ''
+        not_covered = 'another search, split or training set'
+        yield f'The intervals cover {seeds}{examples}, but not {not_covered}.'
     collapsed = any(states for c in record.models for states in health_of(record, c.name))
     if runs > 1 and not collapsed and record.classes:
         yield (
