@@ -944,7 +944,14 @@ def _tell_failures(record, rule):
         margin = with_unit(record.metric, gap_text(record.metric, record.margin))
     failed = failures(record, rule)
     for decision in failed:
-        _complain(f'mnist_cmp: {decision.a} fails ({rule}): {decision.in_words(margin)}.')
+        shown = {
+            'worse': f'{decision.a} is worse than {decision.b}',
+            'not-better': f'{decision.a} is not shown to be better than {decision.b}',
+            'not-as-good': f'{decision.a} is not shown to be as good as {decision.b}, or worse by '
+            f'no more than {margin}',
+        }
+        why = f' ({decision.refused})' if decision.refused else ''
+        _complain(f'mnist_cmp: {decision.a} fails ({rule}): {shown[rule]}{why}.')
     return bool(failed)
 
 # %% ../nbs/09_cli.ipynb #427c1944

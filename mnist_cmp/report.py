@@ -34,9 +34,17 @@ from mnist_cmp.core.records import (
 from .core.run_folder import figure_files, report_files
 from .core.system import format_seconds
 from .evidence.comparison import Comparison
-from .evidence.differences import counted, decimals, difference, percent, value_text
+from mnist_cmp.evidence.differences import (
+    counted,
+    decimals,
+    difference,
+    level_text,
+    percent,
+    value_text,
+)
 from .evidence.figures import comparison_figures
 from .evidence.health import STATES
+from .evidence.metrics import METRICS
 from .evidence.tables import has_costs, n_trained, protocol_text, value_column
 from .evidence.verdict import epochs_of, verdict_parts
 
@@ -396,7 +404,8 @@ _SECTIONS = {  # key → heading and what a reader has to know of it
         "supports a verdict. No interval goes beyond 100 points, since no difference does. 'Better "
         "again' is the "
         'probability that a fresh training of the better model beats one of the other on these '
-        'images.',
+        'images. With few trainings the interval over seeds alone may be the widest, since it has '
+        'the fewest degrees of freedom.',
     ),
     'kbest': (
         'k guesses allowed',
@@ -433,6 +442,12 @@ _SECTIONS = {  # key → heading and what a reader has to know of it
 
 
 _SAID_OF_JUDGED = {
+    'difference': 'The interval over seeds and examples decides: it covers both the chance of '
+    'another training and that of other test examples. The one over seeds alone holds for just '
+    'these examples, the one over examples alone for just these trainings. With few trainings the '
+    'one over seeds alone may be the widest, since it has the fewest degrees of freedom. '
+    "'Better again' is the probability that a fresh training of the better model beats one of the "
+    'other with the same seed on these examples.',
     'models': 'Means over the trainings; the standard deviation is that between them.',
     'cost': 'As it was told by whoever had the models judged.',
 }
@@ -503,9 +518,20 @@ def _family(comparison: Comparison) -> str:
     if pairs == 1:
         return ''
     return (
-        f'{100 * comparison.level:.3g} % each, so that all {pairs} pairs hold together with '
+        f'{level_text(comparison.level)} each, so that all {pairs} pairs hold together with '
         '95 % (Bonferroni). '
     )
+
+
+def _metric_method(comparison: Comparison) -> str:
+    "What the models were compared by; nothing for the plain error."
+    metric = comparison.metric
+    if metric.is_error:
+        return ''
+    known = METRICS.get(metric.name)
+    if known is None:
+        return f'Metric: {metric.title}, as its user defines it. '
+    return f'Metric: {metric.title}, {known.about} ({known.source}). '
 
 
 def _interval_method(comparison: Comparison) -> str:
@@ -561,7 +587,7 @@ def _methods(comparison: Comparison) -> str:
     text = f'Data: {comparison.dataset}, {sizes}. {_capital(protocol_text(comparison))}. '
     if not comparison.is_judged:
         text += _data_and_training(comparison)
-    text += _interval_method(comparison) + _family(comparison)
+    text += _metric_method(comparison) + _interval_method(comparison) + _family(comparison)
     if comparison.interval == 'union':
         text += 'k-best intervals: Wilson (1927), below 30 errors Clopper & Pearson (1934). '
     elif comparison.classes:

@@ -83,7 +83,9 @@ def test_names_of_examples_and_files_change_no_digit(tmp_path):
     assert numbers_of(judge(globs, Y)) == plain
 
 
-@pytest.mark.parametrize('metric', [*METRICS, Metric(lambda y, p: float((y == p).mean()) ** 2)])
+@pytest.mark.parametrize(
+    'metric', [*METRICS, Metric(lambda y, p: float((y == p).mean()) ** 2, True)]
+)
 def test_a_report_that_is_opened_again_says_the_same(metric, tmp_path):
     record = judge(SHARES, Y, metric=metric, margin=0.05, by=Y % 2, baseline='ant')
     record.save(tmp_path)

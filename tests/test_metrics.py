@@ -352,7 +352,7 @@ def test_own_functions_fail_in_words():
         (lambda y: 1, 'failed with TypeError'),
     ):
         with pytest.raises(ValueError, match=words):
-            bootstrap_interval(Metric(function), [0, 1], [[0, 1]], n_boot=100)
+            bootstrap_interval(Metric(function, True), [0, 1], [[0, 1]], n_boot=100)
 
 
 def test_own_scores_as_scikit_learns():
@@ -366,7 +366,7 @@ def test_own_scores_as_scikit_learns():
     swapped = average.of_runs(y, p, classes=['b', 'a'], positive='b')
     assert swapped[0] == sk.average_precision_score(1 - y, p[0][:, 0])
     three = softmax(rng.normal(size=(3, 40, 3)))
-    log_loss = Metric(sk.log_loss, needs='probabilities')
+    log_loss = Metric(sk.log_loss, greater_is_better=False, needs='probabilities')
     found = bootstrap_interval(log_loss, np.arange(40) % 3, three, n_boot=100)
     assert found.estimate == pytest.approx(
         get_metric('log_loss').of_runs(np.arange(40) % 3, three).mean(), abs=1e-12

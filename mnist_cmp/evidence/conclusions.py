@@ -24,6 +24,7 @@ from mnist_cmp.evidence.differences import (
     gap_span,
     gap_text,
     level_of,
+    level_text,
     sizes_of_parts,
     with_unit,
 )
@@ -141,7 +142,7 @@ def parts_frame(
                     'examples': n,
                     'pair': f'{d.a} − {d.b}',
                     'difference': with_unit(metric, gap_text(metric, d.estimate)),
-                    f'{100 * d.level:.3g} % interval': gap_span(metric, d.low, d.high),
+                    f'{level_text(d.level)} interval': gap_span(metric, d.low, d.high),
                     'better': d.better or "can't tell",
                 }
             )

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MIN_EXAMPLES', 'decimals', 'percent', 'points', 'span', 'counted', 'number', 'value_text', 'gap_text', 'gap_span',
-           'with_unit', 'Difference', 'sizes_of_parts', 'level_of', 'level_of_look', 'as_looked_at', 'difference',
-           'crossed_of', 'differences_frame']
+           'level_text', 'with_unit', 'Difference', 'sizes_of_parts', 'level_of', 'level_of_look', 'as_looked_at',
+           'difference', 'crossed_of', 'differences_frame']
 
 # %% ../../nbs/evidence/differences.ipynb #differences-02
 import math
@@ -111,6 +111,16 @@ def gap_span(
 ) -> str:
     "An interval of differences as text that is not broken over lines."
     return f'{gap_text(metric, low)}\u00a0to\u00a0{gap_text(metric, high)}'
+
+
+def level_text(
+    level: float,  # of confidence, below 1
+) -> str:
+    "A level in percent, with as many digits as tell it from 100."
+    digits = 3
+    while float(f'{100 * level:.{digits}g}') == 100:
+        digits += 1
+    return f'{100 * level:.{digits}g} %'
 
 
 def with_unit(
@@ -234,10 +244,12 @@ def difference(
     kept = _as_kept(record, a, b, level, part)
     if kept is not None:
         return kept
+    if part is not None and not record.metric.is_error:
+        raise ValueError(f'The record holds no {record.metric.title} of {a} and {b} in {part}.')
     if record.metric.kind == 'bootstrap':
         raise ValueError(
             f'{record.metric.title} is no mean, and the record holds no interval of {a} and {b} '
-            f'at {100 * level:.3g} %. Judge the predictions again.'
+            f'at {level_text(level)}. Judge the predictions again.'
         )
     if record.interval == 'union':
         return _by_union(record, a, b, level)

@@ -21,7 +21,7 @@ from mnist_cmp.evidence.answers import (
     hard_frame,
     picture,
 )
-from .differences import difference, level_of, value_text
+from .differences import difference, level_of, level_text, value_text
 from .health import health_of
 from .tables import budget_frame, costs_frame, has_costs, ks_of, value_column
 
@@ -107,6 +107,8 @@ def plot_runs(
             xlim=(-0.6, len(record.names) - 0.3),
             ylabel=f'{value_column(record)}{unit}',
         )
+        if sum(len(name) for name in drawn_names(record.names).values()) > 60:
+            ax.tick_params(axis='x', labelrotation=25)
         many = ' to '.join(map(str, dict.fromkeys([runs[0], runs[-1]])))
         ax.set_title(
             f'{drawn(record.dataset)}: {value_column(record)} of {many} '
@@ -145,6 +147,11 @@ def _kinds_of(record, pairs):
     return kinds
 
 
+def _pair_label(a, b):
+    "What a difference is called, on two lines where the names are long."
+    return f'{a} − {b}' if len(a) + len(b) < 24 else f'{a}\n− {b}'
+
+
 def plot_differences(
     record: ComparisonRecord,
     ax=None,  # matplotlib axes; None: new ones
@@ -172,7 +179,7 @@ def plot_differences(
         ax.axvline(0, color='#666666', linewidth=1)
         ax.set(
             yticks=range(len(pairs)),
-            yticklabels=[f'{short[d.a]} − {short[d.b]}' for d in pairs],
+            yticklabels=[_pair_label(short[d.a], short[d.b]) for d in pairs],
             ylim=(len(pairs) - 0.5, -0.5),
         )
         what = f'{record.metric.title} (points)' if record.metric.is_rate else record.metric.title
@@ -180,7 +187,7 @@ def plot_differences(
             what = 'test errors (points)'
         elif record.metric.greater_is_better:
             what += ', turned so that less is better'
-        ax.set_xlabel(f'difference of {what}, {100 * level_of(record):.3g} % intervals')
+        ax.set_xlabel(f'difference of {what}, {level_text(level_of(record))} intervals')
         if record.margin is not None:
             ends = [-scale * record.margin, scale * record.margin]
             ax.axvspan(*ends, color='#009E73', alpha=0.12, linewidth=0, label='within the margin')

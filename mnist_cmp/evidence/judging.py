@@ -114,7 +114,7 @@ def _note_of(
     return MetricNote(
         name=metric.name,
         title=metric.title,
-        greater_is_better=metric.greater_is_better,
+        greater_is_better=bool(metric.greater_is_better),
         is_rate=metric.is_rate,
         low=low,
         high=high,
@@ -345,6 +345,33 @@ def _digest(array) -> str:
     array = np.ascontiguousarray(array)
     return hashlib.sha256(str(array.shape).encode() + array.tobytes()).hexdigest()
 
+# %% ../../nbs/evidence/judging.ipynb #a4ba3c6b
+_SAME_ERRORS = 3  # equal in all trainings: no chance that they share
+
+
+def _without_copies(predictions: Predictions) -> tuple[Predictions, list[str]]:
+    "The predictions with equal trainings of a model counted once, and sentences on these."
+    answers = {}
+    seeds = {}
+    remarks = []
+    for name, of_model in predictions.answers.items():
+        n = len(of_model)
+        is_copy = n > 1 and all(
+            np.array_equal(of_model[0], x, equal_nan=True) for x in of_model[1:]
+        )
+        if is_copy and predictions.kind == 'labels':
+            is_copy = int(np.count_nonzero(of_model[0] != predictions.y)) >= _SAME_ERRORS
+        if is_copy:
+            remarks.append(
+                f'All {n} trainings of {name} gave the same answers: they count as one training.'
+            )
+        answers[name] = of_model[:1] if is_copy else of_model
+        seeds[name] = predictions.seeds[name][:1] if is_copy else predictions.seeds[name]
+    if not remarks:
+        return predictions, []
+    paired = predictions.paired and len({len(of_model) for of_model in answers.values()}) == 1
+    return replace(predictions, answers=answers, seeds=seeds, paired=paired), remarks
+
 # %% ../../nbs/evidence/judging.ipynb #judging-21
 def _answers_in(record: Comparison) -> Predictions:
     "The labels that a record holds."
@@ -400,7 +427,8 @@ def judge(
     name: str | None = None,  # of the data, for the report
 ) -> Comparison:
     """Which model is better on the same examples, by how much, and how sure is that? Raises
-    `ValueError` or `TypeError` that says what does not fit, before anything is computed."""
+    `ValueError` or `TypeError` that says what does not fit, before anything is computed, and
+    `OSError` for a file that can't be read."""
     began = time.perf_counter()
     if isinstance(predictions, Comparison):
         for what, value in {
@@ -412,6 +440,7 @@ def judge(
             if value is not None:
                 raise ValueError(f'{what} is given, but a Comparison has its own.')
         record, known = _of_comparison(predictions, groups, by)
+        hint = 'A Comparison holds labels alone: judge the predictions that it was made of.'
     else:
         needs = 'labels' if metric is None else get_metric(metric).needs
         arguments = {
@@ -422,15 +451,17 @@ def judge(
             'missing': missing,
         }
         task = 'regression' if needs == 'numbers' else 'classes'
-        known = _predictions_of(predictions, y, task, arguments)
+        known, copies = _without_copies(_predictions_of(predictions, y, task, arguments))
+        hint = ''
         titles = [x if isinstance(x, str) else '' for x in (groups, by)]
         record = _record_of(known, _check_costs(costs, known.names), *titles)
         record.dataset = _name_of(predictions)
+        record.remarks += copies
     if name is not None:
         record.dataset = str(name)
     if baseline is not None:
         record.baseline = check_choice('baseline', baseline, record.names)
-    _evaluate(record, known, metric, margin, positive)
+    _evaluate(record, known, metric, margin, positive, hint)
     record.seconds += time.perf_counter() - began
     return record
 
@@ -487,7 +518,9 @@ def _of_comparison(record: Comparison, groups, by) -> tuple[Comparison, Predicti
     return copy, known
 
 
-def _evaluate(record: Comparison, known: Predictions | None, metric, margin, positive):
+def _evaluate(
+    record: Comparison, known: Predictions | None, metric, margin, positive, hint: str = ''
+):
     "Measure the models, and put into the record what it can't give again."
     if known is None or (metric is None and not record.metric.is_error):
         if metric is not None:
@@ -501,7 +534,7 @@ def _evaluate(record: Comparison, known: Predictions | None, metric, margin, pos
     measure = get_metric('error' if metric is None else metric)
     if metric is None and known.kind == 'losses':
         measure = get_metric('loss')
-    _check_metric(measure, known)
+    _check_metric(measure, known, hint)
     if margin is not None:
         record.margin = parse_margin(margin, measure)
     options = _options(known, measure.positive if positive is None else positive)
@@ -513,7 +546,7 @@ def _evaluate(record: Comparison, known: Predictions | None, metric, margin, pos
     record.remarks = [*record.remarks, *remarks, *lost]
 
 
-def _check_metric(metric: Metric, known: Predictions):
+def _check_metric(metric: Metric, known: Predictions, hint: str):
     "Raise `ValueError` unless the predictions are of the kind that the metric needs."
     has = {
         'labels': ('labels', 'scores', 'probabilities'),
@@ -525,7 +558,7 @@ def _check_metric(metric: Metric, known: Predictions):
     if known.kind not in has:
         raise ValueError(
             f'metric is {metric.name!r}, which needs {metric.needs}, but the predictions are '
-            f'{known.kind}.'
+            f'{known.kind}. {hint}'.rstrip()
         )
 
 
@@ -543,4 +576,4 @@ def evaluate(
         seeds={c.name: [str(run.number) for run in c.runs] for c in record.models},
         paired=True,
     )
-    _evaluate(record, known, metric, record.margin, None)
+    _evaluate(record, known, metric, None, None)  # its margin is checked and known

@@ -14,6 +14,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import NoneType
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -349,7 +350,7 @@ class Metric:
 
     # an own one, as scikit-learn's: of the truth and one training's answers, a number
     function: Callable[..., float] | None = None
-    greater_is_better: bool = False
+    greater_is_better: bool | None = None  # of an own one it must be said
     # of an own one: 'labels', 'scores', 'probabilities' or 'numbers'
     needs: str = 'labels'
     name: str = ''  # '': the function's
@@ -373,12 +374,16 @@ class Metric:
             value = getattr(self, what)
             if value is not None and not callable(value):
                 raise_invalid(what, value, 'a function')
-        if not isinstance(self.greater_is_better, bool):
+        if self.greater_is_better is None and self.function is None:
+            object.__setattr__(self, 'greater_is_better', False)
+        if not isinstance(self.greater_is_better, (bool, NoneType)):
             raise_invalid('greater_is_better', self.greater_is_better, 'True or False')
         check_choice('needs', self.needs, NEEDS if self.function is None else NEEDS[:-1])
         if self.threshold is not None:
             check_float('threshold', self.threshold)
         _check_bounds(self.bounds)
+        if self.greater_is_better is None:
+            raise_invalid('greater_is_better', None, 'True or False', 'Is a higher value better?')
         if not self.name:
             object.__setattr__(self, 'name', getattr(self.function, '__name__', 'metric'))
         if not self.title:
@@ -1097,6 +1102,9 @@ def alias_note(
     return ''
 
 # %% ../../nbs/evidence/metrics.ipynb #metrics-58
+_LARGE = 0.2  # a margin of a rate, that is hardly meant as a fraction
+
+
 def parse_margin(
     margin,  # a number, or a text: '0.02'; of a rate '0.5%' or '0.5 points' too
     metric,  # a name, or a `Metric`
@@ -1109,6 +1117,7 @@ def parse_margin(
     if metric.is_rate:
         how = "a fraction such as 0.005, '0.5%' or '0.5 points'"
     value = margin
+    is_said = not metric.is_rate  # in which unit?
     if isinstance(margin, str):
         parts = re.fullmatch(
             r'\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*(%|points?|pp)?\s*', margin
@@ -1118,8 +1127,15 @@ def parse_margin(
         value = float(parts[1])
         if parts[2]:
             value = value / 100
+            is_said = True
     hint = f'Give {how}.'
-    return check_float('margin', value, 0, most, low_open=True, hint=hint)
+    value = check_float('margin', value, 0, most, low_open=True, hint=hint)
+    if value >= _LARGE and not is_said:
+        raise ValueError(
+            f'margin is {shown(margin)}, which is {points(value)} points of {metric.title}. If that '
+            f"is meant, write '{100 * value:g}%'; or did you mean '{value:g}%'?"
+        )
+    return value
 
 # %% ../../nbs/evidence/metrics.ipynb #metrics-62
 _SomeInterval = TypeVar('_SomeInterval', bound=CrossedInterval)

@@ -190,8 +190,8 @@ def _refuse_values(name: str, value) -> NoReturn:
     "Raise the `ValueError` for a label or an id that is none."
     raise ValueError(
         f'{name} holds {shown(value)}, but labels and ids are texts or whole numbers. '
-        "Numbers to predict go with task='regression'; scores are trainings × N × K, "
-        'a column for each class.'
+        "Numbers to predict go with task='regression' (judge: metric='squared_error'); scores are "
+        'trainings × N × K, a column for each class: of two classes np.stack([1 - p, p], -1).'
     )
 
 # %% ../../nbs/evidence/predictions.ipynb #predictions-17

@@ -25,6 +25,7 @@ from mnist_cmp.evidence.differences import (
     gap_span,
     gap_text,
     level_of,
+    level_text,
     percent,
     sizes_of_parts,
     value_text,
@@ -118,7 +119,7 @@ def _trainings(record, d):
 def _covers(record, d):
     "What the interval of a difference is, in words."
     chances = f'{record.example}s alone' if d.n_seeds == 1 else f'seeds and {record.example}s'
-    return f'{100 * d.level:.3g} % interval over {chances}'
+    return f'{level_text(d.level)} interval over {chances}'
 
 
 def _conclusion(record, d, other, best):
@@ -168,7 +169,7 @@ def _at_margin(record, other, best):
     margin = with_unit(metric, gap_text(metric, record.margin))
     d = difference(record, other.name, best.name, None if record.planned else 0.95)
     ends = with_unit(metric, gap_span(metric, d.low, d.high).replace('\u00a0', ' '))
-    interval = f'{100 * d.level:.3g} % interval {ends}'
+    interval = f'{level_text(d.level)} interval {ends}'
     if decision.equivalent:
         cheaper = cheaper_of(record, other.name, best.name).sentence
         return (
@@ -198,7 +199,7 @@ def _on_parts(record):
     kind = record.by.name
     if parts:
         level = level_of(record, of_parts=True)
-        yield f'Within each {kind}, by {100 * level:.3g} % intervals that hold together with 95 %:'
+        yield f'Within each {kind}, by {level_text(level)} intervals that hold together with 95 %:'
     for part, n, differences in parts:
         texts = [_in_part(record, d) for d in differences if frozenset((d.a, d.b)) in spoken]
         text = '; '.join(texts) or f'no {record.metric.title} can be had'
@@ -214,7 +215,7 @@ def _in_part(record, d):
     metric = record.metric
     ends = with_unit(metric, gap_span(metric, d.low, d.high).replace('\u00a0', ' '))
     if d.better is None:
-        return f"can't tell {d.a} from {d.b} (difference {ends})"
+        return f"can't tell {d.a} from {d.b} ({d.a} − {d.b}: {ends})"
     ahead, behind = (d.a, d.b) if d.better == d.a else (d.b, d.a)
     low, high = sorted((abs(d.low), abs(d.high)))
     ends = with_unit(metric, gap_span(metric, low, high).replace('\u00a0', ' '))
@@ -305,18 +306,19 @@ def _on_intervals(record):
         yield _on_looks(record)
     elif pairs > 1:
         yield (
-            f'{100 * level_of(record):.3g} % for each of {pairs} pairs, so that all of them hold '
+            f'{level_text(level_of(record))} for each of {pairs} pairs, so that all of them hold '
             'together with 95 %.'
         )
+    are_equal = len({len(c.runs) for c in record.models}) == 1
     if runs == 1:
         yield (
-            'One training of each model: another seed gives other nets, and that chance is not '
-            'in the interval.'
+            f'One training of {"each" if are_equal else "a"} model: another seed gives other nets, '
+            'and that chance is not in the interval.'
         )
     elif runs < 5:
         yield (
-            f'{runs} trainings of each model tell little about the chance of the seed: 10 are '
-            'better.'
+            f'{runs} trainings of {"each" if are_equal else "a"} model tell little about the '
+            'chance of the seed: 10 are better.'
         )
     examples = f'other {record.example}s of such a kind'
     if record.is_judged:
@@ -332,8 +334,8 @@ def _on_intervals(record):
     collapsed = any(states for c in record.models for states in health_of(record, c.name))
     if runs > 1 and not collapsed and record.classes:
         yield (
-            f'None of {runs} trainings of a model collapsed. Of fresh ones up to '
-            f'{100 * collapse_limit(runs):.0f} % may (95 % confidence).'
+            f'No training collapsed. After {runs} of a model, up to '
+            f'{100 * collapse_limit(runs):.0f} % of fresh ones may (95 % confidence).'
         )
     if record.added_after:
         known = ' and '.join(map(str, record.added_after))
