@@ -374,7 +374,9 @@ def _shares(both: CrossedInterval) -> dict:
         'residual': both.residual,
     }
     total = sum(parts.values())
-    return {name: part / total if total else math.nan for name, part in parts.items()}
+    if not total:  # what is left is the chance of images where no error was seen
+        return {'seeds': 0.0, 'images': 1.0, 'residual': 0.0}
+    return {name: part / total for name, part in parts.items()}
 
 
 def _over_seeds(record, a, b, level):
