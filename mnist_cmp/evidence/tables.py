@@ -130,7 +130,11 @@ def _model_row(record, model):
     interval = value_interval(record, model.name)
     if interval is not None:
         row['95 %'] = gap_span(record.metric, *interval)
-    row['sd over seeds'] = np.std(values, ddof=1) if len(values) > 1 else np.nan
+    # counts of errors are whole numbers: equal ones have no deviation, to the last bit
+    is_counted = record.metric.is_error and bool(record.classes)
+    spread = model.wrong if is_counted else values
+    unit = record.sizes['test'] if is_counted else 1
+    row['sd over seeds'] = np.std(spread, ddof=1) / unit if len(values) > 1 else np.nan
     if not record.metric.is_error and record.classes:
         row['accuracy'] = 1 - model.error
     return row
