@@ -311,9 +311,12 @@ def _table(frame: 'pandas.DataFrame', words: Callable = str) -> str:
 def _models_table(comparison: Comparison) -> str:
     "The models side by side, as texts."
     table = comparison.to_frame()
-    rates = {'sd over seeds', value_column(comparison)} if comparison.metric.is_rate else set()
+    of_metric = 'sd over seeds', value_column(comparison)
     for column in map(str, table):
-        if 'accuracy' in column or column in rates:
+        if column in of_metric:
+            texts = [value_text(comparison.metric, x) if x == x else None for x in table[column]]
+            table[column] = texts
+        elif 'accuracy' in column:
             table[column] = [percent(x) if x == x else None for x in table[column]]
     if 'learning rate' in table:
         table['learning rate'] = table['learning rate'].map('{:.4g}'.format)
