@@ -50,8 +50,8 @@ setup(
     extras_require=extras
     | {
         'bench': cfg['bench_requirements'].split(),
-        # dev tests them all
-        # without pyarrow, beside which pandas keeps texts in a way that takes fewer of them
+        # dev tests them all but pyarrow: beside it pandas keeps texts in another way, which takes
+        # fewer of them
         'dev': cfg['dev_requirements'].split()
         + sum((names for extra, names in extras.items() if extra != 'tables'), []),
     },
