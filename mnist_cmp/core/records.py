@@ -1160,8 +1160,27 @@ def _check_known(model):
         run.training
 
 
+def _check_measured(record):
+    "Raise `ValueError` unless the runs hold what their comparison's metric needs."
+    metric = record.metric
+    if metric.is_error:
+        return
+    if metric.kind in ('stratified', 'positive') and not record.labels:
+        raise ValueError('its metric needs labels')
+    if metric.kind == 'positive':
+        check_choice('positive', metric.positive, record.classes)
+    for run in (run for c in record.models for run in c.runs):
+        is_known = metric.kind == 'bootstrap' or run.test.values is not None
+        if run.test.value is None or not is_known:
+            raise ValueError(f'a run has no values of the metric {shown(metric.name)}')
+    kept = [{x.a, x.b} for x in record.kept if x.part is None]
+    if metric.kind == 'bootstrap' and not all({a, b} in kept for a, b in record.pairs):
+        raise ValueError(f'it holds no intervals of the metric {shown(metric.name)}')
+
+
 def _check_choices(record, n):
     "Raise `ValueError` unless what was chosen for the evidence is of these models and images."
+    _check_measured(record)
     if record.baseline is not None:
         check_choice('baseline', record.baseline, record.names)
     if record.margin is not None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..core.checks import check_choice, renamed_arguments
+from ..core.display import printable
 from ..core.records import ComparisonRecord, ModelResult
 from .intervals import BinnedError, binned_error
 
@@ -44,7 +45,7 @@ def value_matrix(
     values = [run.test.values for run in model.runs if run.test.values is not None]
     if len(values) < len(model.runs):
         raise ValueError(
-            f'{record.metric.title} is no mean of what the {record.example}s add, or the record '
+            f'{printable(record.metric.title)} is no mean of what the {record.example}s add, or the record '
             'does not hold what they add.'
         )
     return np.stack(values)
