@@ -823,6 +823,7 @@ class _Builder:
         costs = _Costs(self.models, self.train, best, files, compute).measured(callbacks)
         for name, model in models.items():
             model.cost = costs[name]
+            model.code = self.store.code(name, self.notes[name])  # now that its trainings are done
         assert result is not None  # there is one look at least
         result.seconds = time.perf_counter() - self.began
         return result
@@ -834,7 +835,6 @@ class _Builder:
             self.models[name],
             search,
             [],
-            code=self.store.code(name, self.notes[name]),
             init=self.rules[name],
             same_start=self.same_start[name],
         )
