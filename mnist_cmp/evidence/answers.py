@@ -45,8 +45,8 @@ def value_matrix(
     values = [run.test.values for run in model.runs if run.test.values is not None]
     if len(values) < len(model.runs):
         raise ValueError(
-            f'{printable(record.metric.title)} is no mean of what the {record.example}s add, or the record '
-            'does not hold what they add.'
+            f'{printable(record.metric.title)} is no mean of what the {record.example}s add, or the '
+            'record does not hold what they add.'
         )
     return np.stack(values)
 

@@ -21,8 +21,9 @@ import numpy as np
 
 from ..core.checks import check_choice, check_float, check_int, raise_invalid, shown
 from ..core.display import printable
-from .crossed import CrossedInterval
+from .crossed import CrossedInterval, t_quantile
 from .differences import counted, decimals, percent, points
+from .intervals import check_level
 
 if TYPE_CHECKING:  # slow to import
     import pandas
@@ -1308,7 +1309,7 @@ class _Resampled:
         variance, df, seeds, examples, residual = _spread(full, draws, is_paired, len(self.sizes))
         means = [math.fsum(of_model) / len(of_model) for of_model in full]
         estimate = means[0] if len(means) == 1 else means[0] - means[1]
-        half = _t_quantile(level, df) * math.sqrt(variance)
+        half = t_quantile(level, df) * math.sqrt(variance)
         N = int(self.sizes.sum())
         return BootstrapInterval(
             estimate=estimate,
@@ -1345,18 +1346,6 @@ def _resampled(metric, y, models, groups, n_boot, seed, options):
     return _Resampled(full, np.split(draws, ends, 1), sizes, n_boot, n_boot - len(draws))
 
 
-def _check_level(level):
-    return check_float('level', level, 0.5, 1 - 1e-9)
-
-
-def _t_quantile(level, df):
-    "Of Student's t, two-sided; of the normal distribution for infinitely many degrees."
-    from scipy import special
-
-    upper = 0.5 + level / 2
-    return float(special.ndtri(upper) if math.isinf(df) else special.stdtrit(df, upper))
-
-
 def bootstrap_difference(
     metric,  # a name or a `Metric`, of any kind
     y,  # the truth, N
@@ -1372,7 +1361,7 @@ def bootstrap_difference(
 ) -> BootstrapInterval:
     """Loss of A − loss of B over fresh trainings and examples, by draws of the examples (Efron &
     Tibshirani 1993; Owen 2007); raises `ValueError`."""
-    level = _check_level(level)
+    level = check_level(level)
     resampled = _resampled(metric, y, [a, b], groups, n_boot, seed, options)
     return resampled.interval(level, paired, 0, 1)
 
@@ -1392,7 +1381,7 @@ def bootstrap_differences(
 ) -> dict[tuple[str, str, float], BootstrapInterval]:
     """A, B and level → loss of A − loss of B, as `bootstrap_difference` gives it, with the metric
     called once for each training and draw; raises `ValueError`."""
-    levels = [_check_level(level) for level in levels]
+    levels = [check_level(level) for level in levels]
     resampled = _resampled(metric, y, list(answers.values()), groups, n_boot, seed, options)
     place = {name: k for k, name in enumerate(answers)}
     return {
@@ -1415,7 +1404,7 @@ def bootstrap_interval(
 ) -> BootstrapInterval:
     """A model's expected loss over fresh trainings and examples, within the metric's bounds, by
     draws of the examples; raises `ValueError`."""
-    level = _check_level(level)
+    level = check_level(level)
     resampled = _resampled(metric, y, [answers], groups, n_boot, seed, options)
     return on_scale(resampled.interval(level, False, 0), get_metric(metric).loss_bounds)
 
