@@ -497,9 +497,12 @@ def _head(args, data, out):
 
     trial = counted(args.search_epochs or data.search_epochs, 'epoch')
     final = counted(args.epochs or data.epochs, 'epoch')
+    seeds = counted(args.seeds, 'seed')
+    if args.looks:
+        seeds = f'up to {counted(args.looks[-1], "seed")}'
     return (
         f'{data!r}\nmodels: {", ".join(args.models)}; protocol {args.protocol}; '
-        f'{counted(args.n_trials, "trial")} x {trial}, then {counted(args.seeds, "seed")} x {final}; '
+        f'{counted(args.n_trials, "trial")} x {trial}, then {seeds} x {final}; '
         f'run folder: {out}'
     )
 
