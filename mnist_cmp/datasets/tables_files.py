@@ -21,8 +21,9 @@ _MOST_FILE = 2**31  # bytes
 _SMALLER = 'Save fewer rows, or arrays: np.savez(path, x=…, y=…).'
 
 
-def _read_csv(path: Path) -> Any:
-    "The table of a CSV or TSV file, as a frame of pandas; raises `ValueError`, `MachineError`."
+def _read_csv(path: Path) -> tuple[Any, str]:
+    """The table of a CSV or TSV file, as a frame of pandas, and the call that reads it; raises
+    `ValueError`, or `MachineError`."""
     content = read_named(path, _MOST_FILE, _SMALLER)
     header = csv_header(path, content)
     if not header.names or all(map(_is_number, header.names)):
@@ -36,7 +37,9 @@ def _read_csv(path: Path) -> Any:
             f'{path}: column {place:,} has no name. If it numbers the rows, save the file without '
             "it: frame.to_csv(path, index=False). Else give it a name in the file's first line."
         )
-    return csv_frame(path, content, header.separator)
+    separator = '' if header.separator == ',' else f', sep={header.separator!r}'
+    call = f'pd.read_csv({str(path)!r}{separator})'
+    return csv_frame(path, content, header.separator), call
 
 
 def _is_number(text: str) -> bool:
@@ -48,11 +51,13 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _read_parquet(path: Path) -> Any:
-    "The table of a Parquet file, as a frame of pandas; raises `ValueError`, `ImportError`."
+def _read_parquet(path: Path) -> tuple[Any, str]:
+    """The table of a Parquet file, as a frame of pandas, and the call that reads it; raises
+    `ValueError`, `MachineError` or `ImportError`."""
     parquet = need_extra('pyarrow.parquet', 'tables')
     with open_named(path, _MOST_FILE, _SMALLER) as file, readable(path, 'a Parquet file'):
-        return parquet.ParquetFile(file).read().to_pandas()
+        frame = parquet.ParquetFile(file).read().to_pandas()
+    return frame, f'pd.read_parquet({str(path)!r})'
 
 # %% ../../nbs/datasets/tables_files.ipynb #ds-tables-11
 _READERS = {'.csv': _read_csv, '.tsv': _read_csv, '.parquet': _read_parquet}
@@ -64,14 +69,10 @@ def _open(name: str, path) -> Frame:
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise_invalid(name, str(path), 'the path of a .csv, .tsv or .parquet file')
-    frame = as_frame(str(path), reader(path))
-    load = f'frame = pd.read_csv({str(path)!r})'
-    if reader is _read_parquet:
-        load = f'frame = pd.read_parquet({str(path)!r})'
-    elif path.suffix.lower() == '.tsv':
-        load = f'frame = pd.read_csv({str(path)!r}, sep="\\t")'
-    save = f'frame.to_csv({f"{path.stem}_new.csv"!r}, index=False)'
-    return Frame(path.name, frame.table, ('import pandas as pd', load), (save,))
+    table, call = reader(path)
+    begin = ('import pandas as pd', f'frame = {call}')
+    end = (f'frame.to_csv({f"{path.stem}_new.csv"!r}, index=False)',)
+    return Frame(path.name, as_frame(str(path), table).table, begin, end)
 
 
 def read_table(
@@ -84,10 +85,7 @@ def read_table(
 ) -> Arrays:
     "The examples in a table in a file; raises `ValueError` that says what to do."
     given = {'': ('path', path), 'test': ('test', test), 'valid': ('valid', valid)}
-    frames = {
-        part: _open(name, each)
-        for part, (name, each) in given.items()
-        if each is not None or not part
-    }
+    as_path('path', path)
+    frames = {part: _open(name, each) for part, (name, each) in given.items() if each is not None}
     arrays = frames_read(frames, target, groups)
     return arrays.replace(name=as_path('path', path).stem)
