@@ -235,9 +235,10 @@ def _refuse_kind(frame: Frame, kind: str, columns: list) -> NoReturn:
         way_out = f'{words}, for example:{frame.code(line)}\nor leave out:{frame.code(drop)}'
     hold = 'hold' if len(columns) > 1 else 'holds'
     example = next(v for v in frame.column(name).to_list() if not _is_missing(v))
+    such = printable(str(example)[:60])
     raise ValueError(
-        f'{frame.name}: {_listed(columns)} {hold} {kind} (such as {printable(str(example)[:60])}), but nets take '
-        f'numbers. {way_out}'
+        f'{frame.name}: {_listed(columns)} {hold} {kind} (such as {such}), but nets take numbers. '
+        f'{way_out}'
     )
 
 
@@ -265,10 +266,9 @@ def _check_complete(frame: Frame, columns: list, kinds: dict):
     gaps = {name: places for name, places in gaps.items() if len(places)}
     if not gaps:
         return
-    told = [
-        f'{shown(name)} has {len(places):,}, first in row {places[0]:,}'
-        for name, places in gaps.items()
-    ]
+    told = []
+    for name, places in gaps.items():
+        told.append(f'{shown(name)} has {len(places):,}, first in row {places[0]:,}')
     rest = f'; and {len(told) - 6:,} more columns' if len(told) > 6 else ''
     fills = [_fill_line(frame, name) for name in gaps if kinds[name] == 'numbers'][:6]
     fill = f'\nor fill them, for example with the median:{frame.code(*fills)}' if fills else ''
@@ -324,12 +324,12 @@ def _numbers(frame: Frame, name) -> np.ndarray:
         raise ValueError(
             f'{frame.name}: the column {shown(name)} can not be read as numbers ({e}).'
         ) from None
-    is_odd = ~np.isfinite(values)
-    if is_odd.any():
+    odd = np.flatnonzero(~np.isfinite(values))
+    if len(odd):
         raise ValueError(
-            f'{frame.name}: the column {shown(name)} holds {values[is_odd.argmax()]} in '
-            f'{int(is_odd.sum()):,} of {len(values):,} rows, first in row {int(is_odd.argmax()):,}, '
-            'but must hold finite numbers. Mend or drop them.'
+            f'{frame.name}: the column {shown(name)} holds {values[odd[0]]} in {len(odd):,} of '
+            f'{len(values):,} rows, first in row {odd[0]:,}, but must hold finite numbers. Mend or '
+            'drop them.'
         )
     return values
 
@@ -446,14 +446,8 @@ def _check_same_columns(frame: Frame, other: Frame):
     )
 
 
-def frames_read(
-    frames: Mapping[str, Frame],  # '' for the first one, 'test', 'valid'
-    target,  # name of the column to predict, or several
-    groups=None,  # name of a column: which rows belong together
-) -> Arrays:
-    "The arrays of tables that were opened; raises `ValueError`."
-    frame = frames['']
-    names = _target_names(frame, target)
+def _feature_names(frame: Frame, names: list, groups) -> list:
+    "The columns that are neither target nor groups; raises `ValueError` if there is none."
     apart = list(names)
     if groups is not None:
         check_column(frame, 'groups', groups)
@@ -463,6 +457,18 @@ def frames_read(
     columns = [name for name in frame.table.columns if name not in apart]
     if not columns:
         raise ValueError(f'{frame.name} has no columns but {_listed(apart)}: there is no feature.')
+    return columns
+
+
+def frames_read(
+    frames: Mapping[str, Frame],  # '' for the first one, 'test', 'valid'
+    target,  # name of the column to predict, or several
+    groups=None,  # name of a column: which rows belong together
+) -> Arrays:
+    "The arrays of tables that were opened; raises `ValueError`."
+    frame = frames['']
+    names = _target_names(frame, target)
+    columns = _feature_names(frame, names, groups)
     classes = None
     if len(names) == 1:
         classes = _category_names(each.column(names[0]) for each in frames.values())
