@@ -51,7 +51,7 @@ def as_frame(
     import narwhals as nw
 
     _check_unique(name, frame)
-    begin = {'Table': ('frame = frame.to_pandas()',), 'dict': _FROM_DICT}
+    begin = {'Table': _FROM_ARROW, 'dict': _FROM_DICT}
     lines = begin.get(type(frame).__name__, ())
     if isinstance(frame, Mapping):
         frame = _of_columns(name, frame)
@@ -68,6 +68,7 @@ def as_frame(
     return Frame(name, table, lines)
 
 
+_FROM_ARROW = ('import pandas as pd', 'frame = frame.to_pandas()')
 _FROM_DICT = ('import pandas as pd', 'frame = pd.DataFrame(frame)')
 
 
@@ -158,9 +159,7 @@ def _refuse_texts(frame: Frame, columns: list) -> NoReturn:
         _refuse_broken_numbers(frame, name)
     hold = 'hold' if len(columns) > 1 else 'holds'
     example = next(v for v in frame.column(columns[0]).to_list() if not _is_missing(v))
-    lines = [f'frame = frame.to_dummies({columns!r})']
-    if not frame.is_polars:
-        lines = ['import pandas as pd', f'frame = pd.get_dummies(frame, columns={columns!r})']
+    lines = _encode_lines(frame, columns)
     told = (
         f'{frame.name}: {_listed(columns)} {hold} texts or categories (such as {shown(example)}), '
         'but nets take numbers. Encode them, a column for each value:'
@@ -172,6 +171,20 @@ def _refuse_texts(frame: Frame, columns: list) -> NoReturn:
     if many:
         told += f'\nor leave out what names an example alone:{frame.code(_drop_line(frame, many))}'
     raise ValueError(told)
+
+
+def _encode_lines(frame: Frame, columns: list) -> list[str]:
+    "The lines of code that make a column of each value, also one of what is missing."
+    if frame.is_polars:
+        return [f'frame = frame.to_dummies({columns!r})']
+    gaps = [name for name in columns if frame.column(name).null_count()]
+    whole = [name for name in columns if name not in gaps]
+    lines = ['import pandas as pd']
+    if whole:
+        lines.append(f'frame = pd.get_dummies(frame, columns={whole!r})')
+    if gaps:
+        lines.append(f'frame = pd.get_dummies(frame, columns={gaps!r}, dummy_na=True)')
+    return lines
 
 
 def _once(frame: Frame, lines: list[str]) -> list[str]:
@@ -382,7 +395,7 @@ def _targets(frame: Frame, names: list) -> np.ndarray:
         if kind not in allowed:
             raise ValueError(
                 f'{frame.name}: the target {shown(name)} holds {kind}, but must hold '
-                f'{" or ".join(allowed)}.'
+                f'{", ".join(allowed[:-1])} or {allowed[-1]}.'
             )
     if len(names) > 1:
         return np.stack([_numbers(frame, name) for name in names], axis=1)
