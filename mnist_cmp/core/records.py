@@ -21,7 +21,16 @@ import re
 import zlib
 from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, Self, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    NamedTuple,
+    Self,
+    get_type_hints,
+)
 
 import numpy as np
 from fastcore.docments import docments
@@ -283,7 +292,8 @@ class Epoch(Record):
 
     epoch: Positive  # 1, 2, …
     train_loss: Loss  # mean over the images, each as the net was when it met it
-    train_accuracy: Share  # the same way: the running average of 2019
+    # the same way: the running average of 2019; None: there are no classes
+    train_accuracy: Share | None
     # training and measuring, without callbacks and waiting for other threads
     seconds: Seconds
     valid_loss: Loss | None = None  # at the epoch's end
@@ -293,6 +303,19 @@ class Epoch(Record):
     def __post_init__(self):
         if self.valid_accuracy is not None and self.valid_loss is None:
             self.valid_loss = math.nan  # JSON had no number for it
+
+    @property
+    def is_scored(self) -> bool:
+        "Was it measured on validation images?"
+        return self.valid_loss is not None
+
+
+def _distance_from_best(epoch):
+    "What is lowest for the epoch of best validation: by accuracy, without classes by loss."
+    if epoch.valid_accuracy is not None:
+        return -epoch.valid_accuracy
+    loss = epoch.valid_loss
+    return math.inf if loss is None or math.isnan(loss) else loss
 
 
 State = Literal['running', 'finished', 'stopped', 'diverged', 'failed', 'crashed']
@@ -318,6 +341,8 @@ class History(Record):
     # of the metric that trials are chosen by, on the validation images, turned so that less is
     # better; None: they are chosen by accuracy
     score: Loss | None = None
+    # what of its recipe goes beyond SGD with momentum and weight decay, as of `Recipe.words`
+    recipe: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
         numbers = [e.epoch for e in self.epochs]
@@ -343,11 +368,23 @@ class History(Record):
 
     @property
     def best(self) -> Epoch:
-        """The epoch of highest validation accuracy, the first of equals; raises `ValueError` if
-        none was measured."""
-        if self.last.valid_accuracy is None:
+        """The epoch of highest validation accuracy, without classes of lowest validation loss,
+        the first of equals; raises `ValueError` if none was measured."""
+        if not self.last.is_scored:
             raise ValueError('Nothing was measured on validation images: pass valid.')
-        return max(self.epochs, key=lambda e: e.valid_accuracy or 0.0)
+        return min(self.epochs, key=_distance_from_best)
+
+    @property
+    def kept(self) -> Epoch:
+        "The epoch whose weights are kept: the last one, or the best if its recipe says so."
+        return self.best if self.recipe.get('keep') == 'best' else self.last
+
+    @property
+    def saved(self) -> int:
+        "Epochs that its recipe allows and early stopping saved; 0 as long as it goes on."
+        if 'patience' not in self.recipe or self.state != 'finished':
+            return 0
+        return max(0, self.recipe.get('epochs', 0) - len(self.epochs))
 
     @property
     def snapshots(self) -> dict:
@@ -463,7 +500,7 @@ class Trial(Record):
     error: Text = ''  # why it failed
 
     def __post_init__(self):
-        if self.history.state == 'finished' and self.history.last.valid_accuracy is None:
+        if self.history.state == 'finished' and not self.history.last.is_scored:
             raise ValueError(f'trial {self.number} has no score')
 
     @property
@@ -476,13 +513,13 @@ class Trial(Record):
 
     @property
     def accuracy(self) -> float:
-        "Validation accuracy after the last epoch, a fraction; NaN without a score."
-        return self._at_end('valid_accuracy')
+        "Validation accuracy of the weights that are kept, a fraction; NaN without a score."
+        return self._when_kept('valid_accuracy')
 
     @property
     def loss(self) -> float:
-        "Validation loss after the last epoch, nats; NaN without a score."
-        return self._at_end('valid_loss')
+        "Validation loss of the weights that are kept, nats; NaN without a score."
+        return self._when_kept('valid_loss')
 
     @property
     def score(self) -> float | None:
@@ -492,11 +529,11 @@ class Trial(Record):
             return None
         return self.history.score if self.history.state == 'finished' else math.nan
 
-    def _at_end(self, name: str) -> float:
-        "A number of the last epoch; NaN without a score."
+    def _when_kept(self, name: str) -> float:
+        "A number of the epoch whose weights are kept; NaN without a score."
         if self.history.state != 'finished':
             return math.nan
-        value = getattr(self.history.last, name)
+        value = getattr(self.history.kept, name)
         return math.nan if value is None else value
 
 
@@ -524,12 +561,14 @@ class SearchResult(Record):
     def best(self) -> Trial:
         """The trial of highest accuracy, or best by the metric that it was scored by; of equals
         the one of lowest loss, then the first; raises `ValueError` without one."""
-        good = [t for t in self.trials if not math.isnan(t.accuracy)]
+        good = [t for t in self.trials if not (math.isnan(t.accuracy) and math.isnan(t.loss))]
         if any(t.score is not None for t in good):
             good = [t for t in good if t.score is not None and not math.isnan(t.score)]
 
         def rank(trial):
-            score = -trial.accuracy if trial.score is None else trial.score
+            score = trial.score
+            if score is None:
+                score = 0.0 if math.isnan(trial.accuracy) else -trial.accuracy
             return score, trial.loss, trial.number
 
         if good:
@@ -1086,7 +1125,7 @@ def check_run(
     """Raise `ValueError` unless a run's test is one of `n` images; without labels it is of
     release 0.1.0."""
     t = run.test
-    if run.history is not None and run.history.last.valid_accuracy is None:
+    if run.history is not None and not run.history.last.is_scored:
         raise ValueError('a run has no validation accuracy')
     if t.values is not None:
         check_int('number of values', t.values.size, n, n)
