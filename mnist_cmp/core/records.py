@@ -7,9 +7,9 @@ __all__ = ['Text', 'Flag', 'Number', 'Whole', 'Count', 'Positive', 'Share', 'Nam
            'State', 'Values', 'HEALTH', 'Bin', 'Confidence', 'KS', 'Digest', 'PROTOCOLS', 'JUDGED', 'OWN_RULE',
            'FORMAT', 'UPGRADES', 'Record', 'as_setting', 'setting_name', 'Config', 'Space', 'Epoch', 'History',
            'plot_accuracy', 'Trial', 'SearchResult', 'TestResult', 'Run', 'Cost', 'ks_for', 'Code', 'CodeNote',
-           'ModelResult', 'TestRead', 'versions', 'versions_of', 'MetricNote', 'Grouping', 'Look', 'KeptInterval',
-           'ComparisonRecord', 'check_names', 'check_extent', 'check_run', 'check_comparison', 'read_report',
-           'json_schema']
+           'Scaling', 'ModelResult', 'TestRead', 'versions', 'versions_of', 'MetricNote', 'Grouping', 'Look',
+           'KeptInterval', 'ComparisonRecord', 'check_names', 'check_extent', 'check_run', 'check_comparison',
+           'read_report', 'json_schema']
 
 # %% ../../nbs/core/records.ipynb #rec-02
 import base64
@@ -983,6 +983,68 @@ class CodeNote(Code):
         "The part that a report tells."
         return Code(**{f.name: getattr(self, f.name) for f in fields(Code)})
 
+# %% ../../nbs/core/records.ipynb #fcaf324a
+_Packed = Annotated[
+    np.ndarray,
+    PlainValidator(_unpacked),
+    PlainSerializer(_packed),
+    WithJsonSchema({'type': 'string', 'contentEncoding': 'base64'}),
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling(Record):
+    "How values were made ready for nets: (x - mean) / std, by what the training part holds."
+
+    kind: Literal['unit', 'standard']
+    mean: _Packed  # what is taken off: the mean, or for 'unit' the smallest value
+    std: _Packed  # what is divided by, > 0: standard deviation, or for 'unit' largest - smallest
+    shape: list[Positive]  # of both, which broadcasts against an example; []: a number for all
+
+    def __post_init__(self):
+        size = math.prod(self.shape)
+        for name in 'mean', 'std':
+            values = np.array(getattr(self, name), dtype=np.float64).ravel()
+            if values.size != size or not np.isfinite(values).all():
+                raise ValueError(
+                    f'{name} of the scaling is {shown(values.tolist())}, but must be {size:,} '
+                    'finite numbers.'
+                )
+            object.__setattr__(self, name, values)
+        if self.std.min() <= 0:
+            raise ValueError(
+                f'std of the scaling has {self.std.min():g}, but must be above 0 everywhere.'
+            )
+
+    def apply(
+        self,
+        x,  # an example or many, an array or a tensor, in the units given
+    ):
+        "The same, scaled: float32, as nets take them, where `x` is."
+        if not hasattr(x, 'double'):
+            return self._scaled(np.asarray(x, dtype=np.float64)).astype(np.float32)
+        return self._scaled(x.cpu().double()).float().to(x.device)
+
+    def undo(
+        self,
+        x,  # scaled values of an example or of many, an array or a tensor
+    ):
+        "The same in the units given: float64, a tensor on the CPU."
+        values = x.cpu().double() if hasattr(x, 'double') else np.asarray(x, dtype=np.float64)
+        mean, std = self._beside(values)
+        return values * std + mean
+
+    def _scaled(self, values):
+        mean, std = self._beside(values)
+        return (values - mean) / std
+
+    def _beside(self, values):
+        "Mean and standard deviation as `values` are: arrays or tensors."
+        pair = self.mean.reshape(self.shape), self.std.reshape(self.shape)
+        if isinstance(values, np.ndarray):
+            return pair
+        return values.new_tensor(pair[0]), values.new_tensor(pair[1])
+
 # %% ../../nbs/core/records.ipynb #rec-37
 PROTOCOLS: dict[str, str] = {
     'holdout': 'settings chosen on validation images; the test images are used once for each net, '
@@ -1184,6 +1246,8 @@ class ComparisonRecord(Record):
     looks: list[Look] = field(default_factory=list)  # those that were taken
     # numbers of trainings at which the result was known before some were added outside of a plan
     added_after: list[Positive] = field(default_factory=list)
+    # shape of one example; empty: of an older release, whose images are of 1×28×28
+    inputs: list[Count] = field(default_factory=list)
 
     contestants = _OldName('models')
 
