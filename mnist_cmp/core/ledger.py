@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 # %% ../../nbs/core/ledger.ipynb #07-ledger-007
 _EPOCH = [f.name for f in fields(Epoch)]
 # what a trial's row holds of its history; what is not always there stands in the table `study`
-_NOTED = ('score', 'settings')
+_NOTED = ('score', 'settings', 'recipe')
 _TRIAL = [f.name for f in fields(History) if f.name not in ('epochs', *_NOTED)]
 _SCORES = 'accuracy loss seconds worker error'.split()
 _SCHEMA = f"""
@@ -502,6 +502,7 @@ PARTS = (  # in the order in which they are named
     Part('log', way_back='log'),
     Part('start', way_back='start'),
     Part('epochs', way_back='epochs'),
+    Part('recipe', 'what of the recipe goes beyond plain SGD', follows=('epochs',)),
     Part('seed', way_back='seed'),
     Part('engine', way_back='engine'),
     Part('threads', way_back='threads'),
@@ -616,12 +617,12 @@ def _trial_rows(
     "Where a trial stands, as its row, those of its epochs, and what is noted beside them."
     scores: list[float | None] = [None, None]
     if history.epochs and history.state == 'finished':
-        scores = [history.last.valid_accuracy, history.last.valid_loss]
+        scores = [history.kept.valid_accuracy, history.kept.valid_loss]
     settings = [getattr(history, name) for name in _TRIAL]
     row = _finite([number, *settings, *scores, history.seconds, worker, error])
     epochs = [_finite([number, *(getattr(e, name) for name in _EPOCH)]) for e in history.epochs]
-    noted = {'score': history.score, 'settings': history.settings or None}
-    notes = [[f'{k} {number}', json_text(v)] for k, v in noted.items() if v is not None]
+    noted = {name: getattr(history, name) for name in _NOTED}
+    notes = [[f'{k} {number}', json_text(v)] for k, v in noted.items() if v not in (None, {})]
     return row, epochs, notes
 
 
@@ -672,7 +673,7 @@ def _read_trials(
     for trial, *values in rows:
         items = dict(zip(_TRIAL, values)) | {'epochs': epochs.get(trial, [])}
         history = History.from_dict(items | notes.get(str(trial), {}))
-        if history.state == 'finished' and history.last.valid_accuracy is None:
+        if history.state == 'finished' and not history.last.is_scored:
             raise ValueError(f'trial {trial} has no score')
         *_, worker, error = values
         trials[trial] = (history, str(worker), str(error))
