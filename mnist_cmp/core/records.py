@@ -660,7 +660,8 @@ Confidence = Annotated[
 class TestResult(Record):
     "What a net did on the test images, in one pass."
 
-    loss: Loss  # mean cross-entropy, nats; NaN: no probabilities are known
+    # mean cross-entropy, nats, or mean squared error of standardised targets; NaN: not known
+    loss: Loss
     accuracy: Confidence  # a fraction; NaN: there are no classes
     # k → number of images whose label is not among the k best guesses; without classes empty
     errors: dict[Annotated[int, Field(ge=1, lt=2**31)], Count]
@@ -677,6 +678,9 @@ class TestResult(Record):
     value: Loss | None = None  # of the comparison's metric, in its units; None: that is the error
     # what each image adds to it, the lower the better; None: just the errors do
     values: Values = None
+    # where the targets are numbers, what the net gave for each example, in their units: examples ×
+    # targets, row by row; None: it answers by classes, or its answers are not recorded
+    numbers: Values = None
     __test__: ClassVar = False  # no test class, whatever its name says
 
 
@@ -926,7 +930,7 @@ class KeptInterval(Record):
     method: Text = 'bootstrap'
 
 
-@dataclass(repr=False)
+@dataclass(repr=False, eq=False)
 class ComparisonRecord(Record):
     "Models that met on the same data with the same chances, and what each of them did."
 
@@ -939,8 +943,8 @@ class ComparisonRecord(Record):
     models: Annotated[list[ModelResult], Field(alias='contestants')]
     seconds: Seconds  # wall time of the call that finished it
     labels: list[Count] = field(default_factory=list)  # of the test images
-    # why ('all' or a model's name) → index → pixels, of test images that are hard: 28 × 28, 0 to
-    # 255, row by row, base64
+    # why ('all' or a model's name) → index → pixels, of test images that are hard: channel by
+    # channel and row by row, 0 to 255, base64
     pictures: dict[str, dict[str, Text]] = field(default_factory=dict)
     # each time that test images were looked at
     test_reads: list[TestRead] = field(default_factory=list)
@@ -969,6 +973,11 @@ class ComparisonRecord(Record):
     looks: list[Look] = field(default_factory=list)  # those that were taken
     # numbers of trainings at which the result was known before some were added outside of a plan
     added_after: list[Positive] = field(default_factory=list)
+    # of each picture: channels (1 or 3), height and width, 64 at most; empty: 1 × 28 × 28
+    picture_shape: list[Positive] = field(default_factory=list)
+    # where the targets are numbers, those of the test examples, in their units: examples × targets,
+    # row by row; None: there are classes, or the targets are not recorded
+    truth: Values = None
 
     contestants = _OldName('models')
 
@@ -1007,9 +1016,26 @@ class ComparisonRecord(Record):
         return [pair for pair in pairs if self.baseline is None or self.baseline in pair]
 
     @property
+    def is_image(self) -> bool:
+        "Is an example an image, grey or coloured? Of predictions made elsewhere that is not known."
+        if self.is_judged:
+            return False
+        return not self.inputs or (len(self.inputs) == 3 and self.inputs[0] in (1, 3))
+
+    @property
+    def word(self) -> str:
+        "What one of the data is called."
+        return 'image' if self.is_image else 'example'
+
+    @property
     def example(self) -> str:
         "What one of the test data is called."
-        return 'test example' if self.is_judged else 'test image'
+        return f'test {self.word}'
+
+    @property
+    def has_numbers(self) -> bool:
+        "Are the targets of its examples numbers, and not classes?"
+        return self.truth is not None
 
 # %% ../../nbs/core/records.ipynb #rec-43
 def check_names(
@@ -1058,7 +1084,7 @@ def check_extent(
 ):
     "Raise `ValueError` unless what is worked out of a comparison fits into some hundred megabytes."
     check_int('number of test images', images, 1, 10**7 if labelled else 10**6)
-    check_int('number of classes', classes, 0 if judged else 1, 10**5 if judged else 5000)
+    check_int('number of classes', classes, 0, 10**5 if judged else 5000)
     answers = models * seeds * images
     check_int(
         'models × seeds × test images', answers, 1, 10**8, 'Take fewer seeds, or fewer test images.'
@@ -1086,12 +1112,14 @@ def check_run(
     """Raise `ValueError` unless a run's test is one of `n` images; without labels it is of
     release 0.1.0."""
     t = run.test
-    if run.history is not None and run.history.last.valid_accuracy is None:
-        raise ValueError('a run has no validation accuracy')
     if t.values is not None:
         check_int('number of values', t.values.size, n, n)
     if not n_classes:
+        if run.history is not None and run.history.last.valid_loss is None:
+            raise ValueError('a run has no validation loss')
         return
+    if run.history is not None and run.history.last.valid_accuracy is None:
+        raise ValueError('a run has no validation accuracy')
     if list(t.errors) != ks or 1 not in t.errors:
         raise ValueError(f'errors has the ks {shown(list(t.errors))}')
     _check_indices('k', ks, n_classes + 1)
@@ -1134,6 +1162,7 @@ def check_comparison(
     check_extent(len(record.models), most, n, n_classes, is_labelled, record.is_judged)
     _check_indices('label', record.labels, n_classes)
     _check_choices(record, n)
+    _check_numbers(record, n)
     ks = list(first.runs[0].test.errors)
     for c in record.models:
         least = n_runs if record.paired else 1
@@ -1160,9 +1189,26 @@ def _check_known(model):
         run.training
 
 
+def _check_numbers(record, n):
+    "Raise `ValueError` unless it has classes, or each run a number for each target."
+    if record.truth is None:
+        if not record.classes and not record.is_judged:
+            raise ValueError('it has neither classes nor targets')
+        return
+    check_int('number of classes', len(record.classes), 0, 0)
+    size = check_int('number of targets', record.truth.size, n)
+    if size % n or not np.isfinite(record.truth).all():
+        raise ValueError(f'its {size:,} targets are not finite numbers, as many for each example')
+    for run in (run for c in record.models for run in c.runs):
+        held = 0 if run.test.numbers is None else run.test.numbers.size
+        check_int("number of a run's answers", held, size, size)
+
+
 def _check_measured(record):
     "Raise `ValueError` unless the runs hold what their comparison's metric needs."
     metric = record.metric
+    if metric.is_error and not record.classes and not record.is_judged:
+        raise ValueError('its metric needs classes')
     if metric.is_error:
         return
     if metric.kind in ('stratified', 'positive') and not record.labels:
@@ -1204,14 +1250,19 @@ def _check_choices(record, n):
 
 
 def _check_pictures(record, n):
-    "Raise `ValueError` unless the pictures are of test images, 28×28."
+    "Raise `ValueError` unless the pictures are of test images, and of the record's shape."
+    shape = record.picture_shape or [1, 28, 28]
+    check_int('number of axes of a picture', len(shape), 3, 3)
+    check_choice('channels of a picture', shape[0], [1, 3])
+    check_int('side of a picture', max(shape[1:]), 1, 64)
+    size = math.prod(shape)
     for why, held in record.pictures.items():
         check_choice('why', why, ['all', *record.names])
         check_int('number of pictures', len(held), 0, 12)  # as hard_images gives
         for index, text in held.items():
             check_int('index of a picture', int(index), 0, n - 1)
             check_choice('index of a picture', index, [str(int(index))])
-            check_int('size of a picture', len(base64.b64decode(text, validate=True)), 784, 784)
+            check_int('size of a picture', len(base64.b64decode(text, validate=True)), size, size)
 
 # %% ../../nbs/core/records.ipynb #rec-48
 def _from_first(report):

@@ -240,17 +240,20 @@ def hard_frame(
     record: ComparisonRecord,
     why: str | None = None,  # 'all' or a model's name; None: all that the record holds
 ) -> 'pandas.DataFrame':
-    """A row for each hard image that the record holds: why, index, class; of each model the
-    usual wrong guess and its confidence."""
+    """A row for each hard image that the record holds, or each hard example where they are no
+    images: why, index, class; of each model the usual wrong guess and its confidence."""
     import pandas as pd
 
+    hard: dict[str, list[int]] = {kind: list(map(int, of)) for kind, of in record.pictures.items()}
+    if not record.is_image and not record.is_judged:
+        hard = hard_images(record.models, record.sizes['test'])
     usual = {c.name: _usual_guess(record, c) for c in record.models}
     rows = []
-    for kind, held in record.pictures.items():
+    for kind, held in hard.items():
         if why not in (None, kind):
             continue
-        for image in map(int, held):
-            row = {'why': kind, 'image': image, 'class': record.classes[record.labels[image]]}
+        for image in held:
+            row = {'why': kind, record.word: image, 'class': record.classes[record.labels[image]]}
             for name in record.names:
                 hits, guess, confidence = usual[name](image)
                 row[f'{name}: wrong in'] = hits
@@ -286,7 +289,10 @@ def picture(
     why: str,  # 'all' or a model's name
     image: int,  # index of a test image that the record holds under it
 ) -> np.ndarray:
-    "The pixels of a hard image, 28×28, uint8; raises `ValueError`."
+    """The pixels of a hard image, uint8, height × width, of a coloured one × 3; raises
+    `ValueError`."""
     held = record.pictures[check_choice('why', why, record.pictures)]
     text = held[check_choice('image', str(image), held)]
-    return np.frombuffer(base64.b64decode(text), np.uint8).reshape(28, 28)
+    shape = record.picture_shape or [1, 28, 28]
+    pixels = np.frombuffer(base64.b64decode(text), np.uint8).reshape(shape)
+    return pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1)
