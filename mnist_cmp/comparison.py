@@ -918,6 +918,7 @@ class _Builder:
             added_after=self._added_after(len(models[0].runs)),
             picture_shape=picture_shape,
             truth=None if has_classes else in_units(test, test.y).reshape(-1),
+            inputs=list(test.x.shape[1:]),
         )
         result.weights = self.weights
         if self.question.metric is not None:
