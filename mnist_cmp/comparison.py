@@ -919,6 +919,8 @@ class _Builder:
             picture_shape=picture_shape,
             truth=None if has_classes else in_units(test, test.y).reshape(-1),
             inputs=list(test.x.shape[1:]),
+            scaling=test.scaling,
+            targets=test.targets,
         )
         result.weights = self.weights
         if self.question.metric is not None:

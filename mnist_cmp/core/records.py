@@ -7,9 +7,9 @@ __all__ = ['Text', 'Flag', 'Number', 'Whole', 'Count', 'Positive', 'Share', 'Nam
            'State', 'Values', 'HEALTH', 'Bin', 'Confidence', 'KS', 'Digest', 'PROTOCOLS', 'JUDGED', 'OWN_RULE',
            'FORMAT', 'UPGRADES', 'Record', 'as_setting', 'setting_name', 'Config', 'Space', 'Epoch', 'History',
            'plot_accuracy', 'Trial', 'SearchResult', 'TestResult', 'Run', 'Cost', 'ks_for', 'Code', 'CodeNote',
-           'ModelResult', 'TestRead', 'versions', 'versions_of', 'MetricNote', 'Grouping', 'Look', 'KeptInterval',
-           'ComparisonRecord', 'check_names', 'check_extent', 'check_run', 'check_comparison', 'read_report',
-           'json_schema']
+           'Scaling', 'ModelResult', 'TestRead', 'versions', 'versions_of', 'MetricNote', 'Grouping', 'Look',
+           'KeptInterval', 'ComparisonRecord', 'check_names', 'check_extent', 'check_run', 'check_comparison',
+           'read_report', 'json_schema']
 
 # %% ../../nbs/core/records.ipynb #rec-02
 import base64
@@ -462,7 +462,8 @@ class Epoch(Record):
 
     epoch: Positive  # 1, 2, …
     train_loss: Loss  # mean over the images, each as the net was when it met it
-    train_accuracy: Share  # the same way: the running average of 2019
+    # the same way: the running average of 2019; None: there are no classes
+    train_accuracy: Share | None
     # training and measuring, without callbacks and waiting for other threads
     seconds: Seconds
     valid_loss: Loss | None = None  # at the epoch's end
@@ -472,6 +473,19 @@ class Epoch(Record):
     def __post_init__(self):
         if self.valid_accuracy is not None and self.valid_loss is None:
             self.valid_loss = math.nan  # JSON had no number for it
+
+    @property
+    def is_scored(self) -> bool:
+        "Was it measured on validation images?"
+        return self.valid_loss is not None
+
+
+def _distance_from_best(epoch):
+    "What is lowest for the epoch of best validation: by accuracy, without classes by loss."
+    if epoch.valid_accuracy is not None:
+        return -epoch.valid_accuracy
+    loss = epoch.valid_loss
+    return math.inf if loss is None or math.isnan(loss) else loss
 
 
 State = Literal['running', 'finished', 'stopped', 'diverged', 'failed', 'crashed']
@@ -499,6 +513,8 @@ class History(Record):
     score: Loss | None = None
     # name → value of what its config says beside these
     settings: dict[Name, Setting] = field(default_factory=dict)
+    # what of its recipe goes beyond SGD with momentum and weight decay, as of `Recipe.words`
+    recipe: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
         numbers = [e.epoch for e in self.epochs]
@@ -528,11 +544,23 @@ class History(Record):
 
     @property
     def best(self) -> Epoch:
-        """The epoch of highest validation accuracy, the first of equals; raises `ValueError` if
-        none was measured."""
-        if self.last.valid_accuracy is None:
+        """The epoch of highest validation accuracy, without classes of lowest validation loss,
+        the first of equals; raises `ValueError` if none was measured."""
+        if not self.last.is_scored:
             raise ValueError('Nothing was measured on validation images: pass valid.')
-        return max(self.epochs, key=lambda e: e.valid_accuracy or 0.0)
+        return min(self.epochs, key=_distance_from_best)
+
+    @property
+    def kept(self) -> Epoch:
+        "The epoch whose weights are kept: the last one, or the best if its recipe says so."
+        return self.best if self.recipe.get('keep') == 'best' else self.last
+
+    @property
+    def saved(self) -> int:
+        "Epochs that its recipe allows and early stopping saved; 0 as long as it goes on."
+        if 'patience' not in self.recipe or self.state != 'finished':
+            return 0
+        return max(0, self.recipe.get('epochs', 0) - len(self.epochs))
 
     @property
     def snapshots(self) -> dict:
@@ -648,7 +676,7 @@ class Trial(Record):
     error: Text = ''  # why it failed
 
     def __post_init__(self):
-        if self.history.state == 'finished' and self.history.last.valid_accuracy is None:
+        if self.history.state == 'finished' and not self.history.last.is_scored:
             raise ValueError(f'trial {self.number} has no score')
 
     @property
@@ -661,13 +689,13 @@ class Trial(Record):
 
     @property
     def accuracy(self) -> float:
-        "Validation accuracy after the last epoch, a fraction; NaN without a score."
-        return self._at_end('valid_accuracy')
+        "Validation accuracy of the weights that are kept, a fraction; NaN without a score."
+        return self._when_kept('valid_accuracy')
 
     @property
     def loss(self) -> float:
-        "Validation loss after the last epoch, nats; NaN without a score."
-        return self._at_end('valid_loss')
+        "Validation loss of the weights that are kept, nats; NaN without a score."
+        return self._when_kept('valid_loss')
 
     @property
     def score(self) -> float | None:
@@ -677,11 +705,11 @@ class Trial(Record):
             return None
         return self.history.score if self.history.state == 'finished' else math.nan
 
-    def _at_end(self, name: str) -> float:
-        "A number of the last epoch; NaN without a score."
+    def _when_kept(self, name: str) -> float:
+        "A number of the epoch whose weights are kept; NaN without a score."
         if self.history.state != 'finished':
             return math.nan
-        value = getattr(self.history.last, name)
+        value = getattr(self.history.kept, name)
         return math.nan if value is None else value
 
 
@@ -709,12 +737,14 @@ class SearchResult(Record):
     def best(self) -> Trial:
         """The trial of highest accuracy, or best by the metric that it was scored by; of equals
         the one of lowest loss, then the first; raises `ValueError` without one."""
-        good = [t for t in self.trials if not math.isnan(t.accuracy)]
+        good = [t for t in self.trials if not (math.isnan(t.accuracy) and math.isnan(t.loss))]
         if any(t.score is not None for t in good):
             good = [t for t in good if t.score is not None and not math.isnan(t.score)]
 
         def rank(trial):
-            score = -trial.accuracy if trial.score is None else trial.score
+            score = trial.score
+            if score is None:
+                score = 0.0 if math.isnan(trial.accuracy) else -trial.accuracy
             return score, trial.loss, trial.number
 
         if good:
@@ -956,6 +986,68 @@ class CodeNote(Code):
     def code(self) -> Code:
         "The part that a report tells."
         return Code(**{f.name: getattr(self, f.name) for f in fields(Code)})
+
+# %% ../../nbs/core/records.ipynb #fcaf324a
+_Packed = Annotated[
+    np.ndarray,
+    PlainValidator(_unpacked),
+    PlainSerializer(_packed),
+    WithJsonSchema({'type': 'string', 'contentEncoding': 'base64'}),
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling(Record):
+    "How values were made ready for nets: (x - mean) / std, by what the training part holds."
+
+    kind: Literal['unit', 'standard']
+    mean: _Packed  # what is taken off: the mean, or for 'unit' the smallest value
+    std: _Packed  # what is divided by, > 0: standard deviation, or for 'unit' largest - smallest
+    shape: list[Positive]  # of both, which broadcasts against an example; []: a number for all
+
+    def __post_init__(self):
+        size = math.prod(self.shape)
+        for name in 'mean', 'std':
+            values = np.array(getattr(self, name), dtype=np.float64).ravel()
+            if values.size != size or not np.isfinite(values).all():
+                raise ValueError(
+                    f'{name} of the scaling is {shown(values.tolist())}, but must be {size:,} '
+                    'finite numbers.'
+                )
+            object.__setattr__(self, name, values)
+        if self.std.min() <= 0:
+            raise ValueError(
+                f'std of the scaling has {self.std.min():g}, but must be above 0 everywhere.'
+            )
+
+    def apply(
+        self,
+        x,  # an example or many, an array or a tensor, in the units given
+    ):
+        "The same, scaled: float32, as nets take them, where `x` is."
+        if not hasattr(x, 'double'):
+            return self._scaled(np.asarray(x, dtype=np.float64)).astype(np.float32)
+        return self._scaled(x.cpu().double()).float().to(x.device)
+
+    def undo(
+        self,
+        x,  # scaled values of an example or of many, an array or a tensor
+    ):
+        "The same in the units given: float64, a tensor on the CPU."
+        values = x.cpu().double() if hasattr(x, 'double') else np.asarray(x, dtype=np.float64)
+        mean, std = self._beside(values)
+        return values * std + mean
+
+    def _scaled(self, values):
+        mean, std = self._beside(values)
+        return (values - mean) / std
+
+    def _beside(self, values):
+        "Mean and standard deviation as `values` are: arrays or tensors."
+        pair = self.mean.reshape(self.shape), self.std.reshape(self.shape)
+        if isinstance(values, np.ndarray):
+            return pair
+        return values.new_tensor(pair[0]), values.new_tensor(pair[1])
 
 # %% ../../nbs/core/records.ipynb #rec-37
 PROTOCOLS: dict[str, str] = {
