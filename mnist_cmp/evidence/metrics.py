@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ROUNDING', 'NEEDS', 'METRICS', 'FLOOR', 'ALIASES', 'PerExample', 'probability_fault', 'positive_code', 'Answered',
-           'answered', 'Metric', 'get_metric', 'alias_note', 'parse_margin', 'on_scale', 'BootstrapInterval',
-           'bootstrap_difference', 'bootstrap_differences', 'bootstrap_interval', 'metrics_frame']
+           'answered', 'Metric', 'get_metric', 'standardised', 'alias_note', 'parse_margin', 'on_scale',
+           'BootstrapInterval', 'bootstrap_difference', 'bootstrap_differences', 'bootstrap_interval', 'metrics_frame']
 
 # %% ../../nbs/evidence/metrics.ipynb #metrics-02
 import difflib
@@ -1081,6 +1081,15 @@ def get_metric(
         near = difflib.get_close_matches(metric, [*METRICS, *ALIASES], 1, 0.5)
         hint = f'Did you mean {near[0]!r}?' if near else ''
     raise_invalid('metric', metric, 'one of ' + ', '.join(map(repr, METRICS)), hint)
+
+
+def standardised(
+    metric: Metric,  # of numbers
+) -> Metric:
+    """The same for several targets, each in units of its standard deviation in training: a mean
+    over metres and years would say nothing. Its title says so."""
+    word = 'standardised '
+    return metric if metric.title.startswith(word) else replace(metric, title=word + metric.title)
 
 
 def alias_note(
