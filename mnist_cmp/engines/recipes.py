@@ -344,12 +344,13 @@ class RecipeStep:
         self.task = task
         self.batches = batches
         self.seed = seed
+        self.rate: float = recipe.sgd['learning_rate']
         self.params: dict[str, torch.Tensor] = dict(net.named_parameters())
         self.velocity: dict[str, torch.Tensor] = {}  # momentum is part of the optimizer's state
         self.loss = loss_of(recipe, task)
         self.moving = [p for p in self.params.values() if p.requires_grad]
         cls, settings = optimizer_of(recipe)
-        self.optimizer = cls(self.moving, lr=recipe.learning_rate, **settings)
+        self.optimizer = cls(self.moving, lr=self.rate, **settings)
         scheduler, settings = schedule_of(recipe)
         self.schedule = scheduler(self.optimizer, **settings) if scheduler else None
         self.average = WeightAverage(net, recipe.average) if recipe.average else None
@@ -388,7 +389,7 @@ class RecipeStep:
         if self.schedule is None:
             factor = rate_factor(self.recipe, self.taken, self.batches)
             for group in self.optimizer.param_groups:
-                group['lr'] = self.recipe.learning_rate * factor
+                group['lr'] = self.rate * factor
         x, y = augmented(self.recipe.augment, _unit(x), y, self.chance)
         outputs = self.net(float_images(x))
         loss = self.loss(outputs, y)
