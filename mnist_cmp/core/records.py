@@ -511,10 +511,10 @@ class History(Record):
     # of the metric that trials are chosen by, on the validation images, turned so that less is
     # better; None: they are chosen by accuracy
     score: Loss | None = None
-    # name → value of what its config says beside these
-    settings: dict[Name, Setting] = field(default_factory=dict)
     # what of its recipe goes beyond SGD with momentum and weight decay, as of `Recipe.words`
     recipe: dict[str, Any] = field(default_factory=dict)
+    # name → value of what its config says beside these
+    settings: dict[Name, Setting] = field(default_factory=dict)
 
     def __post_init__(self):
         numbers = [e.epoch for e in self.epochs]
