@@ -469,26 +469,28 @@ def _client(args, stack):
 def _trial_line(trial, result):
     "A line for a finished trial, for logs where no progress bar moves."
     rate, size, *_ = trial.config
-    score = (
-        trial.error or trial.history.state
-        if math.isnan(trial.accuracy)
-        else f'{trial.accuracy:.2%}'
-    )
+    if not math.isnan(trial.accuracy):
+        score = f'{trial.accuracy:.2%}'
+    elif not math.isnan(trial.loss):
+        score = f'loss {trial.loss:.4g}'
+    else:
+        score = trial.error or trial.history.state
     return (
         f'{result.model}: trial {len(result.trials)}/{result.n_trials}, learning rate {rate:.4g}, '
         f'batch size {size}: {score} ({trial.history.seconds:.1f} s)'
     )
 
 
-def _run_line(name, run):
-    "A line for a training and its test."
-    from mnist_cmp.evidence.health import STATES
+def _run_line(name, run, noun='test images'):
+    "A line for a training and its test; `noun`: what the test data are called."
+    from mnist_cmp.evidence.health import said_of
 
-    ended = ''.join(f'; it {STATES[state]}' for state in run.health)
-    return (
-        f'{name}: seed {run.number}, {run.test.errors[1]:,} test images wrong '
-        f'({run.history.seconds:.1f} s){ended}'
-    )
+    has_classes = bool(run.test.errors)
+    ended = ''.join(f'; it {said_of(state, has_classes)}' for state in run.health)
+    result = f'test loss {run.test.loss:.4g}'
+    if has_classes:
+        result = f'{run.test.errors[1]:,} {noun} wrong'
+    return f'{name}: seed {run.number}, {result} ({run.history.seconds:.1f} s){ended}'
 
 
 def _head(args, data, out):
@@ -577,7 +579,7 @@ def run(
     if progress and not can_redraw(sys.stderr):  # there is no bar
         callbacks = Callbacks(
             on_trial=lambda *trial: say(_trial_line(*trial)),
-            on_run=lambda *run: say(_run_line(*run)),
+            on_run=lambda *run: say(_run_line(*run, noun=f'test {data.test.noun}')),
         )
     with ExitStack() as stack:
         result = compare(

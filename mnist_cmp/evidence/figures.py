@@ -594,7 +594,7 @@ _MANY_DOTS = 5000  # in a panel; of more examples so many are drawn, evenly chos
 _MANY_TARGETS = 4  # rows of panels
 
 
-def _panels_of_numbers(record, draw, ylabel):
+def _panels_of_numbers(record, draw, labels):
     "A panel for each model and target; `draw` gets axes, prediction, truth and colour; the figure."
     import matplotlib.pyplot as plt
 
@@ -618,10 +618,9 @@ def _panels_of_numbers(record, draw, ylabel):
             color = model_color(name, record.names)
             draw(ax, answers[chosen, row], truth[chosen, row], color)
             of = f', target {row + 1}' * (n_targets > 1)
-            ax.set(title=f'{short[name]}{of}', xlabel='truth' if ylabel == 'prediction' else 'prediction')
-        axes[0, 0].set_ylabel(ylabel)
+            ax.set(title=f'{short[name]}{of}', xlabel=labels[0])
     for row in range(rows):
-        axes[row, 0].set_ylabel(ylabel)
+        axes[row, 0].set_ylabel(labels[1])
     return fig
 
 
@@ -642,7 +641,7 @@ def plot_predictions(
         ax.axline((truth.mean(), truth.mean()), slope=1, color='#666666', linewidth=1)
 
     with plot_style():
-        return _panels_of_numbers(record, draw, 'prediction')
+        return _panels_of_numbers(record, draw, ('truth', 'prediction'))
 
 
 def plot_residuals(
@@ -656,7 +655,7 @@ def plot_residuals(
         ax.axhline(0, color='#666666', linewidth=1)
 
     with plot_style():
-        return _panels_of_numbers(record, draw, 'truth − prediction')
+        return _panels_of_numbers(record, draw, ('prediction', 'truth − prediction'))
 
 # %% ../../nbs/evidence/figures.ipynb #figures-44
 def comparison_figures(

@@ -230,7 +230,7 @@ def _unwell(record):
         if not spoilt:
             continue
         events = [
-            f'{said_of(record, state)}{images if state == "at_chance" else ""} '
+            f'{said_of(state, bool(record.classes))}{images if state == "at_chance" else ""} '
             f'{_in_runs(numbers, len(c.runs))}'
             for state, numbers in spoilt.items()
         ]
