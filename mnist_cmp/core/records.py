@@ -697,7 +697,7 @@ class Space(Record):
         return four | dict(self.further)
 
     @property
-    def sides(self) -> dict[str, Side]:
+    def sides(self) -> dict[str, Any]:
         "Name → side of each setting that is searched."
         return {k: side for k, side in self.all_sides.items() if not isinstance(side, Fixed)}
 
