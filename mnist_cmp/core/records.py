@@ -896,7 +896,7 @@ class History(Record):
 
     @model_serializer(mode='wrap')
     def _said(self, dumped):
-        return {k: v for k, v in dumped(self).items() if k != 'settings' or v}
+        return {k: v for k, v in dumped(self).items() if v or k not in ('settings', 'recipe')}
 
     @property
     def last(self) -> Epoch:
