@@ -880,6 +880,7 @@ class _Builder:
             planned=list(self.question.looks_at),
             looks=[] if before is None else before.looks,
             added_after=self._added_after(len(models[0].runs)),
+            inputs=list(test.x.shape[1:]),
         )
         result.weights = self.weights
         if self.question.metric is not None:

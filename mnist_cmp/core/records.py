@@ -1031,6 +1031,8 @@ class ComparisonRecord(Record):
     looks: list[Look] = field(default_factory=list)  # those that were taken
     # numbers of trainings at which the result was known before some were added outside of a plan
     added_after: list[Positive] = field(default_factory=list)
+    # shape of one example; empty: of an older release, whose images are of 1×28×28
+    inputs: list[Count] = field(default_factory=list)
 
     contestants = _OldName('models')
 

@@ -566,13 +566,14 @@ def rehearse(
     split: Split,  # what it is to be trained on
     init=None,  # as for initialise
     name: str | None = None,  # the model's name in messages; None: its own
+    settings: dict | None = None,  # name → value, for parameters of the maker's own
 ) -> Beginning:
     """Try a model in all that a study does with it; raises `ValueError` that names the model and
     what fails."""
     name = name or model_name(make)
     with _named_errors(name, 'the net cannot be made.'):
-        beginning = begin(make, init)
-        other = begin(make, init, seed=1).net
+        beginning = begin(make, init, shape=split, settings=settings)
+        other = begin(make, init, seed=1, shape=split, settings=settings).net
     net = beginning.net
     shared = {p.data_ptr() for p in net.parameters()} & {p.data_ptr() for p in other.parameters()}
     if shared - {0}:

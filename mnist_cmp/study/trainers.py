@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Trainer', 'net_digest', 'layers_of', 'machines_of', 'kept_init', 'metric_word', 'net_metric', 'scored',
-           'checked_metric', 'NetTrainer', 'train_group', 'check_travel', 'rehearsed']
+           'checked_metric', 'NetTrainer', 'model_settings', 'train_group', 'check_travel', 'rehearsed']
 
 # %% ../../nbs/study/trainers.ipynb #trainers-02
 import hashlib
@@ -35,6 +35,7 @@ from ..engines.steps import ENGINES, choose_engine
 from ..evidence.metrics import Metric, get_metric
 from mnist_cmp.models import (
     Beginning,
+    Shape,
     as_made,
     begin,
     get_init,
@@ -84,8 +85,8 @@ class Trainer(Protocol):
     ) -> Self | None:
         "This trainer, ready; None if asked to stop; raises `ValueError` or `OSError` if it can't be."
 
-    def fresh(self, seed: int = 0) -> Any:
-        "A model that has learnt nothing."
+    def fresh(self, seed: int = 0, config: Config | None = None) -> Any:
+        "A model that has learnt nothing, of the size and kind that a config asks for."
 
     def train(
         self,
@@ -277,6 +278,8 @@ class NetTrainer:
     compute: Compute  # of one process, with a number of threads
     # what trainings are scored by on the validation images; None: their accuracy
     metric: Metric | None = None
+    shape: Shape = Shape()  # of the data
+    example: Config | None = None  # of the nets that stand for all; None: the maker's defaults
 
     @property
     def epochs(self) -> int:
@@ -301,9 +304,10 @@ class NetTrainer:
         "Where it trains."
         return device_of(self.compute.device)[0]
 
-    def fresh(self, seed: int = 0) -> nn.Module:
-        "A fresh net."
-        return begin(self.make, self.recipe.init, seed).net
+    def fresh(self, seed: int = 0, config: Config | None = None) -> nn.Module:
+        "A fresh net, with the settings of a config that are its maker's; None: of the example."
+        settings = model_settings(config or self.example)
+        return begin(self.make, self.recipe.init, seed, self.shape, settings).net
 
     def recipe_at(self, config: Config) -> Recipe:
         "How a net that `fresh` made is trained with a config."
@@ -366,7 +370,7 @@ class NetTrainer:
         should_stop: Callable[[], object] | None = None,  # asked several times a second
     ) -> tuple[nn.Module, History]:
         "A fresh net, trained, and its `History`; gone on with where a checkpoint was left."
-        net = self.fresh(seed)
+        net = self.fresh(seed, config)
         history = train(
             net,
             splits.train,
@@ -382,6 +386,13 @@ class NetTrainer:
     def weights(self, model: nn.Module) -> dict[str, torch.Tensor]:
         "The tensors of a net's state, copied to the CPU."
         return cpu_weights(model)
+
+
+def model_settings(
+    config: Config | None,  # of a training; None: of none
+) -> dict[str, Any]:
+    "What of a config is for the maker of the net: name → value."
+    return {} if config is None else getattr(config, 'of_model', {})
 
 
 def _check_population(trainer, client):
@@ -419,7 +430,7 @@ def train_group(
     should_stop: Callable[[], object] | None = None,  # asked several times a second
 ) -> list[tuple[nn.Module, History]]:
     "The net and the history of each training, all trained side by side."
-    nets = [trainer.fresh(seed) for _, seed in trainings]
+    nets = [trainer.fresh(seed, config) for config, seed in trainings]
     histories = train_population(
         nets,
         splits.train,
@@ -459,12 +470,16 @@ def rehearsed(
     split,  # images to train on
     name: str,  # of the model, in messages
     metric: Metric | None = None,  # that trainings are scored by; None: their accuracy
+    example: Config | None = None,  # one of the trainings': its net stands for all
 ) -> tuple[NetTrainer, Beginning]:
     """A trainer with its initialiser settled, and its model as rehearsed; raises `ValueError`
     that names the model, or `LedgerError`."""
     init = kept_init(make, recipe.init, store, name)
     check_travel((make, init), name, compute)
-    beginning = rehearse(make, split, init, name)
+    beginning = rehearse(make, split, init, name, model_settings(example))
     if text := missed_text(beginning, init):
         warn_caller(text)
-    return NetTrainer(make, replace(recipe, init=init), compute.of_one, metric), beginning
+    trainer = NetTrainer(
+        make, replace(recipe, init=init), compute.of_one, metric, Shape.of(split), example
+    )
+    return trainer, beginning
