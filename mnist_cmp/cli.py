@@ -154,11 +154,16 @@ _FLAGS = ('log',)  # sides of a space that are switches
 
 def _help(name, described, text=''):
     "The help of a field: what it is, or another text, what is usual, and what else there is to know."
-    text = (text or described.text).replace('≥', 'at least').replace('>', 'above')
+    is_explained = bool(text)
+    text = text or described.text
+    for sign, word in {'≥': 'at least', '>': 'above', '<': 'below'}.items():
+        text = text.replace(sign, word)
     if isinstance(described.default, bool):
         return text.rstrip('?')
-    note = f'; {described.note}' if described.note else ''
-    return f'{text} (default: {_usual(name, described)}){note}'.replace('%', '%%')
+    usual = _usual(name, described)
+    default = '' if usual == 'None' else f' (default: {usual})'
+    note = f'; {described.note}' if described.note and not is_explained else ''
+    return f'{text}{default}{note}'.replace('%', '%%')
 
 
 def _kind(field):
@@ -403,13 +408,12 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser():
     "The command's options."
-    is_narrow = shutil.get_terminal_size().columns < 60
     p = _Parser(
         'mnist_cmp',
         description=_WHAT,
         epilog=_THEN,
         formatter_class=_Help,
-        usage='%(prog)s [OPTIONS]' if is_narrow else None,
+        usage='%(prog)s [OPTIONS]\n       %(prog)s judge PREDICTIONS\n       %(prog)s init [FILE]',
     )
     for title, add_group in _GROUPS.items():
         add_group(p.add_argument_group(title, _SAID.get(title)).add_argument)
