@@ -48,11 +48,9 @@ if TYPE_CHECKING:
 
 # %% ../../nbs/core/ledger.ipynb #07-ledger-007
 _EPOCH = [f.name for f in fields(Epoch)]
-# what of a history stands in the table `study` under its name and the trial's number, unless it is
-# what most trials have
-_APART: dict[str, Any] = {'score': None, 'recipe': {}, 'settings': {}}
-# what a trial's row holds of its history
-_TRIAL = [f.name for f in fields(History) if f.name not in ('epochs', *_APART)]
+# what a trial's row holds of its history; what is not always there stands in the table `study`
+_NOTED = ('score', 'settings', 'recipe')
+_TRIAL = [f.name for f in fields(History) if f.name not in ('epochs', *_NOTED)]
 _SCORES = 'accuracy loss seconds worker error'.split()
 _SCHEMA = f"""
 CREATE TABLE study (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -615,21 +613,20 @@ def _trial_rows(
     history: History,
     worker: str = '',  # who trains it
     error: str = '',  # why it failed
-) -> tuple[list, list[list], dict]:
-    "Where a trial stands, as its row, those of its epochs, and what stands apart."
+) -> tuple[list, list[list], list[list]]:
+    "Where a trial stands, as its row, those of its epochs, and what is noted beside them."
     scores: list[float | None] = [None, None]
     if history.epochs and history.state == 'finished':
         scores = [history.kept.valid_accuracy, history.kept.valid_loss]
     settings = [getattr(history, name) for name in _TRIAL]
     row = _finite([number, *settings, *scores, history.seconds, worker, error])
     epochs = [_finite([number, *(getattr(e, name) for name in _EPOCH)]) for e in history.epochs]
-    apart = {name: getattr(history, name, usual) for name, usual in _APART.items()}
-    return row, epochs, {name: v for name, v in apart.items() if v != _APART[name]}
+    noted = {name: getattr(history, name) for name in _NOTED}
+    notes = [[f'{k} {number}', json_text(v)] for k, v in noted.items() if v not in (None, {})]
+    return row, epochs, notes
 
 
-def _write_trial(
-    connection: apsw.Connection, row: list, epochs: list[list], apart: dict | None = None
-):
+def _write_trial(connection: apsw.Connection, row: list, epochs: list[list], notes: list[list]):
     "Put a trial's rows in place of those it has; raises `LedgerError` if it is finished already."
     number = row[0]
     with _transaction(connection):
@@ -640,21 +637,19 @@ def _write_trial(
         connection.execute(_insert('trial', 'index', *_TRIAL, *_SCORES), row)
         connection.execute('DELETE FROM epoch WHERE trial=?', [number])
         connection.executemany(_insert('epoch', 'trial', *_EPOCH), epochs)
-        for name, value in (apart or {}).items():
-            values = [f'{name} {number}', json_text(value)]
-            connection.execute(_insert('study', 'key', 'value'), values)
+        connection.executemany(_insert('study', 'key', 'value'), notes)
 
 # %% ../../nbs/core/ledger.ipynb #a06e325e
-def _apart(connection: apsw.Connection) -> dict[int, dict]:
-    "Number → what of its history stands in the table `study`, NaN for a score that is no number."
-    apart: dict[int, dict] = {}
-    for key, value in connection.execute('SELECT key, value FROM study'):
-        name, _, number = key.partition(' ')
-        if name in _APART and number.isdecimal():
-            loaded = json.loads(value)
-            of_trial = apart.setdefault(int(number), {})
-            of_trial[name] = math.nan if loaded is None else loaded
-    return apart
+def _read_notes(connection: apsw.Connection) -> dict[str, dict[str, Any]]:
+    "Number of a trial, as text → what is noted of it; NaN for a score that is no number."
+    query = 'SELECT key, value FROM study WHERE ' + ' OR '.join(['key LIKE ?'] * len(_NOTED))
+    notes: dict[str, dict[str, Any]] = {}
+    for key, text in connection.execute(query, [f'{what} %' for what in _NOTED]):
+        what, _, number = key.partition(' ')
+        value = json.loads(text)
+        is_lost = what == 'score' and value is None
+        notes.setdefault(number, {})[what] = math.nan if is_lost else value
+    return notes
 
 
 def _read_trials(
@@ -669,7 +664,7 @@ def _read_trials(
         query = f'SELECT * FROM {table} WHERE {key}=? ORDER BY {key}'
         return connection.execute(query, [number]).fetchall()
 
-    apart = _apart(connection)
+    notes = _read_notes(connection)
     rows = rows_of('trial', '"index"')
     epochs: dict[int, list[dict]] = {}
     for trial, *values in rows_of('epoch', 'trial'):
@@ -677,7 +672,7 @@ def _read_trials(
     trials = {}
     for trial, *values in rows:
         items = dict(zip(_TRIAL, values)) | {'epochs': epochs.get(trial, [])}
-        history = History.from_dict(items | apart.get(trial, {}))
+        history = History.from_dict(items | notes.get(str(trial), {}))
         if history.state == 'finished' and not history.last.is_scored:
             raise ValueError(f'trial {trial} has no score')
         *_, worker, error = values
@@ -966,11 +961,11 @@ class Ledger:
     ):
         """Write down where a trial stands, in one transaction; raises `LedgerError`, also if it is
         finished already."""
-        row, epochs, apart = _trial_rows(index, history, worker, error)
+        row, epochs, notes = _trial_rows(index, history, worker, error)
         with _explained(self.path):
             if self.path and self.is_file:
                 self._keep_place(self.path)
-            _write_trial(self.connection, row, epochs, apart)
+            _write_trial(self.connection, row, epochs, notes)
         self.log = _log_of(self.path) if self.path else None
 
     def _keep_place(self, path: Path):

@@ -120,10 +120,19 @@ def _logits(
 
 # %% ../../nbs/engines/evaluation.ipynb #05-evaluation-010
 class Score(NamedTuple):
-    "Mean cross-entropy (nats) and accuracy (a fraction) over a split."
+    """Mean cross-entropy (nats) and accuracy (a fraction) over a split; of numbers the mean squared
+    error of the standardised targets, and NaN."""
 
     loss: float
     accuracy: float
+
+
+def _sums(out: torch.Tensor, y: torch.Tensor, task: str) -> torch.Tensor:
+    "Loss and right answers, summed over a batch."
+    if task == 'classes':
+        return torch.stack([F.cross_entropy(out, y, reduction='sum'), (out.argmax(1) == y).sum()])
+    squares = (out.reshape(y.shape) - y).square()
+    return torch.stack([squares.mean() * len(y), squares.new_tensor(math.nan)])
 
 
 @renamed_arguments(check='should_stop')
@@ -134,11 +143,10 @@ def measure(
     batch_size: int | None = None,  # images at a time, ≥ 1; None: by device
     should_stop=None,  # asked before each batch; True ends the measuring by `Stopped`
 ) -> Score:
-    "Loss and accuracy of `net` on `split`."
+    "Loss and accuracy of `net` on `split`; of a net that gives numbers no accuracy, but NaN."
     with sealed():
         sums = [
-            torch.stack([F.cross_entropy(out, y, reduction='sum'), (out.argmax(1) == y).sum()])
-            for out, y in _logits(net, split, batch_size, should_stop)
+            _sums(out, y, split.task) for out, y in _logits(net, split, batch_size, should_stop)
         ]
         loss, correct = torch.stack(sums).cpu().double().sum(0).tolist()
     return Score(loss / len(split), correct / len(split))
@@ -160,9 +168,11 @@ def predict(
     split: Split,  # images; their labels are not looked at
     batch_size: int | None = None,  # images at a time, ≥ 1; None: by device
 ) -> torch.Tensor:
-    "Logits of `net` for `split`, N×classes, on the CPU."
+    """Logits of `net` for `split`, N×classes, or numbers in the shape of its standardised targets;
+    on the CPU."""
     with sealed():
-        return torch.cat([out.cpu() for out, _ in _logits(net, split, batch_size)])
+        answers = torch.cat([out.cpu() for out, _ in _logits(net, split, batch_size)])
+    return answers if split.task == 'classes' else answers.reshape(split.y.shape)
 
 # %% ../../nbs/engines/evaluation.ipynb #86c7ca2c
 def best_guesses(
@@ -217,7 +227,7 @@ def topk_errors(
 # %% ../../nbs/engines/evaluation.ipynb #05-evaluation-022
 class SmokeTest(NamedTuple):
     """What `smoke_test` saw: shape of the logits, loss beside ln(classes), accuracy beside
-    1/classes."""
+    1/classes; of numbers the loss beside that of their mean in training, and NaN."""
 
     shape: tuple
     loss: float
@@ -226,6 +236,11 @@ class SmokeTest(NamedTuple):
     expected_accuracy: float
 
     def __str__(self):
+        if math.isnan(self.expected_accuracy):
+            return (
+                f'numbers {tuple(self.shape)}, loss {self.loss:.3f} (the mean of the training '
+                f'targets {self.expected_loss:.3f})'
+            )
         classes = round(math.exp(self.expected_loss))
         return (
             f'logits {tuple(self.shape)}, loss {self.loss:.3f} (ln {classes} = '
@@ -268,13 +283,13 @@ def smoke_test(
     """Try an untrained net; raises `ValueError` if it does not fit, or has parameters that can't
     learn."""
     few = split[:1000]
-    classes = len(split.classes)
+    has_classes = split.task == 'classes'
     # Within torch.inference_mode(False) gradients are allowed, whatever is around it.
     with sealed(), torch.inference_mode(False), net_to_try(net) as tried:
         logits = check_net(tried, few)
         for p in tried.parameters():
             p.grad = None
-        logits.logsumexp(1).sum().backward()
+        (logits.logsumexp(1) if has_classes else logits).sum().backward()
         dead = [name for name, p in tried.named_parameters() if p.requires_grad and p.grad is None]
     if dead:
         raise ValueError(
@@ -282,6 +297,10 @@ def smoke_test(
             'them.'
         )
     score = measure(net, few)
+    if not has_classes:
+        of_mean = few.y.double().square().mean().item()
+        return SmokeTest(tuple(logits.shape), score.loss, of_mean, math.nan, math.nan)
+    classes = len(split.classes)
     return SmokeTest(
         tuple(logits.shape), score.loss, math.log(classes), score.accuracy, 1 / classes
     )

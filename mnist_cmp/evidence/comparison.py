@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # slow to import
     import torch
 
 # %% ../../nbs/evidence/comparison.ipynb #evidence-comparison-06
-@dataclass(repr=False)
+@dataclass(repr=False, eq=False)
 class Comparison(ComparisonRecord):
     "Models that were compared on the same data with the same chances, and what follows from it."
 
@@ -222,7 +222,8 @@ class Comparison(ComparisonRecord):
         why: str,  # 'all' or a model's name
         image: int,  # index of a test image that the report holds under it
     ) -> np.ndarray:
-        "The pixels of a hard image, 28×28, uint8; raises `ValueError`."
+        """The pixels of a hard image, uint8, height × width, of a coloured one × 3; raises
+        `ValueError`."""
         return answers.picture(self, why, image)
 
     def plot(
