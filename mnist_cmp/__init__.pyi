@@ -22,7 +22,7 @@ from .core.points import sobol_points, plot_sobol
 from .core.ledger import Ledger, LedgerError
 from .data import Split, Data, load_data, show_samples, default_device
 from .models import MLP, CNNClassifier, DeepMLP, glorot_init, zero_init, norm_init, initialise
-from .models import register_model, model_names, get_model
+from .models import register_model, model_names, get_model, Shape, fitted, maker_settings
 from .params import number_of_params, params_table, relative_difference, match_params, flops
 from .params import size_table
 from .engines.evaluation import measure, measure_accuracy, predict, topk_errors, smoke_test
@@ -56,7 +56,8 @@ __all__ = [
     'Cost', 'plot_accuracy', 'Recipe', 'Compute', 'Callbacks', 'sobol_points', 'plot_sobol',
     'Ledger', 'LedgerError', 'Split', 'Data', 'load_data', 'show_samples', 'default_device',
     'MLP', 'CNNClassifier', 'DeepMLP', 'glorot_init', 'zero_init', 'norm_init', 'initialise',
-    'register_model', 'model_names', 'get_model', 'number_of_params', 'params_table',
+    'register_model', 'model_names', 'get_model', 'Shape', 'fitted', 'maker_settings',
+    'number_of_params', 'params_table',
     'relative_difference', 'match_params', 'flops', 'size_table', 'measure', 'measure_accuracy',
     'predict', 'topk_errors', 'smoke_test', 'save_model', 'load_model', 'train',
     'snapshot_accuracies', 'display_timer', 'train_population', 'Retraining', 'retrain', 'tune',

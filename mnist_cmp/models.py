@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['WIDEST', 'MLP', 'CNNClassifier', 'DeepMLP', 'model_names', 'register_model', 'is_file', 'get_model', 'model_name',
            'distinct_names', 'glorot_init', 'zero_init', 'norm_init', 'as_made', 'glorot_of_all', 'get_init',
-           'own_init', 'init_name', 'lazy_parameters', 'Beginning', 'begin', 'missed_text', 'initialise', 'copy_net',
-           'net_to_try']
+           'own_init', 'init_name', 'Shape', 'maker_settings', 'told', 'fitted', 'lazy_parameters', 'Beginning',
+           'begin', 'missed_text', 'initialise', 'copy_net', 'net_to_try']
 
 # %% ../nbs/02_models.ipynb #02-models-002
 import copy
@@ -14,6 +14,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import math
 import os
 import re
 import sys
@@ -21,10 +22,11 @@ import traceback
 import warnings
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 import torch.nn as nn
@@ -37,9 +39,18 @@ from .core.checks import check_int, shown
 from .core.process import sealed
 from .core.records import OWN_RULE
 from .core.system import derive_seed
+from .data import shows_images
 
 # %% ../nbs/02_models.ipynb #02-models-005
 WIDEST = 10**6  # units of a layer: more is taken for a slip of the pen
+
+
+def _check_inputs(inputs) -> tuple[int, ...]:
+    "The shape of one example, checked; raises `ValueError`."
+    sizes = inputs if isinstance(inputs, (tuple, list)) else (inputs,)
+    hint = f'inputs is {shown(inputs)}: it takes the shape of one example, such as (1, 28, 28).'
+    check_int('number of axes of inputs', len(sizes), 1, 8, hint)
+    return tuple(check_int('a size in inputs', size, 1, WIDEST, hint) for size in sizes)
 
 
 def _describe(net: nn.Module, what: str) -> str:
@@ -56,29 +67,66 @@ class MLP(nn.Module):
         h1: int = 620,  # units of the first hidden layer, ≥ 1
         h2: int = 620,  # units of the second hidden layer, ≥ 1
         classes: int = 10,  # units of the last layer, ≥ 1
+        inputs: tuple[int, ...] = (1, 28, 28),  # shape of one example
     ):
         super().__init__()
         check_int('h1', h1, 1, WIDEST)
         check_int('h2', h2, 1, WIDEST)
         check_int('classes', classes, 1, WIDEST)
-        self.fc1 = nn.Linear(28 * 28, h1)
+        self.fc1 = nn.Linear(math.prod(_check_inputs(inputs)), h1)
         self.fc2 = nn.Linear(h1, h2)
         self.fc3 = nn.Linear(h2, classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        "Logits, N×classes, for images, N×1×28×28."
+        "Logits, N×classes, for examples, N×inputs."
         x = F.relu(self.fc1(x.flatten(1)))
         return self.fc3(F.relu(self.fc2(x)))
 
     def describe(self) -> str:
         "The layers in one line."
-        h1, h2, classes = (fc.out_features for fc in (self.fc1, self.fc2, self.fc3))
-        return _describe(self, f'fully connected, 784 → {h1} → {h2} → {classes}, depth 3')
+        layers = self.fc1, self.fc2, self.fc3
+        sizes = [self.fc1.in_features, *(layer.out_features for layer in layers)]
+        return _describe(self, f'fully connected, {" → ".join(map(str, sizes))}, depth 3')
 
 # %% ../nbs/02_models.ipynb #02-models-010
 def _conv_stage(i: int, o: int, padding: int = 1, pool: bool = True) -> list[nn.Module]:
     "A 3×3 convolution from `i` to `o` feature maps, ReLU and, if `pool`, a max-pooling by 2."
     return [nn.Conv2d(i, o, 3, padding=padding), nn.ReLU()] + ([nn.MaxPool2d(2)] if pool else [])
+
+
+_MAPS = (16, 32, 64, 128, 256)  # feature maps of each convolution
+_SMALLEST = 8  # pixels of an image's height and width
+
+
+def _check_image(inputs) -> tuple[int, ...]:
+    "Channels, height and width of an image; raises `ValueError`."
+    shape = _check_inputs(inputs)
+    if len(shape) != 3:
+        raise ValueError(
+            f'inputs is {shown(inputs)}, but must be the shape of an image: (channels, height, '
+            "width). For other data take 'mlp', or a net of your own."
+        )
+    if min(shape[1:]) < _SMALLEST:
+        raise ValueError(
+            f'inputs is {shown(inputs)}, but must be (channels, height, width) with height and '
+            f"width of at least {_SMALLEST} pixels. For smaller images take 'mlp'; channels that "
+            'stand last are to be put first.'
+        )
+    return shape
+
+
+def _convolutions(channels: int, size: tuple[int, ...]) -> tuple[list[nn.Module], int]:
+    "The layers for images of this size, and how many features they leave of one."
+    layers: list[nn.Module] = []
+    given = (channels, *_MAPS)
+    for number, maps in enumerate(_MAPS):
+        padding = 2 if number == 1 else 1
+        size = tuple(n + 2 * (padding - 1) for n in size)
+        pool = number < len(_MAPS) - 1 and min(size) // 2 >= 2
+        layers += _conv_stage(given[number], maps, padding, pool)
+        if pool:
+            size = tuple(n // 2 for n in size)
+    return layers, _MAPS[-1] * math.prod(size)
 
 
 class CNNClassifier(nn.Module):
@@ -89,32 +137,32 @@ class CNNClassifier(nn.Module):
         self,
         size: int = 472,  # units of the hidden linear layer, ≥ 1
         classes: int = 10,  # units of the last layer, ≥ 1
+        # shape of one image: channels, height and width, these two of at least 8 pixels
+        inputs: tuple[int, ...] = (1, 28, 28),
     ):
         super().__init__()
         check_int('size', size, 1, WIDEST)
         check_int('classes', classes, 1, WIDEST)
-        self.conv = nn.Sequential(
-            *_conv_stage(1, 16),
-            *_conv_stage(16, 32, padding=2),
-            *_conv_stage(32, 64),
-            *_conv_stage(64, 128),
-            *_conv_stage(128, 256, pool=False),
-        )
+        channels, *pixels = _check_image(inputs)
+        layers, features = _convolutions(channels, tuple(pixels))
+        self.conv = nn.Sequential(*layers)
         # same numbers; max-pooling is several times faster on CPUs
         self.conv.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.fct1 = nn.Linear(4 * 256, size)
+        self.fct1 = nn.Linear(features, size)
         self.fct2 = nn.Linear(size, classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        "Logits, N×classes, for images, N×1×28×28."
+        "Logits, N×classes, for images, N×channels×height×width."
         return self.fct2(F.relu(self.fct1(self.conv(x).flatten(1))))
 
     def describe(self) -> str:
         "The layers in one line."
+        channels = next(layer for layer in self.conv if isinstance(layer, nn.Conv2d)).in_channels
+        linear = self.fct1.in_features, self.fct1.out_features, self.fct2.out_features
         return _describe(
             self,
-            f'convolutions 1 → 16 → 32 → 64 → 128 → 256, linear 1024 → {self.fct1.out_features} → '
-            f'{self.fct2.out_features}, depth 7',
+            f'convolutions {" → ".join(map(str, (channels, *_MAPS)))}, '
+            f'linear {" → ".join(map(str, linear))}, depth 7',
         )
 
 # %% ../nbs/02_models.ipynb #02-models-013
@@ -127,19 +175,20 @@ class DeepMLP(nn.Module):
         width: int = 346,  # units of each hidden layer, ≥ 1
         depth: int = 7,  # number of linear layers, ≥ 2
         classes: int = 10,  # units of the last layer, ≥ 1
+        inputs: tuple[int, ...] = (1, 28, 28),  # shape of one example
     ):
         super().__init__()
         check_int('width', width, 1, WIDEST)
         check_int('depth', depth, 2, 1000)
         check_int('classes', classes, 1, WIDEST)
-        sizes = [28 * 28] + [width] * (depth - 1) + [classes]
+        sizes = [math.prod(_check_inputs(inputs))] + [width] * (depth - 1) + [classes]
         layers = []
-        for inputs, outputs in zip(sizes[:-1], sizes[1:]):
-            layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+        for given, made in zip(sizes[:-1], sizes[1:]):
+            layers += [nn.Linear(given, made), nn.ReLU()]
         self.layers = nn.Sequential(*layers[:-1])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        "Logits, N×classes, for images, N×1×28×28."
+        "Logits, N×classes, for examples, N×inputs."
         return self.layers(x.flatten(1))
 
     def describe(self) -> str:
@@ -161,7 +210,7 @@ def model_names() -> list[str]:
 
 def register_model(
     name: str,  # a short name of letters, digits and _, not beginning with a digit
-    make,  # a callable without arguments that makes an nn.Module
+    make,  # a callable that makes an nn.Module
 ):
     "Make `make` known as `name`; raises `ValueError` if the name is taken or no identifier."
     if not isinstance(name, str) or not name.isidentifier():
@@ -282,8 +331,7 @@ def get_model(
         ' Give its class, or lambda: copy.deepcopy(net).' if isinstance(make, nn.Module) else ''
     )
     raise ValueError(
-        f'model is {shown(spec)}, but must be a callable without arguments that makes an '
-        f'nn.Module.{way_out}'
+        f'model is {shown(spec)}, but must be a callable that makes an nn.Module.{way_out}'
     )
 
 # %% ../nbs/02_models.ipynb #02-models-035
@@ -540,6 +588,139 @@ def _kinds(layers: dict[str, str]) -> str:
     "The kinds of some layers, path → kind, each once."
     return ' and '.join(sorted(set(layers.values())))
 
+# %% ../nbs/02_models.ipynb #cd8a7ee9
+@dataclass(frozen=True)
+class Shape:
+    "What a net takes and gives."
+
+    inputs: tuple[int, ...] = (1, 28, 28)  # shape of one example
+    outputs: int = 10  # logits of an example, one for each class; or numbers of its target
+    task: str = 'classes'  # or 'regression'
+    dtype: torch.dtype = torch.float32  # of what the net is fed: or int64, as for embeddings
+
+    @classmethod
+    def of(
+        cls,
+        data: Any,  # a Split or a Data; a Shape is given back
+    ) -> 'Shape':
+        "The shape of data."
+        if isinstance(data, cls):
+            return data
+        split = getattr(data, 'train', data)
+        dtype = torch.int64 if split.x.dtype == torch.int64 else torch.float32
+        return cls(split.inputs, split.outputs, split.task, dtype)
+
+    @property
+    def size(self) -> str:
+        "The shape of one example in words, such as '1×28×28'."
+        return '×'.join(map(str, self.inputs)) or 'one number'
+
+    @property
+    def is_image(self) -> bool:
+        "Are the examples images, of one or three channels?"
+        return shows_images(self.inputs)
+
+    @property
+    def noun(self) -> str:
+        "What the examples are called."
+        return 'images' if self.is_image else 'examples'
+
+    def zeros(
+        self,
+        n: int = 2,  # examples; batch normalisation wants more than one
+        device: Any = None,  # as for torch.zeros
+    ) -> torch.Tensor:
+        "Examples to try a net on, all zero: float32 or int64, n×inputs."
+        return torch.zeros(n, *self.inputs, dtype=self.dtype, device=device)
+
+# %% ../nbs/02_models.ipynb #5d3a2f29
+_TOLD = ('inputs', 'classes', 'outputs')  # what the data say, by the names of parameters
+
+
+def _parameters(make) -> tuple[dict[str, inspect.Parameter], bool]:
+    """The parameters of a callable that can be given by name and that no partial has bound, and
+    whether it takes any; none of a callable that Python can't say them of."""
+    try:
+        shown_ones = inspect.signature(make).parameters
+        own = inspect.signature(make, follow_wrapped=False).parameters
+    except (ValueError, TypeError):
+        return {}, False
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in own.values())
+    bound: set[str] = set()
+    while isinstance(make, partial):
+        bound |= make.keywords.keys()
+        make = make.func
+    named = {
+        name: p
+        for name, p in shown_ones.items()
+        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        and name not in bound
+        and (name in own or takes_any)
+    }
+    return named, takes_any
+
+
+def maker_settings(
+    make,  # a callable that makes an nn.Module
+) -> list[str] | None:
+    """Names of the settings of a maker: what can be given by name, is not bound, and is not told
+    by the data; None: any, since it takes **kwargs."""
+    named, takes_any = _parameters(make)
+    return None if takes_any else [name for name in named if name not in _TOLD]
+
+
+def told(
+    make,  # a callable that makes an nn.Module
+    shape: Shape | None,  # None: nothing is told
+) -> dict[str, Any]:
+    "What the data tell a maker: name of a parameter → value."
+    if shape is None:
+        return {}
+    named, _ = _parameters(make)
+    values = {'inputs': shape.inputs, 'outputs': shape.outputs, 'classes': shape.outputs}
+    if shape.task == 'regression' and 'outputs' in named:
+        del values['classes']
+    return {name: value for name, value in values.items() if name in named}
+
+# %% ../nbs/02_models.ipynb #0e64c423
+def fitted(
+    make: Callable,  # makes an nn.Module
+    shape: Any = None,  # a Shape, Split or Data; None: the maker's defaults
+    settings: dict[str, Any] | None = None,  # name → value, for parameters of its own
+) -> Callable[[], nn.Module]:
+    """The maker of nets for these data with these settings; raises `ValueError` for a setting
+    that it has not, or one that is missing."""
+    settings = settings or {}
+    if strange := _strange(make, settings):
+        names = maker_settings(make)
+        way_out = f'It takes {", ".join(names)}.' if names else 'It takes no settings.'
+        raise ValueError(f'{model_name(make)} takes no {shown(strange[0])[1:-1]}. {way_out}')
+    given = told(make, None if shape is None else Shape.of(shape)) | settings
+    named, _ = _parameters(make)
+    missing = [
+        name
+        for name, p in named.items()
+        if p.default is inspect.Parameter.empty and name not in given
+    ]
+    if missing:
+        raise ValueError(f'{model_name(make)} is not told {missing[0]}. {_to_tell(missing[0])}')
+    return partial(make, **given) if given else make
+
+
+def _strange(make: Callable, settings: dict[str, Any]) -> list[str]:
+    "The settings that a maker does not take."
+    names = maker_settings(make)
+    if names is None:
+        return [name for name in settings if name in _TOLD]
+    return [name for name in settings if name not in names]
+
+
+def _to_tell(name: str) -> str:
+    "How a maker is given what it lacks."
+    if name in _TOLD:
+        return 'Pass the data, or their shape, as shape=.'
+    return 'Give it a default, bind it by functools.partial, or have a search choose it.'
+
 # %% ../nbs/02_models.ipynb #d24c112b
 def lazy_parameters(
     net: nn.Module,  # any net
@@ -549,7 +730,7 @@ def lazy_parameters(
     return [name for name, tensor in named if is_lazy(tensor)]
 
 
-def _end_laziness(net):
+def _end_laziness(net: nn.Module, shape: Shape) -> None:
     "Give lazy layers their shapes; raises `ValueError` if a first forward pass does not."
     lazy = lazy_parameters(net)
     if not lazy:
@@ -557,11 +738,11 @@ def _end_laziness(net):
     modes = {part: part.training for part in net.modules()}
     net.eval()
     try:
-        net(torch.zeros(2, 1, 28, 28, device=next(net.parameters()).device))
+        net(shape.zeros(device=next(net.parameters()).device))
     except Exception as e:  # whatever a stranger's net raises
         raise ValueError(
             f'The net has lazy layers ({shown(lazy[0])}), and a first forward pass of '
-            f'two images of 1×28×28 fails: {type(e).__name__}: {e}'
+            f'two {shape.noun} of {shape.size} fails: {type(e).__name__}: {e}'
         ) from e
     for part, mode in modes.items():
         part.training = mode
@@ -614,14 +795,17 @@ class Beginning(NamedTuple):
 
 
 def begin(
-    make,  # a callable without arguments that makes an nn.Module
+    make,  # a callable that makes an nn.Module
     init=None,  # as for get_init
     seed: int = 0,  # ≥ 0
+    shape: Any = None,  # a Shape, Split or Data that the net is to fit; None: as the maker has it
+    settings: dict[str, Any] | None = None,  # name → value, for parameters of the maker's own
 ) -> Beginning:
     "A fresh net as `initialise` makes it, and where its first values come from."
     if not callable(make):
         raise TypeError(f'make is {shown(make)}, but must be a callable that makes an nn.Module.')
     init = get_init(init) or own_init(make)
+    make = fitted(make, shape, settings)
     # Within torch.inference_mode(False) gradients are allowed, whatever is around it.
     with sealed(derive_seed(seed, 'construct')), torch.inference_mode(False):
         net = _made(make)
@@ -631,7 +815,7 @@ def begin(
                 'that makes an nn.Module.'
             )
         with torch.no_grad():
-            _end_laziness(net)
+            _end_laziness(net, Shape() if shape is None else Shape.of(shape))
         if init is as_made:
             return Beginning(net, _rule(init, {}, {}), [])
         draw = init
@@ -667,15 +851,17 @@ def _requested_name(init) -> str:
 
 
 def initialise(
-    make,  # a callable without arguments that makes an nn.Module
+    make,  # a callable that makes an nn.Module
     # who draws its weights: a function for net.apply, 'glorot', 'as_made'; None: the model's own
     # rule
     init=None,
     seed: int = 0,  # ≥ 0
+    shape: Any = None,  # a Shape, Split or Data that the net is to fit; None: as the maker has it
+    settings: dict[str, Any] | None = None,  # name → value, for parameters of the maker's own
 ) -> nn.Module:
     """A fresh net of `make`, its weights drawn from `seed`; raises `ValueError` if `make` gives
     no `nn.Module`."""
-    beginning = begin(make, init, seed)
+    beginning = begin(make, init, seed, shape, settings)
     if text := missed_text(beginning, init):
         warnings.warn(text, stacklevel=2)
     return beginning.net

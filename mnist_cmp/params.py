@@ -6,8 +6,9 @@
 __all__ = ['number_of_params', 'params_table', 'relative_difference', 'Match', 'match_params', 'Flops', 'flops', 'size_table']
 
 # %% ../nbs/03_params.ipynb #03-params-002
+import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn as nn
@@ -16,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ._moved import moved_name
 from .core.checks import check_float, check_int, shown, typed
 from .core.process import sealed
-from .models import lazy_parameters, net_to_try
+from .models import Shape, lazy_parameters, maker_settings, net_to_try, told
 
 if TYPE_CHECKING:  # slow to import
     import pandas
@@ -126,13 +127,15 @@ def match_params(
     target,  # a number of parameters ≥ 1, or a net that has it
     tolerance: float = 0.005,  # deviation up to which round widths are preferred, a fraction ≥ 0
     max_width: int = 1_000_000,  # largest width tried, ≥ 1
+    # a Shape, Split or Data that the net is to fit; None: `make` takes the width and nothing else
+    shape: Any = None,
 ) -> Match:
     """The width at which `make(width)` has about `target` parameters, round if it can be; raises
     `ValueError`."""
     if not callable(make):
         raise TypeError(f'make is {shown(make)}, but must be a callable that takes a width.')
     target = _count(target)
-    count = _counter(make)
+    count = _counter(make if shape is None else _of_width(make, Shape.of(shape)))
     check_float('tolerance', tolerance, 0)
     check_int('max_width', max_width, 1)
     cross = _crossing(count, target, max_width)
@@ -149,6 +152,23 @@ def match_params(
     return best
 
 
+def _of_width(make: Callable, shape: Shape) -> Callable[[int], nn.Module]:
+    "What makes a net for these data from a width: the first setting of a maker."
+    names = maker_settings(make)
+    if not names:
+        raise ValueError(
+            f'make is {shown(make)}, which names no setting that could be a width. Give a function '
+            'whose first setting is one, as def conv(inputs, classes, width).'
+        )
+    given = told(make, shape)
+    first = names[0]
+
+    def of_width(width: int) -> nn.Module:
+        return make(**given, **{first: width})
+
+    return of_width
+
+
 def _multiples_near(width: int, step: int) -> list[int]:
     "The multiples of `step`, above 0, next to `width` and to the width below it."
     below = width // step * step
@@ -158,30 +178,49 @@ def _multiples_near(width: int, step: int) -> list[int]:
 
 # %% ../nbs/03_params.ipynb #03-params-033
 class Flops(NamedTuple):
-    "Floating-point operations per image: the forward pass, and forward and backward together."
+    "Floating-point operations per example: the forward pass, and forward and backward together."
 
     forward: int
     training: int
+
+
+def _recurrent_flops(x, w, u, *args, out_shape=None, **kwargs) -> int:
+    "Of an LSTM's layer in oneDNN: two products at each time, of the input and of the state."
+    return 2 * math.prod(x[:2]) * (math.prod(w) + math.prod(u))
+
+
+def _recurrent_back_flops(*args, **kwargs) -> int:
+    "Of the way back: as many for the inputs, and as many for the weights."
+    return 2 * _recurrent_flops(*args, **kwargs)
+
+
+_RECURRENT = {  # which PyTorch's counter does not know
+    torch.ops.aten.mkldnn_rnn_layer: _recurrent_flops,
+    torch.ops.aten.mkldnn_rnn_layer_backward: _recurrent_back_flops,
+}
 
 
 @typed
 def flops(
     net: nn.Module,  # any net; it is left as it is
     input_shape=(1, 28, 28),  # shape of one input
+    dtype: torch.dtype = torch.float32,  # of the inputs: or int64, as for embeddings
 ) -> Flops:
-    "Operations per image in matrix products and convolutions, by `torch.utils.flop_counter`."
+    """Operations per example in matrix products and convolutions, by `torch.utils.flop_counter`;
+    raises `ValueError` if the net does not take such inputs."""
     sizes = input_shape if isinstance(input_shape, (tuple, list)) else [input_shape]
     shape = [check_int('input_shape', size, 1, 10**6) for size in sizes]
     # Within torch.inference_mode(False) gradients are allowed, whatever is around it.
     with sealed(), torch.inference_mode(False), net_to_try(net) as tried:
         # Two: batch normalisation wants more than one.
-        x = torch.zeros(2, *shape, device=next(net.parameters(), torch.empty(0)).device)
+        device = next(net.parameters(), torch.empty(0)).device
+        x = torch.zeros(2, *shape, dtype=dtype, device=device)
         try:
-            with FlopCounterMode(display=False) as forward:
+            with FlopCounterMode(display=False, custom_mapping=_RECURRENT) as forward:
                 out = tried(x)
         except (RuntimeError, IndexError) as e:
             raise ValueError(f'The net does not take an input_shape of {tuple(shape)}: {e}') from e
-        with FlopCounterMode(display=False) as backward:
+        with FlopCounterMode(display=False, custom_mapping=_RECURRENT) as backward:
             out.sum().backward()
     forward = forward.get_total_flops() // 2
     backward = backward.get_total_flops() // 2
@@ -191,9 +230,11 @@ def flops(
 @typed
 def size_table(
     nets: dict,  # name → net, one or more; the first one is the reference
+    input_shape=(1, 28, 28),  # shape of one input
+    dtype: torch.dtype = torch.float32,  # as for flops
 ) -> 'pandas.DataFrame':
     """A row for each net: parameters, difference from the first (a fraction), depth, FLOPs per
-    image."""
+    example."""
     import pandas as pd
 
     if not nets:
@@ -202,7 +243,7 @@ def size_table(
     reference = next(iter(nets.values()))
     for name, net in nets.items():
         count, depth = number_of_params(net)
-        work = flops(net)
+        work = flops(net, input_shape, dtype)
         rows[name] = {
             'parameters': count,
             'difference': relative_difference(reference, net),

@@ -48,8 +48,9 @@ if TYPE_CHECKING:
 
 # %% ../../nbs/core/ledger.ipynb #07-ledger-007
 _EPOCH = [f.name for f in fields(Epoch)]
-# what a trial's row holds of its history; its score stands in the table `study`
-_TRIAL = [f.name for f in fields(History) if f.name not in ('epochs', 'score')]
+# what a trial's row holds of its history; what is not always there stands in the table `study`
+_NOTED = ('score', 'settings', 'recipe')
+_TRIAL = [f.name for f in fields(History) if f.name not in ('epochs', *_NOTED)]
 _SCORES = 'accuracy loss seconds worker error'.split()
 _SCHEMA = f"""
 CREATE TABLE study (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -501,6 +502,7 @@ PARTS = (  # in the order in which they are named
     Part('log', way_back='log'),
     Part('start', way_back='start'),
     Part('epochs', way_back='epochs'),
+    Part('recipe', 'what of the recipe goes beyond plain SGD', follows=('epochs',)),
     Part('seed', way_back='seed'),
     Part('engine', way_back='engine'),
     Part('threads', way_back='threads'),
@@ -611,20 +613,20 @@ def _trial_rows(
     history: History,
     worker: str = '',  # who trains it
     error: str = '',  # why it failed
-) -> tuple[list, list[list], float | None]:
-    "Where a trial stands, as its row, those of its epochs, and its score."
+) -> tuple[list, list[list], list[list]]:
+    "Where a trial stands, as its row, those of its epochs, and what is noted beside them."
     scores: list[float | None] = [None, None]
     if history.epochs and history.state == 'finished':
-        scores = [history.last.valid_accuracy, history.last.valid_loss]
+        scores = [history.kept.valid_accuracy, history.kept.valid_loss]
     settings = [getattr(history, name) for name in _TRIAL]
     row = _finite([number, *settings, *scores, history.seconds, worker, error])
     epochs = [_finite([number, *(getattr(e, name) for name in _EPOCH)]) for e in history.epochs]
-    return row, epochs, history.score
+    noted = {name: getattr(history, name) for name in _NOTED}
+    notes = [[f'{k} {number}', json_text(v)] for k, v in noted.items() if v not in (None, {})]
+    return row, epochs, notes
 
 
-def _write_trial(
-    connection: apsw.Connection, row: list, epochs: list[list], score: float | None = None
-):
+def _write_trial(connection: apsw.Connection, row: list, epochs: list[list], notes: list[list]):
     "Put a trial's rows in place of those it has; raises `LedgerError` if it is finished already."
     number = row[0]
     with _transaction(connection):
@@ -635,15 +637,19 @@ def _write_trial(
         connection.execute(_insert('trial', 'index', *_TRIAL, *_SCORES), row)
         connection.execute('DELETE FROM epoch WHERE trial=?', [number])
         connection.executemany(_insert('epoch', 'trial', *_EPOCH), epochs)
-        if score is not None:
-            values = [f'score {number}', json_text(score)]
-            connection.execute(_insert('study', 'key', 'value'), values)
+        connection.executemany(_insert('study', 'key', 'value'), notes)
 
 # %% ../../nbs/core/ledger.ipynb #a06e325e
-def _score_of(value):
-    "A score as it was written, NaN for one that is no number."
-    score = json.loads(value)
-    return math.nan if score is None else score
+def _read_notes(connection: apsw.Connection) -> dict[str, dict[str, Any]]:
+    "Number of a trial, as text → what is noted of it; NaN for a score that is no number."
+    query = 'SELECT key, value FROM study WHERE ' + ' OR '.join(['key LIKE ?'] * len(_NOTED))
+    notes: dict[str, dict[str, Any]] = {}
+    for key, text in connection.execute(query, [f'{what} %' for what in _NOTED]):
+        what, _, number = key.partition(' ')
+        value = json.loads(text)
+        is_lost = what == 'score' and value is None
+        notes.setdefault(number, {})[what] = math.nan if is_lost else value
+    return notes
 
 
 def _read_trials(
@@ -658,8 +664,7 @@ def _read_trials(
         query = f'SELECT * FROM {table} WHERE {key}=? ORDER BY {key}'
         return connection.execute(query, [number]).fetchall()
 
-    query = "SELECT key, value FROM study WHERE key LIKE 'score %'"
-    scores = {key: _score_of(value) for key, value in connection.execute(query)}
+    notes = _read_notes(connection)
     rows = rows_of('trial', '"index"')
     epochs: dict[int, list[dict]] = {}
     for trial, *values in rows_of('epoch', 'trial'):
@@ -667,10 +672,8 @@ def _read_trials(
     trials = {}
     for trial, *values in rows:
         items = dict(zip(_TRIAL, values)) | {'epochs': epochs.get(trial, [])}
-        if f'score {trial}' in scores:
-            items['score'] = scores[f'score {trial}']
-        history = History.from_dict(items)
-        if history.state == 'finished' and history.last.valid_accuracy is None:
+        history = History.from_dict(items | notes.get(str(trial), {}))
+        if history.state == 'finished' and not history.last.is_scored:
             raise ValueError(f'trial {trial} has no score')
         *_, worker, error = values
         trials[trial] = (history, str(worker), str(error))
@@ -958,11 +961,11 @@ class Ledger:
     ):
         """Write down where a trial stands, in one transaction; raises `LedgerError`, also if it is
         finished already."""
-        row, epochs, score = _trial_rows(index, history, worker, error)
+        row, epochs, notes = _trial_rows(index, history, worker, error)
         with _explained(self.path):
             if self.path and self.is_file:
                 self._keep_place(self.path)
-            _write_trial(self.connection, row, epochs, score)
+            _write_trial(self.connection, row, epochs, notes)
         self.log = _log_of(self.path) if self.path else None
 
     def _keep_place(self, path: Path):
