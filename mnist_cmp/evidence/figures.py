@@ -618,7 +618,10 @@ def _panels_of_numbers(record, draw, ylabel):
             color = model_color(name, record.names)
             draw(ax, answers[chosen, row], truth[chosen, row], color)
             of = f', target {row + 1}' * (n_targets > 1)
-            ax.set(title=f'{short[name]}{of}', xlabel='truth' if ylabel == 'prediction' else 'prediction')
+            ax.set(
+                title=f'{short[name]}{of}',
+                xlabel='truth' if ylabel == 'prediction' else 'prediction',
+            )
         axes[0, 0].set_ylabel(ylabel)
     for row in range(rows):
         axes[row, 0].set_ylabel(ylabel)
