@@ -91,11 +91,11 @@ from .engines.steps import ENGINES
 from .evidence.answers import hard_images
 from .evidence.comparison import Comparison
 from .evidence.differences import counted, difference, level_of_look
-from .evidence.health import Ground, states_of
+from .evidence.health import Ground, ground_of_numbers, states_of
 from .evidence.intervals import calibration_bins
-from .evidence.judging import evaluate
+from .evidence.judging import evaluate, evaluate_numbers
 from .evidence.looks import Looks
-from .evidence.metrics import Metric, parse_margin
+from .evidence.metrics import METRICS, Metric, parse_margin
 from .evidence.tables import unequal_sizes
 from mnist_cmp.models import (
     begin,
@@ -112,7 +112,13 @@ from .study.costs import measure_costs
 from .study.provenance import code_in, code_note, package_commit
 from .study.retraining import Retraining, retrain_numbers
 from .study.studies import codes_noted, of_study, splits_begun, warn_of_change
-from .study.trainers import checked_metric, metric_word, rehearsed
+from mnist_cmp.study.trainers import (
+    checked_metric,
+    compared_targets,
+    in_units,
+    metric_word,
+    rehearsed,
+)
 from .training import torch_threads
 
 # %% ../nbs/06_comparison.ipynb #2aed5aba
@@ -122,6 +128,8 @@ def measure_test(
 ) -> TestResult:
     "Everything that is measured on the test images, from one pass over them."
     logits = predict(net, test)
+    if test.task == 'regression':
+        return _measured_numbers(logits, test)
     y = test.y.cpu()
     ks = ks_for(len(test.classes))
     # the ranking that the errors are counted in, also where logits tie
@@ -144,6 +152,20 @@ def measure_test(
         calibration_bins(sure.numpy(), ~miss.numpy()),
         ranks[wrong].tolist(),
     )
+
+
+def _measured_numbers(answers, test):
+    "What is measured on examples whose targets are numbers."
+    numbers = in_units(test, answers)
+    loss = (answers.double() - test.y.cpu().double()).square().mean().item()
+    result = TestResult(loss, math.nan, {}, [], numbers=numbers.reshape(-1))
+    if np.isfinite(numbers).all():
+        compared = compared_targets(test, test.y), compared_targets(test, answers)[None]
+        losses = METRICS['squared_error'].values(*compared)
+        assert losses is not None  # it is a mean
+        result.values = losses.values[0]
+        result.value = float(losses.of_runs()[0])
+    return result
 
 # %% ../nbs/06_comparison.ipynb #635fd19c
 def __getattr__(name):
@@ -308,19 +330,39 @@ def _tested(make, retraining, test, path):
     return _as_run(retraining, result, ks), is_new
 
 # %% ../nbs/06_comparison.ipynb #15867d36
+_SIDE = 64  # of a picture in a record, pixels at most
+
+
 def _pictures(models, test):
-    "Why → index of the test image → its pixels, 0 to 255, row by row, as base64."
-    x = test.x.cpu()
+    """Why → index of the test image → its pixels, 0 to 255, channel by channel and row by row, as
+    base64; and the shape of each picture, [] for 1×28×28. Nothing where examples are no images."""
+    if not test.is_image:
+        return {}, []
+    held: dict[str, dict[str, str]] = {}
+    shape = [1, 28, 28]
+    for why, images in hard_images(models, len(test)).items():
+        held[why] = {}
+        for i in images:
+            pixels = _pixels(test, i)
+            shape = list(pixels.shape)
+            held[why][str(i)] = base64.b64encode(pixels.tobytes()).decode()
+    return held, [] if shape == [1, 28, 28] else shape
+
+
+def _pixels(test, i):
+    "An image of a split as bytes, channels × height × width, no side longer than `_SIDE`."
+    x = test.x[[i]].cpu()
+    if test.scaling is not None:
+        x = test.scaling.undo(x)
     if x.dtype != torch.uint8:
-        x = (x * 255).round().to(torch.uint8)
-
-    def text(i):
-        return base64.b64encode(x[i].numpy().tobytes()).decode()
-
-    return {
-        why: {str(i): text(i) for i in images}
-        for why, images in hard_images(models, len(test)).items()
-    }
+        x = x.double()
+        if x.min() < 0 or x.max() > 1:
+            x = (x - x.min()) / (x.max() - x.min()).clamp(min=1e-12)
+        x = x * 255
+    sides = [min(side, _SIDE) for side in x.shape[2:]]
+    if sides != list(x.shape[2:]):
+        x = nn.functional.adaptive_avg_pool2d(x.double(), sides)
+    return x.round().to(torch.uint8)[0].contiguous().numpy()
 
 # %% ../nbs/06_comparison.ipynb #62fa7cf7
 def _named(models):
@@ -674,15 +716,7 @@ class _Builder:
         self.remarks = self._remarks()
         self.commit = package_commit()
         self.notes = {name: code_note(make) for name, make in models.items()}
-        labels = self.train.y.cpu()
-        self.trained_on = torch.bincount(labels, minlength=len(data.classes)).tolist()
-        self.ground = Ground(
-            len(data.classes),
-            len(data.test),
-            len(self.curves_on),
-            data.test.y.cpu().numpy(),
-            int(np.argmax(self.trained_on)),
-        )
+        self.trained_on, self.ground = _grounds(data, self.train, self.curves_on)
         # name → what `rehearse` finds out: the initialiser, what is said of it, parameters that
         # begin alike from each seed
         self.inits = {}
@@ -857,7 +891,9 @@ class _Builder:
     def _comparison(self, models, epochs, before=None):
         "The record of all of them, with the weights of their nets; `before`: that of a look before."
         test = self.data.test
+        has_classes = test.task == 'classes'
         used = {split.name: split for split in (self.train, self.scored_on, self.curves_on, test)}
+        pictures, picture_shape = _pictures(models, test) if has_classes else ({}, [])
         result = Comparison(
             dataset=self.data.name,
             protocol=self.effort.protocol,
@@ -867,8 +903,8 @@ class _Builder:
             seed=self.effort.seed,
             models=models,
             seconds=time.perf_counter() - self.began,
-            labels=test.y.tolist(),
-            pictures=_pictures(models, test),
+            labels=test.y.tolist() if has_classes else [],
+            pictures=pictures,
             test_reads=_test_reads(models, len(test), self._times(epochs)),
             commit=self.commit,
             trained_on=self.trained_on,
@@ -880,7 +916,11 @@ class _Builder:
             planned=list(self.question.looks_at),
             looks=[] if before is None else before.looks,
             added_after=self._added_after(len(models[0].runs)),
+            picture_shape=picture_shape,
+            truth=None if has_classes else in_units(test, test.y).reshape(-1),
             inputs=list(test.x.shape[1:]),
+            scaling=test.scaling,
+            targets=test.targets,
         )
         result.weights = self.weights
         if self.question.metric is not None:
@@ -888,7 +928,10 @@ class _Builder:
         return result
 
     def _evaluate(self, record):
-        "Measure the nets by the metric, from one more pass over the test images."
+        "Measure the nets by the metric, of classes from one more pass over the test images."
+        if record.has_numbers:
+            evaluate_numbers(record, self.question.metric)
+            return
         answers = {}
         for name, weights in self.weights.items():
             net = initialise(get_model(self.models[name]))
@@ -908,7 +951,7 @@ class _Builder:
 
     def _times(self, epochs):
         "How often each net looks at the test images."
-        once_more = self.question.metric is not None
+        once_more = self.question.metric is not None and self.data.test.task == 'classes'
         return 1 + once_more if self.effort.protocol == 'holdout' else 1 + epochs + once_more
 
 
@@ -916,6 +959,23 @@ def _probabilities(net, weights, test):
     "What a net with these weights gives to each class of each test image."
     put_weights(net, weights, 'memory')
     return predict(net, test).double().softmax(1).numpy()
+
+
+def _grounds(data, train, curves_on):
+    "Training examples of each class, and what the trainings are held against."
+    test = data.test
+    if test.task == 'regression':
+        truth = in_units(test, test.y).reshape(-1)
+        return [], ground_of_numbers(truth, len(test), len(curves_on), test.targets)
+    trained_on = torch.bincount(train.y.cpu(), minlength=len(data.classes)).tolist()
+    ground = Ground(
+        len(data.classes),
+        len(test),
+        len(curves_on),
+        test.y.cpu().numpy(),
+        int(np.argmax(trained_on)),
+    )
+    return trained_on, ground
 
 
 def _look_in_words(record, look, n_open):
@@ -978,7 +1038,8 @@ def _check_size(models, effort, data):
         None,
         'From a single one nothing can be said of others.',
     )
-    check_extent(len(models), effort.seeds, len(data.test), len(data.classes))
+    targets = 1 if data.classes else data.test.outputs
+    check_extent(len(models), effort.seeds, targets * len(data.test), len(data.classes))
 
 # %% ../nbs/06_comparison.ipynb #bcce0617
 @old_names(start_and_name, box='space', points='n_trials')
@@ -997,7 +1058,9 @@ def compare(
     recipe: Recipe | None = None,  # of each training: epochs (None: the data set's), and init
     seed: int = Effort.seed,  # of everything that is drawn, ≥ 0
     protocol: str = Effort.protocol,  # or '2019', which repeats that notebook, flaws and all
-    metric=None,  # what is compared and tuned by, a name or a `Metric`; None: the error
+    # what is compared and tuned by, a name or a `Metric`; None: the error, or of numbers the mean
+    # squared error
+    metric=None,
     margin=None,  # a difference that does not matter, in the metric's units; of rates also '0.5%'
     baseline: str | None = None,  # the model that each other one is held against; None: all pairs
     # numbers of trainings after which to look, in place of seeds, such as (5, 7, 10, 15, 20): it

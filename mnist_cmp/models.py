@@ -39,6 +39,7 @@ from .core.checks import check_int, shown
 from .core.process import sealed
 from .core.records import OWN_RULE
 from .core.system import derive_seed
+from .data import shows_images
 
 # %% ../nbs/02_models.ipynb #02-models-005
 WIDEST = 10**6  # units of a layer: more is taken for a slip of the pen
@@ -606,14 +607,8 @@ class Shape:
         if isinstance(data, cls):
             return data
         split = getattr(data, 'train', data)
-        if not split.classes:
-            outputs = 1 if split.y.ndim == 1 else split.y.shape[1]
-            task = 'regression'
-        else:
-            outputs = len(split.classes)
-            task = 'classes'
         dtype = torch.int64 if split.x.dtype == torch.int64 else torch.float32
-        return cls(tuple(split.x.shape[1:]), outputs, task, dtype)
+        return cls(split.inputs, split.outputs, split.task, dtype)
 
     @property
     def size(self) -> str:
@@ -623,10 +618,10 @@ class Shape:
     @property
     def is_image(self) -> bool:
         "Are the examples images, of one or three channels?"
-        return len(self.inputs) == 3 and self.inputs[0] in (1, 3)
+        return shows_images(self.inputs)
 
     @property
-    def nouns(self) -> str:
+    def noun(self) -> str:
         "What the examples are called."
         return 'images' if self.is_image else 'examples'
 
@@ -747,7 +742,7 @@ def _end_laziness(net: nn.Module, shape: Shape) -> None:
     except Exception as e:  # whatever a stranger's net raises
         raise ValueError(
             f'The net has lazy layers ({shown(lazy[0])}), and a first forward pass of '
-            f'two {shape.nouns} of {shape.size} fails: {type(e).__name__}: {e}'
+            f'two {shape.noun} of {shape.size} fails: {type(e).__name__}: {e}'
         ) from e
     for part, mode in modes.items():
         part.training = mode

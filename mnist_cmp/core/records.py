@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['Text', 'Flag', 'Number', 'Whole', 'Count', 'Positive', 'Share', 'Name', 'Seconds', 'Loss', 'Setting', 'RECIPE_NAMES',
-           'State', 'Values', 'HEALTH', 'Bin', 'Confidence', 'KS', 'Digest', 'PROTOCOLS', 'JUDGED', 'OWN_RULE',
-           'FORMAT', 'UPGRADES', 'Record', 'as_setting', 'setting_name', 'Config', 'Space', 'Epoch', 'History',
-           'plot_accuracy', 'Trial', 'SearchResult', 'TestResult', 'Run', 'Cost', 'ks_for', 'Code', 'CodeNote',
-           'Scaling', 'ModelResult', 'TestRead', 'versions', 'versions_of', 'MetricNote', 'Grouping', 'Look',
-           'KeptInterval', 'ComparisonRecord', 'check_names', 'check_extent', 'check_run', 'check_comparison',
-           'read_report', 'json_schema']
+           'Side', 'SideOf', 'MaybeSideOf', 'State', 'Values', 'HEALTH', 'Bin', 'Confidence', 'KS', 'Digest',
+           'PROTOCOLS', 'JUDGED', 'OWN_RULE', 'FORMAT', 'UPGRADES', 'Record', 'as_setting', 'setting_name', 'Config',
+           'LogRange', 'Choices', 'Fixed', 'loguniform', 'fixed', 'as_side', 'side_to_json', 'side_from_json',
+           'value_words', 'Space', 'Epoch', 'History', 'plot_accuracy', 'Trial', 'SearchResult', 'TestResult', 'Run',
+           'Cost', 'ks_for', 'Code', 'CodeNote', 'Scaling', 'ModelResult', 'TestRead', 'versions', 'versions_of',
+           'MetricNote', 'Grouping', 'Look', 'KeptInterval', 'ComparisonRecord', 'check_names', 'check_extent',
+           'check_run', 'check_comparison', 'read_report', 'json_schema']
 
 # %% ../../nbs/core/records.ipynb #rec-02
 import base64
@@ -21,7 +22,7 @@ import os
 import platform
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from importlib import metadata
@@ -63,6 +64,7 @@ from mnist_cmp.core.checks import (
     raise_invalid,
     shown,
     typed,
+    warn_caller,
     warn_renamed,
 )
 from .display import drawn, plot_style, printable, without_math
@@ -350,107 +352,473 @@ def _is_close(a, b):
         return math.isclose(a, b)
     return a == b
 
-# %% ../../nbs/core/records.ipynb #a69a8b14
-_CHECKS = {
-    'learning_rate': lambda title, end: check_float(title, end, 0, 1e9, low_open=True),
-    'batch_size': lambda title, end: check_int(title, end, 1),
-    'momentum': lambda title, end: check_float(title, end, 0, 0.9999),
-    'weight_decay': lambda title, end: check_float(title, end, 0, 1e9),
+# %% ../../nbs/core/records.ipynb #2f5099ed
+class LogRange(NamedTuple):
+    "A range on a logarithmic scale."
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Choices:
+    "Values one of which is taken."
+
+    values: tuple
+
+    def __hash__(self):
+        return len(self.values)
+
+    def __repr__(self):
+        return repr(list(self.values))
+
+
+@dataclass(frozen=True)
+class Fixed:
+    "A value that is not searched."
+
+    value: Any
+
+    def __hash__(self):
+        return 0
+
+    def __repr__(self):
+        is_plain = not isinstance(self.value, (tuple, dict))
+        return repr(self.value) if is_plain else f'fixed({self.value!r})'
+
+
+Side = tuple[float, float] | LogRange | Choices | Fixed
+
+
+def loguniform(
+    low: float,  # lower end, > 0
+    high: float,  # upper end; where both are whole numbers, whole numbers are searched
+) -> LogRange:
+    "A range of a `Space` on a logarithmic scale; the space raises `ValueError` if it can't be one."
+    return LogRange(low, high)
+
+
+def fixed(
+    value,  # a number, a word, a tuple …
+) -> Fixed:
+    "A value of a `Space` that is not searched, where it would be taken for a range or for choices."
+    return Fixed(value)
+
+# %% ../../nbs/core/records.ipynb #3822e0f6
+_CHECKS: dict[str, Callable] = {
+    'learning_rate': partial(check_float, low=0, high=1e9, low_open=True),
+    'batch_size': partial(check_int, low=1, high=2**31),
+    'momentum': partial(check_float, low=0, high=0.9999),
+    'weight_decay': partial(check_float, low=0, high=1e9),
 }
 
 
-def _side(name, ends):
-    "The two ends of a side of a space, checked; raises `ValueError`."
+def _number(name, value, as_float):
+    "An end of a side, checked: a whole number stays one unless `as_float`."
     title = f'{name} of the space'
-    if not isinstance(ends, (tuple, list)) or len(ends) != 2:
+    check = _CHECKS.get(setting_name(name))
+    if check:
+        return check(title, value)
+    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if is_whole and not as_float:
+        return check_int(title, value, -(2**53), 2**53)
+    return check_float(title, value, -1e300, 1e300)
+
+
+def _ends(name, ends):
+    "The two ends of a range, checked; both are whole, or both are not; raises `ValueError`."
+    title = f'{name} of the space'
+    if len(ends) != 2:
         raise ValueError(
-            f'{title} is {shown(ends)}, but must be a pair: its lower and its upper end.'
+            f'{title} is {shown(tuple(ends))}, but must be a pair: its lower and its upper end. '
+            'Write a list [a, b, c] for choices, or fixed((a, b, c)) for one value that is a tuple.'
         )
-    low, high = (_CHECKS[name](title, end) for end in ends)
-    if low >= high:
+    is_float = not all(isinstance(end, numbers.Integral) for end in ends)
+    low, high = (_number(name, end, is_float) for end in ends)
+    if low == high:
         raise ValueError(
-            f'{title} is {shown(ends)}, but its lower end must be below its upper end.'
+            f'{title} is {shown(tuple(ends))}, but its lower end must be below its upper end. '
+            f'Write {name}={low!r} for that value alone.'
+        )
+    if low > high:
+        raise ValueError(
+            f'{title} is {shown(tuple(ends))}, but its lower end must be below its upper end. '
+            f'Turn it round: ({high!r}, {low!r}).'
         )
     return low, high
 
-# %% ../../nbs/core/records.ipynb #rec-12
-@dataclass(frozen=True)
-class Space(Record):
-    """Where to look: an interval for each setting, ends included; raises `ValueError` if one is
-    empty or turned round."""
 
-    learning_rate: tuple[Number, Number] = (0.001, 0.1)  # step size of SGD, > 0
-    batch_size: tuple[Whole, Whole] = (16, 48)  # images a step, ≥ 1
+def _log_ends(name, ends):
+    "The two ends of a range on a logarithmic scale, checked; raises `ValueError`."
+    low, high = _ends(name, ends)
+    words = f'{name} of the space, {low:g} to {high:g},'
+    if low <= 0:
+        raise ValueError(
+            f'{words} is on a logarithmic scale, so its lower end must be above 0. Take a small '
+            'lower end, or a plain range (low, high).'
+        )
+    if high / low > 1e300:
+        raise ValueError(f'{words} is too long for a logarithmic scale. Take ends nearer by.')
+    return low, high
+
+# %% ../../nbs/core/records.ipynb #f95f76ef
+_FOUR = _Four._fields
+
+
+def _value(name, value):
+    "One value of a setting, checked; raises `ValueError`."
+    title = f'{name} of the space'
+    check = _CHECKS.get(setting_name(name))
+    return check(title, value) if check else as_setting(title, value)
+
+
+def _choices(name, values):
+    "Choices, checked; raises `ValueError`."
+    title = f'{name} of the space'
+    if len(values) < 2:
+        what = 'no choice at all' if not values else 'a single choice'
+        way_out = f'Write {name}={values[0]!r} for that value alone.' if values else ''
+        raise ValueError(
+            f'{title} is {shown(list(values))}, {what}, but must be two choices at least. {way_out}'
+        )
+    checked = tuple(_value(name, value) for value in values)
+    for i, value in enumerate(checked):
+        if any(type(value) is type(other) and value == other for other in checked[:i]):
+            raise ValueError(f'{title} has the choice {shown(value)} twice. Name it once.')
+    return Choices(checked)
+
+
+def as_side(
+    name: str,  # of the setting
+    given,  # what a space is given for it
+) -> Side:
+    "A side of a space, checked; raises `ValueError` that says what to write."
+    title = f'{name} of the space'
+    if isinstance(given, LogRange):
+        return LogRange(*_log_ends(name, given))
+    if isinstance(given, Choices):
+        return _choices(name, given.values)
+    if isinstance(given, Fixed):
+        return Fixed(_value(name, given.value))
+    if isinstance(given, tuple):
+        return _ends(name, given)
+    if isinstance(given, list):
+        return _choices(name, given)
+    if isinstance(given, (set, frozenset)):
+        raise ValueError(
+            f'{title} is {shown(given)}, a set, which has no order. Write a list of choices.'
+        )
+    if isinstance(given, dict):
+        raise ValueError(
+            f'{title} is {shown(given)}, a dict. Write a range (low, high), a list of choices, or '
+            'fixed({…}) for one value that is a dict.'
+        )
+    return Fixed(_value(name, given))
+
+# %% ../../nbs/core/records.ipynb #c315cceb
+def side_to_json(
+    side: Side | None,
+):
+    "A side of a space as files hold it."
+    if isinstance(side, LogRange):
+        return {'loguniform': tuple(side)}
+    if isinstance(side, Choices):
+        return {'choices': side.values}
+    if isinstance(side, Fixed):
+        return {'fixed': side.value}
+    return side
+
+
+def side_from_json(
+    value,  # what `side_to_json` gave, also by way of JSON
+):
+    "The side of a space that a file holds, yet unchecked; raises `ValueError`."
+    if value is None or isinstance(value, (LogRange, Choices, Fixed)):
+        return value
+    if isinstance(value, (tuple, list)):
+        return tuple(value)
+    kind, held = (
+        next(iter(value.items())) if isinstance(value, dict) and len(value) == 1 else ('', 0)
+    )
+    if kind == 'fixed':
+        return Fixed(held)
+    if kind == 'loguniform' and isinstance(held, (tuple, list)) and len(held) == 2:
+        return LogRange(*held)
+    if kind == 'choices' and isinstance(held, (tuple, list)):
+        return Choices(tuple(held))
+    raise ValueError('must be a pair, or an object of loguniform, choices or fixed')
+
+
+def _of_kind(kind, schema):
+    "The schema of a side that says its kind."
+    properties = {kind: schema}
+    return {
+        'type': 'object',
+        'properties': properties,
+        'required': [kind],
+        'additionalProperties': False,
+    }
+
+
+_PAIR = {
+    'type': 'array',
+    'prefixItems': [{'type': 'number'}, {'type': 'number'}],
+    'minItems': 2,
+    'maxItems': 2,
+}
+_KINDS = [
+    _PAIR,
+    _of_kind('loguniform', _PAIR),
+    _of_kind('choices', {'type': 'array', 'minItems': 2}),
+    _of_kind('fixed', {}),
+]
+SideOf = Annotated[
+    Any,
+    PlainValidator(side_from_json),
+    PlainSerializer(side_to_json),
+    WithJsonSchema({'anyOf': _KINDS}),
+]
+MaybeSideOf = Annotated[
+    Any,
+    PlainValidator(side_from_json),
+    PlainSerializer(side_to_json),
+    WithJsonSchema({'anyOf': [*_KINDS, {'type': 'null'}]}),
+]
+
+# %% ../../nbs/core/records.ipynb #e8e7f1c1
+def _pairs(given):
+    "The further settings of a space as pairs of name and side."
+    return tuple(given.items()) if isinstance(given, dict) else given
+
+
+def _pairs_to_json(pairs):
+    "The further settings of a space as files hold them."
+    return {name: side_to_json(side) for name, side in pairs}
+
+
+def _check_setting_names(names):
+    "Raise `ValueError` for names of further settings that are the four, twice there, or no names."
+    plain = [setting_name(name) for name in names]
+    for name in names:
+        if setting_name(name) in ('learning_rate', 'batch_size'):
+            raise ValueError(f'{name} of the space is not searched twice. Write {name[8:]} alone.')
+    for name, each in zip(names, plain):
+        if plain.count(each) > 1:
+            raise ValueError(f'{name} of the space is there twice. Say it once.')
+
+
+def _warn_of_pair(name, side):
+    "Warn where two numbers in a list, a range until 0.1.0, are choices now."
+    if isinstance(side, list) and len(side) == 2:
+        a, b = side
+        warn_caller(
+            f'{name} of the space is a list, so that {a!r} and {b!r} are its only choices. '
+            f'Write ({a!r}, {b!r}) for all between them.'
+        )
+
+
+def value_words(
+    value,  # of a setting
+) -> str:
+    "A setting's value for a sentence or a table: of a name with settings, the name first."
+    if isinstance(value, float):
+        return f'{value:.4g}'
+    return value if isinstance(value, str) else f'{value}'
+
+# %% ../../nbs/core/records.ipynb #2c1158f6
+@dataclass(frozen=True, init=False, repr=False)
+class Space(Record):
+    """Where to look: for each setting a range (low, high), a logarithmic one loguniform(low, high),
+    a list of choices, or one value; raises `ValueError` for what can't be so."""
+
+    learning_rate: SideOf = (0.001, 0.1)  # step size of the optimizer, > 0
+    batch_size: SideOf = (16, 48)  # images a step, ≥ 1
     # share of the last step that is kept, from 0 to 0.9999; None: 0, not searched
-    momentum: tuple[Number, Number] | None = None
+    momentum: MaybeSideOf = None
     # share of a weight that is added to its gradient, ≥ 0; None: 0, not searched
-    weight_decay: tuple[Number, Number] | None = None
+    weight_decay: MaybeSideOf = None
     # learning rate and weight decay on a logarithmic scale?
     log: Flag = False
     # number of the first trial in the Sobol sequence, ≥ 0; None: the protocol's
     start: SkipJsonSchema[Annotated[Count | None, Field(exclude=True)]] = None
+    # name → side of each further setting, of the recipe or the model
+    further: Annotated[
+        tuple[tuple[Name, SideOf], ...],
+        BeforeValidator(_pairs, json_schema_input_type=dict[Name, SideOf]),
+        PlainSerializer(_pairs_to_json),
+        Field(alias='settings', json_schema_extra={'default': {}}),
+    ] = ()
+
+    def __init__(
+        self,
+        learning_rate=None,
+        batch_size=None,
+        momentum=None,
+        weight_decay=None,
+        log=False,
+        start=None,
+        further=(),
+        **settings,
+    ):
+        sides = dict(zip(_FOUR, (learning_rate, batch_size, momentum, weight_decay)))
+        said = {name: side for name, side in sides.items() if side is not None}
+        for name, side in said.items():
+            _warn_of_pair(name, side)
+        rest = {'log': log, 'start': start, 'further': (*further, *settings.items())}
+        for name, value in (sides | _DEFAULTS | said | rest).items():
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, '_said', frozenset(said))
+        self.__post_init__()
 
     def __post_init__(self):
-        for name, ends in self.sides.items():
-            object.__setattr__(self, name, _side(name, ends))
+        for name in _FOUR:
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, as_side(name, getattr(self, name)))
+        further = tuple((name, as_side(name, side)) for name, side in self.further)
+        object.__setattr__(self, 'further', further)
         if self.start is not None:
             object.__setattr__(self, 'start', check_int('start', self.start, 0, 2**29))
         if not isinstance(self.log, bool):
             raise TypeError(f'log of the space is {shown(self.log)}, but must be True or False.')
-        if self.learning_rate is None or self.batch_size is None:
-            raise ValueError(
-                'learning_rate and batch_size of the space must be pairs: they are always searched.'
-            )
-        check_int('batch_size of the space', self.batch_size[1], 1, 2**31)
-        for name, (low, high) in self.sides.items():
-            if self.is_log(name) and low and high / low > 1e300:
-                raise ValueError(
-                    f'{name} of the space, {low:g} to {high:g}, is too long for log=True.'
-                )
-        if self.log and self.weight_decay and not self.weight_decay[0]:
-            raise ValueError(
-                f'weight_decay of the space is {self.weight_decay!r}, but with log=True its lower '
-                'end must be above 0.'
-            )
+        _check_setting_names([name for name, _ in further])
+        for name in self.sides:
+            if self.is_log(name):
+                _log_ends(name, self.ends(name) or ())
 
     @property
-    def sides(self) -> dict:
-        "Name → interval of each setting that is searched."
-        return {name: ends for name in _CHECKS if (ends := getattr(self, name)) is not None}
+    def said(self) -> frozenset[str]:
+        "Names of the settings that whoever made it gave; the others have their defaults."
+        return self.__dict__.get('_said', frozenset(_FOUR)) | {name for name, _ in self.further}
+
+    @property
+    def all_sides(self) -> dict[str, Side]:
+        "Name → side of each setting, also of those with one value."
+        four = {name: side for name in _FOUR if (side := getattr(self, name)) is not None}
+        return four | dict(self.further)
+
+    @property
+    def sides(self) -> dict[str, Any]:
+        "Name → side of each setting that is searched."
+        return {k: side for k, side in self.all_sides.items() if not isinstance(side, Fixed)}
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        "Name → value of each setting that is not searched."
+        return {k: side.value for k, side in self.all_sides.items() if isinstance(side, Fixed)}
+
+    @property
+    def settings(self) -> dict[str, Side]:
+        "Name → side of each setting beside the four, as the space names them."
+        return dict(self.further)
 
     @property
     def plain(self) -> bool:
-        "Is it SGD without momentum and weight decay everywhere?"
-        return not {'momentum', 'weight_decay'} & self.sides.keys()
+        "Is it SGD without momentum, weight decay and anything else everywhere?"
+        names = {setting_name(name) for name in self.all_sides} & {*RECIPE_NAMES}
+        zero = {setting_name(name) for name, value in self.fixed.items() if value == 0}
+        return not names - {'learning_rate', 'batch_size'} - (zero & {'momentum', 'weight_decay'})
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        "What a ledger says of it: sides by name, further ones as `settings`."
+        four = {name: side for name in _FOUR if (side := getattr(self, name)) is not None}
+        written = {name: side_to_json(side) for name, side in four.items()}
+        further = {'settings': _pairs_to_json(self.further)} if self.further else {}
+        return written | ({'log': True} if self.log else {}) | further
+
+    @classmethod
+    def of_identity(cls, identity: dict[str, Any]) -> 'Space':
+        "The space that a ledger's identity tells; raises `ValueError`."
+        names = (*_FOUR, 'log', 'settings')
+        return cls.from_dict({name: identity[name] for name in names if name in identity})
 
     def is_log(self, name) -> bool:
         "Is this side's scale logarithmic?"
-        return self.log and name in ('learning_rate', 'weight_decay')
+        side = self.sides.get(name)
+        if isinstance(side, LogRange):
+            return True
+        is_range = isinstance(side, tuple)
+        return self.log and is_range and name in ('learning_rate', 'weight_decay')
+
+    def is_whole(self, name) -> bool:
+        "Are the values along this range whole numbers?"
+        ends = self.ends(name)
+        return ends is not None and all(isinstance(end, int) for end in ends)
+
+    def ends(self, name) -> tuple[float, float] | None:
+        "Lower and upper end of a range; None for choices, or for what is not searched."
+        side = self.sides.get(name)
+        return (side[0], side[1]) if isinstance(side, tuple) else None
+
+    def extremes(self, name) -> list:
+        "The values of a setting that must do: the ends of a range, or all choices."
+        side = self.all_sides[name]
+        if isinstance(side, Fixed):
+            return [side.value]
+        return list(side.values if isinstance(side, Choices) else side)
+
+    def words(self, name) -> str:
+        "Where a setting is searched, in words."
+        side = self.sides[name]
+        if isinstance(side, Choices):
+            *most, last = map(value_words, side.values)
+            return f'{", ".join(most)} or {last}'
+        return f'{side[0]:g} to {side[1]:g}{" (logarithmic)" if self.is_log(name) else ""}'
 
     def config(
         self,
         *position: float,  # along each side, in [0, 1]
     ) -> Config:
         "The config there. The batch size is rounded up, as in 2019."
-        return Config(
-            **{
-                name: self._at(name, ends, u)
-                for (name, ends), u in zip(self.sides.items(), position, strict=True)
-            }
-        )
+        searched = {
+            name: self._at(name, side, u)
+            for (name, side), u in zip(self.sides.items(), position, strict=True)
+        }
+        values = searched | self.fixed
+        return Config(**{name: values[name] for name in self.all_sides})
 
     def point(self, *position: float) -> Config:
         "The old name of `config`."
         warn_renamed('point of a Space', 'config')
         return self.config(*position)
 
-    def _at(self, name, ends, u):
+    def replaced(self, **sides) -> 'Space':
+        "The same with other sides, by name."
+        four = {name: getattr(self, name) for name in _FOUR} | {'log': self.log}
+        further = self.settings
+        for name, side in sides.items():
+            (four if name in (*_FOUR, 'log', 'start') else further)[name] = side
+        return Space(**({'start': self.start} | four), further=tuple(further.items()))
+
+    def _at(self, name, side, u):
         "The setting at `u` along a side."
-        low, high = ends
+        if isinstance(side, Choices):
+            return side.values[min(int(u * len(side.values)), len(side.values) - 1)]
+        low, high = side
         if self.is_log(name):
+            if self.is_whole(name):  # each number n has its place from n to n + 1
+                return min(high, math.floor(low * ((high + 1) / low) ** u))
             return float(min(high, low * (high / low) ** u))
-        value = u * (high - low) + low
-        return math.ceil(value) if name == 'batch_size' else float(value)
+        if name == 'batch_size':
+            return math.ceil(u * (high - low) + low)
+        if self.is_whole(name):
+            return min(high, low + math.floor(u * (high - low + 1)))
+        return float(u * (high - low) + low)
+
+    @model_serializer(mode='wrap')
+    def _written(self, dumped):
+        return {k: v for k, v in dumped(self).items() if k != 'settings' or v}
+
+    def __hash__(self):
+        four = tuple(getattr(self, name) for name in _FOUR)
+        return hash((four, self.log, self.start, tuple(name for name, _ in self.further)))
+
+    def __repr__(self):
+        parts = {name: getattr(self, name) for name in (*_FOUR, 'log', 'start')} | self.settings
+        return f'Space({", ".join(f"{name}={side!r}" for name, side in parts.items())})'
+
+
+_DEFAULTS = {'learning_rate': (0.001, 0.1), 'batch_size': (16, 48)}
 
 
 __getattr__ = old_attributes(__name__, Box='Space', Point='Config')
@@ -528,7 +896,7 @@ class History(Record):
 
     @model_serializer(mode='wrap')
     def _said(self, dumped):
-        return {k: v for k, v in dumped(self).items() if k != 'settings' or v}
+        return {k: v for k, v in dumped(self).items() if v or k not in ('settings', 'recipe')}
 
     @property
     def last(self) -> Epoch:
@@ -875,7 +1243,8 @@ Confidence = Annotated[
 class TestResult(Record):
     "What a net did on the test images, in one pass."
 
-    loss: Loss  # mean cross-entropy, nats; NaN: no probabilities are known
+    # mean cross-entropy, nats, or mean squared error of standardised targets; NaN: not known
+    loss: Loss
     accuracy: Confidence  # a fraction; NaN: there are no classes
     # k → number of images whose label is not among the k best guesses; without classes empty
     errors: dict[Annotated[int, Field(ge=1, lt=2**31)], Count]
@@ -892,6 +1261,9 @@ class TestResult(Record):
     value: Loss | None = None  # of the comparison's metric, in its units; None: that is the error
     # what each image adds to it, the lower the better; None: just the errors do
     values: Values = None
+    # where the targets are numbers, what the net gave for each example, in their units: examples ×
+    # targets, row by row; None: it answers by classes, or its answers are not recorded
+    numbers: Values = None
     __test__: ClassVar = False  # no test class, whatever its name says
 
 
@@ -1203,7 +1575,7 @@ class KeptInterval(Record):
     method: Text = 'bootstrap'
 
 
-@dataclass(repr=False)
+@dataclass(repr=False, eq=False)
 class ComparisonRecord(Record):
     "Models that met on the same data with the same chances, and what each of them did."
 
@@ -1216,8 +1588,8 @@ class ComparisonRecord(Record):
     models: Annotated[list[ModelResult], Field(alias='contestants')]
     seconds: Seconds  # wall time of the call that finished it
     labels: list[Count] = field(default_factory=list)  # of the test images
-    # why ('all' or a model's name) → index → pixels, of test images that are hard: 28 × 28, 0 to
-    # 255, row by row, base64
+    # why ('all' or a model's name) → index → pixels, of test images that are hard: channel by
+    # channel and row by row, 0 to 255, base64
     pictures: dict[str, dict[str, Text]] = field(default_factory=dict)
     # each time that test images were looked at
     test_reads: list[TestRead] = field(default_factory=list)
@@ -1246,8 +1618,15 @@ class ComparisonRecord(Record):
     looks: list[Look] = field(default_factory=list)  # those that were taken
     # numbers of trainings at which the result was known before some were added outside of a plan
     added_after: list[Positive] = field(default_factory=list)
+    # of each picture: channels (1 or 3), height and width, 64 at most; empty: 1 × 28 × 28
+    picture_shape: list[Positive] = field(default_factory=list)
+    # where the targets are numbers, those of the test examples, in their units: examples × targets,
+    # row by row; None: there are classes, or the targets are not recorded
+    truth: Values = None
     # shape of one example; empty: of an older release, whose images are of 1×28×28
     inputs: list[Count] = field(default_factory=list)
+    scaling: Scaling | None = None  # of what nets are fed; None: as given, or of an older release
+    targets: Scaling | None = None  # of targets that are numbers; None: there are classes
 
     contestants = _OldName('models')
 
@@ -1286,9 +1665,26 @@ class ComparisonRecord(Record):
         return [pair for pair in pairs if self.baseline is None or self.baseline in pair]
 
     @property
+    def is_image(self) -> bool:
+        "Is an example an image, grey or coloured? Of predictions made elsewhere that is not known."
+        if self.is_judged:
+            return False
+        return not self.inputs or (len(self.inputs) == 3 and self.inputs[0] in (1, 3))
+
+    @property
+    def word(self) -> str:
+        "What one of the data is called."
+        return 'image' if self.is_image else 'example'
+
+    @property
     def example(self) -> str:
         "What one of the test data is called."
-        return 'test example' if self.is_judged else 'test image'
+        return f'test {self.word}'
+
+    @property
+    def has_numbers(self) -> bool:
+        "Are the targets of its examples numbers, and not classes?"
+        return self.truth is not None
 
 # %% ../../nbs/core/records.ipynb #rec-43
 def check_names(
@@ -1337,7 +1733,7 @@ def check_extent(
 ):
     "Raise `ValueError` unless what is worked out of a comparison fits into some hundred megabytes."
     check_int('number of test images', images, 1, 10**7 if labelled else 10**6)
-    check_int('number of classes', classes, 0 if judged else 1, 10**5 if judged else 5000)
+    check_int('number of classes', classes, 0, 10**5 if judged else 5000)
     answers = models * seeds * images
     check_int(
         'models × seeds × test images', answers, 1, 10**8, 'Take fewer seeds, or fewer test images.'
@@ -1365,12 +1761,14 @@ def check_run(
     """Raise `ValueError` unless a run's test is one of `n` images; without labels it is of
     release 0.1.0."""
     t = run.test
-    if run.history is not None and not run.history.last.is_scored:
-        raise ValueError('a run has no validation accuracy')
     if t.values is not None:
         check_int('number of values', t.values.size, n, n)
     if not n_classes:
+        if run.history is not None and run.history.last.valid_loss is None:
+            raise ValueError('a run has no validation loss')
         return
+    if run.history is not None and run.history.last.valid_accuracy is None:
+        raise ValueError('a run has no validation accuracy')
     if list(t.errors) != ks or 1 not in t.errors:
         raise ValueError(f'errors has the ks {shown(list(t.errors))}')
     _check_indices('k', ks, n_classes + 1)
@@ -1413,6 +1811,7 @@ def check_comparison(
     check_extent(len(record.models), most, n, n_classes, is_labelled, record.is_judged)
     _check_indices('label', record.labels, n_classes)
     _check_choices(record, n)
+    _check_numbers(record, n)
     ks = list(first.runs[0].test.errors)
     for c in record.models:
         least = n_runs if record.paired else 1
@@ -1439,9 +1838,26 @@ def _check_known(model):
         run.training
 
 
+def _check_numbers(record, n):
+    "Raise `ValueError` unless it has classes, or each run a number for each target."
+    if record.truth is None:
+        if not record.classes and not record.is_judged:
+            raise ValueError('it has neither classes nor targets')
+        return
+    check_int('number of classes', len(record.classes), 0, 0)
+    size = check_int('number of targets', record.truth.size, n)
+    if size % n or not np.isfinite(record.truth).all():
+        raise ValueError(f'its {size:,} targets are not finite numbers, as many for each example')
+    for run in (run for c in record.models for run in c.runs):
+        held = 0 if run.test.numbers is None else run.test.numbers.size
+        check_int("number of a run's answers", held, size, size)
+
+
 def _check_measured(record):
     "Raise `ValueError` unless the runs hold what their comparison's metric needs."
     metric = record.metric
+    if metric.is_error and not record.classes and not record.is_judged:
+        raise ValueError('its metric needs classes')
     if metric.is_error:
         return
     if metric.kind in ('stratified', 'positive') and not record.labels:
@@ -1483,14 +1899,19 @@ def _check_choices(record, n):
 
 
 def _check_pictures(record, n):
-    "Raise `ValueError` unless the pictures are of test images, 28×28."
+    "Raise `ValueError` unless the pictures are of test images, and of the record's shape."
+    shape = record.picture_shape or [1, 28, 28]
+    check_int('number of axes of a picture', len(shape), 3, 3)
+    check_choice('channels of a picture', shape[0], [1, 3])
+    check_int('side of a picture', max(shape[1:]), 1, 64)
+    size = math.prod(shape)
     for why, held in record.pictures.items():
         check_choice('why', why, ['all', *record.names])
         check_int('number of pictures', len(held), 0, 12)  # as hard_images gives
         for index, text in held.items():
             check_int('index of a picture', int(index), 0, n - 1)
             check_choice('index of a picture', index, [str(int(index))])
-            check_int('size of a picture', len(base64.b64decode(text, validate=True)), 784, 784)
+            check_int('size of a picture', len(base64.b64decode(text, validate=True)), size, size)
 
 # %% ../../nbs/core/records.ipynb #rec-48
 def _from_first(report):

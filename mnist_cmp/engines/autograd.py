@@ -20,6 +20,8 @@ def float_images(
     "`x` as float32 in [0, 1]."
     if x.dtype == torch.uint8:
         x = x.div(255)
+    if not x.is_floating_point():
+        return x
     if x.device.type != 'cpu' or x.ndim != 4 or x.shape[1] != 1 or not x.is_contiguous():
         return x
     return x.as_strided(x.shape, (x.stride(0), 1, x.shape[3], 1))

@@ -29,6 +29,7 @@ import torch
 
 from ..core.checks import MachineError, renamed_arguments, stop_if
 from ..core.children import Child
+from .autograd import train_batches
 from .chains import Stage, recognise, why_no_chain
 from .step_protocol import SGD, sweep
 
@@ -429,27 +430,27 @@ _PIECE = 0.02  # seconds of a call of the kernel, about
 
 
 class CompiledStep:
-    """The step in C++, with the arguments of `AutogradStep`; raises `ValueError` for other nets,
-    `OSError` without kernel."""
+    """The step in C++, with the arguments of `AutogradStep` and the shape of an example; raises
+    `ValueError` for other nets, `OSError` without kernel."""
 
     engine = 'compiled'
     sweep = sweep
 
-    def __init__(self, net, learning_rate, momentum=0.0, weight_decay=0.0):
+    def __init__(self, net, learning_rate, momentum=0.0, weight_decay=0.0, input_shape=(1, 28, 28)):
         self.params = dict(net.named_parameters())
         self.sgd = SGD(learning_rate, momentum, weight_decay)
         self.velocity: dict[str, torch.Tensor] = {}
-        stages = recognise(net)
+        stages = recognise(net, input_shape)
         if stages is None or not is_served(stages):
-            why = (
-                why_no_chain(net) or 'a convolution has another stride than 1, or poolings overlap'
+            why = why_no_chain(net, input_shape) or (
+                'a convolution has another stride than 1, or poolings overlap'
             )
             raise ValueError(
                 f'The compiled step does not serve {type(net).__name__}: it takes chains on the '
                 'CPU whose convolutions have stride 1 and whose poolings do not overlap, and '
                 f"{why}. Take engine='auto'."
             )
-        self.size = math.prod(stages[0].given)  # pixels of an image
+        self.size = math.prod(stages[0].given)  # numbers of an example
         self.classes = stages[-1].made[0]
         self.net = _KernelNet(_kernel(build_kernel()), stages, self.params)
 
@@ -461,12 +462,14 @@ class CompiledStep:
     def train_epoch(self, x, y, batches, should_stop=None):
         """A step for each batch: the sum of the images' losses and the number of right answers;
         `should_stop` is asked before each call of the kernel."""
+        if not torch.is_tensor(x):  # rows of a file, which come batch by batch
+            return train_batches(self, x, y, batches, should_stop)
         x = (x if x.dtype == torch.uint8 else x.float()).contiguous()
         y = y.long().contiguous()
         sizes = torch.tensor([len(batch) for batch in batches])
         if x.numel() != len(y) * self.size:
             raise ValueError(
-                f'{len(y)} images of {self.size} pixels are wanted, but they have the shape '
+                f'{len(y)} examples of {self.size} numbers are wanted, but they have the shape '
                 f'{tuple(x.shape)}.'
             )
         if not sizes.all():

@@ -18,9 +18,10 @@ import torch.nn.functional as F
 
 from ..core.checks import stop_if
 from ..core.process import sealed
-from .autograd import float_images
+from .autograd import float_images, train_batches
 from .chains import _has_hooks, why_not_fixed
 from .step_protocol import SGD, sweep
+from ..models import Shape
 
 # %% ../../nbs/engines/graphs.ipynb #1a2d36f3
 @contextmanager
@@ -203,6 +204,8 @@ class GraphStep:
     def train_epoch(self, x, y, batches, should_stop=None):
         """A step for each batch, each size of batch by its recording: the sum of the images'
         losses and the number of right answers."""
+        if not torch.is_tensor(x):  # rows of a file, which come batch by batch
+            return train_batches(self, x, y, batches, should_stop)
         self.total.zero_()
         self.right.zero_()
         flags = _plain(self.net)
@@ -259,6 +262,7 @@ class GraphStep:
 def why_no_graph(
     net: nn.Module,  # on its device; left as it is
     recorder=None,  # as for GraphStep
+    shape: Shape | None = None,  # of the data; None: grey images of 28×28
 ) -> str:
     "Why `GraphStep` does not serve `net`; '' if it does."
     p = next(net.parameters(), torch.empty(0))
@@ -268,9 +272,12 @@ def why_no_graph(
         return 'hooks listen to it, and a graph would not call them'
     if why := why_not_fixed(net):
         return why
-    x = torch.zeros(2, 1, 28, 28, dtype=torch.uint8, device=p.device)
+    shape = shape or Shape()
+    if shape.task != 'classes':
+        return 'its targets are numbers, and this step knows classes alone'
+    x = shape.zeros(device=p.device)
     y = torch.zeros(2, dtype=torch.int64, device=p.device)
-    if p.dtype != torch.float32:
+    if x.is_floating_point():
         x = x.to(p.dtype)
     try:
         with sealed(), torch.inference_mode(False):  # the latter allows gradients

@@ -106,18 +106,18 @@ _PIECE = 32  # images that go through the convolutions at once
 
 class OneDNNStep:
     """The step of a chain on a CPU; raises `ValueError` for other nets. The arguments are those
-    of `AutogradStep`."""
+    of `AutogradStep`, and the shape of an example."""
 
     engine = 'onednn'
     sweep = sweep
 
-    def __init__(self, net, learning_rate, momentum=0.0, weight_decay=0.0):
+    def __init__(self, net, learning_rate, momentum=0.0, weight_decay=0.0, input_shape=(1, 28, 28)):
         self.params: dict[str, torch.Tensor] = dict(net.named_parameters())
         self.sgd = SGD(learning_rate, momentum, weight_decay)
         self.velocity: dict[str, torch.Tensor] = {}
-        stages = recognise(net)
+        stages = recognise(net, input_shape)
         if stages is None or not has_onednn():
-            why = why_no_chain(net) or 'this PyTorch has no oneDNN products'
+            why = why_no_chain(net, input_shape) or 'this PyTorch has no oneDNN products'
             raise ValueError(
                 f'This step serves plain chains on CPUs with oneDNN, and {type(net).__name__} is '
                 f"none here: {why}. Take engine='auto'."
@@ -188,7 +188,7 @@ class OneDNNStep:
 def compare_errors(
     steps,  # the kinds of step to compare
     make,  # makes a net, as for initialise
-    images,  # N×1×28×28, as for a step
+    images,  # N×…, as for a step
     labels,  # N
     sizes,  # numbers of images, one for each step
     draws: int = 9,  # how often, with other weights and images
@@ -214,7 +214,7 @@ def compare_errors(
 def run_chain(
     stages: list[Stage],  # of recognise
     params: dict,  # name → parameter, as of `net.named_parameters()`
-    x: torch.Tensor,  # float images, N×channels×height×width
+    x: torch.Tensor,  # floats, N×inputs
 ) -> torch.Tensor:
     "The logits of a chain, N×classes: those of the net itself, but for rounding."
     fast = (

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['wrong_matrix', 'value_matrix', 'strata_of', 'labels_of', 'confusion', 'class_errors', 'calibration_table',
-           'calibration_error', 'calibration_errors', 'agreement_table', 'hard_images', 'hard_frame', 'picture']
+           'calibration_error', 'calibration_errors', 'agreement_table', 'hard_images', 'hard_frame', 'picture',
+           'targets_of', 'numbers_of', 'best_run', 'hard_numbers']
 
 # %% ../../nbs/evidence/answers.ipynb #answers-02
 import base64
@@ -240,17 +241,20 @@ def hard_frame(
     record: ComparisonRecord,
     why: str | None = None,  # 'all' or a model's name; None: all that the record holds
 ) -> 'pandas.DataFrame':
-    """A row for each hard image that the record holds: why, index, class; of each model the
-    usual wrong guess and its confidence."""
+    """A row for each hard image that the record holds, or each hard example where they are no
+    images: why, index, class; of each model the usual wrong guess and its confidence."""
     import pandas as pd
 
+    hard: dict[str, list[int]] = {kind: list(map(int, of)) for kind, of in record.pictures.items()}
+    if not record.is_image and not record.is_judged:
+        hard = hard_images(record.models, record.sizes['test'])
     usual = {c.name: _usual_guess(record, c) for c in record.models}
     rows = []
-    for kind, held in record.pictures.items():
+    for kind, held in hard.items():
         if why not in (None, kind):
             continue
-        for image in map(int, held):
-            row = {'why': kind, 'image': image, 'class': record.classes[record.labels[image]]}
+        for image in held:
+            row = {'why': kind, record.word: image, 'class': record.classes[record.labels[image]]}
             for name in record.names:
                 hits, guess, confidence = usual[name](image)
                 row[f'{name}: wrong in'] = hits
@@ -286,7 +290,59 @@ def picture(
     why: str,  # 'all' or a model's name
     image: int,  # index of a test image that the record holds under it
 ) -> np.ndarray:
-    "The pixels of a hard image, 28×28, uint8; raises `ValueError`."
+    """The pixels of a hard image, uint8, height × width, of a coloured one × 3; raises
+    `ValueError`."""
     held = record.pictures[check_choice('why', why, record.pictures)]
     text = held[check_choice('image', str(image), held)]
-    return np.frombuffer(base64.b64decode(text), np.uint8).reshape(28, 28)
+    shape = record.picture_shape or [1, 28, 28]
+    pixels = np.frombuffer(base64.b64decode(text), np.uint8).reshape(shape)
+    return pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1)
+
+# %% ../../nbs/evidence/answers.ipynb #e43756e8
+def targets_of(
+    record: ComparisonRecord,
+) -> np.ndarray:
+    "Targets of the test examples, N×K, in their units; raises `ValueError` where there are classes."
+    if record.truth is None:
+        raise ValueError('This record holds no targets that are numbers.')
+    return record.truth.reshape(record.sizes['test'], -1)
+
+
+def numbers_of(
+    record: ComparisonRecord,
+    name: str,  # a model's name
+) -> np.ndarray:
+    "What the net of each run answered, runs×N×K, in the targets' units; raises `ValueError`."
+    shape = targets_of(record).shape
+    return np.stack([run.test.numbers.reshape(shape) for run in record[name].runs])
+
+
+def best_run(
+    record: ComparisonRecord,
+    name: str,  # a model's name
+) -> int:
+    "The place of the run that is best by the metric, of equals the first."
+    return int(np.argmin([record.metric.loss(value) for value in record[name].values]))
+
+
+def hard_numbers(
+    record: ComparisonRecord,
+    most: int = 12,  # examples, at most
+) -> 'pandas.DataFrame':
+    """A row for each of the test examples on which the models' squared errors are largest, mean over
+    models and runs: its index, its targets, and the mean answer of each model."""
+    import pandas as pd
+
+    truth = targets_of(record)
+    scale = truth.std(0)
+    scale[scale == 0] = 1.0
+    answers = {name: numbers_of(record, name) for name in record.names}
+    losses = [(((a - truth) / scale) ** 2).mean((0, 2)) for a in answers.values()]
+    order = np.argsort(-np.mean(losses, 0), kind='stable')[:most]
+    table = pd.DataFrame(index=pd.Index(order, name=record.word))
+    for k in range(truth.shape[1]):
+        of = '' if truth.shape[1] == 1 else f' {k + 1}'
+        table[f'target{of}'] = truth[order, k]
+        for name, of_runs in answers.items():
+            table[f'{name}{of}'] = of_runs[:, order, k].mean(0)
+    return table

@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # slow to import
     import torch
 
 # %% ../../nbs/evidence/comparison.ipynb #evidence-comparison-06
-@dataclass(repr=False)
+@dataclass(repr=False, eq=False)
 class Comparison(ComparisonRecord):
     "Models that were compared on the same data with the same chances, and what follows from it."
 
@@ -217,12 +217,21 @@ class Comparison(ComparisonRecord):
         usual wrong guess and its confidence."""
         return answers.hard_frame(self, why)
 
+    def hard_numbers(
+        self,
+        most: int = 12,  # examples, at most
+    ) -> 'pandas.DataFrame':
+        """A row for each of the test examples on which squared errors are largest, mean over models
+        and runs: its targets, and the mean answer of each model; raises `ValueError`."""
+        return answers.hard_numbers(self, most)
+
     def picture(
         self,
         why: str,  # 'all' or a model's name
         image: int,  # index of a test image that the report holds under it
     ) -> np.ndarray:
-        "The pixels of a hard image, 28×28, uint8; raises `ValueError`."
+        """The pixels of a hard image, uint8, height × width, of a coloured one × 3; raises
+        `ValueError`."""
         return answers.picture(self, why, image)
 
     def plot(
@@ -288,6 +297,16 @@ class Comparison(ComparisonRecord):
         """The images that most runs of all models, or of one alone, get wrong, with what is said of
         them; the figure or None."""
         return figures.plot_pictures(self, why)
+
+    def plot_predictions(self):
+        """What the best run of each model predicts, against the truth; the figure; raises
+        `ValueError` where there are classes."""
+        return figures.plot_predictions(self)
+
+    def plot_residuals(self):
+        """Truth − prediction of the best run of each model, against the prediction; the figure;
+        raises `ValueError` where there are classes."""
+        return figures.plot_residuals(self)
 
     def plot_calibration(self):
         """Reliability diagram of each model, and below it how often each confidence is given; the

@@ -506,7 +506,7 @@ def differences_frame(
 def _pair_row(record, d):
     "What a row of the table says of a difference."
     metric = record.metric
-    examples = 'examples' if record.is_judged else 'images'
+    examples = f'{record.word}s'
     again = interval = None
     if d.fresh is not None:
         again = 1 - d.fresh[0]

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['plot_runs', 'plot_differences', 'plot_curves', 'plot_kbest', 'plot_budget', 'plot_costs', 'plot_confusions',
-           'plot_class_errors', 'plot_pictures', 'plot_calibration', 'comparison_figures']
+           'plot_class_errors', 'plot_pictures', 'plot_calibration', 'plot_predictions', 'plot_residuals',
+           'comparison_figures']
 
 # %% ../../nbs/evidence/figures.ipynb #ca979714
 from functools import partial
@@ -14,16 +15,26 @@ import numpy as np
 from ..core.display import drawn, drawn_names, model_color, plot_style
 from ..core.records import ComparisonRecord
 from mnist_cmp.evidence.answers import (
+    best_run,
     calibration_errors,
     calibration_table,
     class_errors,
     confusion,
     hard_frame,
+    numbers_of,
     picture,
+    targets_of,
 )
 from .differences import difference, level_of, level_text, value_text
 from .health import health_of
-from .tables import budget_frame, costs_frame, has_costs, ks_of, value_column
+from mnist_cmp.evidence.tables import (
+    budget_frame,
+    cost_columns,
+    costs_frame,
+    has_costs,
+    ks_of,
+    value_column,
+)
 
 # %% ../../nbs/evidence/figures.ipynb #figures-07
 def _axes(ax, width, height):
@@ -124,7 +135,7 @@ def plot_runs(
 # %% ../../nbs/evidence/figures.ipynb #368a022f
 def _kinds_of(record, pairs):
     "The intervals to draw: label, ends of a difference, width, colour and dashes of the line."
-    examples = 'examples' if record.is_judged else 'images'
+    examples = f'{record.word}s'
     grey = '#777777'  # no model's colour
 
     def verdict(d):
@@ -207,19 +218,21 @@ def plot_curves(
     record: ComparisonRecord,
     ax=None,  # matplotlib axes; None: new ones
 ):
-    """Accuracy per epoch, mean and range of the runs, on training images and on those held out;
-    the axes."""
+    """Accuracy per epoch, or the loss of numbers, mean and range of the runs, in training and on
+    images held out; the axes."""
     held = 'test' if record.protocol == '2019' else 'validation'
+    kind, scale = ('accuracy', 100) if record.classes else ('loss', 1)
     short = drawn_names(record.names)
     with plot_style():
         ax = _axes(ax, 6.8, 3.6)
         for c in record.models:
             color = model_color(c.name, record.names)
-            tables = [100 * run.training.to_frame() for run in c.runs]
+            columns = [f'valid_{kind}', f'train_{kind}']
+            tables = [scale * run.training.to_frame()[columns] for run in c.runs]
             at = max((t.index for t in tables), key=len)
             for column, style, label in (
-                ('valid_accuracy', '-', held),
-                ('train_accuracy', '--', 'training (running)'),
+                (columns[0], '-', held),
+                (columns[1], '--', 'training (running)'),
             ):
                 # of those that are still at it
                 values = np.stack([t[column].reindex(at).to_numpy() for t in tables])
@@ -236,7 +249,7 @@ def plot_curves(
                         linewidth=0,
                     )
             ended = [
-                (len(t), t.valid_accuracy.iloc[-1])
+                (len(t), t[columns[0]].iloc[-1])
                 for t, run in zip(tables, c.runs)
                 if run.training.state == 'diverged'
             ]
@@ -251,11 +264,12 @@ def plot_curves(
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set(
             xlabel='epoch',
-            ylabel='accuracy (%)',
-            title=f'{drawn(record.dataset)}: accuracy per epoch',
+            ylabel='accuracy (%)' if record.classes else 'loss (standardised targets)',
+            title=f'{drawn(record.dataset)}: {kind} per epoch',
         )
-        _shares(ax.yaxis)
-        ax.legend(loc='lower right', fontsize=9)
+        if record.classes:
+            _shares(ax.yaxis)
+        ax.legend(loc='lower right' if record.classes else 'upper right', fontsize=9)
     return ax
 
 # %% ../../nbs/evidence/figures.ipynb #7127fe59
@@ -297,7 +311,7 @@ def plot_kbest(
         _room_above(ax)
         ax.set_title(
             f'{drawn(record.dataset)}: k-best error, with the number of wrong '
-            f'{"examples" if record.is_judged else "images"} out of {n:,}'
+            f'{record.word}s out of {n:,}'
         )
         # A single group of bars leaves no place for it.
         ax.legend(
@@ -310,7 +324,8 @@ def plot_budget(
     record: ComparisonRecord,
     ax=None,  # matplotlib axes; None: new ones
 ):
-    "Expected best validation accuracy against the number of trials, with its band; the axes."
+    """Expected best validation accuracy, or of numbers the share of variance that is explained,
+    against the number of trials, with its band; the axes."""
     short = drawn_names(record.names)
     with plot_style():
         ax = _axes(ax, 6.8, 3.6)
@@ -326,7 +341,7 @@ def plot_budget(
         lowest = min(100 * budget_frame(c).expected.iloc[0] for c in record.models)
         ax.set(
             xlabel='trials',
-            ylabel='expected best accuracy (%)',
+            ylabel=f'expected best {"accuracy" if record.classes else "variance explained"} (%)',
             ylim=(max(0, lowest - 6), 100),
             title=f'{drawn(record.dataset)}: would more tuning turn the result?',
         )
@@ -343,8 +358,9 @@ def plot_costs(
     latency and memory; the figure."""
     scale, unit = _scale_of(record)
     table = costs_frame(record)
-    if 'training MFLOP per image' in table:
-        table = table.drop(columns='forward MFLOP per image', errors='ignore')
+    named = cost_columns(record)
+    if named['training'] in table:
+        table = table.drop(columns=named['forward'], errors='ignore')
     table = table.drop(columns=['against the first (%)', 'search (s)'], errors='ignore')
     table = table.dropna(axis=1)
     if 'parameters' in table:
@@ -387,28 +403,47 @@ def plot_costs(
     return fig
 
 # %% ../../nbs/evidence/figures.ipynb #19d34a81
+_MANY_CLASSES = 20  # of more than so many these are drawn
+
+
+def _most(weights):
+    "Places of the classes of most weight, in the classes' order."
+    return np.sort(np.argsort(-weights, kind='stable')[:_MANY_CLASSES])
+
+
+def _matrix_panels(n_panels, classes):
+    "A figure and axes for matrices of these classes: one below the other where they need room."
+    import matplotlib.pyplot as plt
+
+    longest = max(map(len, classes))
+    columns = min(2, n_panels)  # readable on a narrow page
+    width, height = 3.6, 3.7
+    if len(classes) > 12 or (len(classes) > 4 and longest > 12):
+        columns = 1
+        width, height = 6.5, 1.4 + 0.25 * len(classes) + 0.07 * longest
+    rows = -(-n_panels // columns)
+    size = width * columns, height * rows
+    return plt.subplots(rows, columns, figsize=size, squeeze=False)
+
+
 def plot_confusions(
     record: ComparisonRecord,
 ):
     """A confusion matrix for each model, right answers left blank: images taken for another
-    class, mean of the runs; the figure."""
+    class, mean of the runs; of more than 20 classes those that are confused most; the figure."""
     tables = {name: confusion(record, name).to_numpy(copy=True) for name in record.names}
     for m in tables.values():
+        np.fill_diagonal(m, 0)
+    kept = _most(sum(m.sum(0) + m.sum(1) for m in tables.values()))
+    for name, m in tables.items():
         np.fill_diagonal(m, np.nan)
+        tables[name] = m[np.ix_(kept, kept)]
     by_name = drawn_names(record.classes, 20)
-    classes = [by_name[c] for c in record.classes]
+    classes = [by_name[record.classes[i]] for i in kept]
     short = drawn_names(record.names)
     top = max(1e-9, *(np.nanmax(m) for m in tables.values()))
     with plot_style():
-        import matplotlib.pyplot as plt
-
-        columns = min(2, len(tables))  # readable on a narrow page
-        fig, axes = plt.subplots(
-            -(-len(tables) // columns),
-            columns,
-            figsize=(3.6 * columns, 3.7 * -(-len(tables) // columns)),
-            squeeze=False,
-        )
+        fig, axes = _matrix_panels(len(tables), classes)
         for ax in axes.flat[len(tables) :]:
             ax.set_visible(False)
         for ax, (name, m) in zip(axes.flat, tables.items()):
@@ -436,10 +471,17 @@ def plot_class_errors(
     record: ComparisonRecord,
     ax=None,  # matplotlib axes; None: new ones
 ):
-    "Error of each model on each class, mean of its runs; the axes."
+    """Error of each model on each class, mean of its runs; of more than 20 classes on those where
+    errors are most frequent; the axes."""
     table = 100 * class_errors(record)[record.names]
+    kept = _most(np.nan_to_num(table.to_numpy()).mean(1))
+    table = table.iloc[kept]
+    by_name = drawn_names(record.classes, 20)
+    classes = [by_name[record.classes[i]] for i in kept]
+    is_long = max(map(len, classes)) > 4
+    steep = 60 if len(classes) > 10 else 30
     with plot_style():
-        ax = _axes(ax, 7, 3)
+        ax = _axes(ax, 7, 4 if is_long and steep == 60 else 3)
         width = 0.8 / len(record.names)
         short = drawn_names(record.names)
         for i, name in enumerate(record.names):
@@ -450,9 +492,11 @@ def plot_class_errors(
                 label=short[name],
                 color=model_color(name, record.names),
             )
-        by_name = drawn_names(record.classes, 20)
-        classes = [by_name[c] for c in record.classes]
-        ax.set_xticks(range(len(table)), classes, rotation=30 if max(map(len, classes)) > 4 else 0)
+        ax.set_xticks(range(len(table)), classes)
+        if is_long:
+            ax.tick_params(axis='x', labelrotation=steep)
+            for label in ax.get_xticklabels():
+                label.set(ha='right', rotation_mode='anchor')
         ax.set(
             xlabel='class',
             ylabel='test error (%)',
@@ -498,6 +542,7 @@ def plot_pictures(
         for ax in axes.flat:
             ax.set_axis_off()
         for ax, (_, row) in zip(axes.flat, table.iterrows()):
+            # ink on paper where an image is grey, as in MNIST; colours as they are
             ax.imshow(
                 picture(record, why, row.image),
                 cmap='gray_r',
@@ -566,12 +611,79 @@ def plot_calibration(
                 color=color,
                 linewidth=1.5,
             )
-        examples = 'examples' if record.is_judged else 'images'
-        below.set(xlabel='confidence (%)', ylabel=examples, yscale='log', xlim=(0, 101))
+        below.set(xlabel='confidence (%)', ylabel=f'{record.word}s', yscale='log', xlim=(0, 101))
         _shares(top.yaxis)
         top.set(ylabel='accuracy (%)', title=f'{drawn(record.dataset)}: calibration')
         top.legend(loc='best', fontsize=8)
     return fig
+
+# %% ../../nbs/evidence/figures.ipynb #82a3f8f9
+_MANY_DOTS = 5000  # in a panel; of more examples so many are drawn, evenly chosen
+_MANY_TARGETS = 4  # rows of panels
+
+
+def _panels_of_numbers(record, draw, labels):
+    "A panel for each model and target; `draw` gets axes, prediction, truth and colour; the figure."
+    import matplotlib.pyplot as plt
+
+    truth = targets_of(record)
+    n, n_targets = truth.shape
+    rows, columns = min(n_targets, _MANY_TARGETS), len(record.models)
+    chosen = np.unique(np.linspace(0, n - 1, min(n, _MANY_DOTS)).astype(int))
+    fig, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(max(3.4, min(3.4 * columns, 12)), 3.2 * rows),
+        sharex='row',
+        sharey='row',
+        squeeze=False,
+    )
+    short = drawn_names(record.names)
+    for column, name in enumerate(record.names):
+        answers = numbers_of(record, name)[best_run(record, name)]
+        for row in range(rows):
+            ax = axes[row, column]
+            color = model_color(name, record.names)
+            draw(ax, answers[chosen, row], truth[chosen, row], color)
+            of = f', target {row + 1}' * (n_targets > 1)
+            ax.set(title=f'{short[name]}{of}', xlabel=labels[0])
+    for row in range(rows):
+        axes[row, 0].set_ylabel(labels[1])
+    return fig
+
+
+def _dots(ax, x, y, color):
+    "A dot for each example, fainter where there are many."
+    alpha = float(np.clip(30 / np.sqrt(len(x)), 0.15, 0.7))
+    ax.plot(x, y, '.', color=color, alpha=alpha, markersize=5, rasterized=len(x) > 1000)
+
+
+def plot_predictions(
+    record: ComparisonRecord,  # whose targets are numbers
+):
+    """What the best run of each model predicts, against the truth; the figure; raises `ValueError`
+    where there are classes."""
+
+    def draw(ax, answers, truth, color):
+        _dots(ax, truth, answers, color)
+        ax.axline((truth.mean(), truth.mean()), slope=1, color='#666666', linewidth=1)
+
+    with plot_style():
+        return _panels_of_numbers(record, draw, ('truth', 'prediction'))
+
+
+def plot_residuals(
+    record: ComparisonRecord,  # whose targets are numbers
+):
+    """Truth − prediction of the best run of each model, against the prediction; the figure; raises
+    `ValueError` where there are classes."""
+
+    def draw(ax, answers, truth, color):
+        _dots(ax, answers, truth - answers, color)
+        ax.axhline(0, color='#666666', linewidth=1)
+
+    with plot_style():
+        return _panels_of_numbers(record, draw, ('prediction', 'truth − prediction'))
 
 # %% ../../nbs/evidence/figures.ipynb #figures-44
 def comparison_figures(
@@ -612,13 +724,15 @@ def comparison_figures(
 def _figures_of_training(record):
     "Those of how the models were trained and tuned."
     held = 'test' if record.protocol == '2019' else 'validation'
+    what = 'Accuracy' if record.classes else 'Mean squared error of the standardised targets'
+    score = 'accuracy' if record.classes else 'share of variance explained'
     yield (
         'training',
         'curves',
         (
-            f'Accuracy after each epoch, on {held} images and as a running average on training '
-            'images: mean of the runs, and the band that holds all of them; a training that '
-            'diverges ends at a cross.'
+            f'{what} after each epoch, on {held} {record.word}s and as a running average on '
+            f'training {record.word}s: mean of the runs, and the band that holds all of them; a '
+            'training that diverges ends at a cross.'
         ),
         partial(plot_curves, record),
     )
@@ -633,9 +747,27 @@ def _figures_of_training(record):
     yield (
         'tuning',
         'budget',
-        'Expected best validation accuracy of so many trials, with a 95 % band for the whole '
+        f'Expected best validation {score} of so many trials, with a 95 % band for the whole '
         'curve.',
         partial(plot_budget, record),
+    )
+
+
+def _figures_of_numbers(record):
+    "Those of answers that are numbers."
+    few = f', {_MANY_DOTS:,} examples of all' * (record.sizes['test'] > _MANY_DOTS)
+    yield (
+        'errors',
+        'predictions',
+        f'What the best training of each model predicts, against the truth{few}. On the line a '
+        'prediction is right.',
+        partial(plot_predictions, record),
+    )
+    yield (
+        'errors',
+        'residuals',
+        f'Truth − prediction of the best training of each model, against its prediction{few}.',
+        partial(plot_residuals, record),
     )
 
 
@@ -649,21 +781,25 @@ def _figures_of_answers(record):
             f'{value[0].upper()}{value[1:]} against what each model costs.',
             partial(plot_costs, record),
         )
+    if record.has_numbers:
+        yield from _figures_of_numbers(record)
     if not record.labels or not record.classes:
         return
-    if 2 <= len(record.classes) <= 100:  # with more of them there is nothing to be seen
+    if len(record.classes) >= 2:
+        few = ''
+        if len(record.classes) > _MANY_CLASSES:
+            few = f' (the {_MANY_CLASSES} of {len(record.classes):,} classes with most errors)'
         yield (
             'errors',
             'class_errors',
-            'Test error on each class, mean of the runs.',
+            f'Test error on each class{few}, mean of the runs.',
             partial(plot_class_errors, record),
         )
         yield (
             'errors',
             'confusions',
-            'What the wrong {0} are taken for: number of {0}, mean of the runs.'.format(
-                'examples' if record.is_judged else 'images'
-            ),
+            f'What the wrong {record.word}s are taken for: number of {record.word}s, mean of the '
+            f'runs{few}.',
             partial(plot_confusions, record),
         )
     for why in record.pictures:

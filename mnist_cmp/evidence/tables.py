@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['kbest_interval', 'value_interval', 'n_trained', 'models_frame', 'value_column', 'protocol_text', 'comparison_html',
-           'ks_of', 'runs_frame', 'kbest_frame', 'budget_frame', 'leader_by_budget', 'costs_frame', 'has_costs',
-           'unequal_sizes']
+           'ks_of', 'runs_frame', 'kbest_frame', 'budget_frame', 'leader_by_budget', 'costs_frame', 'cost_columns',
+           'has_costs', 'unequal_sizes']
 
 # %% ../../nbs/evidence/tables.ipynb #tables-02
 import html
@@ -105,7 +105,8 @@ def models_frame(
     rows = {c.name: _model_row(record, c) for c in record.models}
     table = pd.DataFrame.from_dict(rows, orient='index').rename_axis('model')
     if not record.is_judged:
-        return table.drop(columns='validation accuracy') if record.protocol == '2019' else table
+        held = 'validation accuracy' if record.classes else 'validation loss'
+        return table.drop(columns=held) if record.protocol == '2019' else table
     return table.dropna(axis=1, how='all')  # what is not known of any
 
 
@@ -121,8 +122,9 @@ def _model_row(record, model):
         row['learning rate'] = histories[0].learning_rate
         row['batch size'] = histories[0].batch_size
         row['seeds'] = len(model.runs)
-        row['training accuracy'] = np.mean([e.train_accuracy for e in last])
-        row['validation accuracy'] = np.mean([e.valid_accuracy for e in last])
+        kind = 'accuracy' if record.classes else 'loss'
+        row[f'training {kind}'] = np.mean([getattr(e, f'train_{kind}') for e in last])
+        row[f'validation {kind}'] = np.mean([getattr(e, f'valid_{kind}') for e in last])
     else:
         row['trainings'] = len(model.runs)
     values = model.values
@@ -197,6 +199,8 @@ def runs_frame(
             row = _given_row(run, states) if run.history is None else _run_row(run, states)
             rows.append({'model': c.name} | row | _tested_row(record, run))
     table = pd.DataFrame(rows).set_index(['model', 'run'])
+    if not record.classes:
+        table = table.drop(columns=[name for name in table if str(name).endswith('_accuracy')])
     return table.dropna(axis=1, how='all') if record.is_judged else table
 
 
@@ -285,9 +289,16 @@ def _relative(a, b, name):
 def budget_frame(
     model: ModelResult,
 ) -> 'pandas.DataFrame':
-    """A row for each number of trials: expected validation accuracy of the best of them, and the
-    ends of its band (fractions)."""
-    return expected_best([t.accuracy for t in model.tuning.trials])
+    """A row for each number of trials: expected validation accuracy of the best of them, of numbers
+    the share of variance that it explains, and the ends of its band (fractions)."""
+    return expected_best([_score_of(trial) for trial in model.tuning.trials])
+
+
+def _score_of(trial):
+    "The validation accuracy of a trial, or the share of variance that it explains; NaN: none."
+    if trial.accuracy == trial.accuracy or trial.loss != trial.loss:
+        return trial.accuracy
+    return float(np.clip(1 - trial.loss, 0, 1))
 
 
 def leader_by_budget(
@@ -308,9 +319,23 @@ def costs_frame(
     import pandas as pd
 
     first = record.models[0].parameters
-    rows = {c.name: _costs_row(c, first) for c in record.models}
+    rows = {c.name: _costs_row(c, first, cost_columns(record)) for c in record.models}
     table = pd.DataFrame.from_dict(rows, orient='index').rename_axis('model')
     return table.dropna(axis=1, how='all') if record.is_judged else table
+
+
+def cost_columns(
+    record: ComparisonRecord,
+) -> dict[str, str]:
+    "Name of a cost that is one of an example → what its column is called."
+    # tables of judged predictions have always said 'image' here
+    word = 'image' if record.is_judged else record.word
+    return {
+        'forward': f'forward MFLOP per {word}',
+        'training': f'training MFLOP per {word}',
+        'latency_1': f'latency, 1 {word} (ms)',
+        'latency_1000': f'latency, 1,000 {word}s (ms)',
+    }
 
 
 def has_costs(
@@ -323,7 +348,7 @@ def has_costs(
     return bool(table.drop(columns='against the first (%)', errors='ignore').shape[1])
 
 
-def _costs_row(model, first):
+def _costs_row(model, first, columns):
     "What a row says of a model; `first`: parameters of the first one."
     size = model.parameters
     seconds = [run.history.seconds for run in model.runs if run.history is not None]
@@ -331,16 +356,16 @@ def _costs_row(model, first):
     row = {
         'parameters': size,
         'against the first (%)': 100 * (size / first - 1) if size and first else None,
-        'forward MFLOP per image': _scaled(model.forward_flops, 1e-6),
-        'training MFLOP per image': _scaled(model.training_flops, 1e-6),
+        columns['forward']: _scaled(model.forward_flops, 1e-6),
+        columns['training']: _scaled(model.training_flops, 1e-6),
         'one training (s)': np.mean(seconds) if seconds else None,
         'search (s)': sum(t.history.seconds for t in trials) if model.search else None,
     }
     if model.cost is not None:
         if not seconds:
             row['one training (s)'] = model.cost.training_seconds
-        row['latency, 1 image (ms)'] = _scaled(model.cost.latency_1, 1e3)
-        row['latency, 1,000 images (ms)'] = _scaled(model.cost.latency_1000, 1e3)
+        row[columns['latency_1']] = _scaled(model.cost.latency_1, 1e3)
+        row[columns['latency_1000']] = _scaled(model.cost.latency_1000, 1e3)
         row['training memory (MB)'] = _scaled(model.cost.training_memory, 1e-6)
     return row
 

@@ -31,7 +31,7 @@ from mnist_cmp.evidence.differences import (
     value_text,
     with_unit,
 )
-from .health import STATES, health_of
+from .health import STATES, health_of, said_of
 from .tables import n_trained, unequal_sizes
 
 # %% ../../nbs/evidence/verdict.ipynb #8ce3db9b
@@ -203,7 +203,7 @@ def _on_parts(record):
     for part, n, differences in parts:
         texts = [_in_part(record, d) for d in differences if frozenset((d.a, d.b)) in spoken]
         text = '; '.join(texts) or f'no {record.metric.title} can be had'
-        yield f'{kind} {part} ({counted(n, "example" if record.is_judged else "image")}): {text}.'
+        yield f'{kind} {part} ({counted(n, record.word)}): {text}.'
     small = [f'{p} ({n})' for p, n in sizes_of_parts(record).items() if n < MIN_EXAMPLES]
     if small:
         few = ', '.join(small[:10]) + (f' and {len(small) - 10} more' if len(small) > 10 else '')
@@ -230,7 +230,7 @@ def _unwell(record):
         if not spoilt:
             continue
         events = [
-            f'{STATES[state]}{images if state == "at_chance" else ""} '
+            f'{said_of(state, bool(record.classes))}{images if state == "at_chance" else ""} '
             f'{_in_runs(numbers, len(c.runs))}'
             for state, numbers in spoilt.items()
         ]
@@ -289,7 +289,8 @@ def _cautions(record):
         yield text
     for c in record.models:
         yield from _brought_along(c)
-        scored = sum(trial.accuracy == trial.accuracy for trial in c.tuning.trials)
+        scores = [trial.accuracy if record.classes else trial.loss for trial in c.tuning.trials]
+        scored = sum(score == score for score in scores)
         if scored < c.tuning.n_trials / 2:
             yield (
                 f'Of {counted(c.tuning.n_trials, "trial")} of {c.name} {scored} ended with a '
@@ -332,7 +333,7 @@ def _on_intervals(record):
         not_covered = 'another search, split or training set'
         yield f'The intervals cover {seeds}{examples}, but not {not_covered}.'
     collapsed = any(states for c in record.models for states in health_of(record, c.name))
-    if runs > 1 and not collapsed and record.classes:
+    if runs > 1 and not collapsed and (record.classes or not record.is_judged):
         yield (
             f'No training collapsed. After {runs} of a model, up to '
             f'{100 * collapse_limit(runs):.0f} % of fresh ones may (95 % confidence).'
