@@ -172,6 +172,23 @@ class Recipe:
                 del values[name]
         return replace(self, **values | getattr(config, 'of_recipe', {}))
 
+    def for_search(
+        self,
+        searched,  # names of what a search chooses
+    ) -> 'Recipe':
+        "This recipe where momentum or weight decay of a config is meant, also if it is 0."
+        names = {'momentum', 'weight_decay'} & {*searched}
+        zeros: dict[str, Any] = {name: 0.0 for name in names if getattr(self, name) is None}
+        return replace(self, **zeros)
+
+    def completed(
+        self,
+        config: Config,  # of a search, in which what is not searched is 0
+    ) -> Config:
+        "The config with the momentum and the weight decay that a training by it really has."
+        own = self.at(config).config
+        return config._replace(momentum=own.momentum, weight_decay=own.weight_decay)
+
     @property
     def config(self) -> Config:
         "What of it every search can choose, 0.0 for momentum and weight decay of None."
@@ -218,8 +235,8 @@ class Recipe:
     def check_complete(
         self,
         n: int,  # images to train on
-    ):
-        "Raise `ValueError` unless it says all that a training on `n` images needs."
+    ) -> int:
+        "Its epochs; raises `ValueError` unless it says all that a training on `n` images needs."
         hint = 'Pass a recipe, such as Recipe(learning_rate=0.1, batch_size=16, epochs=10).'
         check_float('learning_rate', self.learning_rate, 0, low_open=True, hint=hint)
         check_int('batch_size', self.batch_size, 1, n, hint if self.batch_size is None else '')
@@ -227,6 +244,7 @@ class Recipe:
         if self.warmup >= max(1, epochs):
             hint = 'Below 1 it is a share of the epochs.'
             raise_invalid('warmup', self.warmup, f'less than the epochs, {epochs}', hint)
+        return epochs
 
     def check_searched(
         self,
