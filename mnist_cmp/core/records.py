@@ -916,8 +916,7 @@ class History(Record):
 
     @model_serializer(mode='wrap')
     def _said(self, dumped):
-        may_lack = 'settings', 'recipe'
-        return {k: v for k, v in dumped(self).items() if k not in may_lack or v}
+        return {k: v for k, v in dumped(self).items() if v or k not in ('settings', 'recipe')}
 
     @property
     def last(self) -> Epoch:

@@ -13,6 +13,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from fastcore.docments import docments
 
@@ -129,20 +130,20 @@ class Recipe:
     # each model's own rule
     init: object = None
     # an optimizer of torch.optim by name, a class, or a pair of one and a dict of its settings
-    optimizer: object = 'sgd'
+    optimizer: Any = 'sgd'
     nesterov: bool = False  # Nesterov's momentum?
     # of the learning rate: cosine, linear, one_cycle, or a class of torch.optim.lr_scheduler, or
     # a pair of one and a dict of its settings; None: constant
-    schedule: object = None
+    schedule: Any = None
     # in which the learning rate rises: a number of epochs if ≥ 1, below that a share of them
     warmup: float = _decimal(0.0, 0)
     label_smoothing: float = _decimal(0.0, 0, 0.9999)  # share that all classes have alike, < 1
     # cross_entropy, mse, l1, huber, or a function of outputs and y that gives the batch's mean;
     # None: cross-entropy of classes, squared error of numbers
-    loss: object = None
+    loss: Any = None
     # a function of x, y and a torch.Generator that gives a batch's x, or x and y; or a list of
     # such; None: none
-    augment: object = None
+    augment: Any = None
     clip: float | None = _decimal(None, 0, low_open=True)  # highest norm of a gradient; None: any
     # epochs without a better validation score after which a training ends; None: never
     patience: int | None = _whole(None, 1)

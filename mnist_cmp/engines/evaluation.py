@@ -42,7 +42,7 @@ from ..data import Split
 from .autograd import AutogradStep, float_images
 from .chains import recognise
 from .onednn import run_chain
-from ..models import Beginning, begin, model_name, net_to_try
+from ..models import Beginning, Shape, begin, model_name, net_to_try, told
 from ..params import flops, number_of_params
 
 # %% ../../nbs/engines/evaluation.ipynb #05-evaluation-007
@@ -59,19 +59,25 @@ def _evaluating(net: nn.Module) -> Iterator[None]:
             part.training = mode
 
 # %% ../../nbs/engines/evaluation.ipynb #3b89fce7
-def _images_at_a_time(net: nn.Module, device: torch.device) -> int:
-    """So many that the feature maps of convolutions fit the threads' caches, and enough to fill
-    a GPU."""
+_SIZE = 28 * 28  # numbers of an example up to which so many are taken; of larger ones fewer
+
+
+def _at_a_time(net: nn.Module, device: torch.device, inputs: tuple[int, ...] = (1, 28, 28)) -> int:
+    """So many examples that the feature maps of convolutions fit the threads' caches, and enough
+    to fill a GPU."""
     if device.type != 'cpu':
-        return 5000
-    if any(isinstance(part, nn.Conv2d) for part in net.modules()):
-        return 100 * min(5, torch.get_num_threads())
-    return 500
+        most = 5000
+    elif any(isinstance(part, nn.Conv2d) for part in net.modules()):
+        most = 100 * min(5, torch.get_num_threads())
+    else:
+        most = 500
+    return max(1, most * _SIZE // max(_SIZE, math.prod(inputs)))
 
 # %% ../../nbs/engines/evaluation.ipynb #2a6038fe
-def _forward(net: nn.Module, n_images: int) -> Callable:
-    "What gives the logits of images: `net`, or, for many images and a chain, the same sooner."
-    chain = recognise(net) if n_images >= 1000 else None
+def _forward(net: nn.Module, n: int, shape: Shape = Shape()) -> Callable:
+    "What gives the logits of examples: `net`, or, for many and a chain, the same sooner."
+    is_asked = n >= 1000 and shape.dtype == torch.float32
+    chain = recognise(net, shape.inputs) if is_asked else None
     if not chain:
         return net
     # a step may leave other strides
@@ -81,18 +87,25 @@ def _forward(net: nn.Module, n_images: int) -> Callable:
     return partial(run_chain, chain, plain)
 
 # %% ../../nbs/engines/evaluation.ipynb #9ff6a0b8
-def _check_logits(out, shape: tuple[int, int]):
-    "Raise `ValueError` unless a net's answer is logits of this shape."
-    if torch.is_tensor(out) and out.shape == shape and out.is_floating_point():
+def _check_logits(out, n: int, shape: Shape):
+    "Raise `ValueError` unless a net's answer to `n` examples is logits or numbers, as it must be."
+    is_number = shape.task == 'regression' and shape.outputs == 1
+    fits = torch.is_tensor(out) and (
+        out.shape == (n, shape.outputs) or (is_number and out.shape == (n,))
+    )
+    if fits and out.is_floating_point():
         return
     if torch.is_tensor(out):
         given = f'{out.dtype} of shape {tuple(out.shape)}'
     else:
         given = f'a {type(out).__name__}'
+    if shape.task == 'classes':
+        what = 'a logit for each class. A maker is told their number as classes'
+    else:
+        what = 'a number for each target. A maker is told how many as outputs, or as classes'
     raise ValueError(
-        f'The net gives {given} for {shape[0]} images, but must give {shape}: a logit for each '
-        'class. The models of this package take classes, as in partial(MLP, '
-        f'classes={shape[1]}).'
+        f'The net gives {given} for {n} {shape.noun}, but must give {(n, shape.outputs)}: {what}, '
+        'if it has such a parameter.'
     )
 
 # %% ../../nbs/engines/evaluation.ipynb #c38305b7
@@ -105,17 +118,18 @@ def _logits(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     "Logits of `net` batch by batch, with their labels; the net's mode is put back afterwards."
     device = next(net.parameters(), torch.empty(0)).device
+    shape = Shape.of(split)
     if batch_size is None:
-        size = _images_at_a_time(net, device)
+        size = _at_a_time(net, device, shape.inputs)
     else:
         size = check_int('batch_size', batch_size, 1)
     with _evaluating(net):
-        forward = _forward(net, len(split))
+        forward = _forward(net, len(split), shape)
         for i in range(0, len(split), size):
             stop_if(should_stop)
             out = forward(float_images(split.x[i : i + size].to(device)))
             y = split.y[i : i + size].to(device)
-            _check_logits(out, (len(y), len(split.classes)))
+            _check_logits(out, len(y), shape)
             yield out.detach(), y  # what TorchScript compiled heeds no no_grad
 
 # %% ../../nbs/engines/evaluation.ipynb #05-evaluation-010
@@ -249,25 +263,34 @@ class SmokeTest(NamedTuple):
         )
 
 # %% ../../nbs/engines/evaluation.ipynb #05-evaluation-025
+_OF_WHOLE_NUMBERS = (
+    'They are whole numbers, for which a net needs nn.Embedding. For others give floats: '
+    "x.astype('float32'), or scale='standard'."
+)
+
+
 @typed
 def check_net(
     net: nn.Module,  # on any device
     split: Split,  # what it is to be trained on
 ) -> torch.Tensor:
-    """The logits of `net` for two images of `split`; raises `ValueError` if it does not fit the
+    """The logits of `net` for two examples of `split`; raises `ValueError` if it does not fit the
     split."""
     if not any(p.requires_grad for p in net.parameters()):
         raise ValueError('The net has no parameters to train.')
-    classes = len(split.classes)
+    shape = Shape.of(split)
     with sealed():
         x = float_images(split.x[[0, -1]].to(next(net.parameters()).device))
     try:
         # so that batch normalisation and dropout are left as they are
         with sealed(), _evaluating(net):
             logits = net(x)
-    except (RuntimeError, TypeError) as e:
-        raise ValueError(f'The net does not take images of shape {tuple(x.shape)}: {e}') from e
-    _check_logits(logits, (2, classes))
+    except (RuntimeError, TypeError, IndexError, ValueError) as e:
+        way_out = '' if x.is_floating_point() else f' {_OF_WHOLE_NUMBERS}'
+        raise ValueError(
+            f'The net does not take {shape.noun} of shape {tuple(x.shape)}: {e}{way_out}'
+        ) from e
+    _check_logits(logits, 2, shape)
     if torch.is_grad_enabled() and not logits.requires_grad:
         raise ValueError("The net's logits do not depend on its parameters.")
     if not logits.isfinite().all():
@@ -529,9 +552,9 @@ def _seeded_logits(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
         return net(x)
 
 
-def _try_one_image(net: nn.Module, split: Split):
-    "Raise `ValueError` unless a net gives logits for a single image."
-    _check_logits(_seeded_logits(net, float_images(split.x[:1])), (1, len(split.classes)))
+def _try_one_example(net: nn.Module, split: Split):
+    "Raise `ValueError` unless a net gives logits for a single example."
+    _check_logits(_seeded_logits(net, float_images(split.x[:1])), 1, Shape.of(split))
 
 
 def _try_step(net: nn.Module, split: Split):
@@ -562,10 +585,10 @@ def _try_weights(net: nn.Module, other: nn.Module, split: Split):
         )
 
 # %% ../../nbs/engines/evaluation.ipynb #5c908d56
-def _try_description(net):
+def _try_description(net, shape: Shape):
     "Raise whatever counting and describing a net raises."
     number_of_params(net)
-    flops(net)
+    flops(net, shape.inputs, shape.dtype)
     if hasattr(net, 'describe') and not isinstance(net.describe(), str):
         raise ValueError('describe() must give a str.')
 
@@ -580,6 +603,12 @@ def _warn_of_probabilities(name: str, logits: torch.Tensor):
         )
 
 # %% ../../nbs/engines/evaluation.ipynb #3f72ab9f
+def _by_what(make: Callable, shape: Shape) -> str:
+    "What a maker is told by the data, for a message."
+    values = ', '.join(f'{name}={value}' for name, value in told(make, shape).items())
+    return f' with {values}' if values else ''
+
+
 def rehearse(
     make: Callable,  # makes the net
     split: Split,  # what it is to be trained on
@@ -590,9 +619,10 @@ def rehearse(
     """Try a model in all that a study does with it; raises `ValueError` that names the model and
     what fails."""
     name = name or model_name(make)
-    with _named_errors(name, 'the net cannot be made.'):
-        beginning = begin(make, init, shape=split, settings=settings)
-        other = begin(make, init, seed=1, shape=split, settings=settings).net
+    shape = Shape.of(split)
+    with _named_errors(name, f'the net cannot be made{_by_what(make, shape)}.'):
+        beginning = begin(make, init, shape=shape, settings=settings)
+        other = begin(make, init, seed=1, shape=shape, settings=settings).net
     net = beginning.net
     shared = {p.data_ptr() for p in net.parameters()} & {p.data_ptr() for p in other.parameters()}
     if shared - {0}:
@@ -604,13 +634,14 @@ def rehearse(
         with _named_errors(name, ''):
             logits = check_net(net, split)
         few = split[torch.arange(4) % len(split)].to(next(net.parameters()).device)
-        with _named_errors(name, 'an answer to a single image:'):
-            _try_one_image(net, few)
+        with _named_errors(name, f'an answer to a single {shape.noun[:-1]}:'):
+            _try_one_example(net, few)
         with _named_errors(name, 'a training step:'):
             _try_step(net, few)
         with _named_errors(name, 'its weights, kept and put into a net made anew:'):
             _try_weights(net, other, few)
         with _named_errors(name, 'its size and its operations:'):
-            _try_description(net)
-    _warn_of_probabilities(name, logits)
+            _try_description(net, shape)
+    if shape.task == 'classes':
+        _warn_of_probabilities(name, logits)
     return beginning
