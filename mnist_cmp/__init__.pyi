@@ -25,6 +25,7 @@ from .models import MLP, CNNClassifier, DeepMLP, glorot_init, zero_init, norm_in
 from .models import register_model, model_names, get_model, Shape, fitted, maker_settings
 from .params import number_of_params, params_table, relative_difference, match_params, flops
 from .params import size_table
+from .engines.augment import random_shift, random_flip, random_erasing
 from .engines.evaluation import measure, measure_accuracy, predict, topk_errors, smoke_test
 from .engines.evaluation import save_model, load_model
 from .training import train, snapshot_accuracies, display_timer
@@ -57,7 +58,7 @@ __all__ = [
     'Ledger', 'LedgerError', 'Split', 'Data', 'load_data', 'show_samples', 'default_device',
     'MLP', 'CNNClassifier', 'DeepMLP', 'glorot_init', 'zero_init', 'norm_init', 'initialise',
     'register_model', 'model_names', 'get_model', 'Shape', 'fitted', 'maker_settings',
-    'number_of_params', 'params_table',
+    'number_of_params', 'params_table', 'random_shift', 'random_flip', 'random_erasing',
     'relative_difference', 'match_params', 'flops', 'size_table', 'measure', 'measure_accuracy',
     'predict', 'topk_errors', 'smoke_test', 'save_model', 'load_model', 'train',
     'snapshot_accuracies', 'display_timer', 'train_population', 'Retraining', 'retrain', 'tune',

@@ -446,7 +446,10 @@ def _tables(comparison: Comparison) -> dict[str, list[str]]:
     if comparison.has_numbers:
         hard = comparison.hard_numbers()
         hard.index = hard.index.map(str)
-        tables['errors'] = ['<p>The largest errors, mean over the models:</p>', _table(hard, _number)]
+        tables['errors'] = [
+            '<p>The largest errors, mean over the models:</p>',
+            _table(hard, _number),
+        ]
     return tables
 
 
@@ -869,8 +872,7 @@ def _page(comparison: Comparison, drawn: dict[str, list[tuple]]) -> str:
     verdict = paragraphs(result, ' class=head') + paragraphs(cautions)
     tables = _tables(comparison)
     sections = {
-        key: _section(comparison, key, tables.get(key, []), drawn.get(key, []))
-        for key in _SECTIONS
+        key: _section(comparison, key, tables.get(key, []), drawn.get(key, [])) for key in _SECTIONS
     }
     links = ' '.join(
         f'<a href="#{key}">{_SECTIONS[key][0]}</a>' for key, text in sections.items() if text

@@ -218,8 +218,8 @@ class Recipe:
     def check_complete(
         self,
         n: int,  # images to train on
-    ):
-        "Raise `ValueError` unless it says all that a training on `n` images needs."
+    ) -> int:
+        "Its epochs; raises `ValueError` unless it says all that a training on `n` images needs."
         hint = 'Pass a recipe, such as Recipe(learning_rate=0.1, batch_size=16, epochs=10).'
         check_float('learning_rate', self.learning_rate, 0, low_open=True, hint=hint)
         check_int('batch_size', self.batch_size, 1, n, hint if self.batch_size is None else '')
@@ -227,6 +227,7 @@ class Recipe:
         if self.warmup >= max(1, epochs):
             hint = 'Below 1 it is a share of the epochs.'
             raise_invalid('warmup', self.warmup, f'less than the epochs, {epochs}', hint)
+        return epochs
 
     def check_searched(
         self,
