@@ -773,8 +773,10 @@ def _on_examples(comparison: Comparison) -> str:
     scaling = _scaling_text(comparison)
     if comparison.is_judged or (inputs in ([], [1, 28, 28]) and not scaling and comparison.classes):
         return ''
-    shape = '×'.join(map(str, inputs)) or '1'
-    what = f'an image of {shape}' if comparison.is_image else f'of shape {shape}'
+    shape = '×'.join(map(str, inputs))
+    what = f'an image of {shape}' if comparison.is_image else f'an array of {shape}'
+    if len(inputs) < 2:
+        what = counted(math.prod(inputs), 'number')
     answers = f'one of {len(comparison.classes):,} classes'
     if comparison.truth is not None:
         n_targets = comparison.truth.size // comparison.sizes['test']
