@@ -118,7 +118,9 @@ def _row(state: RunState, name: str) -> tuple[str, ...]:
 
 def _all_histories(state: RunState) -> list[History]:
     "Those of all trials and trainings."
-    return [h for each in (state.trials, state.trainings) for of in each.values() for h in of.values()]
+    return [
+        h for each in (state.trials, state.trainings) for of in each.values() for h in of.values()
+    ]
 
 
 def run_table(
