@@ -697,7 +697,7 @@ class Space(Record):
         return four | dict(self.further)
 
     @property
-    def sides(self) -> dict[str, Side]:
+    def sides(self) -> dict[str, Any]:
         "Name → side of each setting that is searched."
         return {k: side for k, side in self.all_sides.items() if not isinstance(side, Fixed)}
 
@@ -896,7 +896,7 @@ class History(Record):
 
     @model_serializer(mode='wrap')
     def _said(self, dumped):
-        return {k: v for k, v in dumped(self).items() if k != 'settings' or v}
+        return {k: v for k, v in dumped(self).items() if v or k not in ('settings', 'recipe')}
 
     @property
     def last(self) -> Epoch:

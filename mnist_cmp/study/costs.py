@@ -78,7 +78,8 @@ def _call_times(net, split, n, seconds, clock):
     try:
         with sealed(), torch.no_grad():
             x = float_images(split.x[: check_int('n', n, 1, len(split))].to(device))
-            return _repeated(lambda: net(x)[0, 0].item(), seconds, clock)  # waits for a GPU
+            # the number waits for a GPU
+            return _repeated(lambda: net(x).flatten()[0].item(), seconds, clock)
     finally:
         for part, mode in modes.items():
             part.training = mode
@@ -134,6 +135,11 @@ class _Measured:
     config: Config
     engine: str
 
+    @property
+    def settings(self) -> dict:
+        "What of the config is for the maker."
+        return getattr(self.config, 'of_model', {})
+
 
 def _train_for_a_moment(model: _Measured, net, train: Split, device, seconds: float, clock):
     "One step, then as many as there is time for: 20 in all at most."
@@ -160,7 +166,7 @@ def _train_for_a_moment(model: _Measured, net, train: Split, device, seconds: fl
 def _measure(model: _Measured, train: Split, device, clock=time.perf_counter) -> Cost:
     "A model's cost, measured in this process in about `MEASURING` seconds."
     device = device_of(device)[0]
-    net = initialise(model.make)
+    net = initialise(model.make, shape=train, settings=model.settings)
     many = train[torch.arange(1000) % len(train)]
     memory = _Memory(device)
     began = clock()

@@ -28,6 +28,8 @@ from ..engines.autograd import float_images
 from ..engines.chains import _has_hooks, why_not_fixed
 from ..engines.evaluation import check_net, measure
 from ..engines.graphs import CudaRecorder, _python_state, unchanged
+from ..engines.steps import why_general
+from ..models import Shape
 from ..params import flops
 from mnist_cmp.training import (
     _BETWEEN,
@@ -78,11 +80,13 @@ def _blocks(order, batch_size, block):
 def block_size(
     net: nn.Module,  # one of the population
     batch_sizes,  # of all of them
-    n: int,  # images of an epoch
+    n: int,  # examples of an epoch
+    shape: Shape = Shape(),  # of the data
 ) -> int:
     "The number of images of a tick with which the slowest net takes least time."
     weights = sum(p.numel() * p.element_size() for p in net.parameters())
-    overhead = 10 * 18 * weights / max(1, flops(copy.deepcopy(net).float()).training)
+    work = flops(copy.deepcopy(net).float(), shape.inputs, shape.dtype).training
+    overhead = 10 * 18 * weights / max(1, work)
 
     def cost(block):
         ticks = max(number_of_ticks(n, size, block) for size in set(batch_sizes))
@@ -103,10 +107,16 @@ def _loss_of(net):
     return loss
 
 
+def _fed(x, dtype):
+    "What nets of floats of this type are fed: whole numbers, as for embeddings, stay so."
+    x = float_images(x)
+    return x.to(dtype) if x.is_floating_point() else x
+
+
 def _moving(net, x, y):
     "Names of the parameters that a gradient reaches."
     named = {name: p for name, p in net.named_parameters() if p.requires_grad}
-    loss = F.cross_entropy(net(float_images(x).to(next(iter(named.values())).dtype)), y)
+    loss = F.cross_entropy(net(_fed(x, next(iter(named.values())).dtype)), y)
     gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
     return [name for name, gradient in zip(named, gradients) if gradient is not None]
 
@@ -198,7 +208,7 @@ class _Population(_Stack):
     def tick(self):
         "A block of images for each net; those whose batch it completes move."
         indices, share, begins, ends = (t.index_select(0, self.tick_number)[0] for t in self.plan)
-        x = float_images(self.x[indices]).to(self.dtype)
+        x = _fed(self.x[indices], self.dtype)
         y = self.y[indices]
         gradients, (_, (loss, right)) = self.gradients(self.weights, self.fixed, x, y, share)
         for name, g in gradients.items():
@@ -264,7 +274,7 @@ def _why_no_pair(net, x, y):
     population.gradients(
         population.weights,
         population.fixed,
-        float_images(images).to(population.dtype),
+        _fed(images, population.dtype),
         torch.stack([y, y]),
         share,
     )
@@ -272,7 +282,7 @@ def _why_no_pair(net, x, y):
         not t.equal(fixed[name]) for name, t in population.fixed.items()
     ):
         return 'it changes with each step in more than its weights'
-    images = float_images(x).to(population.dtype)
+    images = _fed(x, population.dtype)
     with torch.no_grad():
         whole = net(images)
         parts = torch.cat([net(images[i : i + 1]) for i in range(len(x))])
@@ -281,8 +291,11 @@ def _why_no_pair(net, x, y):
 
 def why_no_population(
     net: nn.Module,  # any net, on its device; left as it is
+    shape: Shape = Shape(),  # of the data
 ) -> str:
     "Why nets like `net` can't be trained as a population; '' if they can."
+    if why := why_general(shape):
+        return why
     if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in net.modules()):
         return _MIXES
     if _has_hooks(net):
@@ -290,7 +303,10 @@ def why_no_population(
     if why := why_not_fixed(net):
         return why
     device = next(net.parameters()).device
-    x = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0)).to(device)
+    x = shape.zeros(4)
+    if x.is_floating_point():
+        x.uniform_(generator=torch.Generator().manual_seed(0))
+    x = x.to(device)
     try:
         with sealed(), torch.inference_mode(False):  # the latter allows gradients
             return _why_no_pair(
@@ -335,7 +351,10 @@ def _check_population(nets, recipes, seeds, checkpoints, n):
 def _check_fit(net, split):
     "Raise `ValueError` unless nets like `net` can be a population."
     check_net(net, split)
-    if why := why_no_population(net):
+    why = why_no_population(net, Shape.of(split))
+    if not torch.is_tensor(split.x):
+        why = 'its examples are rows of a file, and a population takes them from memory'
+    if why:
         raise ValueError(
             f"{type(net).__name__} can't be trained as a population: {why}. Train its nets one by "
             "one, by train; in a search, take engine='auto'."
@@ -384,7 +403,8 @@ class _PopulationTraining:
         "The nets of these numbers as one, with momentum's memory."
         nets = [self.nets[k] for k in members]
         recipes = [self.recipes[k] for k in members]
-        block = block or block_size(nets[0], [r.batch_size for r in recipes], len(self.train))
+        sizes = [r.batch_size for r in recipes]
+        block = block or block_size(nets[0], sizes, len(self.train), Shape.of(self.train))
         population = _Population(nets, recipes, self.train.x, self.train.y, block)
         for i, k in enumerate(members):
             for name, v in self.steps[k].velocity.items():
@@ -524,7 +544,7 @@ def _maps(net, x):
                 lambda _, __, out: sizes.append(out.numel() if torch.is_tensor(out) else 0)
             )
     with sealed(), torch.no_grad():
-        net(float_images(x[:1]).to(next(net.parameters()).dtype))
+        net(_fed(x[:1], next(net.parameters()).dtype))
     return sum(sizes)
 
 
@@ -546,7 +566,7 @@ def nets_at_once(
 ) -> int:
     "How many nets can be trained side by side; 1 at least."
     p = next(net.parameters())
-    block = block_size(net, batch_sizes, len(train))
+    block = block_size(net, batch_sizes, len(train), Shape.of(train))
     numbers = sum(w.numel() for w in net.state_dict().values())
     plan = max(number_of_ticks(len(train), size, block) for size in batch_sizes) * (12 * block + 2)
     each = p.element_size() * (6 * numbers + 3 * block * _maps(net, train.x.to(p.device))) + plan

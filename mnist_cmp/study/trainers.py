@@ -446,7 +446,7 @@ def _check_population(trainer, client):
     net = trainer.fresh().to(trainer.device())
     why = 'it is trained in one process, and not on the workers of a cluster'
     if client is None:
-        why = why_no_population(net)
+        why = why_no_population(net, trainer.shape)
     if why:
         raise ValueError(
             f"{type(net).__name__} can't be trained as a population: {why}. Take engine='auto', "
@@ -460,7 +460,12 @@ def _chosen_engine(trainer, images, plain, client, should_stop):
     def choose(should_stop=None):
         net = trainer.fresh().to(trainer.device())
         return choose_engine(
-            net, trainer.engine, images=images, plain=plain, should_stop=should_stop
+            net,
+            trainer.engine,
+            images=images,
+            plain=plain,
+            shape=trainer.shape,
+            should_stop=should_stop,
         )
 
     engines = [] if client is None else list(on_workers(client, choose).values())

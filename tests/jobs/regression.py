@@ -1,0 +1,5 @@
+import mnist_cmp as mc
+from nets import linear, small
+
+data = mc.load_data('diabetes')
+result = mc.compare([linear, small], data, n_trials=4, seeds=3)
