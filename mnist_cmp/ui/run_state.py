@@ -89,7 +89,8 @@ def check_settings(
     _check_data(complete['dataset'], complete['data'])
     check_choice('protocol', complete['protocol'], PROTOCOLS)
     _check_models(complete['models'])
-    Space(learning_rate=complete['learning_rate'], batch_size=complete['batch_size'])
+    for name in ('learning_rate', 'batch_size'):
+        _check_range(name, complete[name])
     for name in NUMBERS:
         check_int(name, complete[name], LOWEST[name], HIGHEST)
     _check_typed(complete)
@@ -109,6 +110,13 @@ def _check_data(name, own):
             f'data is {shown(own)}, but must be None, or a dict with names among: '
             f'{", ".join(names)}.'
         )
+
+
+def _check_range(name, ends):
+    "Raise `ValueError` or `TypeError` unless these are the ends of a side of a space."
+    if not isinstance(ends, (list, tuple)) or len(ends) != 2:
+        raise ValueError(f'{name} is {shown(ends)}, but must be a lower and an upper end.')
+    Space(**{name: tuple(ends)})
 
 
 def _check_typed(settings):
