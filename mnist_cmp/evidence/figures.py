@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['plot_runs', 'plot_differences', 'plot_curves', 'plot_kbest', 'plot_budget', 'plot_costs', 'plot_confusions',
-           'plot_class_errors', 'plot_pictures', 'plot_calibration', 'comparison_figures']
+           'plot_class_errors', 'plot_pictures', 'plot_calibration', 'plot_predictions', 'plot_residuals',
+           'comparison_figures']
 
 # %% ../../nbs/evidence/figures.ipynb #ca979714
 from functools import partial
@@ -645,15 +646,7 @@ def _panels_of_numbers(record, draw, labels):
             color = model_color(name, record.names)
             draw(ax, answers[chosen, row], truth[chosen, row], color)
             of = f', target {row + 1}' * (n_targets > 1)
-<<<<<<< ours
             ax.set(title=f'{short[name]}{of}', xlabel=labels[0])
-=======
-            ax.set(
-                title=f'{short[name]}{of}',
-                xlabel='truth' if ylabel == 'prediction' else 'prediction',
-            )
-        axes[0, 0].set_ylabel(ylabel)
->>>>>>> theirs
     for row in range(rows):
         axes[row, 0].set_ylabel(labels[1])
     return fig
