@@ -327,7 +327,9 @@ _ASIDE = 'kept'  # the folder of what was made with other settings
 def _settings_of(identity):
     "Settings and epochs of the trainings of a study."
     usual = {'momentum': 0.0, 'weight_decay': 0.0}
-    return {k: identity.get(k, usual.get(k)) for k in (*Config._fields, 'epochs')}
+    settings = {k: identity.get(k, usual.get(k)) for k in (*Config._fields, 'epochs')}
+    further = identity.get('settings')
+    return settings | ({'settings': further} if further else {})
 
 
 def _word(settings):
@@ -358,6 +360,8 @@ def put_in_place(
     `kept`."""
     here = plain_path(store, 'weights', name)
     asked = config._asdict() | {'epochs': epochs}
+    if config.settings:
+        asked['settings'] = json.loads(json_text(config.settings))  # as a ledger gives it back
     begun = study_in(here)
     was = _settings_of(begun.identity) if begun else asked
     if was != asked:

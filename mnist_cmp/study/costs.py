@@ -138,7 +138,7 @@ class _Measured:
     @property
     def settings(self) -> dict:
         "What of the config is for the maker."
-        return getattr(self.config, 'of_model', {})
+        return self.config.of_model
 
 
 def _train_for_a_moment(model: _Measured, net, train: Split, device, seconds: float, clock):

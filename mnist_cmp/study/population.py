@@ -146,7 +146,7 @@ class _Stack:
         self.velocity = self._zeros(any(c.momentum for c in configs))
 
     def _of_each(self, name):
-        values = [getattr(c, name) for c in self.configs]
+        values = [getattr(c, name) or 0.0 for c in self.configs]
         return torch.tensor(values, dtype=self.dtype, device=self.x.device)
 
     def _zeros(self, are_needed):
@@ -329,6 +329,11 @@ def _check_population(nets, recipes, seeds, checkpoints, n):
             )
     for recipe, seed in zip(recipes, seeds):
         recipe.check_complete(n)
+        if recipe.words:
+            raise ValueError(
+                f'A recipe has {", ".join(recipe.words)}, but a population is trained by SGD with '
+                'momentum and weight decay, to the last epoch. Train its nets one by one, by train.'
+            )
         check_int('epochs of each net', recipe.epochs, recipes[0].epochs, recipes[0].epochs)
         check_int('seed', seed, 0, 2**63 - 1)
 

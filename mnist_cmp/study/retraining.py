@@ -64,7 +64,9 @@ class _Retrainings(Study):
 
     def identity(self, trainer, client=None):
         "All that the trainings depend on."
-        rest = {'model': self.name, 'seed': self.seed}
+        rest: dict = {'model': self.name, 'seed': self.seed}
+        if self.config.settings:
+            rest['settings'] = self.config.settings
         return self.config._asdict() | trainer.identity(self.splits, client) | rest
 
     def read(self, ledger):
@@ -149,6 +151,7 @@ def retrain(
     *,
     seeds: int = Effort.seeds,  # number of trainings, ≥ 1
     seed: int = Effort.seed,  # of the study, ≥ 0: training i draws all its chance from (seed, i)
+    config: Config | None = None,  # of a trial, for its settings of the model; None: the defaults
     store: Any = None,  # a folder to resume from, and for the weights; more seeds extend it
     compute: Compute | None = None,  # by what it is computed; None: Compute()
     # whom to tell of each epoch, and whom to ask; None: Callbacks()
@@ -164,6 +167,7 @@ def retrain(
         recipe,
         numbers,
         seed=seed,
+        config=config,
         store=store,
         compute=compute,
         callbacks=callbacks,
@@ -178,6 +182,7 @@ def retrain_numbers(
     numbers: Iterable[int],  # of the trainings to be done
     *,
     seed: int,
+    config: Config | None = None,
     store=None,
     compute: Compute | None = None,
     callbacks: Callbacks | None = None,
@@ -188,15 +193,19 @@ def retrain_numbers(
     recipe.check_complete(len(splits.train))
     compute = of_study(compute)
     folder = folder_of(store)
-    trainer, _ = rehearsed(make, recipe, compute, folder, splits.train, name)
+    further = {} if config is None else config.settings
+    config = Config(*recipe.config, **further)
+    trainer, _ = rehearsed(
+        make, recipe, compute, folder, splits.train, name, metric=None, example=config
+    )
     seed = check_int('seed', seed, 0, 2**63 - 1)
     return _Retrainings(
         seed=seed,
-        config=recipe.config,
+        config=config,
         trainer=trainer,
         name=name,
         splits=splits,
-        trainings={n: Training(recipe.config, run_seed(seed, n)) for n in numbers},
+        trainings={n: Training(config, run_seed(seed, n)) for n in numbers},
         store=folder,
         compute=compute,
         callbacks=callbacks or Callbacks(),
