@@ -43,7 +43,7 @@ from mnist_cmp.evidence.differences import (
     value_text,
 )
 from .evidence.figures import comparison_figures
-from .evidence.health import STATES
+from .evidence.health import said_of
 from .evidence.metrics import METRICS
 from .evidence.tables import has_costs, n_trained, protocol_text, value_column
 from .evidence.verdict import epochs_of, verdict_parts
@@ -74,29 +74,60 @@ def _accuracies(history: History) -> list[float]:
     return [e.valid_accuracy for e in history.epochs if e.valid_accuracy is not None]
 
 
-def _summary_row(c: ModelResult, n_test: int) -> tuple:
-    """What `summary` says of a model beside its name, as texts; `n_test`: number of test
-    images."""
-    import pandas as pd
+def _losses(history: History) -> list[float]:
+    "Validation loss of each epoch that has one."
+    return [e.valid_loss for e in history.epochs if e.valid_loss is not None]
 
+
+def _summary_heads(comparison: Comparison) -> list[str]:
+    "What the columns of `summary` are called, but for the first."
+    held = 'test' if comparison.protocol == '2019' else 'valid'
+    heads = ['parameters', 'rate', 'batch']
+    if comparison.classes:
+        return [*heads, f'{held} %', 'seeds', 'error % ± sd', 'wrong', 'time']
+    return [*heads, held, 'seeds', 'test value ± sd', 'time']
+
+
+def _summary_row(comparison: Comparison, c: ModelResult) -> tuple:
+    "What `summary` says of a model beside its name, as texts."
     h = c.runs[0].training
     n = len(c.runs)
-    sd = pd.Series(c.wrong).std() / n_test
-    held = sum(_accuracies(run.training)[-1] for run in c.runs) / n
     seconds = sum(history.seconds for history in _histories(c))
-    error = f'{100 * c.error:.2f}'
-    if n > 1:
-        error += f' ± {100 * sd:.2f}'
+    results: tuple = _numbers_cells(comparison, c)
+    if comparison.classes:
+        results = _error_cells(c, comparison.sizes['test'])
+    held, *rest = results
     return (
         f'{c.parameters:,}',
         _rate(h.learning_rate),
         h.batch_size,
-        f'{100 * held:.2f}',
+        held,
         n,
-        error,
-        f'{min(c.wrong):,}-{max(c.wrong):,}',
+        *rest,
         f'{seconds:,.0f} s',
     )
+
+
+def _error_cells(c: ModelResult, n_test: int) -> tuple[str, str, str]:
+    "Validation accuracy, test error with its deviation, and images wrong, as texts."
+    import pandas as pd
+
+    sd = pd.Series(c.wrong).std() / n_test
+    held = sum(_accuracies(run.training)[-1] for run in c.runs) / len(c.runs)
+    error = f'{100 * c.error:.2f}'
+    if len(c.runs) > 1:
+        error += f' ± {100 * sd:.2f}'
+    return f'{100 * held:.2f}', error, f'{min(c.wrong):,}-{max(c.wrong):,}'
+
+
+def _numbers_cells(comparison: Comparison, c: ModelResult) -> tuple[str, str]:
+    "Validation loss, and the metric on the test data with its deviation, as texts."
+    metric = comparison.metric
+    held = sum(_losses(run.training)[-1] for run in c.runs) / len(c.runs)
+    value = value_text(metric, c.value)
+    if len(c.runs) > 1:
+        value += f' ± {value_text(metric, float(np.std(c.values, ddof=1)))}'
+    return f'{held:.3g}', value
 
 
 def _judged_summary(comparison: Comparison, width: int = 80) -> str:
@@ -129,15 +160,23 @@ def summary(
     one standard deviation over seeds."""
     if comparison.is_judged:
         return _judged_summary(comparison)
-    held = 'test %' if comparison.protocol == '2019' else 'valid %'
-    head = ['model', 'parameters', 'rate', 'batch', held, 'seeds', 'error % ± sd', 'wrong', 'time']
     short = shortened(comparison.names, 11)
-    rows: list[Iterable] = [head]
+    rows: list[Iterable] = [['model', *_summary_heads(comparison)]]
     for c in comparison.models:
-        rows.append([short[c.name], *_summary_row(c, comparison.sizes['test'])])
-    line = '{:<11} {:>10} {:>6} {:>5} {:>7} {:>5} {:>12} {:>9} {:>7}'
-    long_names = [f'{word} is {name}' for name, word in short.items() if word != name]
-    return '\n'.join([*(line.format(*map(str, row)) for row in rows), *long_names])
+        rows.append([short[c.name], *_summary_row(comparison, c)])
+    results = '{:>12} {:>9}' if comparison.classes else '{:>22}'
+    line = '{:<11} {:>10} {:>6} {:>5} {:>7} {:>5} ' + results + ' {:>7}'
+    notes = [f'{word} is {name}' for name, word in short.items() if word != name]
+    notes += _summary_notes(comparison)
+    return '\n'.join([*(line.format(*map(str, row)) for row in rows), *notes])
+
+
+def _summary_notes(comparison: Comparison) -> list[str]:
+    "What the columns of numbers are of, a line."
+    if comparison.classes:
+        return []
+    held = _summary_heads(comparison)[3]
+    return [f'test value: {comparison.metric.title}; {held}: loss of standardised targets']
 
 # %% ../nbs/07_report.ipynb #b9bde899
 def narrow_summary(
@@ -148,13 +187,12 @@ def narrow_summary(
     fit; long names below."""
     if comparison.is_judged:
         return _judged_summary(comparison, width)
-    held = 'test %' if comparison.protocol == '2019' else 'valid %'
-    labels = ['', 'parameters', 'rate', 'batch', held, 'seeds', 'error % ± sd', 'wrong', 'time']
+    labels = ['', *_summary_heads(comparison)]
     first = max(map(len, labels))
     short = _fitting(comparison.names, width - first - 2)
     columns = []
     for c in comparison.models:
-        cells = map(str, _summary_row(c, comparison.sizes['test']))
+        cells = map(str, _summary_row(comparison, c))
         columns.append([short[c.name], *cells])
     blocks: list[list[str]] = []
     used = width
@@ -167,9 +205,10 @@ def narrow_summary(
             line + ' ' * (wide - text_width(cell)) + cell for line, cell in zip(blocks[-1], column)
         ]
         used += wide
-    long_names = [f'{word} is {name}' for name, word in short.items() if word != name]
-    if long_names:
-        blocks.append(long_names)
+    notes = [f'{word} is {name}' for name, word in short.items() if word != name]
+    notes += _summary_notes(comparison)
+    if notes:
+        blocks.append(notes)
     return '\n\n'.join('\n'.join(block) for block in blocks)
 
 
@@ -329,7 +368,7 @@ def _difference_tables(comparison: Comparison) -> list[str]:
     differences = comparison.differences().drop(columns='better again', errors='ignore')
     tables = [_table(differences, _number)]
     if min(len(c.runs) for c in comparison.models) == 1:
-        examples = 'examples' if comparison.is_judged else 'images'
+        examples = f'{comparison.word}s'
         note = (
             f'<p>Here a model was trained once. So the interval over {examples} alone decides, and '
             'the chance of another seed is in none.</p>'
@@ -344,24 +383,39 @@ def _unwell_table(comparison: Comparison) -> list[str]:
     import pandas as pd
 
     rows = {}
-    held = 'test accuracy' if comparison.protocol == '2019' else 'validation accuracy'
+    has_classes = bool(comparison.classes)
     for c in comparison.models:
-        for run, states in zip(c.runs, comparison.health(c.name)):
+        for run, value, states in zip(c.runs, c.values, comparison.health(c.name)):
             if not states:
                 continue
-            row: dict[str, object] = {'what it did': ', '.join(STATES[state] for state in states)}
+            did = ', '.join(said_of(state, has_classes) for state in states)
+            row: dict[str, object] = {'what it did': did}
             if run.history is not None:
-                accuracies = _accuracies(run.history)
-                row['epochs'] = len(run.history.epochs)
-                row[f'best {held}'] = percent(max(accuracies))
-                row[f'last {held}'] = percent(accuracies[-1])
-            rows[f'{c.name}, run {run.number}'] = row | {
-                'test error': percent(1 - run.test.accuracy)
-            }
+                row |= _course(comparison, run.history)
+            if has_classes:
+                row['test error'] = percent(1 - run.test.accuracy)
+            else:
+                row[value_column(comparison)] = value_text(comparison.metric, value)
+            rows[f'{c.name}, run {run.number}'] = row
     if not rows:
         return []
     table = pd.DataFrame.from_dict(rows, orient='index').rename_axis('training')
     return ['<p>Trainings that did not go well:</p>', _table(table, _number)]
+
+
+def _course(comparison: Comparison, history: History) -> dict[str, object]:
+    "How far a training came, for a row of a table."
+    held = 'test' if comparison.protocol == '2019' else 'validation'
+    row: dict[str, object] = {'epochs': len(history.epochs)}
+    if comparison.classes:
+        accuracies = _accuracies(history)
+        row[f'best {held} accuracy'] = percent(max(accuracies))
+        row[f'last {held} accuracy'] = percent(accuracies[-1])
+        return row
+    losses = [x for x in _losses(history) if x == x]
+    row[f'best {held} loss'] = min(losses, default=math.nan)
+    row[f'last {held} loss'] = _losses(history)[-1]
+    return row
 
 # %% ../nbs/07_report.ipynb #1a31b868
 def _turned(frame: 'pandas.DataFrame') -> 'pandas.DataFrame':
@@ -386,9 +440,37 @@ def _tables(comparison: Comparison) -> dict[str, list[str]]:
         tables['cost'] = [_table(_turned(comparison.costs()), _number)]
     if comparison.labels and len(comparison.classes) <= 1000:
         tables['errors'] = [_table(comparison.class_errors().drop(columns='images'), short_percent)]
+        tables['errors'] += _hard_table(comparison)
         if len({len(c.runs) for c in comparison.models} | {1}) == 2 and comparison.paired:
             tables['seeds'] = [_table(comparison.agreement(), short_percent)]
+    if comparison.has_numbers:
+        hard = comparison.hard_numbers()
+        hard.index = hard.index.map(str)
+        tables['errors'] = [
+            '<p>The largest errors, mean over the models:</p>',
+            _table(hard, _number),
+        ]
     return tables
+
+
+def _hard_table(comparison: Comparison) -> list[str]:
+    "The examples that most runs get wrong, where they are no images that could be shown."
+    import pandas as pd
+
+    if comparison.is_image or comparison.is_judged:
+        return []
+    frame = comparison.hard_frame()
+    if not len(frame):
+        return []
+    rows: dict[str, dict] = {}
+    for row in frame.to_dict('records'):
+        whose = 'every model' if row['why'] == 'all' else f'{row["why"]} alone'
+        said = {'wrong by': whose, 'class': row['class']}
+        for name in comparison.names:
+            said[name] = row[f'{name}: guess'] if row[f'{name}: wrong in'] else 'right'
+        rows[str(row[comparison.word])] = said
+    table = pd.DataFrame.from_dict(rows, orient='index').rename_axis(comparison.word)
+    return ['<p>What most runs get wrong, and what they usually take it for:</p>', _table(table)]
 
 # %% ../nbs/07_report.ipynb #12-report-025
 _SECTIONS = {  # key → heading and what a reader has to know of it
@@ -456,18 +538,45 @@ _SAID_OF_JUDGED = {
 }
 
 
-def _of_examples(key: str) -> str:
-    "What a reader of a section has to know, where predictions were made elsewhere."
-    text = _SAID_OF_JUDGED.get(key, _SECTIONS[key][1])
+_SAID_OF_NUMBERS = {
+    'models': 'Means over the seeds; the standard deviation is that between seeds. Losses are mean '
+    'squared errors of the standardised targets, so that 1 is about what their mean in training '
+    'would score; that of training is the running mean of the last epoch.',
+    'difference': 'The interval over seeds and images decides: it covers both the chance of another '
+    'seed and that of other test images. The one over seeds alone holds for just these images, the '
+    'one over images alone for just these nets: neither alone supports a verdict. '
+    "'Better again' is the probability that a fresh training of the better model beats one of the "
+    'other on these images. With few trainings the interval over seeds alone may be the widest, '
+    'since it has the fewest degrees of freedom.',
+    'tuning': 'Would more of it turn the result? The expected best of a smaller number of the trials '
+    'that were made, on validation images, with a band that holds the whole curve with 95 %: the '
+    'share of the variance of the targets that is explained, 0 for a trial that does worse than '
+    'their mean in training.',
+    'errors': 'Predictions and what is left of the truth beside them, of the training of each model '
+    'that is best on the test images.',
+}
+
+
+def _said(comparison: Comparison, key: str) -> str:
+    "What a reader of a section has to know."
+    text = _SECTIONS[key][1]
+    if comparison.is_judged:
+        text = _SAID_OF_JUDGED.get(key, text)
+        if key == 'errors' and comparison.has_numbers:
+            text = _SAID_OF_NUMBERS[key]
+    elif comparison.has_numbers:
+        text = _SAID_OF_NUMBERS.get(key, text)
+    if comparison.is_image:
+        return text
     return text.replace('images', 'examples').replace('image', 'example')
 
 
-def _section(key: str, tables: list[str], figures: list[tuple], is_judged: bool = False) -> str:
+def _section(comparison: Comparison, key: str, tables: list[str], figures: list[tuple]) -> str:
     "A section of the page; nothing if it has neither table nor figure."
     if not tables and not figures:
         return ''
-    heading, text = _SECTIONS[key]
-    text = _of_examples(key) if is_judged else text
+    heading = _SECTIONS[key][0]
+    text = _said(comparison, key)
     parts = [f'<h2 id="{key}">{heading}</h2>']
     if text:
         parts.append(f'<p>{_escaped(text)}</p>')
@@ -532,14 +641,21 @@ def _metric_method(comparison: Comparison) -> str:
     if metric.is_error:
         return ''
     known = METRICS.get(metric.name)
-    if known is None:
-        return f'Metric: {metric.title}, as its user defines it. '
-    return f'Metric: {metric.title}, {known.about} ({known.source}). '
+    text = f'Metric: {metric.title}, as its user defines it. '
+    if known is not None:
+        text = f'Metric: {metric.title}, {known.about} ({known.source}). '
+    if comparison.truth is None or comparison.truth.size == comparison.sizes['test']:
+        return text
+    n_targets = comparison.truth.size // comparison.sizes['test']
+    return text + (
+        f'Each of the {n_targets} targets is taken in units of its standard deviation in training, '
+        'and an example counts by the mean over them. '
+    )
 
 
 def _interval_method(comparison: Comparison) -> str:
     "How the interval of a difference was made."
-    examples = 'examples' if comparison.is_judged else 'images'
+    examples = f'{comparison.word}s'
     if comparison.metric.kind == 'bootstrap':
         return f'Interval of a difference: bootstrap over seeds and {examples} (Owen 2007). '
     if comparison.interval == 'union':
@@ -561,6 +677,49 @@ def _interval_method(comparison: Comparison) -> str:
     return text + '. '
 
 
+def _recipes(comparison: Comparison) -> dict[str, dict]:
+    "Name → what the recipe of a model has beyond SGD with momentum and weight decay."
+    return {c.name: c.runs[0].training.recipe for c in comparison.models}
+
+
+def _recipe_text(words: dict, has_classes: bool) -> str:
+    "How nets were trained, from what a history says of its recipe."
+    usual = 'cross-entropy' if has_classes else 'the squared error of the standardised targets'
+    words = {name: value for name, value in words.items() if name != 'epochs'}
+    optimizer = words.pop('optimizer', 'SGD')
+    text = f'by {_setting_text(optimizer)} on {_setting_text(words.pop("loss", usual))}'
+    more = [f'{name.replace("_", " ")} {_setting_text(value)}' for name, value in words.items()]
+    return f'{text} ({", ".join(more)})' if more else text
+
+
+def _setting_text(value) -> str:
+    "A setting of a recipe as text."
+    if isinstance(value, (list, tuple)):
+        return ' with '.join(_setting_text(part) for part in value)
+    if isinstance(value, dict):
+        return ', '.join(f'{name} {_setting_text(part)}' for name, part in value.items())
+    return f'{value:g}' if isinstance(value, float) else str(value)
+
+
+def _by_recipe(comparison: Comparison) -> str:
+    "How the nets were trained; once if all models were trained alike."
+    has_classes = bool(comparison.classes)
+    texts = {name: _recipe_text(of, has_classes) for name, of in _recipes(comparison).items()}
+    if len(set(texts.values())) == 1:
+        return next(iter(texts.values()))
+    return '; '.join(f'{name} {text}' for name, text in texts.items())
+
+
+def _tested_weights(comparison: Comparison) -> str:
+    "Which weights of a training were tested."
+    keeps = {words.get('keep', 'last') for words in _recipes(comparison).values()}
+    if keeps == {'last'}:
+        return 'the weights after the last epoch'
+    if keeps == {'best'}:
+        return 'the weights of the epoch of best validation'
+    return 'the weights that each recipe keeps'
+
+
 def _data_and_training(comparison: Comparison) -> str:
     "What the models were trained on, and how."
     c = comparison.models[0]
@@ -569,7 +728,7 @@ def _data_and_training(comparison: Comparison) -> str:
     looked = ''
     if reads:
         looked = (
-            f'The test images were looked at {counted(reads, "time")}, for '
+            f'The {comparison.example}s were looked at {counted(reads, "time")}, for '
             f'{counted(len(comparison.test_reads), "net")}. '
         )
     return (
@@ -577,9 +736,9 @@ def _data_and_training(comparison: Comparison) -> str:
         f'of {counted(c.tuning.epochs, "epoch")}, with the configs of a Sobol sequence (Sobol 1967; '
         f'Joe & Kuo 2008) in its space ({searches}). With the best config '
         f'{counted(len(c.runs), "net")} of each model {"was" if len(c.runs) == 1 else "were"} '
-        f'trained for {counted(epochs_of(comparison), "epoch")} by SGD on cross-entropy. First '
+        f'trained for {counted(epochs_of(comparison), "epoch")} {_by_recipe(comparison)}. First '
         f'weights: {_first_weights(comparison)}. Run k of each '
-        'model began from the same seed; the weights after the last epoch are what was tested. '
+        f'model began from the same seed; {_tested_weights(comparison)} are what was tested. '
         f'{looked}Seed {comparison.seed}. '
     )
 
@@ -587,7 +746,8 @@ def _data_and_training(comparison: Comparison) -> str:
 def _methods(comparison: Comparison) -> str:
     "How the numbers came about, in a paragraph."
     sizes = ', '.join(f'{n:,} for {split}' for split, n in comparison.sizes.items())
-    text = f'Data: {comparison.dataset}, {sizes}. {_capital(protocol_text(comparison))}. '
+    text = f'Data: {comparison.dataset}, {sizes}. {_on_examples(comparison)}'
+    text += f'{_capital(protocol_text(comparison))}. '
     if not comparison.is_judged:
         text += _data_and_training(comparison)
     text += _metric_method(comparison) + _interval_method(comparison) + _family(comparison)
@@ -596,7 +756,7 @@ def _methods(comparison: Comparison) -> str:
     elif comparison.classes:
         text += (
             'Intervals of one model: exact limits at the effective number of '
-            f'{"examples" if comparison.is_judged else "images"} (Korn & Graubard 1998). '
+            f'{comparison.word}s (Korn & Graubard 1998). '
         )
     if comparison.metric.is_error and comparison.paired:
         text += 'Single pairs: McNemar (1947), exact. '
@@ -605,6 +765,39 @@ def _methods(comparison: Comparison) -> str:
     if any(run.test.bins for c in comparison.models for run in c.runs):
         text += 'Calibration: Naeini et al. (2015), 15 bins. '
     return text + _on_health(comparison)
+
+
+def _on_examples(comparison: Comparison) -> str:
+    "What the examples are and how they were made ready; nothing for grey images of 28×28."
+    inputs = comparison.inputs
+    scaling = _scaling_text(comparison)
+    if comparison.is_judged or (inputs in ([], [1, 28, 28]) and not scaling and comparison.classes):
+        return ''
+    shape = '×'.join(map(str, inputs))
+    what = f'an image of {shape}' if comparison.is_image else f'an array of {shape}'
+    if len(inputs) < 2:
+        what = counted(math.prod(inputs), 'number')
+    answers = f'one of {len(comparison.classes):,} classes'
+    if comparison.truth is not None:
+        n_targets = comparison.truth.size // comparison.sizes['test']
+        answers = counted(n_targets, 'number')
+    return f'Each example is {what}, and asked for is {answers}. {scaling}'
+
+
+def _scaling_text(comparison: Comparison) -> str:
+    "How examples and targets were scaled; nothing if they were not."
+    scaled = [
+        (comparison.scaling, 'Examples'),
+        (comparison.targets, 'Targets'),
+    ]
+    how = {
+        'standard': 'standardised by mean and standard deviation of the training part',
+        'unit': 'scaled to [0, 1] by the range of the training part',
+    }
+    kinds = [(what, how[x.kind]) for x, what in scaled if x is not None]
+    if len(kinds) == 2 and kinds[0][1] == kinds[1][1]:
+        return f'Examples and targets were {kinds[0][1]}. '
+    return ''.join(f'{what} were {text}. ' for what, text in kinds)
 
 
 def _capital(text: str) -> str:
@@ -622,7 +815,13 @@ def _on_health(comparison: Comparison) -> str:
             'whose right answers were not more than those of one constant answer (binomial test '
             'at 1 %).'
         )
-    return (
+    if not comparison.classes:
+        return (
+            'Above the verdict are named trainings that diverged, whose squared errors were not '
+            'lower than those of the mean of the training targets (paired t test at 1 %), or that '
+            'never bettered their first epoch and explain less than half of the variance.'
+        )
+    text = (
         'Above the verdict stand classes that a part of the data lacks and images that stand in '
         'two parts, byte for byte. Trainings are named there that diverged, that gave one '
         'answer to all test images, whose right answers were not more than those of one constant '
@@ -631,6 +830,7 @@ def _on_health(comparison: Comparison) -> str:
         'below a fifth of '
         "those after their best epoch, and Fisher's exact test at 0.1 %."
     )
+    return text if comparison.is_image else text.replace('images', 'examples')
 
 # %% ../nbs/07_report.ipynb #12-report-031
 def _provenance(comparison: Comparison) -> dict[str, str]:
@@ -674,8 +874,7 @@ def _page(comparison: Comparison, drawn: dict[str, list[tuple]]) -> str:
     verdict = paragraphs(result, ' class=head') + paragraphs(cautions)
     tables = _tables(comparison)
     sections = {
-        key: _section(key, tables.get(key, []), drawn.get(key, []), comparison.is_judged)
-        for key in _SECTIONS
+        key: _section(comparison, key, tables.get(key, []), drawn.get(key, [])) for key in _SECTIONS
     }
     links = ' '.join(
         f'<a href="#{key}">{_SECTIONS[key][0]}</a>' for key, text in sections.items() if text

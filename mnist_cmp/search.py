@@ -109,14 +109,17 @@ class _Search(Study):
 
     def status(self):
         "The best so far."
-        if all(math.isnan(trial.accuracy) for trial in self.trials.values()):
+        if all(math.isnan(trial.loss) for trial in self.trials.values()):
             return 'none good yet'
         best = self.result().best
-        score = ''
+        scores = []
         if self.metric is not None and best.score is not None:
             value = self.metric.in_units(best.score)
-            score = f'{self.metric.title} {self.metric.text(value)}, '
-        return f'best {score}{best.accuracy:.2%} at {best.config.learning_rate:.4g}, {best.config.batch_size}'
+            scores.append(f'{self.metric.title} {self.metric.text(value)}')
+        if not math.isnan(best.accuracy):
+            scores.append(f'{best.accuracy:.2%}')
+        at = f'{best.config.learning_rate:.4g}, {best.config.batch_size}'
+        return f'best {", ".join(scores)} at {at}'
 
     def _so_far(self, number):
         "What the ledger holds of a trial; of one that it does not hold, a history without epochs."
@@ -145,7 +148,8 @@ def tune(
     # device, threads, workers, engine, which a search keeps; None: Compute()
     compute: Compute | None = None,
     callbacks: Callbacks | None = None,  # of progress and of stopping; None: Callbacks()
-    # what trials are chosen by, a name or a `Metric` of classification; None: their accuracy
+    # what trials are chosen by, a name or a `Metric`; None: their accuracy, or of numbers the mean
+    # squared error
     metric: Any = None,
 ) -> SearchResult:
     """Train a fresh net with each config and score it on `valid`; raises `ValueError` on bad

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['Text', 'Flag', 'Number', 'Whole', 'Count', 'Positive', 'Share', 'Name', 'Seconds', 'Loss', 'Setting', 'RECIPE_NAMES',
-           'State', 'Values', 'HEALTH', 'Bin', 'Confidence', 'KS', 'Digest', 'PROTOCOLS', 'JUDGED', 'OWN_RULE',
-           'FORMAT', 'UPGRADES', 'Record', 'as_setting', 'setting_name', 'Config', 'Space', 'Epoch', 'History',
-           'plot_accuracy', 'Trial', 'SearchResult', 'TestResult', 'Run', 'Cost', 'ks_for', 'Code', 'CodeNote',
-           'Scaling', 'ModelResult', 'TestRead', 'versions', 'versions_of', 'MetricNote', 'Grouping', 'Look',
-           'KeptInterval', 'ComparisonRecord', 'check_names', 'check_extent', 'check_run', 'check_comparison',
-           'read_report', 'json_schema']
+           'Side', 'SideOf', 'MaybeSideOf', 'State', 'SELECT', 'Values', 'HEALTH', 'Bin', 'Confidence', 'KS', 'Digest',
+           'PROTOCOLS', 'JUDGED', 'OWN_RULE', 'FORMAT', 'UPGRADES', 'Record', 'as_setting', 'setting_name', 'Config',
+           'LogRange', 'Choices', 'Fixed', 'loguniform', 'fixed', 'as_side', 'side_to_json', 'side_from_json',
+           'value_words', 'Space', 'Epoch', 'History', 'plot_accuracy', 'Trial', 'SearchResult', 'TestResult', 'Run',
+           'Cost', 'ks_for', 'Code', 'CodeNote', 'Scaling', 'ModelResult', 'TestRead', 'versions', 'versions_of',
+           'MetricNote', 'Grouping', 'Look', 'KeptInterval', 'ComparisonRecord', 'check_names', 'check_extent',
+           'check_run', 'check_comparison', 'read_report', 'json_schema']
 
 # %% ../../nbs/core/records.ipynb #rec-02
 import base64
@@ -21,7 +22,7 @@ import os
 import platform
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from importlib import metadata
@@ -63,6 +64,7 @@ from mnist_cmp.core.checks import (
     raise_invalid,
     shown,
     typed,
+    warn_caller,
     warn_renamed,
 )
 from .display import drawn, plot_style, printable, without_math
@@ -80,7 +82,8 @@ Whole = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
 Count = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
 Positive = Annotated[int, Field(strict=True, ge=1, lt=2**63)]
 Share = Annotated[float, Field(strict=True, ge=0, le=1)]
-Name = Annotated[str, Field(strict=True, pattern=r'^[A-Za-z_]\w*$', max_length=100)]  # of a setting
+_NAME = r'[A-Za-z_]\w*'  # of a setting
+Name = Annotated[str, Field(strict=True, pattern=f'^{_NAME}$', max_length=100)]
 Seconds = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 
 
@@ -350,107 +353,492 @@ def _is_close(a, b):
         return math.isclose(a, b)
     return a == b
 
-# %% ../../nbs/core/records.ipynb #a69a8b14
-_CHECKS = {
-    'learning_rate': lambda title, end: check_float(title, end, 0, 1e9, low_open=True),
-    'batch_size': lambda title, end: check_int(title, end, 1),
-    'momentum': lambda title, end: check_float(title, end, 0, 0.9999),
-    'weight_decay': lambda title, end: check_float(title, end, 0, 1e9),
+# %% ../../nbs/core/records.ipynb #2f5099ed
+class LogRange(NamedTuple):
+    "A range on a logarithmic scale."
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Choices:
+    "Values one of which is taken."
+
+    values: tuple
+
+    def __hash__(self):
+        return len(self.values)
+
+    def __repr__(self):
+        return repr(list(self.values))
+
+
+@dataclass(frozen=True)
+class Fixed:
+    "A value that is not searched."
+
+    value: Any
+
+    def __hash__(self):
+        return 0
+
+    def __repr__(self):
+        is_plain = not isinstance(self.value, (tuple, dict))
+        return repr(self.value) if is_plain else f'fixed({self.value!r})'
+
+
+Side = tuple[float, float] | LogRange | Choices | Fixed
+
+
+def loguniform(
+    low: float,  # lower end, > 0
+    high: float,  # upper end; where both are whole numbers, whole numbers are searched
+) -> LogRange:
+    "A range of a `Space` on a logarithmic scale; the space raises `ValueError` if it can't be one."
+    return LogRange(low, high)
+
+
+def fixed(
+    value,  # a number, a word, a tuple …
+) -> Fixed:
+    "A value of a `Space` that is not searched, where it would be taken for a range or for choices."
+    return Fixed(value)
+
+# %% ../../nbs/core/records.ipynb #3822e0f6
+_CHECKS: dict[str, Callable] = {
+    'learning_rate': partial(check_float, low=0, high=1e9, low_open=True),
+    'batch_size': partial(check_int, low=1, high=2**31),
+    'momentum': partial(check_float, low=0, high=0.9999),
+    'weight_decay': partial(check_float, low=0, high=1e9),
 }
 
 
-def _side(name, ends):
-    "The two ends of a side of a space, checked; raises `ValueError`."
+def _number(name, value, as_float):
+    "An end of a side, checked: a whole number stays one unless `as_float`."
     title = f'{name} of the space'
-    if not isinstance(ends, (tuple, list)) or len(ends) != 2:
+    check = _CHECKS.get(setting_name(name))
+    if check:
+        return check(title, value)
+    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if is_whole and not as_float:
+        return check_int(title, value, -(2**53), 2**53)
+    return check_float(title, value, -1e300, 1e300)
+
+
+def _ends(name, ends):
+    "The two ends of a range, checked; both are whole, or both are not; raises `ValueError`."
+    title = f'{name} of the space'
+    if len(ends) != 2:
         raise ValueError(
-            f'{title} is {shown(ends)}, but must be a pair: its lower and its upper end.'
+            f'{title} is {shown(tuple(ends))}, but must be a pair: its lower and its upper end. '
+            'Write a list [a, b, c] for choices, or fixed((a, b, c)) for one value that is a tuple.'
         )
-    low, high = (_CHECKS[name](title, end) for end in ends)
-    if low >= high:
+    is_float = not all(isinstance(end, numbers.Integral) for end in ends)
+    low, high = (_number(name, end, is_float) for end in ends)
+    if low == high:
         raise ValueError(
-            f'{title} is {shown(ends)}, but its lower end must be below its upper end.'
+            f'{title} is {shown(tuple(ends))}, but its lower end must be below its upper end. '
+            f'Write {name}={low!r} for that value alone.'
+        )
+    if low > high:
+        raise ValueError(
+            f'{title} is {shown(tuple(ends))}, but its lower end must be below its upper end. '
+            f'Turn it round: ({high!r}, {low!r}).'
         )
     return low, high
 
-# %% ../../nbs/core/records.ipynb #rec-12
-@dataclass(frozen=True)
-class Space(Record):
-    """Where to look: an interval for each setting, ends included; raises `ValueError` if one is
-    empty or turned round."""
 
-    learning_rate: tuple[Number, Number] = (0.001, 0.1)  # step size of SGD, > 0
-    batch_size: tuple[Whole, Whole] = (16, 48)  # images a step, ≥ 1
+def _log_ends(name, ends):
+    "The two ends of a range on a logarithmic scale, checked; raises `ValueError`."
+    low, high = _ends(name, ends)
+    words = f'{name} of the space, {low:g} to {high:g},'
+    if low <= 0:
+        raise ValueError(
+            f'{words} is on a logarithmic scale, so its lower end must be above 0. Take a small '
+            'lower end, or a plain range (low, high).'
+        )
+    if high / low > 1e300:
+        raise ValueError(f'{words} is too long for a logarithmic scale. Take ends nearer by.')
+    return low, high
+
+# %% ../../nbs/core/records.ipynb #f95f76ef
+_FOUR = _Four._fields
+
+
+def _value(name, value):
+    "One value of a setting, checked; raises `ValueError`."
+    title = f'{name} of the space'
+    check = _CHECKS.get(setting_name(name))
+    return check(title, value) if check else as_setting(title, value)
+
+
+def _choices(name, values):
+    "Choices, checked; raises `ValueError`."
+    title = f'{name} of the space'
+    if len(values) < 2:
+        what = 'no choice at all' if not values else 'a single choice'
+        way_out = f'Write {name}={values[0]!r} for that value alone.' if values else ''
+        raise ValueError(
+            f'{title} is {shown(list(values))}, {what}, but must be two choices at least. {way_out}'
+        )
+    checked = tuple(_value(name, value) for value in values)
+    for i, value in enumerate(checked):
+        if any(type(value) is type(other) and value == other for other in checked[:i]):
+            raise ValueError(f'{title} has the choice {shown(value)} twice. Name it once.')
+    return Choices(checked)
+
+
+def as_side(
+    name: str,  # of the setting
+    given,  # what a space is given for it
+) -> Side:
+    "A side of a space, checked; raises `ValueError` that says what to write."
+    title = f'{name} of the space'
+    if isinstance(given, LogRange):
+        return LogRange(*_log_ends(name, given))
+    if isinstance(given, Choices):
+        return _choices(name, given.values)
+    if isinstance(given, Fixed):
+        return Fixed(_value(name, given.value))
+    if isinstance(given, tuple):
+        return _ends(name, given)
+    if isinstance(given, list):
+        return _choices(name, given)
+    if isinstance(given, (set, frozenset)):
+        raise ValueError(
+            f'{title} is {shown(given)}, a set, which has no order. Write a list of choices.'
+        )
+    if isinstance(given, dict):
+        raise ValueError(
+            f'{title} is {shown(given)}, a dict. Write a range (low, high), a list of choices, or '
+            'fixed({…}) for one value that is a dict.'
+        )
+    return Fixed(_value(name, given))
+
+# %% ../../nbs/core/records.ipynb #c315cceb
+def side_to_json(
+    side: Side | None,
+):
+    "A side of a space as files hold it."
+    if isinstance(side, LogRange):
+        return {'loguniform': tuple(side)}
+    if isinstance(side, Choices):
+        return {'choices': side.values}
+    if isinstance(side, Fixed):
+        return {'fixed': side.value}
+    return side
+
+
+def side_from_json(
+    value,  # what `side_to_json` gave, also by way of JSON
+):
+    "The side of a space that a file holds, yet unchecked; raises `ValueError`."
+    if value is None or isinstance(value, (LogRange, Choices, Fixed)):
+        return value
+    if isinstance(value, (tuple, list)):
+        return tuple(value)
+    kind, held = (
+        next(iter(value.items())) if isinstance(value, dict) and len(value) == 1 else ('', 0)
+    )
+    if kind == 'fixed':
+        return Fixed(held)
+    if kind == 'loguniform' and isinstance(held, (tuple, list)) and len(held) == 2:
+        return LogRange(*held)
+    if kind == 'choices' and isinstance(held, (tuple, list)):
+        return Choices(tuple(held))
+    raise ValueError('must be a pair, or an object of loguniform, choices or fixed')
+
+
+def _of_kind(kind, schema):
+    "The schema of a side that says its kind."
+    properties = {kind: schema}
+    return {
+        'type': 'object',
+        'properties': properties,
+        'required': [kind],
+        'additionalProperties': False,
+    }
+
+
+_PAIR = {
+    'type': 'array',
+    'prefixItems': [{'type': 'number'}, {'type': 'number'}],
+    'minItems': 2,
+    'maxItems': 2,
+}
+_KINDS = [
+    _PAIR,
+    _of_kind('loguniform', _PAIR),
+    _of_kind('choices', {'type': 'array', 'minItems': 2}),
+    _of_kind('fixed', {}),
+]
+SideOf = Annotated[
+    Any,
+    PlainValidator(side_from_json),
+    PlainSerializer(side_to_json),
+    WithJsonSchema({'anyOf': _KINDS}),
+]
+MaybeSideOf = Annotated[
+    Any,
+    PlainValidator(side_from_json),
+    PlainSerializer(side_to_json),
+    WithJsonSchema({'anyOf': [*_KINDS, {'type': 'null'}]}),
+]
+
+# %% ../../nbs/core/records.ipynb #e8e7f1c1
+def _pairs(given):
+    "The further settings of a space as pairs of name and side."
+    return tuple(given.items()) if isinstance(given, dict) else given
+
+
+def _pairs_to_json(pairs):
+    "The further settings of a space as files hold them."
+    return {name: side_to_json(side) for name, side in pairs}
+
+
+def _check_setting_names(names):
+    "Raise `ValueError` for names of settings that are no names, or of one setting twice."
+    plain = [setting_name(name) for name in names]
+    for name, each in zip(names, plain):
+        if not re.fullmatch(_NAME, name) or len(name) > 100:
+            raise ValueError(
+                f'space has the setting {shown(name)}, but a setting has a name of Python: letters, '
+                'digits and _.'
+            )
+        if each in ('epochs', 'init'):
+            raise ValueError(
+                f"{name} of the space is the recipe's, which says it for all trials alike. Write "
+                f'Recipe({each}=…).'
+            )
+        if plain.count(each) > 1:
+            raise ValueError(f'{name} of the space is there twice. Say it once.')
+
+
+def _warn_of_pair(name, side):
+    "Warn where two numbers in a list, a range until 0.1.0, are choices now."
+    if isinstance(side, list) and len(side) == 2:
+        a, b = side
+        warn_caller(
+            f'{name} of the space is a list, so that {a!r} and {b!r} are its only choices. '
+            f'Write ({a!r}, {b!r}) for all between them.'
+        )
+
+
+def value_words(
+    value,  # of a setting
+) -> str:
+    "A setting's value for a sentence or a table: of a name with settings, the name first."
+    if isinstance(value, float):
+        return f'{value:.4g}'
+    return value if isinstance(value, str) else f'{value}'
+
+# %% ../../nbs/core/records.ipynb #2c1158f6
+@dataclass(frozen=True, init=False, repr=False)
+class Space(Record):
+    """Where to look: for each setting a range (low, high), a logarithmic one loguniform(low, high),
+    a list of choices, or one value; raises `ValueError` for what can't be so."""
+
+    learning_rate: SideOf = (0.001, 0.1)  # step size of the optimizer, > 0
+    batch_size: SideOf = (16, 48)  # images a step, ≥ 1
     # share of the last step that is kept, from 0 to 0.9999; None: 0, not searched
-    momentum: tuple[Number, Number] | None = None
+    momentum: MaybeSideOf = None
     # share of a weight that is added to its gradient, ≥ 0; None: 0, not searched
-    weight_decay: tuple[Number, Number] | None = None
+    weight_decay: MaybeSideOf = None
     # learning rate and weight decay on a logarithmic scale?
     log: Flag = False
     # number of the first trial in the Sobol sequence, ≥ 0; None: the protocol's
     start: SkipJsonSchema[Annotated[Count | None, Field(exclude=True)]] = None
+    # name → side of each further setting, of the recipe or the model
+    further: Annotated[
+        tuple[tuple[Name, SideOf], ...],
+        BeforeValidator(_pairs, json_schema_input_type=dict[Name, SideOf]),
+        PlainSerializer(_pairs_to_json),
+        Field(alias='settings', json_schema_extra={'default': {}}),
+    ] = ()
+
+    def __init__(
+        self,
+        learning_rate=None,
+        batch_size=None,
+        momentum=None,
+        weight_decay=None,
+        log=False,
+        start=None,
+        further=(),
+        **settings,
+    ):
+        sides = dict(zip(_FOUR, (learning_rate, batch_size, momentum, weight_decay)))
+        said = {name: side for name, side in sides.items() if side is not None}
+        for name, side in said.items():
+            _warn_of_pair(name, side)
+        rest = {'log': log, 'start': start, 'further': (*further, *settings.items())}
+        for name, value in (sides | _DEFAULTS | said | rest).items():
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, '_said', frozenset(said))
+        self.__post_init__()
 
     def __post_init__(self):
-        for name, ends in self.sides.items():
-            object.__setattr__(self, name, _side(name, ends))
+        for name in _FOUR:
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, as_side(name, getattr(self, name)))
+        further = tuple((name, as_side(name, side)) for name, side in self.further)
+        object.__setattr__(self, 'further', further)
         if self.start is not None:
             object.__setattr__(self, 'start', check_int('start', self.start, 0, 2**29))
         if not isinstance(self.log, bool):
             raise TypeError(f'log of the space is {shown(self.log)}, but must be True or False.')
-        if self.learning_rate is None or self.batch_size is None:
-            raise ValueError(
-                'learning_rate and batch_size of the space must be pairs: they are always searched.'
-            )
-        check_int('batch_size of the space', self.batch_size[1], 1, 2**31)
-        for name, (low, high) in self.sides.items():
-            if self.is_log(name) and low and high / low > 1e300:
-                raise ValueError(
-                    f'{name} of the space, {low:g} to {high:g}, is too long for log=True.'
-                )
-        if self.log and self.weight_decay and not self.weight_decay[0]:
-            raise ValueError(
-                f'weight_decay of the space is {self.weight_decay!r}, but with log=True its lower '
-                'end must be above 0.'
-            )
+        _check_setting_names(list(self.all_sides))
+        for name in self.sides:
+            if self.is_log(name):
+                _log_ends(name, self.ends(name) or ())
 
     @property
-    def sides(self) -> dict:
-        "Name → interval of each setting that is searched."
-        return {name: ends for name in _CHECKS if (ends := getattr(self, name)) is not None}
+    def said(self) -> frozenset[str]:
+        "Names of the settings that whoever made it gave; the others have their defaults."
+        four = self.__dict__.get('_said', frozenset(_FOUR))
+        return frozenset(name for name in self.all_sides if name in four or name not in _FOUR)
+
+    @property
+    def all_sides(self) -> dict[str, Side]:
+        "Name → side of each setting, also of those with one value."
+        four = {name: side for name in _FOUR if (side := getattr(self, name)) is not None}
+        return four | dict(self.further)
+
+    @property
+    def sides(self) -> dict[str, Any]:
+        "Name → side of each setting that is searched."
+        return {k: side for k, side in self.all_sides.items() if not isinstance(side, Fixed)}
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        "Name → value of each setting that is not searched."
+        return {k: side.value for k, side in self.all_sides.items() if isinstance(side, Fixed)}
+
+    @property
+    def settings(self) -> dict[str, Side]:
+        "Name → side of each setting beside the four, as the space names them."
+        return dict(self.further)
 
     @property
     def plain(self) -> bool:
-        "Is it SGD without momentum and weight decay everywhere?"
-        return not {'momentum', 'weight_decay'} & self.sides.keys()
+        "Is it SGD without momentum, weight decay and anything else everywhere?"
+        names = {setting_name(name) for name in self.all_sides} & {*RECIPE_NAMES}
+        zero = {setting_name(name) for name, value in self.fixed.items() if value == 0}
+        return not names - {'learning_rate', 'batch_size'} - (zero & {'momentum', 'weight_decay'})
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        "What a ledger says of it: sides by name, further ones as `settings`."
+        four = {name: side for name in _FOUR if (side := getattr(self, name)) is not None}
+        written = {name: side_to_json(side) for name, side in four.items()}
+        further = {'settings': _pairs_to_json(self.further)} if self.further else {}
+        return written | ({'log': True} if self.log else {}) | further
+
+    @classmethod
+    def of_identity(cls, identity: dict[str, Any]) -> 'Space':
+        "The space that a ledger's identity tells; raises `ValueError`."
+        names = (*_FOUR, 'log', 'settings')
+        return cls.from_dict({name: identity[name] for name in names if name in identity})
 
     def is_log(self, name) -> bool:
         "Is this side's scale logarithmic?"
-        return self.log and name in ('learning_rate', 'weight_decay')
+        side = self.sides.get(name)
+        if isinstance(side, LogRange):
+            return True
+        is_range = isinstance(side, tuple)
+        return self.log and is_range and name in ('learning_rate', 'weight_decay')
+
+    def is_whole(self, name) -> bool:
+        "Are the values along this range whole numbers?"
+        ends = self.ends(name)
+        return ends is not None and all(isinstance(end, int) for end in ends)
+
+    def ends(self, name) -> tuple[float, float] | None:
+        "Lower and upper end of a range; None for choices, or for what is not searched."
+        side = self.sides.get(name)
+        return (side[0], side[1]) if isinstance(side, tuple) else None
+
+    def extremes(self, name) -> list:
+        "The values of a setting that must do: the ends of a range, or all choices."
+        side = self.all_sides[name]
+        if isinstance(side, Fixed):
+            return [side.value]
+        return list(side.values if isinstance(side, Choices) else side)
+
+    def words(self, name) -> str:
+        "Where a setting is searched, in words."
+        side = self.sides[name]
+        if isinstance(side, Choices):
+            *most, last = map(value_words, side.values)
+            return f'{", ".join(most)} or {last}'
+        return f'{side[0]:g} to {side[1]:g}{" (logarithmic)" if self.is_log(name) else ""}'
 
     def config(
         self,
         *position: float,  # along each side, in [0, 1]
     ) -> Config:
         "The config there. The batch size is rounded up, as in 2019."
-        return Config(
-            **{
-                name: self._at(name, ends, u)
-                for (name, ends), u in zip(self.sides.items(), position, strict=True)
-            }
-        )
+        searched = {
+            name: self._at(name, side, u)
+            for (name, side), u in zip(self.sides.items(), position, strict=True)
+        }
+        values = searched | self.fixed
+        return Config(**{name: values[name] for name in self.all_sides})
 
     def point(self, *position: float) -> Config:
         "The old name of `config`."
         warn_renamed('point of a Space', 'config')
         return self.config(*position)
 
-    def _at(self, name, ends, u):
+    def replaced(self, **sides) -> 'Space':
+        "The same with other sides, by name."
+        four = {name: getattr(self, name) for name in _FOUR} | {'log': self.log}
+        further = self.settings
+        for name, side in sides.items():
+            (four if name in (*_FOUR, 'log', 'start') else further)[name] = side
+        space = Space(**({'start': self.start} | four), further=tuple(further.items()))
+        object.__setattr__(space, '_said', self.said | sides.keys())
+        return space
+
+    def only(
+        self,
+        names,  # of further settings
+    ) -> 'Space':
+        "The same with these of its further settings, in this order."
+        space = self.replaced()
+        object.__setattr__(space, 'further', tuple((name, self.settings[name]) for name in names))
+        return space
+
+    def _at(self, name, side, u):
         "The setting at `u` along a side."
-        low, high = ends
+        if isinstance(side, Choices):
+            return side.values[min(int(u * len(side.values)), len(side.values) - 1)]
+        low, high = side
         if self.is_log(name):
+            if self.is_whole(name):  # each number n has its place from n to n + 1
+                return min(high, math.floor(low * ((high + 1) / low) ** u))
             return float(min(high, low * (high / low) ** u))
-        value = u * (high - low) + low
-        return math.ceil(value) if name == 'batch_size' else float(value)
+        if name == 'batch_size':
+            return math.ceil(u * (high - low) + low)
+        if self.is_whole(name):
+            return min(high, low + math.floor(u * (high - low + 1)))
+        return float(u * (high - low) + low)
+
+    @model_serializer(mode='wrap')
+    def _written(self, dumped):
+        return {k: v for k, v in dumped(self).items() if k != 'settings' or v}
+
+    def __hash__(self):
+        four = tuple(getattr(self, name) for name in _FOUR)
+        return hash((four, self.log, self.start, tuple(name for name, _ in self.further)))
+
+    def __repr__(self):
+        parts = {name: getattr(self, name) for name in (*_FOUR, 'log', 'start')} | self.settings
+        return f'Space({", ".join(f"{name}={side!r}" for name, side in parts.items())})'
+
+
+_DEFAULTS = {'learning_rate': (0.001, 0.1), 'batch_size': (16, 48)}
 
 
 __getattr__ = old_attributes(__name__, Box='Space', Point='Config')
@@ -713,6 +1101,9 @@ class Trial(Record):
         return math.nan if value is None else value
 
 
+SELECT: tuple[str, ...] = ('metric', 'loss')  # what the best trial can be best by
+
+
 @dataclass
 class SearchResult(Record):
     "The trials of a search, in the order of the sequence."
@@ -724,9 +1115,30 @@ class SearchResult(Record):
     epochs: Positive  # of each trial
     scored_on: Text  # name of the split that gave the scores
     trials: list[Trial]
+    # what the best one is best by: metric, and of equals loss; or loss, and of equals metric
+    select: Literal['metric', 'loss'] = 'metric'
+    # folds of cross-validation that each trial was trained on; None: it was trained once
+    cv: Positive | None = None
+    # the space of the first half of the trials, at whose edge a winner lay; None: that of all
+    extended_from: Space | None = None
 
     box = _OldName('space')
     n = _OldName('n_trials')
+
+    @model_serializer(mode='wrap')
+    def _said(self, dumped):
+        usual = {'select': 'metric', 'cv': None, 'extended_from': None}
+        return {k: v for k, v in dumped(self).items() if k not in usual or v != usual[k]}
+
+    @property
+    def asked(self) -> int:
+        "Trials that were asked for, before the search was extended by as many."
+        return self.n_trials if self.extended_from is None else self.n_trials // 2
+
+    @property
+    def trainings(self) -> int:
+        "Trainings that its trials took: one for each, or for each fold."
+        return len(self.trials) * (self.cv or 1)
 
     @property
     def done(self) -> bool:
@@ -736,7 +1148,8 @@ class SearchResult(Record):
     @property
     def best(self) -> Trial:
         """The trial of highest accuracy, or best by the metric that it was scored by; of equals
-        the one of lowest loss, then the first; raises `ValueError` without one."""
+        the one of lowest loss, then the first; by `select` loss goes before; raises `ValueError`
+        without one."""
         good = [t for t in self.trials if not (math.isnan(t.accuracy) and math.isnan(t.loss))]
         if any(t.score is not None for t in good):
             good = [t for t in good if t.score is not None and not math.isnan(t.score)]
@@ -745,6 +1158,8 @@ class SearchResult(Record):
             score = trial.score
             if score is None:
                 score = 0.0 if math.isnan(trial.accuracy) else -trial.accuracy
+            if self.select == 'loss':
+                return trial.loss, score, trial.number
             return score, trial.loss, trial.number
 
         if good:

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['KEEPS', 'START', 'CNN_2019', 'ENGINES', 'EPOCHS', 'EPOCHS_DIGITS', 'OBJECTS', 'word_of', 'json_plain', 'Recipe',
-           'space_for', 'Compute', 'Callbacks', 'Effort', 'Described', 'describe', 'old_names', 'start_and_name']
+           'space_for', 'Compute', 'Callbacks', 'Effort', 'Tuning', 'Described', 'describe', 'old_names',
+           'start_and_name']
 
 # %% ../../nbs/core/settings.ipynb #set-02
 import difflib
@@ -12,6 +13,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from fastcore.docments import docments
 
@@ -26,7 +28,7 @@ from mnist_cmp.core.checks import (
     warn_renamed,
 )
 from .display import Status, check_progress
-from .records import PROTOCOLS, Config, Run, SearchResult, Space, Trial
+from .records import PROTOCOLS, SELECT, Config, Run, SearchResult, Space, Trial
 
 # %% ../../nbs/core/settings.ipynb #set-07
 def _whole(default, low, high=None):
@@ -128,20 +130,20 @@ class Recipe:
     # each model's own rule
     init: object = None
     # an optimizer of torch.optim by name, a class, or a pair of one and a dict of its settings
-    optimizer: object = 'sgd'
+    optimizer: Any = 'sgd'
     nesterov: bool = False  # Nesterov's momentum?
     # of the learning rate: cosine, linear, one_cycle, or a class of torch.optim.lr_scheduler, or
     # a pair of one and a dict of its settings; None: constant
-    schedule: object = None
+    schedule: Any = None
     # in which the learning rate rises: a number of epochs if ≥ 1, below that a share of them
     warmup: float = _decimal(0.0, 0)
     label_smoothing: float = _decimal(0.0, 0, 0.9999)  # share that all classes have alike, < 1
     # cross_entropy, mse, l1, huber, or a function of outputs and y that gives the batch's mean;
     # None: cross-entropy of classes, squared error of numbers
-    loss: object = None
+    loss: Any = None
     # a function of x, y and a torch.Generator that gives a batch's x, or x and y; or a list of
     # such; None: none
-    augment: object = None
+    augment: Any = None
     clip: float | None = _decimal(None, 0, low_open=True)  # highest norm of a gradient; None: any
     # epochs without a better validation score after which a training ends; None: never
     patience: int | None = _whole(None, 1)
@@ -170,6 +172,23 @@ class Recipe:
             if not values[name]:
                 del values[name]
         return replace(self, **values | getattr(config, 'of_recipe', {}))
+
+    def for_search(
+        self,
+        searched,  # names of what a search chooses
+    ) -> 'Recipe':
+        "This recipe where momentum or weight decay of a config is meant, also if it is 0."
+        names = {'momentum', 'weight_decay'} & {*searched}
+        zeros: dict[str, Any] = {name: 0.0 for name in names if getattr(self, name) is None}
+        return replace(self, **zeros)
+
+    def completed(
+        self,
+        config: Config,  # of a search, in which what is not searched is 0
+    ) -> Config:
+        "The config with the momentum and the weight decay that a training by it really has."
+        own = self.at(config).config
+        return config._replace(momentum=own.momentum, weight_decay=own.weight_decay)
 
     @property
     def config(self) -> Config:
@@ -217,8 +236,8 @@ class Recipe:
     def check_complete(
         self,
         n: int,  # images to train on
-    ):
-        "Raise `ValueError` unless it says all that a training on `n` images needs."
+    ) -> int:
+        "Its epochs; raises `ValueError` unless it says all that a training on `n` images needs."
         hint = 'Pass a recipe, such as Recipe(learning_rate=0.1, batch_size=16, epochs=10).'
         check_float('learning_rate', self.learning_rate, 0, low_open=True, hint=hint)
         check_int('batch_size', self.batch_size, 1, n, hint if self.batch_size is None else '')
@@ -226,6 +245,7 @@ class Recipe:
         if self.warmup >= max(1, epochs):
             hint = 'Below 1 it is a share of the epochs.'
             raise_invalid('warmup', self.warmup, f'less than the epochs, {epochs}', hint)
+        return epochs
 
     def check_searched(
         self,
@@ -306,7 +326,7 @@ def space_for(
     if (model, protocol) == ('cnn', '2019'):
         sides |= CNN_2019
     if isinstance(space, Space):
-        return replace(space, start=sides['start'] if space.start is None else space.start)
+        return space.replaced(start=sides['start'] if space.start is None else space.start)
     _check_sides(space)
     for name, side in (space or {}).items():
         if name != 'start' or side is not None:
@@ -316,16 +336,19 @@ def space_for(
 
 def _check_sides(space):
     "Raise `TypeError` or `ValueError` unless `space` is None or a dict of sides of a `Space`."
-    names = [f.name for f in fields(Space)]
-    listed = ', '.join(names)
     if not isinstance(space, (dict, type(None))):
         raise TypeError(
-            f'space is {shown(space)}, but must be a Space, or a dict of some of its sides: {listed}.'
+            f'space is {shown(space)}, but must be a Space, or a dict of its sides: name → range '
+            '(low, high), list of choices, or a value.'
         )
     for name, side in (space or {}).items():
-        if name not in names:
-            way_out = ' One space serves all models.' if isinstance(side, (Space, dict)) else ''
-            raise ValueError(f'space has {shown(name)}, but its sides are {listed}.{way_out}')
+        if not isinstance(name, str):
+            raise TypeError(f'space has {shown(name)}, but its sides have the names of settings.')
+        if isinstance(side, Space):
+            raise ValueError(
+                f'space has a Space for {shown(name)}, but is to be that of one model: give that '
+                'space itself.'
+            )
 
 # %% ../../nbs/core/settings.ipynb #set-21
 ENGINES = ('auto', 'cudagraph', 'compiled', 'onednn', 'autograd', 'population')
@@ -413,6 +436,26 @@ class Effort:
     def __post_init__(self):
         _check_numbers(self)
         check_choice('protocol', self.protocol, PROTOCOLS)
+
+# %% ../../nbs/core/settings.ipynb #f4909a06
+@dataclass(frozen=True)
+class Tuning:
+    "How the best trial is chosen; raises `ValueError` for what can't be so."
+
+    # what the best trial is best by; metric: of equals the one of lowest loss; loss: of equals the
+    # one of best metric
+    select: str = field(default='metric', metadata={'choices': SELECT})
+    # folds of cross-validation within the training images, from 2 to 100, each of which costs a
+    # training; None: trials are scored on the validation images
+    cv: int | None = _whole(None, 2, 100)
+    # where a winner lies at an edge: widen that side for all models, and search as often again?
+    extend: bool = False
+
+    def __post_init__(self):
+        _check_numbers(self)
+        check_choice('select', self.select, SELECT)
+        if not isinstance(self.extend, bool):
+            raise TypeError(f'extend is {shown(self.extend)}, but must be True or False.')
 
 # %% ../../nbs/core/settings.ipynb #set-33
 @dataclass(frozen=True)
@@ -534,6 +577,6 @@ def start_and_name(
     side = 'box' if 'box' in old else 'space'
     space = holder.get(side)
     if isinstance(space, Space):
-        holder[side] = replace(space, start=start)
+        holder[side] = space.replaced(start=start)
     elif space is None or isinstance(space, dict):  # the function refuses anything else
         holder[side] = (space or {}) | {'start': start}

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FAMILY', 'torchvision_datasets', 'IdxFile', 'Source', 'get_source', 'find_fault', 'find_stranger', 'default_root',
-           'read_files', 'ensure_files']
+           'read_files', 'ensure_files', 'Archive', 'open_archive']
 
 # %% ../../nbs/datasets/sources.ipynb #00a-sources-002
 import gzip
@@ -22,7 +22,7 @@ import time
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -206,18 +206,28 @@ class _Stream:
 _DOWNLOAD = '.mnist_cmp-download-'
 
 
-def _fetch(mirror: str, file: IdxFile, folder: Path, retries: int) -> Path:
-    "The path of the fetched file, compressed, with its MD5; pooch waits longer after each failure."
+def _fetch_file(url: str, path: Path, md5: str, most: int, retries: int) -> Path:
+    "The path, where the file is now, with its MD5; pooch waits longer after each failure."
     import pooch
 
     pooch.get_logger().setLevel('WARNING')
-    archive = f'{file.name}.gz'
-    with tempfile.TemporaryDirectory(prefix=_DOWNLOAD, dir=make_folder(folder)) as own:
+    with tempfile.TemporaryDirectory(prefix=_DOWNLOAD, dir=make_folder(path.parent)) as own:
         fetcher = pooch.create(
-            own, mirror, registry={archive: f'md5:{file.md5}'}, retry_if_failed=retries
+            own,
+            '',
+            registry={path.name: f'md5:{md5}'},
+            urls={path.name: url},
+            retry_if_failed=retries,
         )
-        os.replace(fetcher.fetch(archive, downloader=_Stream(file.size + 2**16)), folder / archive)
-    return folder / archive
+        os.replace(fetcher.fetch(path.name, downloader=_Stream(most)), path)
+    return path
+
+
+def _fetch(mirror: str, file: IdxFile, folder: Path, retries: int) -> Path:
+    "The path of the fetched file, compressed, with its MD5."
+    archive = f'{file.name}.gz'
+    url = f'{mirror}{archive}'
+    return _fetch_file(url, folder / archive, file.md5, file.size + 2**16, retries)
 
 
 def _reason(error: Exception) -> str:
@@ -282,17 +292,21 @@ def default_root() -> str:
     return os.environ.get('MNIST_CMP_DATA') or platformdirs.user_cache_dir('mnist_cmp')
 
 
-def _folder(source: Source, root) -> Path:
-    "The folder of a source's files; raises `FileNotFoundError` for a user without a home."
+def _place(name: str, root) -> Path:
+    "The path of a file or folder of data; raises `FileNotFoundError` for a user without a home."
     try:
         root = as_path('root', default_root() if root is None else root).expanduser()
     except RuntimeError:
         raise FileNotFoundError(
-            f'{source.folder}/raw has no place: this user has no home folder. '
-            'Name the folder that holds it as root or in the environment '
-            'variable MNIST_CMP_DATA.'
+            f'{name} has no place: this user has no home folder. Name the folder that holds it as '
+            'root or in the environment variable MNIST_CMP_DATA.'
         ) from None
-    return root / source.folder / 'raw'
+    return root / name
+
+
+def _folder(source: Source, root) -> Path:
+    "The folder of a source's files; raises `FileNotFoundError` for a user without a home."
+    return _place(f'{source.folder}/raw', root)
 
 # %% ../../nbs/datasets/sources.ipynb #look-sources-21
 def _sweep(folder: Path) -> None:
@@ -364,3 +378,62 @@ def ensure_files(
     for _ in read_files(source, root, download):
         pass
     return _folder(source, root)
+
+# %% ../../nbs/datasets/sources.ipynb #sources-archive
+@dataclass(frozen=True)
+class Archive:
+    "A file of a data set, read as its makers publish it."
+
+    name: str  # below the folder for data, such as 'EMNIST/raw/gzip.zip'
+    url: str  # where it comes from
+    md5: str  # hex
+    most: int  # bytes that it has at most
+    retries: int = 2  # further tries
+
+
+def _md5_fault(file: io.BufferedReader, archive: Archive) -> str:
+    "What is wrong with an open file, in words; '' if nothing is. It is read from its begin then."
+    if os.fstat(file.fileno()).st_size > archive.most:
+        return f'has more than {archive.most:,} bytes'
+    digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+    file.seek(0)
+    return '' if digest.hexdigest() == archive.md5 else 'does not have the published MD5'
+
+
+def _archive_fault(path: Path, archive: Archive) -> str:
+    "What is wrong with a file at a path, in words; '' if nothing is."
+    if not path.is_file():
+        return 'is missing'
+    with open(path, 'rb') as file:
+        return _md5_fault(file, archive)
+
+
+@contextmanager
+def open_archive(
+    archive: Archive,  # which file
+    root=None,  # folder for data; default default_root()
+    download: bool = True,  # fetch it if it is missing or damaged?
+) -> Iterator[io.BufferedReader]:
+    "The open file, whose content was checked; raises `FileNotFoundError` that says what to do."
+    path = _place(archive.name, root)
+    fault = _archive_fault(path, archive)
+    why = 'download=False'
+    if fault and download:
+        _sweep(path.parent)
+        try:
+            with Progress(1, f'fetching {path.name}'):
+                _fetch_file(archive.url, path, archive.md5, archive.most, archive.retries)
+            why = ''
+        except (OSError, ValueError) as e:
+            why = _reason(e)
+    if fault and why:
+        raise FileNotFoundError(
+            f'{path.name} in {path.parent} {fault}, and was not fetched ({why}). Fetch '
+            f'{archive.url} and put it there, or name the folder that holds {archive.name} as '
+            "root or in the environment variable MNIST_CMP_DATA, or take load_data('digits'), "
+            'which needs no file.'
+        )
+    with open(path, 'rb') as file:
+        if fault := _md5_fault(file, archive):
+            raise FileNotFoundError(f'{path} {fault}: another program writes to it. Try again.')
+        yield file

@@ -217,6 +217,14 @@ class Comparison(ComparisonRecord):
         usual wrong guess and its confidence."""
         return answers.hard_frame(self, why)
 
+    def hard_numbers(
+        self,
+        most: int = 12,  # examples, at most
+    ) -> 'pandas.DataFrame':
+        """A row for each of the test examples on which squared errors are largest, mean over models
+        and runs: its targets, and the mean answer of each model; raises `ValueError`."""
+        return answers.hard_numbers(self, most)
+
     def picture(
         self,
         why: str,  # 'all' or a model's name
@@ -289,6 +297,16 @@ class Comparison(ComparisonRecord):
         """The images that most runs of all models, or of one alone, get wrong, with what is said of
         them; the figure or None."""
         return figures.plot_pictures(self, why)
+
+    def plot_predictions(self):
+        """What the best run of each model predicts, against the truth; the figure; raises
+        `ValueError` where there are classes."""
+        return figures.plot_predictions(self)
+
+    def plot_residuals(self):
+        """Truth − prediction of the best run of each model, against the prediction; the figure;
+        raises `ValueError` where there are classes."""
+        return figures.plot_residuals(self)
 
     def plot_calibration(self):
         """Reliability diagram of each model, and below it how often each confidence is given; the

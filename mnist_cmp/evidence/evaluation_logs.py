@@ -22,7 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core.checks import as_path, check_choice, need_extra, raise_invalid, shown
-from .predictions import Predictions, read_named, readable
+from ..core.files import read_named, readable
+from .predictions import Predictions
 
 # %% ../../nbs/evidence/evaluation_logs.ipynb #evaluation-logs-08
 class _Sample(NamedTuple):

@@ -403,28 +403,47 @@ def plot_costs(
     return fig
 
 # %% ../../nbs/evidence/figures.ipynb #19d34a81
+_MANY_CLASSES = 20  # of more than so many these are drawn
+
+
+def _most(weights):
+    "Places of the classes of most weight, in the classes' order."
+    return np.sort(np.argsort(-weights, kind='stable')[:_MANY_CLASSES])
+
+
+def _matrix_panels(n_panels, classes):
+    "A figure and axes for matrices of these classes: one below the other where they need room."
+    import matplotlib.pyplot as plt
+
+    longest = max(map(len, classes))
+    columns = min(2, n_panels)  # readable on a narrow page
+    width, height = 3.6, 3.7
+    if len(classes) > 12 or (len(classes) > 4 and longest > 12):
+        columns = 1
+        width, height = 6.5, 1.4 + 0.25 * len(classes) + 0.07 * longest
+    rows = -(-n_panels // columns)
+    size = width * columns, height * rows
+    return plt.subplots(rows, columns, figsize=size, squeeze=False)
+
+
 def plot_confusions(
     record: ComparisonRecord,
 ):
     """A confusion matrix for each model, right answers left blank: images taken for another
-    class, mean of the runs; the figure."""
+    class, mean of the runs; of more than 20 classes those that are confused most; the figure."""
     tables = {name: confusion(record, name).to_numpy(copy=True) for name in record.names}
     for m in tables.values():
+        np.fill_diagonal(m, 0)
+    kept = _most(sum(m.sum(0) + m.sum(1) for m in tables.values()))
+    for name, m in tables.items():
         np.fill_diagonal(m, np.nan)
+        tables[name] = m[np.ix_(kept, kept)]
     by_name = drawn_names(record.classes, 20)
-    classes = [by_name[c] for c in record.classes]
+    classes = [by_name[record.classes[i]] for i in kept]
     short = drawn_names(record.names)
     top = max(1e-9, *(np.nanmax(m) for m in tables.values()))
     with plot_style():
-        import matplotlib.pyplot as plt
-
-        columns = min(2, len(tables))  # readable on a narrow page
-        fig, axes = plt.subplots(
-            -(-len(tables) // columns),
-            columns,
-            figsize=(3.6 * columns, 3.7 * -(-len(tables) // columns)),
-            squeeze=False,
-        )
+        fig, axes = _matrix_panels(len(tables), classes)
         for ax in axes.flat[len(tables) :]:
             ax.set_visible(False)
         for ax, (name, m) in zip(axes.flat, tables.items()):
@@ -452,10 +471,17 @@ def plot_class_errors(
     record: ComparisonRecord,
     ax=None,  # matplotlib axes; None: new ones
 ):
-    "Error of each model on each class, mean of its runs; the axes."
+    """Error of each model on each class, mean of its runs; of more than 20 classes on those where
+    errors are most frequent; the axes."""
     table = 100 * class_errors(record)[record.names]
+    kept = _most(np.nan_to_num(table.to_numpy()).mean(1))
+    table = table.iloc[kept]
+    by_name = drawn_names(record.classes, 20)
+    classes = [by_name[record.classes[i]] for i in kept]
+    is_long = max(map(len, classes)) > 4
+    steep = 60 if len(classes) > 10 else 30
     with plot_style():
-        ax = _axes(ax, 7, 3)
+        ax = _axes(ax, 7, 4 if is_long and steep == 60 else 3)
         width = 0.8 / len(record.names)
         short = drawn_names(record.names)
         for i, name in enumerate(record.names):
@@ -466,9 +492,11 @@ def plot_class_errors(
                 label=short[name],
                 color=model_color(name, record.names),
             )
-        by_name = drawn_names(record.classes, 20)
-        classes = [by_name[c] for c in record.classes]
-        ax.set_xticks(range(len(table)), classes, rotation=30 if max(map(len, classes)) > 4 else 0)
+        ax.set_xticks(range(len(table)), classes)
+        if is_long:
+            ax.tick_params(axis='x', labelrotation=steep)
+            for label in ax.get_xticklabels():
+                label.set(ha='right', rotation_mode='anchor')
         ax.set(
             xlabel='class',
             ylabel='test error (%)',
@@ -594,7 +622,7 @@ _MANY_DOTS = 5000  # in a panel; of more examples so many are drawn, evenly chos
 _MANY_TARGETS = 4  # rows of panels
 
 
-def _panels_of_numbers(record, draw, ylabel):
+def _panels_of_numbers(record, draw, labels):
     "A panel for each model and target; `draw` gets axes, prediction, truth and colour; the figure."
     import matplotlib.pyplot as plt
 
@@ -618,13 +646,9 @@ def _panels_of_numbers(record, draw, ylabel):
             color = model_color(name, record.names)
             draw(ax, answers[chosen, row], truth[chosen, row], color)
             of = f', target {row + 1}' * (n_targets > 1)
-            ax.set(
-                title=f'{short[name]}{of}',
-                xlabel='truth' if ylabel == 'prediction' else 'prediction',
-            )
-        axes[0, 0].set_ylabel(ylabel)
+            ax.set(title=f'{short[name]}{of}', xlabel=labels[0])
     for row in range(rows):
-        axes[row, 0].set_ylabel(ylabel)
+        axes[row, 0].set_ylabel(labels[1])
     return fig
 
 
@@ -645,7 +669,7 @@ def plot_predictions(
         ax.axline((truth.mean(), truth.mean()), slope=1, color='#666666', linewidth=1)
 
     with plot_style():
-        return _panels_of_numbers(record, draw, 'prediction')
+        return _panels_of_numbers(record, draw, ('truth', 'prediction'))
 
 
 def plot_residuals(
@@ -659,7 +683,7 @@ def plot_residuals(
         ax.axhline(0, color='#666666', linewidth=1)
 
     with plot_style():
-        return _panels_of_numbers(record, draw, 'truth − prediction')
+        return _panels_of_numbers(record, draw, ('prediction', 'truth − prediction'))
 
 # %% ../../nbs/evidence/figures.ipynb #figures-44
 def comparison_figures(
@@ -761,18 +785,21 @@ def _figures_of_answers(record):
         yield from _figures_of_numbers(record)
     if not record.labels or not record.classes:
         return
-    if 2 <= len(record.classes) <= 100:  # with more of them there is nothing to be seen
+    if len(record.classes) >= 2:
+        few = ''
+        if len(record.classes) > _MANY_CLASSES:
+            few = f' (the {_MANY_CLASSES} of {len(record.classes):,} classes with most errors)'
         yield (
             'errors',
             'class_errors',
-            'Test error on each class, mean of the runs.',
+            f'Test error on each class{few}, mean of the runs.',
             partial(plot_class_errors, record),
         )
         yield (
             'errors',
             'confusions',
             f'What the wrong {record.word}s are taken for: number of {record.word}s, mean of the '
-            'runs.',
+            f'runs{few}.',
             partial(plot_confusions, record),
         )
     for why in record.pictures:

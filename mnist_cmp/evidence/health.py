@@ -154,11 +154,11 @@ _OF_NUMBERS = {'at_chance': 'was no better than the mean of the training targets
 
 
 def said_of(
-    record: ComparisonRecord,
     state: str,  # one of `STATES`
+    has_classes: bool,  # or does the net give numbers?
 ) -> str:
-    "What a model of the comparison did in a training that ended in a state."
-    return STATES[state] if record.classes else _OF_NUMBERS.get(state, STATES[state])
+    "What a model did in a training that ended in a state."
+    return STATES[state] if has_classes else _OF_NUMBERS.get(state, STATES[state])
 
 
 def states_of(

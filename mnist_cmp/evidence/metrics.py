@@ -131,8 +131,9 @@ class Answered:
     "What one model answered to examples whose truth is known, checked."
 
     title: str  # of the metric that asks, for messages
-    y: np.ndarray  # the truth: codes into the classes, or numbers; N
-    answers: np.ndarray  # labels S×N, scores S×N×K or S×N, numbers or losses S×N
+    y: np.ndarray  # the truth: codes into the classes, N, or numbers, N or N×targets
+    # labels S×N, scores S×N×K or S×N, numbers S×N or S×N×targets, or losses S×N
+    answers: np.ndarray
     n_classes: int = 0  # K; 0 for numbers and losses
     positive: object = None  # name of the positive class
     classes: Sequence[str] | None = None  # names of all
@@ -285,13 +286,13 @@ def _failed(title, answers, counts_failed):
 
 def _answered_numbers(needs, title, y, answers):
     "Numbers, beside the true ones, or losses, which have no truth."
-    if answers.ndim != 2:
+    y = None if needs == 'losses' else np.asarray(y)
+    if answers.ndim != 2 and (y is None or y.ndim != 2):
         raise ValueError(
             f'{title} needs {needs}, trainings×examples, but they have shape {answers.shape}.'
         )
-    if needs == 'losses':
+    if y is None:
         return Answered(title, np.zeros(answers.shape[1]), answers)
-    y = np.asarray(y)
     if y.dtype.kind not in 'biuf' or y.shape != answers.shape[1:] or not np.isfinite(y).all():
         raise ValueError(
             f'y is {y.dtype} of shape {y.shape}, but must be a finite number for each of '
@@ -424,8 +425,10 @@ class Metric:
 
     def values(
         self,
-        y,  # the truth: codes into the classes, or numbers; N
-        answers,  # of one model: labels S×N, scores S×N×K or S×N, numbers or losses S×N
+        # the truth: codes into the classes, N, or numbers, N or N×targets
+        y,
+        # of one model: labels S×N, scores S×N×K or S×N, numbers S×N or S×N×targets, losses S×N
+        answers,
         n_classes: int | None = None,  # K; None: what the answers say
         *,
         positive=None,  # name of the positive class; None: 1 of 0 and 1
@@ -978,14 +981,18 @@ _register(
 )
 
 # %% ../../nbs/evidence/metrics.ipynb #metrics-50
+def _over_targets(losses, title):
+    "Losses of examples, each the mean over its targets where there are several."
+    values = losses if losses.ndim == 2 else losses.mean(2)
+    return PerExample(values, remarks=_skew(values, title))
+
+
 def _squared_error(checked):
-    values = (checked.answers.astype(float) - checked.y) ** 2
-    return PerExample(values, remarks=_skew(values, checked.title))
+    return _over_targets((checked.answers.astype(float) - checked.y) ** 2, checked.title)
 
 
 def _absolute_error(checked):
-    values = np.abs(checked.answers.astype(float) - checked.y)
-    return PerExample(values, remarks=_skew(values, checked.title))
+    return _over_targets(np.abs(checked.answers.astype(float) - checked.y), checked.title)
 
 
 def _loss(checked):
@@ -1195,7 +1202,8 @@ def _as_bytes(rows):
 def _units(models, groups):
     """An order of the examples that depends on what they hold alone, and what is drawn: a number
     for each of them in that order, the same throughout a group."""
-    truth = np.asarray(models[0].y, dtype=float)[:, None]
+    y = np.asarray(models[0].y, dtype=float)
+    truth = y.reshape(len(y), -1)
     runs = []
     for checked in models:
         for s, answers in enumerate(checked.answers):
