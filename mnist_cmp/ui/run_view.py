@@ -70,19 +70,19 @@ def _best_cells(trials: list[History]) -> tuple[str, str, str]:
     "Accuracy and settings of the best trial, as texts."
 
     def score(history):
-        return (history.last.valid_accuracy, -history.last.valid_loss)
+        return (history.kept.valid_accuracy, -history.kept.valid_loss)
 
     best = max(_finished(trials), key=score, default=None)
     if best is None:
         return '–', '–', '–'
-    accuracy = f'{best.last.valid_accuracy:.2%}'
+    accuracy = f'{best.kept.valid_accuracy:.2%}'
     return accuracy, f'{best.learning_rate:.4g}', f'{best.batch_size}'
 
 
 def _mean_cell(trainings: list[History]) -> str:
     "The mean accuracy of trainings, with its standard deviation."
-    last = [h.last.valid_accuracy for h in _finished(trainings)]
-    accuracies = [accuracy for accuracy in last if accuracy is not None]
+    kept = [h.kept.valid_accuracy for h in _finished(trainings)]
+    accuracies = [accuracy for accuracy in kept if accuracy is not None]
     if not accuracies:
         return '–'
     spread = f' ± {np.std(accuracies, ddof=1):.2%}' if len(accuracies) > 1 else ''
@@ -153,8 +153,8 @@ def _svg(figure: Figure, label: str) -> str:
 
 # %% ../../nbs/ui/run_view.ipynb #rv-19
 def _accuracy(history: History) -> float:
-    "The last validation accuracy of a finished training, %; else not a number."
-    accuracy = history.epochs[-1].valid_accuracy if history.state == 'finished' else None
+    "The validation accuracy of what a finished training kept, %; else not a number."
+    accuracy = history.kept.valid_accuracy if history.state == 'finished' else None
     return math.nan if accuracy is None else 100 * accuracy
 
 
