@@ -141,7 +141,6 @@ def _is_below(loss, other):
     "Is a loss lower than another one, where both are known?"
     return loss is not None and other is not None and loss < other
 
-
 # %% ../../nbs/evidence/health.ipynb #health-31
 # State → what a model did in a training that ended in it.
 STATES = {
