@@ -30,12 +30,19 @@ from .core.display import drawn_names, plot_style, printable, without_math
 from .core.records import Scaling
 from .core.settings import EPOCHS, EPOCHS_DIGITS
 from .core.system import derive_seed
+from .datasets.arrays import Arrays
 from .datasets.examples import as_examples, kinds_fed
+from .datasets.folders import read_folder
+from .datasets.frames import read_frame
 from .datasets.labels import Answers, tidy_answers
 from .datasets.mapped import MappedRows, is_mapped
+from .datasets.named import NAMES, READ_BY_DATA, check_name, read_named
+from .datasets.npz import read_npz
 from .datasets.scaling import as_fed, check_finite, fit_scaling, row_blocks
-from .datasets.sources import FAMILY, IdxFile, Source, get_source, read_files
+from .datasets.sources import IdxFile, Source, get_source, read_files
 from .datasets.splitting import divide, group_numbers, size_of
+from .datasets.tables_files import read_table
+from .datasets.torch_datasets import read_dataset
 
 if TYPE_CHECKING:  # slow to import
     import pandas
@@ -815,6 +822,80 @@ class Data:
         warn_of_splits(data, stacklevel=None)
         return data
 
+    @classmethod
+    def of_arrays(
+        cls,
+        arrays: Arrays,  # what a source of data gives
+        **how,  # arguments of from_arrays; they go before what the source says
+    ) -> 'Data':
+        "`Data` from what a source gives; raises what `from_arrays` raises."
+        said = {'name': arrays.name, 'classes': arrays.classes, 'groups': arrays.groups} | how
+        parts = {
+            'x_test': arrays.x_test,
+            'y_test': arrays.y_test,
+            'x_valid': arrays.x_valid,
+            'y_valid': arrays.y_valid,
+        }
+        return cls.from_arrays(arrays.x, arrays.y, **parts, **said)
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame,  # of pandas or polars, a table of Arrow, or a dict of columns: a row an example
+        target,  # name of the column to predict; several names: as many numbers
+        groups=None,  # name of a column: rows of one group stay together; no feature
+        *,
+        test=None,  # a table of the same columns, for the test split; None: it is drawn
+        valid=None,  # and one for validation
+        **how,  # arguments of from_arrays
+    ) -> 'Data':
+        "`Data` from a data frame; raises `ValueError` or `TypeError` that says what to do."
+        return cls.of_arrays(read_frame(frame, target, groups, test=test, valid=valid), **how)
+
+    @classmethod
+    def from_table(
+        cls,
+        path,  # of a .csv, .tsv or .parquet file: a row an example
+        target,  # as for from_frame
+        groups=None,
+        *,
+        test=None,  # path of a file with the same columns
+        valid=None,
+        **how,  # arguments of from_arrays
+    ) -> 'Data':
+        "`Data` from a table in a file; raises `ValueError` that says what to do."
+        return cls.of_arrays(read_table(path, target, groups, test=test, valid=valid), **how)
+
+    @classmethod
+    def from_folder(
+        cls,
+        path,  # of a folder for each class, or of such folders train, valid and test
+        size=None,  # images are scaled and cropped to it: pixels of a side, or height and width
+        **how,  # arguments of from_arrays
+    ) -> 'Data':
+        "`Data` from images in folders of their classes; raises `ValueError` that names the file."
+        return cls.of_arrays(read_folder(path, size), **how)
+
+    @classmethod
+    def from_dataset(
+        cls,
+        train,  # of (example, label), as PyTorch's, or of dicts; or a dict of train, valid, test
+        test=None,  # one for the test split; None: it is drawn
+        valid=None,  # and one for validation
+        **how,  # arguments of from_arrays
+    ) -> 'Data':
+        "`Data` from data sets, which are read once; raises `ValueError` or `TypeError`."
+        return cls.of_arrays(read_dataset(train, test, valid), **how)
+
+    @classmethod
+    def from_npz(
+        cls,
+        path,  # of a .npz file, with names as MedMNIST's, or x and y
+        **how,  # arguments of from_arrays
+    ) -> 'Data':
+        "`Data` from an archive of arrays; raises `ValueError` with the names that it has."
+        return cls.of_arrays(read_npz(path), **how)
+
     @property
     def task(self) -> str:
         "What is predicted: 'classes', or numbers: 'regression'."
@@ -1033,24 +1114,51 @@ def _load_source(source: Source, root, valid_size: int, download: bool) -> Data:
     return _published(Data(train, valid, test, source.name, source.classes))
 
 # %% ../nbs/01_data.ipynb #01-data-050
-DATASETS = ('digits', *FAMILY)
+DATASETS = tuple(NAMES)
 
 
 def load_data(
-    name: str = 'mnist',  # 'digits', 'mnist', 'fashion_mnist' or 'kmnist'
+    name: str = 'mnist',  # one of DATASETS: 'digits', 'mnist', 'cifar10', 'breast_cancer', …
     # folder that holds MNIST/raw and so on; default $MNIST_CMP_DATA, else in the user's cache
     root=None,
-    # last training images kept for validation; default 10,000 (digits: 300, fixed); 0: none
+    # last training images kept for validation; default 10,000 (digits: 300, fixed), of sets
+    # beyond MNIST's family a sixth of each class; 0: none
     valid_size: int | None = None,
     download: bool = True,  # fetch files that are missing or damaged?
 ) -> Data:
     """A named data set, checked, in memory; raises `ValueError`, and `FileNotFoundError` for
     files that cannot be had."""
-    check_choice('name', name, DATASETS, 'For other data take Data.from_arrays.')
+    check_name(name, DATASETS)
     if name == 'digits':
         return _load_digits(valid_size)
+    if name not in READ_BY_DATA:
+        return _load_named(name, root, valid_size, download)
     valid_size = check_int('valid_size', 10_000 if valid_size is None else valid_size, 0, 59_999)
     return _load_source(get_source(name), root, valid_size, download)
+
+
+def _load_named(name: str, root, valid_size: int | float | None, download: bool) -> Data:
+    "A data set that comes as arrays; what it has no part for is drawn."
+    arrays = read_named(name, root, download)
+    parts = {'train': (arrays.x, arrays.y)}
+    for part in 'valid', 'test':
+        if getattr(arrays, f'x_{part}') is not None:
+            parts[part] = getattr(arrays, f'x_{part}'), getattr(arrays, f'y_{part}')
+    if 'valid' in parts and valid_size is not None:
+        raise ValueError(
+            f'valid_size is {shown(valid_size)}, but must be None: {name} has a validation split '
+            'of its own.'
+        )
+    task = 'classes' if NAMES[name].n_classes else 'regression'
+    wishes = _Wishes(valid_size, 0.2, arrays.classes, task, NAMES[name].scale)
+    splits = _splits_of_arrays(parts, wishes)
+    train = splits['train']
+    epochs = EPOCHS if len(train) >= _MANY else EPOCHS_DIGITS
+    data = Data(train, splits.get('valid'), splits['test'], name, train.classes, **epochs)
+    return _published(data)
+
+
+_MANY = 10_000  # examples; fewer are met more often
 
 # %% ../nbs/01_data.ipynb #01-data-053
 def default_device() -> torch.device:
