@@ -24,7 +24,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from . import __version__
-from .core.checks import check_choice, shown, warn_renamed
+from .core.checks import shown, warn_renamed
 from mnist_cmp.core.display import (
     Progress,
     can_redraw,
@@ -53,6 +53,7 @@ from mnist_cmp.ui.specs import (
     OF_RECIPE,
     OF_SPACE,
     build_recipe,
+    build_space,
     parse_assignment,
     recipe_and_sides,
     side_text,
@@ -437,7 +438,7 @@ def _args(argv):
     try:
         _source(args)
         _recipe(args)
-        _space(args)
+        _spaces(args, [model for model, _, _ in args.space if model is not None])
     except (ValueError, TypeError) as e:
         parser.error(printable(str(e)))
     return args
@@ -471,28 +472,12 @@ def _space(args):
         sides['log'] = True
     if args.start is not None:
         sides['start'] = args.start
-    for model, name, side in args.space:
-        if model is None:
-            _put_once(sides, name, side)
     return sides
 
 
-def _own_spaces(args, names):
-    "The space of each model where one has sides of its own, else that of all; raises `ValueError`."
-    shared = _space(args)
-    own: dict = {}
-    for model, name, side in args.space:
-        if model is not None:
-            check_choice('MODEL of --space', model, names)
-            _put_once(own.setdefault(model, {}), name, side)
-    return {name: shared | own.get(name, {}) for name in names} if own else shared
-
-
-def _put_once(sides, name, side):
-    "Add a side to a space; raises `ValueError` where it has one."
-    if name in sides:
-        raise ValueError(f'{name} is given twice. Give all of its values at once: {FORMS}.')
-    sides[name] = side
+def _spaces(args, names):
+    "The space of all models, or of each one where one has sides of its own; raises `ValueError`."
+    return build_space(_space(args), args.space, names)
 
 # %% ../nbs/09_cli.ipynb #44975d9f
 _LIKE = {'−': '-', '–': '-', '±': '+-', '×': 'x', '…': '...', '’': "'"}
@@ -744,7 +729,7 @@ def run(
     if args.quiet:
         os.environ['MNIST_CMP_QUIET'] = '1'
     data = source.load(args.data_dir)
-    space = _own_spaces(args, distinct_names(args.models))
+    space = _spaces(args, distinct_names(args.models))
     recipe = build_recipe(_recipe(args))
     effort = _effort(args)
     most = {'seeds': args.looks[-1]} if args.looks else {}

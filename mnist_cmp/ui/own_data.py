@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['DATA_NAMES', 'KINDS', 'IN_WORDS', 'OPTIONS', 'SCALES', 'TASKS', 'NEEDED', 'DATA_FILE', 'PARTS', 'kind_of',
-           'DataSource', 'write_data', 'is_kept', 'read_data']
+           'DataSource', 'write_data', 'is_kept', 'read_data', 'OfferedData', 'fingerprint_of', 'load_noted']
 
 # %% ../../nbs/ui/own_data.ipynb #own-data-02
 import difflib
+import hashlib
 import json
+import shutil
 import zipfile
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,7 +61,7 @@ def kind_of(
             f'data is {shown(what)}, but must be a file that ends in {", ".join(KINDS)}. '
             'Save arrays as .npz, tables as .csv.'
         )
-    if suffix or len(path.parts) > 1:
+    if suffix or '/' in what or len(path.parts) > 1:
         raise ValueError(f'data is {shown(what)}, but there is no such file or folder.')
     near = difflib.get_close_matches(what, DATA_NAMES, 1)
     guess = f' Did you mean {near[0]}?' if near else ''
@@ -131,6 +133,11 @@ class DataSource:
     def kind(self) -> str:
         "What kind of data it is: a key of `IN_WORDS`."
         return kind_of(self.what)
+
+    @property
+    def given(self) -> dict:
+        "The fields that say something, by name."
+        return {f.name: v for f in fields(self) if (v := getattr(self, f.name)) is not None}
 
     def load(
         self,
@@ -249,3 +256,89 @@ def _split_of(arrays: dict, part: str, classes: tuple, scaled: dict) -> 'Split |
     known = {name: arrays[f'{part}_{name}'] for name in _TENSORS if f'{part}_{name}' in arrays}
     tensors = {name: torch.from_numpy(array) for name, array in known.items()}
     return Split(name=part, classes=classes, **tensors, **scaled)
+
+# %% ../../nbs/ui/own_data.ipynb #own-data-17
+class OfferedData:
+    "Data that a panel offers under a name; raises `ValueError` or `TypeError` for what are none."
+
+    def __init__(
+        self,
+        # the path of a file or folder, or a dict of the fields of a DataSource, or a Data, or the
+        # path of a run folder that keeps one
+        given,
+        kept: str = '',  # fingerprint of the data that a run folder keeps
+    ):
+        self.given = Path(given) / DATA_FILE if kept else given
+        self.kept = kept
+        if kept:
+            return
+        if isinstance(given, (str, PathLike, dict)):
+            self.source = _absolute(given)
+        elif hasattr(given, 'splits'):
+            self.kept = fingerprint_of(given)
+        else:
+            raise TypeError(
+                f'data has {shown(given)}, but must be a path, a dict of what is said of one, such '
+                "as {'what': 'heart.csv', 'target': 'disease'}, or a Data."
+            )
+
+    @property
+    def noted(self) -> dict:
+        "What the note of a run on these data says of them."
+        return {'kept': self.kept} if self.kept else self.source.given
+
+    @property
+    def epochs(self) -> dict[str, int]:
+        "Epochs of a trial and of a training that the data take; {} where that is not known yet."
+        names = ('search_epochs', 'epochs')
+        return {name: getattr(self.given, name) for name in names if hasattr(self.given, name)}
+
+    def put_into(
+        self,
+        folder: Path,  # of a run
+    ):
+        "Have the data in the run folder, where the note says they are; raises `OSError`."
+        path = folder / DATA_FILE
+        if not self.kept or path.exists():
+            return
+        if isinstance(self.given, Path):
+            with atomic_path(path) as temporary:
+                shutil.copyfile(self.given, temporary)
+        else:
+            write_data(self.given, path)
+
+
+def _absolute(given) -> DataSource:
+    "What is given as data, its paths so that they lead there from other folders as well."
+    fields_given = given if isinstance(given, dict) else {'what': str(given)}
+    try:
+        source = DataSource(**fields_given)
+    except TypeError:
+        names = ', '.join(f.name for f in fields(DataSource))
+        raise ValueError(f'data has {shown(given)}, but must have names among: {names}.') from None
+    if source.kind == 'name':
+        return source
+    paths = {name: str(Path(getattr(source, name)).absolute()) for name in ('what', 'labels') if getattr(source, name)}
+    return replace(source, **paths)
+
+
+def fingerprint_of(
+    data: 'Data',
+) -> str:
+    "What tells these data from others: a digest of all their parts."
+    prints = [split.fingerprint for split in data.splits]
+    return hashlib.sha256(' '.join(prints).encode()).hexdigest()[:16]
+
+
+def load_noted(
+    noted: dict,  # what the note of a run says of its own data
+    folder: Path,  # of the run
+    root: str | None,  # folder of the files of named sets; None: as load_data
+) -> 'Data':
+    "The data of a run; raises `DamagedError` for others than it began with."
+    if 'kept' not in noted:
+        return DataSource(**noted).load(root)
+    data = read_data(folder / DATA_FILE)
+    if fingerprint_of(data) != noted['kept']:
+        raise DamagedError(f'{folder / DATA_FILE} holds other data than this run began with.')
+    return data
