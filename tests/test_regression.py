@@ -11,6 +11,8 @@ import torch.nn as nn
 from sklearn.datasets import load_diabetes
 
 import mnist_cmp as mc
+from tiny import known_costs
+from mnist_cmp import comparison
 from mnist_cmp.comparison import measure_test
 from mnist_cmp.core.files import json_text
 from mnist_cmp.evidence.comparison import Comparison
@@ -46,6 +48,14 @@ def compared(models, data, **settings):
     usual = {'n_trials': 3, 'seeds': 4, 'search_epochs': 4, 'recipe': mc.Recipe(epochs=12)}
     settings = usual | {'compute': mc.Compute(threads=1, workers=1)} | settings
     return mc.compare(models, data, SPACE, **settings)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def unmeasured():
+    "No time is spent on measuring what a model costs."
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(comparison, 'measure_costs', known_costs)
+        yield
 
 
 @pytest.fixture(scope='module')
