@@ -13,7 +13,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 from fastcore.docments import docments
 
@@ -516,7 +516,7 @@ class Tuning:
 
     # what the best trial is best by; metric: of equals the one of lowest loss; loss: of equals the
     # one of best metric
-    select: str = field(default='metric', metadata={'choices': SELECT})
+    select: Literal['metric', 'loss'] = field(default='metric', metadata={'choices': SELECT})
     # folds of cross-validation within the training images, from 2 to 100, each of which costs a
     # training; None: trials are scored on the validation images
     cv: int | None = _whole(None, 2, 100)
