@@ -318,7 +318,11 @@ def _absolute(given) -> DataSource:
         raise ValueError(f'data has {shown(given)}, but must have names among: {names}.') from None
     if source.kind == 'name':
         return source
-    paths = {name: str(Path(getattr(source, name)).absolute()) for name in ('what', 'labels') if getattr(source, name)}
+    paths = {
+        name: str(Path(getattr(source, name)).absolute())
+        for name in ('what', 'labels')
+        if getattr(source, name)
+    }
     return replace(source, **paths)
 
 
