@@ -11,7 +11,7 @@ config.read(here / 'settings.ini', encoding='utf-8')
 cfg = config['DEFAULT']
 extras = {
     extra: cfg[f'{extra}_requirements'].split()
-    for extra in ('dask', 'optuna', 'app', 'tables', 'docs')
+    for extra in ('dask', 'optuna', 'app', 'tables', 'medmnist', 'docs')
 }
 name, source, docs = cfg['lib_name'], cfg['git_url'], cfg['doc_host'] + cfg['doc_baseurl']
 

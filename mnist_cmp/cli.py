@@ -632,7 +632,9 @@ def _score_text(trial):
     "How good a trial was, in words."
     if not math.isnan(trial.accuracy):
         return f'{trial.accuracy:.2%}'
-    return trial.error or trial.history.state if math.isnan(trial.loss) else f'loss {trial.loss:.4g}'
+    return (
+        trial.error or trial.history.state if math.isnan(trial.loss) else f'loss {trial.loss:.4g}'
+    )
 
 
 def _run_line(name, run, noun='test images'):
@@ -1120,7 +1122,7 @@ def _tell_failures(record, rule):
     return bool(failed)
 
 # %% ../nbs/09_cli.ipynb #92a813cc
-_SCRIPT = '''"Which model is better on these data, at equal tuning effort? Run it: python {name}"
+_SCRIPT = """"Which model is better on these data, at equal tuning effort? Run it: python {name}"
 
 import math
 
@@ -1150,7 +1152,7 @@ if __name__ == '__main__':  # trainings run in processes of their own, which imp
     )
     print(mc.summary(result), mc.verdict(result), sep='\\n\\n')
     print('Report:', mc.write_report(result, '{folder}'))
-'''
+"""
 _INIT_WHAT = (
     'Writes a Python script that compares two models on the digits, to be edited: comments say '
     'where your own data and models go. It runs as it is.'

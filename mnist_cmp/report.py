@@ -446,7 +446,10 @@ def _tables(comparison: Comparison) -> dict[str, list[str]]:
     if comparison.has_numbers:
         hard = comparison.hard_numbers()
         hard.index = hard.index.map(str)
-        tables['errors'] = ['<p>The largest errors, mean over the models:</p>', _table(hard, _number)]
+        tables['errors'] = [
+            '<p>The largest errors, mean over the models:</p>',
+            _table(hard, _number),
+        ]
     return tables
 
 
@@ -770,8 +773,10 @@ def _on_examples(comparison: Comparison) -> str:
     scaling = _scaling_text(comparison)
     if comparison.is_judged or (inputs in ([], [1, 28, 28]) and not scaling and comparison.classes):
         return ''
-    shape = '×'.join(map(str, inputs)) or '1'
-    what = f'an image of {shape}' if comparison.is_image else f'of shape {shape}'
+    shape = '×'.join(map(str, inputs))
+    what = f'an image of {shape}' if comparison.is_image else f'an array of {shape}'
+    if len(inputs) < 2:
+        what = counted(math.prod(inputs), 'number')
     answers = f'one of {len(comparison.classes):,} classes'
     if comparison.truth is not None:
         n_targets = comparison.truth.size // comparison.sizes['test']
@@ -869,8 +874,7 @@ def _page(comparison: Comparison, drawn: dict[str, list[tuple]]) -> str:
     verdict = paragraphs(result, ' class=head') + paragraphs(cautions)
     tables = _tables(comparison)
     sections = {
-        key: _section(comparison, key, tables.get(key, []), drawn.get(key, []))
-        for key in _SECTIONS
+        key: _section(comparison, key, tables.get(key, []), drawn.get(key, [])) for key in _SECTIONS
     }
     links = ' '.join(
         f'<a href="#{key}">{_SECTIONS[key][0]}</a>' for key, text in sections.items() if text

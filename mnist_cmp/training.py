@@ -53,18 +53,16 @@ from mnist_cmp.engines.evaluation import (
 )
 from mnist_cmp.engines.recipes import (
     RecipeStep,
-    check_engine,
     check_recipe,
     loss_of,
     packed_state,
     put_state,
     recorded,
     try_recipe,
-    why_general,
 )
 from .engines.step_protocol import Step
-from .engines.steps import ENGINES, choose_engine, make_step
-from .models import net_to_try
+from .engines.steps import ENGINES, choose_engine, make_step, why_general
+from .models import Shape, net_to_try
 
 # %% ../nbs/04_training.ipynb #06-training-013
 def _order(n, seed, epoch):
@@ -440,24 +438,41 @@ def _resume(checkpoint, net, step, history, train, valid, epochs):
     return saver.resume(net, step, epochs) or history, saver
 
 # %% ../nbs/04_training.ipynb #2cbf9c41
-def _first_step(net, recipe, engine, checkpoint, should_stop, images):
+def _begun_with(checkpoint):
+    "The engine that the training in a folder began with; 'auto' if there is none."
+    file = Path(checkpoint or '') / 'last.safetensors'
+    with machine_calls(file):
+        has_begun = file.is_file()
+    if has_begun:
+        with suppress(ValueError, AttributeError):
+            engine = json.loads(read_weights(file)[1].get('identity', '{}')).get('engine')
+            if engine in ENGINES:
+                return engine
+    return 'auto'
+
+
+def _first_step(net, recipe, engine, checkpoint, should_stop, train, joined=False, seed=0):
     """A step of the engine asked for; else of the one that the training in `checkpoint` began
     with, or the fastest that pays."""
-    begun = Path(checkpoint or '') / 'last.safetensors'
-    with machine_calls(begun):
-        has_begun = begun.is_file()
-    if engine == 'auto' and has_begun:
-        with suppress(ValueError, AttributeError):
-            identity = json.loads(read_weights(begun)[1].get('identity', '{}'))
-            if identity.get('engine') in ENGINES:
-                engine = identity['engine']
+    shape = Shape.of(train)
+    if engine == 'auto':
+        engine = _begun_with(checkpoint)
     try:
         engine = choose_engine(
-            net, engine, images=images, plain=recipe.plain, should_stop=should_stop
+            net,
+            engine,
+            images=len(train) * recipe.epochs,
+            plain=recipe.plain,
+            is_sgd=recipe.is_sgd,
+            shape=shape,
+            should_stop=should_stop,
         )
     except Stopped:
-        engine = choose_engine(net)  # it won't be used
-    return make_step(net, engine=engine, **recipe.sgd)
+        engine = choose_engine(net, shape=shape)  # it won't be used
+    if why_general(shape, recipe.is_sgd):
+        n_batches = len(_batches(torch.arange(len(train)), recipe.batch_size, joined))
+        return RecipeStep(net, recipe, train.task, n_batches, seed)
+    return make_step(net, engine=engine, shape=shape, **recipe.sgd)
 
 # %% ../nbs/04_training.ipynb #06-training-030
 def device_of(
@@ -529,7 +544,6 @@ def train(
     callbacks = callbacks or Callbacks()
     epochs = recipe.check_complete(len(train))
     check_recipe(recipe, train, valid is not None)
-    check_engine(compute.engine, recipe, train.task)
     if recipe.init is not None:
         raise ValueError(
             f'init of the recipe is {shown(recipe.init)}, but must be None for a net whose weights '
@@ -543,12 +557,9 @@ def train(
         train, valid, device = _move(net, train, valid, compute.device)
         try_recipe(recipe, net, train)
         joined = _joins(net, train, recipe.batch_size)
-        if why_general(recipe, train.task):
-            n_batches = len(_batches(torch.arange(len(train)), recipe.batch_size, joined))
-            step: Step = RecipeStep(net, recipe, train.task, n_batches, seed)
-        else:
-            images = len(train) * epochs
-            step = _first_step(net, recipe, compute.engine, checkpoint, should_stop, images)
+        step = _first_step(
+            net, recipe, compute.engine, checkpoint, should_stop, train, joined, seed
+        )
         history = History(
             **recipe.config._asdict(),
             seed=seed,

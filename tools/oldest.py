@@ -18,6 +18,7 @@ FOR_USERS = (
     'optuna_requirements',
     'app_requirements',
     'tables_requirements',
+    'medmnist_requirements',
 )
 
 

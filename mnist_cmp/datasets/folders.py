@@ -115,10 +115,12 @@ def find_images(
     others = loose
     found = {path.name: _images_of(path, others) for path in classes}
     if others:
-        loose_images = f', {sum(map(_is_image, others)):,} of them images outside of all classes'
+        n_loose = sum(map(_is_image, others))
+        outside = f', {n_loose:,} of them an image outside of all classes' if n_loose else ''
+        left_out = '1 file was' if len(others) == 1 else f'{len(others):,} files were'
         warn_caller(
-            f'{folder}: {len(others):,} files were left out, such as {printable(others[0].name)}'
-            f'{loose_images if any(map(_is_image, others)) else ""}. Images are {_KINDS}.'
+            f'{folder}: {left_out} left out, such as {printable(others[0].name)}{outside}. '
+            f'Images are {_KINDS}.'
         )
     check_int(f'number of images in {folder}', sum(map(len, found.values())), 1, _MOST_IMAGES)
     return found
@@ -150,7 +152,7 @@ class _read_as_image:
     def __exit__(self, kind, error, trace):
         self.quiet.__exit__(kind, error, trace)
         if isinstance(error, Exception):
-            told = str(error).replace('\n', ' ')[:200] or type(error).__name__
+            told = str(error).partition(' <')[0].replace('\n', ' ')[:200] or type(error).__name__
             raise ValueError(
                 f'{self.path} can not be read as an image ({told}). Mend it, or move it away.'
             ) from None

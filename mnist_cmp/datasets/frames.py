@@ -51,7 +51,7 @@ def as_frame(
     import narwhals as nw
 
     _check_unique(name, frame)
-    begin = {'Table': ('frame = frame.to_pandas()',), 'dict': _FROM_DICT}
+    begin = {'Table': _FROM_ARROW, 'dict': _FROM_DICT}
     lines = begin.get(type(frame).__name__, ())
     if isinstance(frame, Mapping):
         frame = _of_columns(name, frame)
@@ -68,6 +68,7 @@ def as_frame(
     return Frame(name, table, lines)
 
 
+_FROM_ARROW = ('import pandas as pd', 'frame = frame.to_pandas()')
 _FROM_DICT = ('import pandas as pd', 'frame = pd.DataFrame(frame)')
 
 
@@ -158,9 +159,7 @@ def _refuse_texts(frame: Frame, columns: list) -> NoReturn:
         _refuse_broken_numbers(frame, name)
     hold = 'hold' if len(columns) > 1 else 'holds'
     example = next(v for v in frame.column(columns[0]).to_list() if not _is_missing(v))
-    lines = [f'frame = frame.to_dummies({columns!r})']
-    if not frame.is_polars:
-        lines = ['import pandas as pd', f'frame = pd.get_dummies(frame, columns={columns!r})']
+    lines = _encode_lines(frame, columns)
     told = (
         f'{frame.name}: {_listed(columns)} {hold} texts or categories (such as {shown(example)}), '
         'but nets take numbers. Encode them, a column for each value:'
@@ -172,6 +171,20 @@ def _refuse_texts(frame: Frame, columns: list) -> NoReturn:
     if many:
         told += f'\nor leave out what names an example alone:{frame.code(_drop_line(frame, many))}'
     raise ValueError(told)
+
+
+def _encode_lines(frame: Frame, columns: list) -> list[str]:
+    "The lines of code that make a column of each value, also one of what is missing."
+    if frame.is_polars:
+        return [f'frame = frame.to_dummies({columns!r})']
+    gaps = [name for name in columns if frame.column(name).null_count()]
+    whole = [name for name in columns if name not in gaps]
+    lines = ['import pandas as pd']
+    if whole:
+        lines.append(f'frame = pd.get_dummies(frame, columns={whole!r})')
+    if gaps:
+        lines.append(f'frame = pd.get_dummies(frame, columns={gaps!r}, dummy_na=True)')
+    return lines
 
 
 def _once(frame: Frame, lines: list[str]) -> list[str]:
@@ -235,9 +248,10 @@ def _refuse_kind(frame: Frame, kind: str, columns: list) -> NoReturn:
         way_out = f'{words}, for example:{frame.code(line)}\nor leave out:{frame.code(drop)}'
     hold = 'hold' if len(columns) > 1 else 'holds'
     example = next(v for v in frame.column(name).to_list() if not _is_missing(v))
+    such = printable(str(example)[:60])
     raise ValueError(
-        f'{frame.name}: {_listed(columns)} {hold} {kind} (such as {printable(str(example)[:60])}), but nets take '
-        f'numbers. {way_out}'
+        f'{frame.name}: {_listed(columns)} {hold} {kind} (such as {such}), but nets take numbers. '
+        f'{way_out}'
     )
 
 
@@ -265,10 +279,9 @@ def _check_complete(frame: Frame, columns: list, kinds: dict):
     gaps = {name: places for name, places in gaps.items() if len(places)}
     if not gaps:
         return
-    told = [
-        f'{shown(name)} has {len(places):,}, first in row {places[0]:,}'
-        for name, places in gaps.items()
-    ]
+    told = []
+    for name, places in gaps.items():
+        told.append(f'{shown(name)} has {len(places):,}, first in row {places[0]:,}')
     rest = f'; and {len(told) - 6:,} more columns' if len(told) > 6 else ''
     fills = [_fill_line(frame, name) for name in gaps if kinds[name] == 'numbers'][:6]
     fill = f'\nor fill them, for example with the median:{frame.code(*fills)}' if fills else ''
@@ -324,12 +337,12 @@ def _numbers(frame: Frame, name) -> np.ndarray:
         raise ValueError(
             f'{frame.name}: the column {shown(name)} can not be read as numbers ({e}).'
         ) from None
-    is_odd = ~np.isfinite(values)
-    if is_odd.any():
+    odd = np.flatnonzero(~np.isfinite(values))
+    if len(odd):
         raise ValueError(
-            f'{frame.name}: the column {shown(name)} holds {values[is_odd.argmax()]} in '
-            f'{int(is_odd.sum()):,} of {len(values):,} rows, first in row {int(is_odd.argmax()):,}, '
-            'but must hold finite numbers. Mend or drop them.'
+            f'{frame.name}: the column {shown(name)} holds {values[odd[0]]} in {len(odd):,} of '
+            f'{len(values):,} rows, first in row {odd[0]:,}, but must hold finite numbers. Mend or '
+            'drop them.'
         )
     return values
 
@@ -382,7 +395,7 @@ def _targets(frame: Frame, names: list) -> np.ndarray:
         if kind not in allowed:
             raise ValueError(
                 f'{frame.name}: the target {shown(name)} holds {kind}, but must hold '
-                f'{" or ".join(allowed)}.'
+                f'{", ".join(allowed[:-1])} or {allowed[-1]}.'
             )
     if len(names) > 1:
         return np.stack([_numbers(frame, name) for name in names], axis=1)
@@ -446,14 +459,8 @@ def _check_same_columns(frame: Frame, other: Frame):
     )
 
 
-def frames_read(
-    frames: Mapping[str, Frame],  # '' for the first one, 'test', 'valid'
-    target,  # name of the column to predict, or several
-    groups=None,  # name of a column: which rows belong together
-) -> Arrays:
-    "The arrays of tables that were opened; raises `ValueError`."
-    frame = frames['']
-    names = _target_names(frame, target)
+def _feature_names(frame: Frame, names: list, groups) -> list:
+    "The columns that are neither target nor groups; raises `ValueError` if there is none."
     apart = list(names)
     if groups is not None:
         check_column(frame, 'groups', groups)
@@ -463,6 +470,18 @@ def frames_read(
     columns = [name for name in frame.table.columns if name not in apart]
     if not columns:
         raise ValueError(f'{frame.name} has no columns but {_listed(apart)}: there is no feature.')
+    return columns
+
+
+def frames_read(
+    frames: Mapping[str, Frame],  # '' for the first one, 'test', 'valid'
+    target,  # name of the column to predict, or several
+    groups=None,  # name of a column: which rows belong together
+) -> Arrays:
+    "The arrays of tables that were opened; raises `ValueError`."
+    frame = frames['']
+    names = _target_names(frame, target)
+    columns = _feature_names(frame, names, groups)
     classes = None
     if len(names) == 1:
         classes = _category_names(each.column(names[0]) for each in frames.values())

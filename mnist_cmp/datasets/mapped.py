@@ -179,8 +179,14 @@ class MappedRows:
         which,  # a slice, or places of rows, as for a tensor
     ) -> 'MappedRows':
         "Some of the rows, which stay in the file."
-        rows = self.rows[_as_places(which)]
-        made = MappedRows(self.array, np.atleast_1d(rows), self.kind, self.scaling, self.device)
+        return self.with_rows(np.atleast_1d(self.rows[_as_places(which)]))
+
+    def with_rows(
+        self,
+        rows: np.ndarray,  # places in the array, int64
+    ) -> 'MappedRows':
+        "Other rows of the same array."
+        made = MappedRows(self.array, rows, self.kind, self.scaling, self.device)
         made._values = self._values
         return made
 
@@ -199,7 +205,7 @@ class MappedRows:
         "The same rows, wanted on another device; themselves if that is this one."
         if torch.device(device) == self.device:
             return self
-        made = self.part(slice(None))
+        made = self.with_rows(self.rows)
         made.device = torch.device(device)
         return made
 

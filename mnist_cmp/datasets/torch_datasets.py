@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['read_dataset']
 
-# %% ../../nbs/datasets/torch_datasets.ipynb #ds-torch-02
+# %% ../../nbs/datasets/torch_datasets.ipynb #ds-torch_datasets-02
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, NoReturn
 
@@ -15,7 +15,7 @@ from ..core.checks import shown
 from ..core.display import Progress, printable
 from .arrays import Arrays, check_bytes, names_given
 
-# %% ../../nbs/datasets/torch_datasets.ipynb #ds-torch-07
+# %% ../../nbs/datasets/torch_datasets.ipynb #ds-torch_datasets-07
 _EXAMPLES = ('image', 'img', 'pixel_values', 'x', 'input', 'inputs', 'features', 'data')
 _LABELS = ('label', 'labels', 'y', 'target', 'targets', 'class', 'fine_label')
 _TOLD = 'Map each row to {"x": …, "y": …}, or give arrays to Data.from_arrays.'
@@ -47,15 +47,16 @@ def _pair(name: str, index: int, row) -> tuple[Any, Any]:
         return row[example], row[label]
     if isinstance(row, (tuple, list)) and len(row) == 2:
         return row[0], row[1]
-    what = f'a {type(row).__name__}'
+    what = f'of the type {type(row).__name__}'
     if isinstance(row, (tuple, list)):
         what = f'{len(row)} values'
     raise ValueError(
         f'{name}: example {index:,} is {what}, but must be a pair (example, label), or a dict. '
-        'Wrap the data set in one that gives pairs.'
+        'Wrap the data set in one that gives pairs; arrays of all examples and labels are for '
+        'Data.from_arrays.'
     )
 
-# %% ../../nbs/datasets/torch_datasets.ipynb #ds-torch-11
+# %% ../../nbs/datasets/torch_datasets.ipynb #ds-torch_datasets-11
 def _example(name: str, index: int, value) -> np.ndarray:
     "One example as an array; raises `ValueError`."
     if hasattr(value, 'convert') and hasattr(value, 'getbands'):
@@ -94,7 +95,7 @@ def _as_array(what: str, value) -> np.ndarray:
     except Exception as e:
         raise ValueError(f'{what} can not be read as an array ({str(e)[:200]}).') from None
 
-# %% ../../nbs/datasets/torch_datasets.ipynb #ds-torch-15
+# %% ../../nbs/datasets/torch_datasets.ipynb #ds-torch_datasets-15
 class _Part(NamedTuple):
     "The examples of one part."
 
@@ -156,7 +157,7 @@ def _fitting_names(names: tuple[str, ...] | None, parts: Iterable[_Part]):
         return None
     return tuple(printable(name) for name in names)
 
-# %% ../../nbs/datasets/torch_datasets.ipynb #ds-torch-19
+# %% ../../nbs/datasets/torch_datasets.ipynb #ds-torch_datasets-19
 def _length(name: str, dataset) -> int:
     "Number of examples; raises `TypeError` or `ValueError` for what is no data set with a length."
     kinds = {each.__name__ for each in type(dataset).__mro__}
@@ -186,7 +187,7 @@ def _refuse_iterable(name: str, dataset) -> NoReturn:
         f'{name} = list({name}).'
     )
 
-# %% ../../nbs/datasets/torch_datasets.ipynb #ds-torch-23
+# %% ../../nbs/datasets/torch_datasets.ipynb #ds-torch_datasets-23
 _TWICE = 16  # examples that are read twice
 
 
@@ -220,7 +221,7 @@ def _row(name: str, dataset, index: int):
             f'{name}: example {index:,} can not be read ({type(e).__name__}: {str(e)[:200]}).'
         ) from e
 
-# %% ../../nbs/datasets/torch_datasets.ipynb #ds-torch-27
+# %% ../../nbs/datasets/torch_datasets.ipynb #ds-torch_datasets-27
 def _read(name: str, dataset) -> _Part:
     "All examples of a data set, in its order; raises `ValueError` or `TypeError`."
     n = _length(name, dataset)
@@ -270,7 +271,7 @@ def _tensors(dataset) -> _Part | None:
     x, y = (_as_array('train', tensor) for tensor in dataset.tensors)
     return _Part(x, y) if places is None else _Part(x[places], y[places])
 
-# %% ../../nbs/datasets/torch_datasets.ipynb #ds-torch-31
+# %% ../../nbs/datasets/torch_datasets.ipynb #ds-torch_datasets-31
 def _parts(train, test, valid) -> dict[str, Any]:
     "Part ('', 'test', 'valid') → its data set; raises `ValueError`."
     if not isinstance(train, Mapping):

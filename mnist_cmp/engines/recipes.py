@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SCHEDULES', 'LOSSES', 'optimizers', 'own_settings', 'optimizer_of', 'recorded', 'warmup_steps', 'rate_factor',
            'schedule_of', 'loss_of', 'WeightAverage', 'augmented', 'RecipeStep', 'packed_state', 'put_state',
-           'check_recipe', 'why_general', 'check_engine', 'try_recipe']
+           'check_recipe', 'try_recipe']
 
 # %% ../../nbs/engines/recipes.ipynb #recipes-02
 import difflib
@@ -26,7 +26,7 @@ from ..core.checks import raise_invalid, shown
 from ..core.process import sealed
 from ..core.settings import Recipe, json_plain
 from ..core.system import derive_seed
-from .autograd import AutogradStep, float_images, train_batches
+from .autograd import float_images, train_batches
 
 # %% ../../nbs/engines/recipes.ipynb #recipes-07
 _NO_OPTIMIZER = {
@@ -503,30 +503,6 @@ def _check_made(recipe):
         schedule(optimizer, **settings)
     except (TypeError, ValueError) as e:
         raise ValueError(f'{schedule.__name__} refuses its settings {settings}: {e}') from None
-
-# %% ../../nbs/engines/recipes.ipynb #ec472234
-def why_general(
-    recipe: Recipe,
-    task: str = 'classes',  # or 'regression'
-) -> str:
-    "Why only the general step serves a recipe; '' if others do, where they fit the net."
-    if task == 'regression':
-        return 'only that one learns numbers, in place of classes'
-    if recipe.is_sgd:
-        return ''
-    beyond = [name for name in recipe.words if name not in ('patience', 'keep', 'epochs')]
-    return f'only that one serves a recipe with {", ".join(beyond)}'
-
-
-def check_engine(
-    engine: str,  # that was asked for
-    recipe: Recipe,
-    task: str = 'classes',  # or 'regression'
-):
-    "Raise `ValueError` if another engine than the general one is asked for where only that serves."
-    why = why_general(recipe, task)
-    if why and engine not in ('auto', AutogradStep.engine):
-        raise_invalid('engine', engine, "'auto' or 'autograd'", f'{why[0].upper()}{why[1:]}.')
 
 # %% ../../nbs/engines/recipes.ipynb #recipes-54
 def try_recipe(

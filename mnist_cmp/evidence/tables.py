@@ -155,7 +155,8 @@ def protocol_text(
     "How the comparison was made, in words."
     if record.is_judged:
         return 'judged: predictions that were made elsewhere'
-    return f'protocol {record.protocol}: {PROTOCOLS[record.protocol]}'
+    text = f'protocol {record.protocol}: {PROTOCOLS[record.protocol]}'
+    return text if record.is_image else text.replace('images', 'examples')
 
 
 def comparison_html(

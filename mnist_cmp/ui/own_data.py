@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..core.checks import check_choice, check_float, check_int, shown
-from ..core.files import DamagedError, atomic_path, make_folder
+from ..core.files import DamagedError, atomic_path
 from ..core.records import Scaling
 
 if TYPE_CHECKING:  # slow to import
@@ -162,14 +162,18 @@ class DataSource:
         if kind == 'folder':
             return Data.from_folder(self.what, **given)
         if kind == 'table':
-            given['target'] = given['target'].split(',') if ',' in given['target'] else given['target']
+            given['target'] = (
+                given['target'].split(',') if ',' in given['target'] else given['target']
+            )
             return Data.from_table(self.what, **given)
         return Data.from_arrays(self.what, given.pop('labels'), name=name, **given)
 
     def _load_kept(self, given: dict) -> 'Data':
         "Data that `write_data` kept; raises `ValueError` for an option, since all is said there."
         for name in given:
-            raise ValueError(f'{name} is given, but {self.what} holds data that are split. Leave {name} out.')
+            raise ValueError(
+                f'{name} is given, but {self.what} holds data that are split. Leave {name} out.'
+            )
         return read_data(self.what)
 
 # %% ../../nbs/ui/own_data.ipynb #own-data-13
@@ -231,9 +235,7 @@ def read_data(
             scaled[name] = None if head[name] is None else Scaling.from_dict(head[name])
         classes = tuple(head['classes'])
         splits = {part: _split_of(arrays, part, classes, scaled) for part in PARTS}
-        return Data(
-            *splits.values(), head['name'], classes, head['search_epochs'], head['epochs']
-        )
+        return Data(*splits.values(), head['name'], classes, head['search_epochs'], head['epochs'])
     except FileNotFoundError:
         raise
     except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as e:
