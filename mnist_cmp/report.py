@@ -817,9 +817,10 @@ def _on_health(comparison: Comparison) -> str:
         )
     if not comparison.classes:
         return (
-            'Above the verdict are named trainings that diverged, whose squared errors were not '
-            'lower than those of the mean of the training targets (paired t test at 1 %), or that '
-            'never bettered their first epoch and explain less than half of the variance.'
+            'Above the verdict are named trainings that diverged, whose squared error was not below '
+            'that of the mean of the training targets or whose answers did not rise with the '
+            "targets (Spearman's rank correlation at 1 %), or that never bettered their first "
+            'epoch and explain less than half of the variance.'
         )
     text = (
         'Above the verdict stand classes that a part of the data lacks and images that stand in '
