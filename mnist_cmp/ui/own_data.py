@@ -20,14 +20,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..core.checks import check_choice, check_float, check_int, shown
-from ..core.files import DamagedError, atomic_path
+from ..core.files import DamagedError, atomic_path, make_folder
 from ..core.records import Scaling
+from ..datasets.named import NAMES
 
 if TYPE_CHECKING:  # slow to import
     from mnist_cmp.data import Data, Split
 
 # %% ../../nbs/ui/own_data.ipynb #own-data-07
-DATA_NAMES = ('digits', 'mnist', 'fashion_mnist', 'kmnist')
+DATA_NAMES = tuple(NAMES)
 KINDS = {
     '.npz': 'npz',
     '.npy': 'npy',
@@ -95,8 +96,9 @@ class DataSource:
     # column of a table that says which rows belong together, such as patient: they stay in one
     # part; None: all apart
     groups: str | None = None
-    # share of the examples to test on, where no test part is given, above 0 and below 1
-    test_size: float | None = field(default=None, metadata={'kind': float})
+    # how many of the examples are tested on where no test part is given: a share below 1, or a
+    # number; None: a fifth
+    test_size: int | float | None = field(default=None, metadata={'kind': float})
     # how values are scaled, by the training part alone: auto, unit, standard or none; None: auto
     scale: str | None = field(default=None, metadata={'choices': SCALES})
     # classes or regression; None: as the labels look
@@ -125,7 +127,7 @@ class DataSource:
             if getattr(self, name) is not None:
                 check_choice(name, getattr(self, name), choices)
         if self.test_size is not None:
-            check_float('test_size', self.test_size, 0, 0.99, low_open=True)
+            object.__setattr__(self, 'test_size', _share_or_number(self.test_size))
         if self.size is not None:
             check_int('size', self.size, 1, 4096)
 
@@ -152,7 +154,6 @@ class DataSource:
         given = {name: value for name, value in given.items() if value is not None}
         if given.get('scale') == 'none':
             given['scale'] = None
-        name = Path(self.what).resolve().stem
         if kind == 'name':
             return load_data(self.what, root=root, download=download)
         if kind == 'npz' and is_kept(self.what):
@@ -162,21 +163,30 @@ class DataSource:
         if kind == 'folder':
             return Data.from_folder(self.what, **given)
         if kind == 'table':
-            given['target'] = (
-                given['target'].split(',') if ',' in given['target'] else given['target']
-            )
+            columns = [column.strip() for column in given.pop('target').split(',')]
+            given['target'] = columns if len(columns) > 1 else columns[0]
             return Data.from_table(self.what, **given)
-        return Data.from_arrays(self.what, given.pop('labels'), name=name, **given)
+        name = Path(self.what).resolve().stem
+        return Data.from_arrays(self.what, np.load(given.pop('labels')), name=name, **given)
 
     def _load_kept(self, given: dict) -> 'Data':
         "Data that `write_data` kept; raises `ValueError` for an option, since all is said there."
         for name in given:
             raise ValueError(
-                f'{name} is given, but {self.what} holds data that are split. Leave {name} out.'
+                f'{name} is given, but {self.what} holds data that are split and scaled. '
+                f'Leave {name} out.'
             )
         return read_data(self.what)
 
-# %% ../../nbs/ui/own_data.ipynb #own-data-13
+
+def _share_or_number(size) -> int | float:
+    "A share below 1 as it is, a number of examples as a whole one; raises `ValueError`."
+    number = check_float('test_size', size, 0, low_open=True)
+    if number < 1:
+        return number
+    return check_int('test_size', int(number) if number.is_integer() else number, 1)
+
+# %% ../../nbs/ui/own_data.ipynb #own-data-15
 DATA_FILE = 'data.npz'  # in a run's folder
 _HEAD = 'mnist_cmp_data'  # the key of what is no array
 _TENSORS = 'x', 'y', 'places', 'groups'
@@ -235,7 +245,9 @@ def read_data(
             scaled[name] = None if head[name] is None else Scaling.from_dict(head[name])
         classes = tuple(head['classes'])
         splits = {part: _split_of(arrays, part, classes, scaled) for part in PARTS}
-        return Data(*splits.values(), head['name'], classes, head['search_epochs'], head['epochs'])
+        return Data(
+            *splits.values(), head['name'], classes, head['search_epochs'], head['epochs']
+        )
     except FileNotFoundError:
         raise
     except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as e:
@@ -257,7 +269,7 @@ def _split_of(arrays: dict, part: str, classes: tuple, scaled: dict) -> 'Split |
     tensors = {name: torch.from_numpy(array) for name, array in known.items()}
     return Split(name=part, classes=classes, **tensors, **scaled)
 
-# %% ../../nbs/ui/own_data.ipynb #own-data-17
+# %% ../../nbs/ui/own_data.ipynb #own-data-19
 class OfferedData:
     "Data that a panel offers under a name; raises `ValueError` or `TypeError` for what are none."
 
