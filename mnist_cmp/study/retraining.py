@@ -65,7 +65,8 @@ class _Retrainings(Study):
     def identity(self, trainer, client=None):
         "All that the trainings depend on."
         rest = {'model': self.name, 'seed': self.seed}
-        return self.config._asdict() | trainer.identity(self.splits, client) | rest
+        further = {'settings': self.config.settings} if self.config.settings else {}
+        return self.config._asdict() | further | trainer.identity(self.splits, client) | rest
 
     def read(self, ledger):
         "What is done, with its weights; a training whose weights are lost is done again."
@@ -149,10 +150,13 @@ def retrain(
     *,
     seeds: int = Effort.seeds,  # number of trainings, ≥ 1
     seed: int = Effort.seed,  # of the study, ≥ 0: training i draws all its chance from (seed, i)
+    config: Config | None = None,  # of a trial, for its settings of the model; None: the defaults
     store: Any = None,  # a folder to resume from, and for the weights; more seeds extend it
     compute: Compute | None = None,  # by what it is computed; None: Compute()
     # whom to tell of each epoch, and whom to ask; None: Callbacks()
     callbacks: Callbacks | None = None,
+    # of a trial, such as result.best.config: what it says goes to recipe and model; None: nothing
+    config: Config | None = None,
 ) -> list[Retraining]:
     """Train a net from each seed; stopped, those that are done. Raises `ValueError`, or
     `RuntimeError` if one crashes."""
@@ -164,9 +168,11 @@ def retrain(
         recipe,
         numbers,
         seed=seed,
+        config=config,
         store=store,
         compute=compute,
         callbacks=callbacks,
+        config=config,
     )
 
 
@@ -178,25 +184,29 @@ def retrain_numbers(
     numbers: Iterable[int],  # of the trainings to be done
     *,
     seed: int,
+    config: Config | None = None,
     store=None,
     compute: Compute | None = None,
     callbacks: Callbacks | None = None,
+    config: Config | None = None,
 ) -> list[Retraining]:
     "The trainings of these numbers, as `retrain` does those from 0 on."
     splits = splits_begun(store, train, valid)
     make, name = one_model(make)
+    recipe = recipe if config is None else recipe.at(config)
     recipe.check_complete(len(splits.train))
+    config = Config(*recipe.config, **({} if config is None else config.settings))
     compute = of_study(compute)
     folder = folder_of(store)
-    trainer, _ = rehearsed(make, recipe, compute, folder, splits.train, name)
+    trainer, _ = rehearsed(make, recipe, compute, folder, splits.train, name, example=config)
     seed = check_int('seed', seed, 0, 2**63 - 1)
     return _Retrainings(
         seed=seed,
-        config=recipe.config,
+        config=config,
         trainer=trainer,
         name=name,
         splits=splits,
-        trainings={n: Training(recipe.config, run_seed(seed, n)) for n in numbers},
+        trainings={n: Training(config, run_seed(seed, n)) for n in numbers},
         store=folder,
         compute=compute,
         callbacks=callbacks or Callbacks(),
