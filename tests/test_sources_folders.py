@@ -255,5 +255,7 @@ def test_no_more_than_the_memory_holds(pets, monkeypatch):
 
 def test_deeper_images_are_refused(tmp_path):
     save(tmp_path, 'a/1.png', Image.new('I;16', (8, 8)))
-    with pytest.raises(ValueError, match='1.png has 16 bits to a pixel .* but must have 8'):
+    with pytest.raises(
+        ValueError, match='1.png has more than 8 bits to a value .* but must have 8'
+    ):
         read_folder(tmp_path)
