@@ -17,6 +17,7 @@ from . import study as study
 from . import ui as ui
 from .core.checks import MachineError, Stopped
 from .core.records import Epoch, History, Config, Space, Trial, SearchResult, Cost, plot_accuracy
+from .core.records import Scaling
 from .core.settings import Recipe, Compute, Callbacks
 from .core.points import sobol_points, plot_sobol
 from .core.ledger import Ledger, LedgerError
@@ -54,7 +55,7 @@ __version__: str
 __all__ = [
     'MachineError', 'Stopped', 'Epoch', 'History', 'Config', 'Space', 'Trial', 'SearchResult',
     'Cost', 'plot_accuracy', 'Recipe', 'Compute', 'Callbacks', 'sobol_points', 'plot_sobol',
-    'Ledger', 'LedgerError', 'Split', 'Data', 'load_data', 'show_samples', 'default_device',
+    'Ledger', 'LedgerError', 'Split', 'Data', 'Scaling', 'load_data', 'show_samples', 'default_device',
     'MLP', 'CNNClassifier', 'DeepMLP', 'glorot_init', 'zero_init', 'norm_init', 'initialise',
     'register_model', 'model_names', 'get_model', 'Shape', 'fitted', 'maker_settings',
     'number_of_params', 'params_table',
