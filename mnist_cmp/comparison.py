@@ -365,12 +365,12 @@ def _pixels(test, i):
     if test.scaling is not None:
         x = test.scaling.undo(x)
     if x.dtype != torch.uint8:
-        x = x.double()
         if x.min() < 0 or x.max() > 1:
+            x = x.double()
             x = (x - x.min()) / (x.max() - x.min()).clamp(min=1e-12)
         x = x * 255
-    sides = [min(side, _SIDE) for side in x.shape[2:]]
-    if sides != list(x.shape[2:]):
+    sides = min(x.shape[2], _SIDE), min(x.shape[3], _SIDE)
+    if sides != tuple(x.shape[2:]):
         x = nn.functional.adaptive_avg_pool2d(x.double(), sides)
     return x.round().to(torch.uint8)[0].contiguous().numpy()
 
