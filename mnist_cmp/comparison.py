@@ -79,7 +79,7 @@ from mnist_cmp.core.settings import (
     space_for,
     start_and_name,
 )
-from .data import Data, Split, as_given, load_data, warn_of_splits
+from .data import Data, Split, as_given, join_splits, load_data, warn_of_splits
 from mnist_cmp.engines.evaluation import (
     best_guesses,
     check_fit,
@@ -186,13 +186,7 @@ def _joined(data):
     whole = as_given(data.train, data.valid)
     if whole is not None:
         return whole
-    parts = [s for s in (data.train, data.valid) if s is not None]
-    return Split(
-        torch.cat([s.x for s in parts]),
-        torch.cat([s.y for s in parts]),
-        'train',
-        data.train.classes,
-    )
+    return data.train if data.valid is None else join_splits(data.train, data.valid)
 
 
 def _splits(data, protocol):
