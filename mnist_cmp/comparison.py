@@ -41,8 +41,10 @@ from mnist_cmp.core.files import (
     write_json,
 )
 from .core.ledger import LedgerError, begun_with, folder_lock, study_in
+from .core.points import sobol_points
 from mnist_cmp.core.records import (
     ComparisonRecord,
+    Config,
     Cost,
     Look,
     ModelResult,
@@ -73,20 +75,24 @@ from mnist_cmp.core.settings import (
     Compute,
     Effort,
     Recipe,
+    Tuning,
     old_names,
-    space_for,
     start_and_name,
 )
+from .core.spaces import spaces_for
 from .data import Data, Split, as_given, load_data, warn_of_splits
 from mnist_cmp.engines.evaluation import (
     best_guesses,
+    check_fit,
     count_topk_errors,
+    kinds_in,
     load_model,
     predict,
     put_weights,
     weights_digest,
     write_weights,
 )
+from .engines.recipes import check_recipe, recorded
 from .engines.steps import ENGINES
 from .evidence.answers import hard_images
 from .evidence.comparison import Comparison
@@ -98,16 +104,21 @@ from .evidence.looks import Looks
 from .evidence.metrics import METRICS, Metric, parse_margin
 from .evidence.tables import unequal_sizes
 from mnist_cmp.models import (
+    Scaled,
+    Shape,
     begin,
     distinct_names,
+    fitted,
     get_init,
     get_model,
     glorot_of_all,
     initialise,
+    lazy_parameters,
+    maker_settings,
     model_name,
 )
 from .params import flops, number_of_params
-from .search import tune
+from .search import Tuner, can_widen, ends_to_widen, splits_for
 from .study.costs import measure_costs
 from .study.provenance import code_in, code_note, package_commit
 from .study.retraining import Retraining, retrain_numbers
@@ -187,16 +198,24 @@ def _joined(data):
     )
 
 
-def _splits(data, protocol):
+def _splits(data, protocol, cv=None):
     "The images to train on, to score the search on, and to draw the curves with."
     if protocol == '2019':
+        if cv is not None:
+            raise ValueError(
+                f"cv is {cv}, but protocol '2019' scores trials on the training images. Take "
+                "protocol 'holdout'."
+            )
         everything = _joined(data)
         return everything, everything, data.test
+    if cv is not None:  # each trial is scored on folds of the training images
+        return data.train, data.train, data.train if data.valid is None else data.valid
     if data.valid is not None:
         return data.train, data.valid, data.valid
     raise ValueError(
         "data has no validation images, but protocol 'holdout' needs them: "
-        'load it with valid_size above 0.'
+        'load it with valid_size above 0, or score trials by cross-validation: '
+        'tuning=Tuning(cv=5).'
     )
 
 # %% ../nbs/06_comparison.ipynb #670a7110
@@ -298,16 +317,18 @@ def tested(
     retraining: Retraining,
     test: Split,  # the test images
     path=None,  # a file that keeps what was measured; it is read if it is there
+    settings: dict | None = None,  # name → value, of the maker's own
 ) -> Run:
     """A retrained net, measured on the test images once; raises `LedgerError` if the file is
     another's."""
-    return _tested(make, retraining, test, path)[0]
+    return _tested(make, retraining, test, path, settings)[0]
 
 
-def _tested(make, retraining, test, path):
+def _tested(make, retraining, test, path, settings=None):
     "The run, and whether anything of it was done now: the training or the test."
     is_new = retraining.is_new
-    net = put_weights(initialise(get_model(make)), retraining.weights, 'memory')
+    net = initialise(get_model(make), shape=test, settings=settings)
+    put_weights(net, retraining.weights, 'memory')
     identity = {
         'seed': retraining.history.seed,
         'loss': retraining.history.last.train_loss,
@@ -415,11 +436,14 @@ def _check_apart(names, store):
 def same_start(
     make,  # makes the net, a callable
     init=None,  # as for initialise
+    shape=None,  # as for initialise
+    settings: dict | None = None,  # as for initialise
 ) -> int:
     """How many of the parameters that are trained begin with the same values from each seed, so
     are not drawn: all, or those of the tensors that are not of one value throughout, as biases
     of 0 are."""
-    first, other = (begin(make, init, seed).net.parameters() for seed in (0, 1))
+    nets = [begin(make, init, seed, shape, settings).net for seed in (0, 1)]
+    first, other = (net.parameters() for net in nets)
     pairs = [(p, p.equal(q)) for p, q in zip(first, other) if p.requires_grad]
     if all(is_same for _, is_same in pairs):
         return sum(p.numel() for p, _ in pairs)
@@ -431,11 +455,13 @@ def _trained(net):
     return sum(p.numel() for p in net.parameters() if p.requires_grad)
 
 # %% ../nbs/06_comparison.ipynb #ef50ad43
-def _model_result(name, make, search, runs, **known):
-    "The record of a model; `known`: what is known of it beyond its net."
-    net = initialise(get_model(make))
+def _model_result(name, make, search, runs, shape=None, **known):
+    "The record of a model with the settings of its best trial; `known`: what else is known of it."
+    shape = shape or Shape()
+    settings = search.best.config.of_model if search else None
+    net = initialise(get_model(make), shape=shape, settings=settings)
     parameters, depth = number_of_params(net)
-    work = flops(net)
+    work = flops(net, shape.inputs, shape.dtype)
     describe = getattr(net, 'describe', None)
     description = f'{type(net).__name__}: {parameters:,} parameters'
     return ModelResult(
@@ -460,6 +486,7 @@ def check_extends(
     effort: Effort,
     epochs: int | None,  # of each training; None: the data set's
     only_report: bool = False,  # may trainings of other models stay beside it that no report holds?
+    extend: bool = False,  # may its searches go on at an edge?
 ):
     """Raise `LedgerError` if a comparison in a folder would lose something by this one; before
     any work."""
@@ -471,6 +498,7 @@ def check_extends(
         'seeds': effort.seeds,
         'epochs': epochs or data.epochs,
         'search_epochs': effort.search_epochs or data.search_epochs,
+        'extended': extend,
     }
     prints = {data.test.name: data.test.fingerprint}
     asked = {
@@ -608,7 +636,7 @@ class _Costs:
 
     def _kept(self, name, should_stop, on_cost):
         "The cost of a model, from its file or measured now; None: it can't be measured."
-        config = self.best[name].config._asdict()
+        config = self.best[name].config.values
         try:
             cost = _kept(
                 self.files[name],
@@ -701,34 +729,51 @@ class Question:
         return cls(measure, margin, baseline, None if looks is None else Looks(looks, n_pairs))
 
 # %% ../nbs/06_comparison.ipynb #e6ab2d6e
+_NO_VALID = (
+    'There are no validation images: what is said of them is said of the training images, and '
+    'chose nothing.'
+)
+
+
 class _Builder:
     "Makes a `Comparison`: of which models, on what data, with how much effort, kept where."
 
-    def __init__(self, models, data, effort, question, store):
+    def __init__(self, models, data, effort, question, store, tuning=None):
         self.began = time.perf_counter()
         self.models = models  # name → maker
         self.effort = effort
         self.question = question
+        self.tuning = tuning or Tuning()
+        self.spaces = {}  # name → where its search looks
         self.store = _Store(store)
         _check_apart(models, self.store.folder)
         self.data = data if effort.protocol == '2019' else self.store.data(data, models)
-        self.train, self.scored_on, self.curves_on = _splits(self.data, effort.protocol)
+        self.train, self.scored_on, self.curves_on = _splits(
+            self.data, effort.protocol, self.tuning.cv
+        )
         self.remarks = self._remarks()
         self.commit = package_commit()
         self.notes = {name: code_note(make) for name, make in models.items()}
         self.trained_on, self.ground = _grounds(data, self.train, self.curves_on)
-        # name → what `rehearse` finds out: the initialiser, what is said of it, parameters that
-        # begin alike from each seed
+        # name → what `rehearse` finds out: the initialiser, and what is said of it
         self.inits = {}
         self.rules = {}
-        self.same_start = {}
         self.weights = {}  # name → weights of each of its trained nets
 
     def _remarks(self):
         "What is wrong with the images that the protocol makes use of, in sentences."
+        if self.effort.protocol == 'holdout' and self.curves_on is self.train:
+            return [*self.data.remarks, _NO_VALID]
         if self.effort.protocol == 'holdout':
             return self.data.remarks
         return replace(self.data, train=self.train, valid=None).remarks
+
+    def place(self, space, recipe):
+        "Find out where each model is searched; raises `ValueError`, before any work."
+        is_measured = self.curves_on is not self.train
+        check_recipe(recipe, self.train, is_measured)
+        takes = {name: maker_settings(get_model(make)) for name, make in self.models.items()}
+        self.spaces = spaces_for(takes, space, recipe, self.effort.protocol)
 
     def rehearse(self, recipe, compute):
         """Try each model in all that is going to be done with it; raises `ValueError` that names
@@ -739,11 +784,16 @@ class _Builder:
         for name, make in self.models.items():
             of_model = replace(recipe, init=inits[name])
             trainer, begun = rehearsed(
-                get_model(make), of_model, compute, self.store.begun(name), self.train, name
+                get_model(make),
+                of_model,
+                compute,
+                self.store.begun(name),
+                self.train,
+                name,
+                example=self._example(name),
             )
             self.inits[name] = trainer.recipe.init
             self.rules[name] = begun.rule
-            self.same_start[name] = same_start(trainer.make, trainer.recipe.init)
             sizes[name] = number_of_params(begun.net)[0]
             trained[name] = _trained(begun.net)
         if message := unequal_sizes(sizes, trained=trained):
@@ -751,31 +801,57 @@ class _Builder:
         for name, note in self.notes.items():
             warn_of_change(name, note, self.store.studies(name), self.store.folder)
 
+    def _example(self, name):
+        "The config of a model's first trial, if its maker's settings are searched; else None."
+        space = self.spaces[name]
+        first = sobol_points(space, space.start, 1)[0]
+        return first if first.of_model else None
+
     def as_noted(self):
         "A block in which each study keeps the note on its model's code."
         return codes_noted(
             [(get_model(make), self.notes[name]) for name, make in self.models.items()]
         )
 
-    def search(self, name, space, recipe, compute, callbacks):
-        """The search of a model; raises `Stopped`, or `ValueError` if none of its trials has a
-        score."""
-        space = space_for(name, self.effort.protocol, space)
-        if self.store.folder:
-            find_search(self.store.folder, name, self._search_identity(space, recipe.epochs))
-        result = tune(
+    def searches(self, recipe, compute, callbacks):
+        "Name → search of each model, one after the other; raises `Stopped`, or `ValueError`."
+        tuners = {}
+        results = {}
+        for name in self.models:
+            tuners[name] = self._tuner(name, recipe, compute, callbacks)
+            if self.store.folder:
+                find_search(self.store.folder, name, self._search_identity(name, recipe))
+            results[name] = self._searched(name, tuners[name].search(self.spaces[name]))
+        near = ends_to_widen(list(results.values())) if self.tuning.extend else []
+        is_wider = [
+            can_widen(results[name], near, tuner.images()) for name, tuner in tuners.items()
+        ]
+        if not any(is_wider):
+            return results
+        sentences = [text for result in results.values() for text in result.edges()]
+        tell(' '.join([*sentences, f'{self.effort.n_trials:,} further trials follow for each.']))
+        for name, tuner in tuners.items():
+            results[name] = self._searched(name, tuner.further(results[name], near))
+        return results
+
+    def _tuner(self, name, recipe, compute, callbacks):
+        "The search of a model that is asked for."
+        store = self.store.path('search', name)
+        return Tuner.of(
             {name: self.models[name]},
-            self.train,
-            self.scored_on,
-            space,
+            splits_for(store, self.train, self.scored_on, self.tuning.cv),
             n_trials=self.effort.n_trials,
-            metric=self.question.metric,
             recipe=replace(recipe, init=self.inits[name]),
             seed=self.effort.seed,
-            store=self.store.path('search', name),
+            store=store,
             compute=compute,
             callbacks=callbacks,
+            metric=self.question.metric,
+            tuning=self.tuning,
         )
+
+    def _searched(self, name, result):
+        "A search's result; raises `Stopped`, or `ValueError` if none of its trials has a score."
         if not result.done:
             raise Stopped(f'Stopped during the search of {name}.')
         try:
@@ -784,26 +860,28 @@ class _Builder:
             raise ValueError(f'{e} Or compare the others without {name}.') from None
         return result
 
-    def _search_identity(self, space, epochs):
+    def _search_identity(self, name, recipe):
         "What a search is, as its ledger names it."
-        identity: dict = {side: list(ends) for side, ends in space.sides.items()}
-        if space.log:
-            identity['log'] = True
+        identity: dict = self.spaces[name].identity
         if self.question.metric is not None:
             identity['metric'] = metric_word(self.question.metric)
         return identity | {
-            'start': space.start,
-            'epochs': epochs,
+            'start': self.spaces[name].start,
+            'epochs': recipe.epochs,
             'seed': self.effort.seed,
             'train': self.train.fingerprint,
+            'cv': self.tuning.cv,
+            'recipe': recorded(recipe),
         }
 
-    def runs(self, name, recipe, compute, callbacks, numbers):
+    def runs(self, name, recipe, config, compute, callbacks, numbers):
         """The trainings of these numbers of a model with its best settings, each tested once;
         raises `Stopped`."""
         make = self.models[name]
+        recipe = recipe.at(config)
+        config = Config(*recipe.config, **config.settings)
         if self.store.folder:
-            put_in_place(self.store.folder, name, recipe.config, recipe.epochs)
+            put_in_place(self.store.folder, name, config, recipe.epochs, recorded(recipe))
         nets = retrain_numbers(
             {name: make},
             self.train,
@@ -811,6 +889,7 @@ class _Builder:
             replace(recipe, init=self.inits[name]),
             numbers,
             seed=self.effort.seed,
+            config=config,
             store=self.store.path('weights', name),
             compute=compute,
             callbacks=callbacks,
@@ -821,7 +900,7 @@ class _Builder:
         with torch_threads(compute.threads):
             for net in nets:
                 file = self.store.path('tests', f'{name}_{net.number}.json')
-                runs.append(_tested(make, net, self.data.test, file))
+                runs.append(_tested(make, net, self.data.test, file, config.of_model))
         for run, is_new in runs:
             run.health = states_of(run.history, run.test, self.ground)
             if callbacks.on_run and is_new:
@@ -829,12 +908,10 @@ class _Builder:
         self.weights.setdefault(name, []).extend(net.weights for net in nets)
         return [run for run, _ in runs]
 
-    def build(self, space, recipe, compute, callbacks):
+    def build(self, recipe, compute, callbacks):
         "Each model in turn: search, trainings, tests; then what each costs, when nothing else runs."
         of_trials = replace(recipe, epochs=self.effort.search_epochs)
-        searches = {}
-        for name in self.models:
-            searches[name] = self.search(name, space, of_trials, compute, callbacks)
+        searches = self.searches(of_trials, compute, callbacks)
         best = {name: search.best for name, search in searches.items()}
         _warn_of_threads(best, compute.threads)
         models = {name: self._model(name, searches[name]) for name in self.models}
@@ -847,7 +924,7 @@ class _Builder:
                 as_tuned = replace(compute, engine=of_trial[0], threads=of_trial[1])
                 numbers = range(done, n_seeds)
                 models[name].runs += self.runs(
-                    name, recipe.at(trial.config), as_tuned, callbacks, numbers
+                    name, recipe, trial.config, as_tuned, callbacks, numbers
                 )
             done = n_seeds
             result = self._comparison(list(models.values()), recipe.epochs, result)
@@ -864,13 +941,17 @@ class _Builder:
 
     def _model(self, name, search):
         "The record of a model, before its trainings."
+        make = self.models[name]
+        shape = Shape.of(self.train)
+        settings = search.best.config.of_model
         return _model_result(
             name,
-            self.models[name],
+            make,
             search,
             [],
+            shape,
             init=self.rules[name],
-            same_start=self.same_start[name],
+            same_start=same_start(get_model(make), self.inits[name], shape, settings),
         )
 
     def _is_decided(self, record):
@@ -918,7 +999,8 @@ class _Builder:
             added_after=self._added_after(len(models[0].runs)),
             picture_shape=picture_shape,
             truth=None if has_classes else in_units(test, test.y).reshape(-1),
-            inputs=list(test.x.shape[1:]),
+            inputs=list(test.inputs),
+            whole_numbers=test.x.dtype == torch.int64,
             scaling=test.scaling,
             targets=test.targets,
         )
@@ -934,7 +1016,8 @@ class _Builder:
             return
         answers = {}
         for name, weights in self.weights.items():
-            net = initialise(get_model(self.models[name]))
+            settings = record[name].tuning.best.config.of_model
+            net = initialise(get_model(self.models[name]), shape=self.train, settings=settings)
             answers[name] = np.stack([_probabilities(net, w, self.data.test) for w in weights])
         evaluate(record, answers, self.question.metric)
 
@@ -1024,9 +1107,9 @@ def _loaded(data):
     raise TypeError(f'data is {shown(data)}, but must be a Data, or a name for load_data.')
 
 
-def _scored(data, protocol):
+def _scored(data, protocol, cv):
     "The splits that a metric is asked of: those of the search and of the test."
-    return [_splits(data, protocol)[1], data.test]
+    return [_splits(data, protocol, cv)[1], data.test]
 
 
 def _check_size(models, effort, data):
@@ -1048,14 +1131,16 @@ def compare(
     # short or dotted names, files, callables, or a dict name → one of these; two at least
     models=('mlp', 'cnn'),
     data='digits',  # a Data, or a name for load_data
-    # a Space to search, or a dict of some of its sides; what is missing is the protocol's
+    # a Space to search, or a dict of some of its sides, for all models; or a dict of a space for
+    # each; what is missing is the protocol's
     space=None,
     *,
     n_trials: int = Effort.n_trials,  # trials for each model, ≥ 1
     # trainings of each model with its best settings, ≥ 1; below 5 little can be said
     seeds: int = Effort.seeds,
     search_epochs: int | None = Effort.search_epochs,  # epochs of each trial; None: the data set's
-    recipe: Recipe | None = None,  # of each training: epochs (None: the data set's), and init
+    # of each training: epochs (None: the data set's), init, and all that the space does not say
+    recipe: Recipe | None = None,
     seed: int = Effort.seed,  # of everything that is drawn, ≥ 0
     protocol: str = Effort.protocol,  # or '2019', which repeats that notebook, flaws and all
     # what is compared and tuned by, a name or a `Metric`; None: the error, or of numbers the mean
@@ -1066,6 +1151,8 @@ def compare(
     # numbers of trainings after which to look, in place of seeds, such as (5, 7, 10, 15, 20): it
     # ends when each pair is decided
     looks=None,
+    # how the best trial is chosen, and whether to search on at an edge; None: Tuning()
+    tuning: Tuning | None = None,
     # a folder that makes the comparison resumable; what its report holds may grow, not shrink
     store=None,
     compute: Compute | None = None,  # by what it is computed; None: Compute()
@@ -1086,24 +1173,31 @@ def compare(
     recipe = _settings('recipe', recipe, Recipe)
     compute = _settings('compute', compute, Compute)
     callbacks = _settings('callbacks', callbacks, Callbacks)
-    recipe.check_searched()
+    tuning = _settings('tuning', tuning, Tuning)
     named = _named(models)
     data = _loaded(data)
     effort = replace(effort, search_epochs=effort.search_epochs or data.search_epochs)
     recipe = replace(recipe, epochs=recipe.epochs or data.epochs)
-    question = Question.of(list(named), _scored(data, protocol), metric, margin, baseline, looks)
-    builder = _Builder(named, data, effort, question, store)
+    question = Question.of(
+        list(named), _scored(data, protocol, tuning.cv), metric, margin, baseline, looks
+    )
+    builder = _Builder(named, data, effort, question, store, tuning)
     _check_size(named, effort, builder.data)
-    for name in named:
-        space_for(name, protocol, space)  # raises before any work
+    builder.place(space, recipe)
     check_extends(
-        builder.store.folder, models, builder.data, effort, recipe.epochs, only_report=True
+        builder.store.folder,
+        models,
+        builder.data,
+        effort,
+        recipe.epochs,
+        only_report=True,
+        extend=tuning.extend,
     )
     compute = of_study(compute)
     builder.rehearse(recipe, compute)
     warn_of_splits(builder.data, stacklevel=4, remarks=builder.remarks)  # 2 and 3 are decorators
     with builder.store.lock(), torch_threads(compute.threads), builder.as_noted():
-        return builder.build(space, recipe, compute, callbacks)
+        return builder.build(recipe, compute, callbacks)
 
 # %% ../nbs/06_comparison.ipynb #105c25f2
 def save_weights(
@@ -1124,16 +1218,44 @@ def load_net(
     number: int = 0,  # of the run
     make=None,  # makes the net; needed if the model has no short name
 ) -> nn.Module:
-    """A trained net of a model; raises `FileNotFoundError`, or `ValueError` if `make` makes
-    another net."""
+    """A trained net of a model, for values as they were given; raises `FileNotFoundError`, or
+    `ValueError` if `make` makes another net."""
     if make is None and ':' in (make := comparison[name].maker):
         raise ValueError(
             f'{name} was made by {make}, which a report cannot make Python import, since it may be '
             f"a stranger's: pass make={make!r}."
         )
-    make = get_model(make)
     file = plain_path(folder, 'weights', name, f'seed_{check_int("number", number, 0)}.safetensors')
     first = first_weights_file(folder, name)
     if number == 0 and first.exists() and not file.exists():
         file = first
-    return load_model(initialise(make), file)
+    search = comparison[name].search
+    settings = search.best.config.of_model if search else {}
+    make = fitted(get_model(make), _shape_of(comparison), settings)
+    _check_net_size(make, file)
+    net = load_model(initialise(make, shape=_shape_of(comparison)), file)
+    if comparison.scaling is None and comparison.targets is None:
+        return net
+    return Scaled(net, comparison.scaling, comparison.targets)
+
+
+def _shape_of(record):
+    "What the nets of a comparison take and give."
+    inputs = tuple(record.inputs) or (1, 28, 28)
+    dtype = torch.int64 if record.whole_numbers else torch.float32
+    if not record.has_numbers:
+        return Shape(inputs, len(record.classes), 'classes', dtype)
+    return Shape(inputs, record.truth.size // record.sizes['test'], 'regression', dtype)
+
+
+def _check_net_size(make, file):
+    "Raise `ValueError` for a net that is not of a file's size, before memory is spent on it."
+    kinds = kinds_in(file)
+    try:
+        with torch.device('meta'):
+            net = make()
+        has_sizes = not lazy_parameters(net)
+    except Exception:  # of a stranger's maker, which may need numbers
+        return
+    if has_sizes:
+        check_fit(net, kinds, file)
