@@ -1799,6 +1799,12 @@ def _check_indices(name, values, n):
         check_int(name, max(values), 0, n - 1)
 
 
+def _check_validated(epoch, kind):
+    "Raise `ValueError` unless an epoch has a validation accuracy or loss."
+    if getattr(epoch, f'valid_{kind}') is None:
+        raise ValueError(f'a run has no validation {kind}')
+
+
 def check_run(
     run: Run,
     n: int,  # number of test images
@@ -1811,12 +1817,10 @@ def check_run(
     t = run.test
     if t.values is not None:
         check_int('number of values', t.values.size, n, n)
+    if run.history is not None:
+        _check_validated(run.history.last, 'accuracy' if n_classes else 'loss')
     if not n_classes:
-        if run.history is not None and run.history.last.valid_loss is None:
-            raise ValueError('a run has no validation loss')
         return
-    if run.history is not None and run.history.last.valid_accuracy is None:
-        raise ValueError('a run has no validation accuracy')
     if list(t.errors) != ks or 1 not in t.errors:
         raise ValueError(f'errors has the ks {shown(list(t.errors))}')
     _check_indices('k', ks, n_classes + 1)
