@@ -10,9 +10,9 @@ import pytest
 import torch
 import torch.nn as nn
 from sklearn.datasets import load_diabetes
+from tiny import known_costs
 
 import mnist_cmp as mc
-from tiny import known_costs
 from mnist_cmp import comparison
 from mnist_cmp.comparison import measure_test
 from mnist_cmp.core.files import json_text
