@@ -68,8 +68,9 @@ _FALL_P = 0.001  # p below which chance does not explain it
 
 
 def _fell(history, ground):
-    "Is the validation accuracy of the last epoch far below the best before it?"
-    accuracies = [e.valid_accuracy for e in history.epochs]
+    "Is the validation accuracy of what is kept far below the best epoch before it?"
+    until_kept = history.epochs[: history.kept.epoch] if history.epochs else []
+    accuracies = [e.valid_accuracy for e in until_kept]
     if len(accuracies) < 2 or None in accuracies:
         return False
     n = ground.n_valid
