@@ -341,6 +341,7 @@ def _tested(make, retraining, test, path, settings=None):
 
 # %% ../nbs/06_comparison.ipynb #15867d36
 _SIDE = 64  # of a picture in a record, pixels at most
+_ROUNDING = 1e-3  # by which values that were scaled and brought back may miss [0, 1]
 
 
 def _pictures(models, test):
@@ -365,10 +366,10 @@ def _pixels(test, i):
     if test.scaling is not None:
         x = test.scaling.undo(x)
     if x.dtype != torch.uint8:
-        x = x.double()
-        if x.min() < 0 or x.max() > 1:
-            x = (x - x.min()) / (x.max() - x.min()).clamp(min=1e-12)
-        x = x * 255
+        low, high = x.min().item(), x.max().item()
+        if low < -_ROUNDING or high > 1 + _ROUNDING:
+            x = (x.double() - low) / max(high - low, 1e-12)
+        x = x.clamp(0, 1) * 255
     sides = [min(side, _SIDE) for side in x.shape[2:]]
     if sides != list(x.shape[2:]):
         x = nn.functional.adaptive_avg_pool2d(x.double(), sides)

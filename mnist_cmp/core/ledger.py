@@ -502,7 +502,6 @@ PARTS = (  # in the order in which they are named
     Part('weight_decay', way_back='weight_decay'),
     Part('log', way_back='log'),
     Part('settings', 'further settings'),
-
     Part('start', way_back='start'),
     Part('epochs', way_back='epochs'),
     Part('recipe', 'what of the recipe goes beyond plain SGD', follows=('epochs',)),

@@ -158,9 +158,10 @@ def protocol_text(
         return 'judged: predictions that were made elsewhere'
     recipes = recipes_text(record)
     beside = f'; {recipes}' if recipes else ''
-    text = f'protocol {record.protocol}: {PROTOCOLS[record.protocol]}'
-    text = text if record.is_image else text.replace('images', 'examples')
-    return f'{text}{beside}'
+    what = PROTOCOLS[record.protocol]
+    if not record.is_image:
+        what = what.replace('images', 'examples')
+    return f'protocol {record.protocol}: {what}{beside}'
 
 
 def recipes_text(

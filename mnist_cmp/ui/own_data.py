@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..core.checks import check_choice, check_float, check_int, shown
-from ..core.files import DamagedError, atomic_path, make_folder
+from ..core.files import DamagedError, atomic_path
 from ..core.records import Scaling
 from ..datasets.named import NAMES
 
@@ -86,9 +86,7 @@ def read_data(
             scaled[name] = None if head[name] is None else Scaling.from_dict(head[name])
         classes = tuple(head['classes'])
         splits = {part: _split_of(arrays, part, classes, scaled) for part in PARTS}
-        return Data(
-            *splits.values(), head['name'], classes, head['search_epochs'], head['epochs']
-        )
+        return Data(*splits.values(), head['name'], classes, head['search_epochs'], head['epochs'])
     except FileNotFoundError:
         raise
     except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as e:
@@ -330,7 +328,11 @@ def _absolute(given) -> DataSource:
         raise ValueError(f'data has {shown(given)}, but must have names among: {names}.') from None
     if source.kind == 'name':
         return source
-    paths = {name: str(Path(getattr(source, name)).absolute()) for name in ('what', 'labels') if getattr(source, name)}
+    paths = {
+        name: str(Path(getattr(source, name)).absolute())
+        for name in ('what', 'labels')
+        if getattr(source, name)
+    }
     return replace(source, **paths)
 
 

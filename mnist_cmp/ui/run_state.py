@@ -38,7 +38,9 @@ def space_of(
     _, sides = recipe_and_sides(settings['recipe'])
     for side in ('learning_rate', 'batch_size'):
         sides[side] = tuple(settings[side])
-    assignments = [parse_assignment(f'{target}={text}') for target, text in settings['space'].items()]
+    assignments = [
+        parse_assignment(f'{target}={text}') for target, text in settings['space'].items()
+    ]
     for model, name, _ in assignments:
         if model is None and name in ('learning_rate', 'batch_size'):
             del sides[name]

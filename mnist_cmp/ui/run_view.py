@@ -174,14 +174,14 @@ def _svg(figure: Figure, label: str) -> str:
 
 # %% ../../nbs/ui/run_view.ipynb #rv-19
 def _accuracy(history: History) -> float:
-    """The validation accuracy of what a finished training kept, %, of one of numbers the loss turned, so
-    that more is better; else not a number."""
+    """The validation accuracy of what a finished training kept, %, of one of numbers the loss turned,
+    so that more is better; else not a number."""
     if history.state != 'finished':
         return math.nan
-    last = history.kept
-    if last.valid_accuracy is not None:
-        return 100 * last.valid_accuracy
-    return math.nan if last.valid_loss is None else -last.valid_loss
+    kept = history.kept
+    if kept.valid_accuracy is not None:
+        return 100 * kept.valid_accuracy
+    return math.nan if kept.valid_loss is None else -kept.valid_loss
 
 
 def _points(histories: list[History]) -> tuple[list[float], list[int]]:
