@@ -17,8 +17,8 @@ from . import study as study
 from . import ui as ui
 from .core.checks import MachineError, Stopped
 from .core.records import Epoch, History, Config, Space, Trial, SearchResult, Cost, plot_accuracy
-from .core.records import Scaling
-from .core.settings import Recipe, Compute, Callbacks
+from .core.records import Scaling, loguniform, fixed
+from .core.settings import Recipe, Compute, Callbacks, Tuning
 from .core.points import sobol_points, plot_sobol
 from .core.ledger import Ledger, LedgerError
 from .data import Split, Data, load_data, show_samples, default_device
@@ -26,6 +26,7 @@ from .models import MLP, CNNClassifier, DeepMLP, glorot_init, zero_init, norm_in
 from .models import register_model, model_names, get_model, Shape, fitted, maker_settings
 from .params import number_of_params, params_table, relative_difference, match_params, flops
 from .params import size_table
+from .engines.augment import random_shift, random_flip, random_erasing
 from .engines.evaluation import measure, measure_accuracy, predict, topk_errors, smoke_test
 from .engines.evaluation import save_model, load_model
 from .training import train, snapshot_accuracies, display_timer
@@ -54,11 +55,12 @@ from .ui.pad import DigitPad
 __version__: str
 __all__ = [
     'MachineError', 'Stopped', 'Epoch', 'History', 'Config', 'Space', 'Trial', 'SearchResult',
-    'Cost', 'plot_accuracy', 'Recipe', 'Compute', 'Callbacks', 'sobol_points', 'plot_sobol',
-    'Ledger', 'LedgerError', 'Split', 'Data', 'Scaling', 'load_data', 'show_samples', 'default_device',
+    'Cost', 'plot_accuracy', 'Scaling', 'loguniform', 'fixed', 'Recipe', 'Compute', 'Callbacks',
+    'Tuning', 'sobol_points', 'plot_sobol', 'Ledger', 'LedgerError', 'Split', 'Data', 'load_data',
+    'show_samples', 'default_device',
     'MLP', 'CNNClassifier', 'DeepMLP', 'glorot_init', 'zero_init', 'norm_init', 'initialise',
     'register_model', 'model_names', 'get_model', 'Shape', 'fitted', 'maker_settings',
-    'number_of_params', 'params_table',
+    'number_of_params', 'params_table', 'random_shift', 'random_flip', 'random_erasing',
     'relative_difference', 'match_params', 'flops', 'size_table', 'measure', 'measure_accuracy',
     'predict', 'topk_errors', 'smoke_test', 'save_model', 'load_model', 'train',
     'snapshot_accuracies', 'display_timer', 'train_population', 'Retraining', 'retrain', 'tune',

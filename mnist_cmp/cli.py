@@ -24,7 +24,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from . import __version__
-from .core.checks import check_choice, shown, warn_renamed
+from .core.checks import shown, warn_renamed
 from mnist_cmp.core.display import (
     Progress,
     can_redraw,
@@ -43,6 +43,7 @@ from mnist_cmp.core.settings import (
     Effort,
     Recipe,
     Space,
+    Tuning,
     describe,
     space_for,
 )
@@ -53,6 +54,7 @@ from mnist_cmp.ui.specs import (
     OF_RECIPE,
     OF_SPACE,
     build_recipe,
+    build_space,
     parse_assignment,
     recipe_and_sides,
     side_text,
@@ -273,7 +275,7 @@ def _add_search(add):
     )
     add('--log', action='store_true', help=f'search {described["log"].text}'.rstrip('?'))
     add('--start', type=_whole(0), metavar='N', help=_help('start', described['start']))
-    # TUNING
+    _add_fields(add, Tuning, [f.name for f in fields(Tuning)])
 
 
 def _add_recipe(add):
@@ -437,7 +439,7 @@ def _args(argv):
     try:
         _source(args)
         _recipe(args)
-        _space(args)
+        _spaces(args, [model for model, _, _ in args.space if model is not None])
     except (ValueError, TypeError) as e:
         parser.error(printable(str(e)))
     return args
@@ -471,28 +473,12 @@ def _space(args):
         sides['log'] = True
     if args.start is not None:
         sides['start'] = args.start
-    for model, name, side in args.space:
-        if model is None:
-            _put_once(sides, name, side)
     return sides
 
 
-def _own_spaces(args, names):
-    "The space of each model where one has sides of its own, else that of all; raises `ValueError`."
-    shared = _space(args)
-    own: dict = {}
-    for model, name, side in args.space:
-        if model is not None:
-            check_choice('MODEL of --space', model, names)
-            _put_once(own.setdefault(model, {}), name, side)
-    return {name: shared | own.get(name, {}) for name in names} if own else shared
-
-
-def _put_once(sides, name, side):
-    "Add a side to a space; raises `ValueError` where it has one."
-    if name in sides:
-        raise ValueError(f'{name} is given twice. Give all of its values at once: {FORMS}.')
-    sides[name] = side
+def _spaces(args, names):
+    "The space of all models, or of each one where one has sides of its own; raises `ValueError`."
+    return build_space(_space(args), args.space, names)
 
 # %% ../nbs/09_cli.ipynb #44975d9f
 _LIKE = {'−': '-', '–': '-', '±': '+-', '×': 'x', '…': '...', '’': "'"}
@@ -647,7 +633,9 @@ def _score_text(trial):
     "How good a trial was, in words."
     if not math.isnan(trial.accuracy):
         return f'{trial.accuracy:.2%}'
-    return trial.error or trial.history.state if math.isnan(trial.loss) else f'loss {trial.loss:.4g}'
+    return (
+        trial.error or trial.history.state if math.isnan(trial.loss) else f'loss {trial.loss:.4g}'
+    )
 
 
 def _run_line(name, run, noun='test images'):
@@ -742,7 +730,7 @@ def run(
     if args.quiet:
         os.environ['MNIST_CMP_QUIET'] = '1'
     data = source.load(args.data_dir)
-    space = _own_spaces(args, distinct_names(args.models))
+    space = _spaces(args, distinct_names(args.models))
     recipe = build_recipe(_recipe(args))
     effort = _effort(args)
     most = {'seeds': args.looks[-1]} if args.looks else {}
@@ -848,7 +836,7 @@ def _caught_signals(caught, restore):
 
 # %% ../nbs/09_cli.ipynb #af0d347c
 def _sentence(error):
-    "What went wrong, in one line."
+    "What went wrong, in one line, and code that mends it in lines of their own."
     plain = ValueError, TypeError, OSError, ImportError, RuntimeError  # whose texts are sentences
     kind = '' if isinstance(error, plain) else f'{type(error).__name__}: '
     text = str(error)
@@ -863,7 +851,19 @@ def _sentence(error):
     if isinstance(error, MemoryError):
         kind = ''
         text = f'There is not enough memory. Give fewer workers, or smaller batches. {text}'
-    return kind + printable(' '.join(text.split())) if text else type(error).__name__
+    return kind + _in_one_line(text) if text else type(error).__name__
+
+
+def _in_one_line(text):
+    "A text in one line, but for lines of code, which are indented."
+    sentences = []
+    code = ''
+    for line in text.split('\n'):
+        if line.startswith('    '):
+            code += f'\n{printable(line)}'
+        else:
+            sentences.append(line)
+    return printable(' '.join(' '.join(sentences).split())) + code
 
 
 def _run_folder(args):
@@ -1135,7 +1135,7 @@ def _tell_failures(record, rule):
     return bool(failed)
 
 # %% ../nbs/09_cli.ipynb #92a813cc
-_SCRIPT = '''"Which model is better on these data, at equal tuning effort? Run it: python {name}"
+_SCRIPT = """"Which model is better on these data, at equal tuning effort? Run it: python {name}"
 
 import math
 
@@ -1165,7 +1165,7 @@ if __name__ == '__main__':  # trainings run in processes of their own, which imp
     )
     print(mc.summary(result), mc.verdict(result), sep='\\n\\n')
     print('Report:', mc.write_report(result, '{folder}'))
-'''
+"""
 _INIT_WHAT = (
     'Writes a Python script that compares two models on the digits, to be edited: comments say '
     'where your own data and models go. It runs as it is.'

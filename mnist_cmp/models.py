@@ -6,7 +6,7 @@
 __all__ = ['WIDEST', 'MLP', 'CNNClassifier', 'DeepMLP', 'model_names', 'register_model', 'is_file', 'get_model', 'model_name',
            'distinct_names', 'glorot_init', 'zero_init', 'norm_init', 'as_made', 'glorot_of_all', 'get_init',
            'own_init', 'init_name', 'Shape', 'maker_settings', 'told', 'fitted', 'lazy_parameters', 'Beginning',
-           'begin', 'missed_text', 'initialise', 'copy_net', 'net_to_try']
+           'begin', 'missed_text', 'initialise', 'copy_net', 'net_to_try', 'Scaled', 'net_for']
 
 # %% ../nbs/02_models.ipynb #02-models-002
 import copy
@@ -37,7 +37,7 @@ from torch.nn.utils import parametrize
 
 from .core.checks import check_int, shown
 from .core.process import sealed
-from .core.records import OWN_RULE
+from .core.records import OWN_RULE, Scaling
 from .core.system import derive_seed
 from .data import shows_images
 
@@ -914,3 +914,49 @@ def net_to_try(
                 gradient.copy_(copied_gradient)
         for part, training in modes:
             part.training = training
+
+# %% ../nbs/02_models.ipynb #aeb963ed
+class Scaled(nn.Module):
+    "A net that takes values as they were given, and gives targets in their units."
+
+    def __init__(
+        self,
+        net: nn.Module,  # which takes scaled values
+        scaling: Scaling | None = None,  # of the inputs; None: the net takes them as they are
+        targets: Scaling | None = None,  # of targets that are numbers; None: logits, or as they are
+    ):
+        super().__init__()
+        self.net = net
+        self.scaling = scaling
+        self.targets = targets
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        "Logits, or numbers in their units, for values in theirs."
+        out = self.net(x if self.scaling is None else self.scaling.apply(x))
+        return out if self.targets is None else self.targets.undo(out.detach()).to(out)
+
+
+def net_for(
+    net: nn.Module,  # any net
+    split: Any,  # a Split that it is asked about
+) -> nn.Module:
+    """The net that takes what a split holds: of a `Scaled` one that within, where the split is
+    scaled already; raises `ValueError` where it is scaled otherwise."""
+    if not isinstance(net, Scaled):
+        return net
+    if _are_one(net.scaling, split.scaling) and _are_one(net.targets, split.targets):
+        return net.net
+    if split.scaling is None and split.targets is None:
+        return net
+    raise ValueError(
+        f'The {split.name} {split.noun} are scaled otherwise than those that the net was trained '
+        'on. Give them as they were before, by Split without scaling and targets, or by the data '
+        'of that training.'
+    )
+
+
+def _are_one(a: Scaling | None, b: Scaling | None) -> bool:
+    "Do two scalings do the same?"
+    if a is None or b is None:
+        return a is b
+    return a.to_dict() == b.to_dict()

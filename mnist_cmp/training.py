@@ -14,8 +14,8 @@ import math
 import os
 import stat
 import time
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -51,9 +51,18 @@ from mnist_cmp.engines.evaluation import (
     save_model,
     write_weights,
 )
+from mnist_cmp.engines.recipes import (
+    RecipeStep,
+    check_recipe,
+    loss_of,
+    packed_state,
+    put_state,
+    recorded,
+    try_recipe,
+)
 from .engines.step_protocol import Step
-from .engines.steps import ENGINES, choose_engine, make_step
-from .models import net_to_try
+from .engines.steps import ENGINES, choose_engine, make_step, why_general
+from .models import Shape, net_to_try
 
 # %% ../nbs/04_training.ipynb #06-training-013
 def _order(n, seed, epoch):
@@ -112,7 +121,7 @@ def _learns(net, split, n):
     net = copy.deepcopy(net).train()
     moving = [p for p in net.parameters() if p.requires_grad]
     try:
-        loss = nn.functional.cross_entropy(net(float_images(split.x[:n])), split.y[:n])
+        loss = loss_of(Recipe(), split.task)(net(float_images(split.x[:n])), split.y[:n])
         gradients = torch.autograd.grad(loss, moving, allow_unused=True)
     except (RuntimeError, ValueError):
         return False
@@ -155,42 +164,81 @@ class _Training:
     joined: bool  # does a last single image join the batch before it?
     measure_train: bool
     snapshots: bool
+    recipe: Recipe = field(default_factory=Recipe)
+    best: dict[str, torch.Tensor] | None = None  # weights of the best epoch, if they are kept
+
+    def as_kept(self):
+        "A block in which the net has the weights that are measured and kept of an epoch."
+        return self.step.measured() if isinstance(self.step, RecipeStep) else nullcontext()
+
+    def undo(self, weights):
+        "An epoch was broken off: all is as before it."
+        self.net.load_state_dict(weights)
+        if isinstance(self.step, RecipeStep):
+            self.step.undo()
+
+    def finish(self):
+        "Give the net the weights that are kept of the whole training."
+        if self.best is not None:
+            self.net.load_state_dict(self.best)
+        elif isinstance(self.step, RecipeStep) and self.step.average:
+            self.net.load_state_dict(self.step.average.values)
 
 
 def _run_epoch(training, history, should_stop):
     "Train a net for one more epoch, and measure."
     net = training.net
     train = training.train
-    valid = training.valid
+    step = training.step
     number = len(history.epochs) + 1
     # the latter allows gradients
     with _seeded_layers(history, number), torch.inference_mode(False):
         start = working_time()
         net.train()
-        order = _order(len(train), history.seed, number).to(train.x.device)
+        order = _order(len(train), history.seed, number).to(train.y.device)
         batches = _batches(order, history.batch_size, training.joined)
-        loss, accuracy = _train_epoch(training.step, train, batches, should_stop)
-        record = Epoch(number, loss, accuracy, seconds=0.0)
-        if valid:
-            record.valid_loss, record.valid_accuracy = measure(net, valid, should_stop=should_stop)
-        if training.measure_train:
-            measured = measure(net, train, should_stop=should_stop)
-            record.end_train_accuracy = measured.accuracy
+        if isinstance(step, RecipeStep):
+            step.begin(number)
+        loss, accuracy = _train_epoch(step, train, batches, should_stop)
+        record = Epoch(number, loss, accuracy if train.classes else None, seconds=0.0)
+        with training.as_kept():
+            _measure(training, record, should_stop)
+        if isinstance(step, RecipeStep):
+            step.end(record.valid_loss)
         record.seconds = working_time() - start
     return record
 
+
+def _measure(training, record, should_stop):
+    "Put into an epoch's record what its net does on the images that are watched."
+    valid = training.valid
+    if valid:
+        score = measure(training.net, valid, should_stop=should_stop)
+        record.valid_loss = score.loss
+        record.valid_accuracy = score.accuracy if valid.classes else None
+    if training.measure_train and training.train.classes:
+        measured = measure(training.net, training.train, should_stop=should_stop)
+        record.end_train_accuracy = measured.accuracy
+
 # %% ../nbs/04_training.ipynb #training-read-checkpoint
 _FORMAT = 'mnist_cmp checkpoint 1'
+_RICH = 'mnist_cmp checkpoint 2'  # with the state of a recipe's step, or with the best weights
 _VELOCITY = 'velocity of '
+_BEST = 'best of '
+_STATE = 'state of the step'
+
+
+# what a training was before there were such settings
+_BEFORE: dict = {'momentum': 0.0, 'weight_decay': 0.0, 'recipe': {}, 'settings': {}}
 
 
 def _read_checkpoint(file, way_out='Delete it to start anew.'):
     "Weights, velocities, what training they are of, and its history so far; raises `DamagedError`."
     weights, meta = read_weights(file)
-    if meta.get('format') != _FORMAT:
+    if meta.get('format') not in (_FORMAT, _RICH):
         raise DamagedError(f'{file} is no {_FORMAT}. {way_out}')
     try:
-        what = {'momentum': 0.0, 'weight_decay': 0.0} | json.loads(meta['identity'])
+        what = _BEFORE | json.loads(meta['identity'])
         return weights, what, History.from_dict(json.loads(meta['history']))
     except (KeyError, TypeError, ValueError, RecursionError) as e:
         raise DamagedError(f'{file} is damaged: {type(e).__name__} {e}. {way_out}') from None
@@ -202,6 +250,12 @@ def _agree(name, was, now):
         return machine_kind(was) == machine_kind(now)
     return was == now
 
+
+def _named_after(prefix, tensors):
+    "Take the tensors whose names begin with a prefix out of a dict; they are named without it."
+    names = [name for name in tensors if name.startswith(prefix)]
+    return {name.removeprefix(prefix): tensors.pop(name) for name in names}
+
 # %% ../nbs/04_training.ipynb #06-training-024
 class _Checkpoint:
     "A training in a folder."
@@ -209,6 +263,7 @@ class _Checkpoint:
     def __init__(self, folder, net, history, train, valid):
         self.folder = check_folder('checkpoint', folder)
         self.file = Path(folder) / 'last.safetensors'
+        self.best = None  # weights of the best epoch, if they were kept
         self.identity = history.to_dict()
         del self.identity['epochs'], self.identity['state']
         self.identity |= {
@@ -217,18 +272,23 @@ class _Checkpoint:
             'valid': valid.fingerprint if valid else None,
         }
 
-    def save(self, net, step, history, best):
-        """Weights, velocities and history, in one atomic write; before it the best weights, if
-        these are they."""
+    def save(self, net, step, history, best, kept=None):
+        """Weights, what the step remembers, history and the best weights that are kept, in one
+        atomic write; before it the weights to deliver, if these are the best."""
+        rich = {_BEST + name: w for name, w in (kept or {}).items()}
+        has_state = isinstance(step, RecipeStep)
+        if has_state:
+            rich[_STATE] = packed_state(step)
         if best:
-            save_model(net, self.folder / 'best.safetensors')
+            with step.measured() if has_state else nullcontext():
+                save_model(net, self.folder / 'best.safetensors')
         meta = {
-            'format': _FORMAT,
+            'format': _RICH if rich else _FORMAT,
             'identity': json_text(self.identity),
             'history': json_text(history.to_dict()),
         }
         velocity = {_VELOCITY + name: v.cpu().contiguous() for name, v in step.velocity.items()}
-        write_weights(self.file, cpu_weights(net) | velocity, meta)
+        write_weights(self.file, cpu_weights(net) | velocity | rich, meta)
 
     def resume(self, net, step, epochs):
         """The history so far, its state put into `net` and `step`; None if there is none;
@@ -252,8 +312,14 @@ class _Checkpoint:
                 f'epochs is {epochs}, but the training in {self.folder} has had '
                 f'{len(history.epochs)} already. {way_out}'
             )
-        moving = [name for name in weights if name.startswith(_VELOCITY)]
-        velocity = {name.removeprefix(_VELOCITY): weights.pop(name) for name in moving}
+        self._put(weights, net, step, way_out)
+        return history
+
+    def _put(self, weights, net, step, way_out):
+        "Give a net its weights and its step what it remembers; raises `DamagedError`."
+        velocity = _named_after(_VELOCITY, weights)
+        best = _named_after(_BEST, weights)
+        state = weights.pop(_STATE, None)
         put_weights(net, weights, self.file)
         strange = [
             name
@@ -265,7 +331,19 @@ class _Checkpoint:
                 f'{self.file} is damaged: velocity of {shown(min(strange))}. {way_out}'
             )
         step.velocity = {name: v.to(step.params[name].device) for name, v in velocity.items()}
-        return history
+        self._check_best(best, net, way_out)
+        self.best = best or None
+        if isinstance(step, RecipeStep):
+            try:
+                put_state(step, torch.empty(0, dtype=torch.uint8) if state is None else state)
+            except ValueError as e:
+                raise DamagedError(f'{self.file} is damaged: {e}. {way_out}') from None
+
+    def _check_best(self, best, net, way_out):
+        "Raise `DamagedError` unless the best weights are none, or those of such a net."
+        shapes = {name: w.shape for name, w in net.state_dict().items()}
+        if best and {name: w.shape for name, w in best.items()} != shapes:
+            raise DamagedError(f'{self.file} is damaged: its best weights. {way_out}')
 
 # %% ../nbs/04_training.ipynb #2bcf2322
 CHECKPOINT_FILES = 'last.safetensors', 'best.safetensors'
@@ -293,36 +371,62 @@ def drop_damaged(
             file.unlink()
 
 # %% ../nbs/04_training.ipynb #06-training-028
+def _goes_on(recipe, history, epochs):
+    "Has a training an epoch to come?"
+    if len(history.epochs) >= epochs or history.state != 'finished':
+        return False
+    if recipe.patience is None or not history.epochs:
+        return True
+    return history.last.epoch - history.best.epoch < recipe.patience
+
+
 def _run(training, history, epochs, saver, should_stop, callbacks):
     """The epochs that are missing; if asked to stop, the weights are those after the last whole
-    epoch."""
-    net = training.net
-    valid = training.valid
+    epoch, or those of the best one before."""
     on_epoch = callers(callbacks.on_epoch)
     bar = Progress(epochs, 'training', len(history.epochs), callbacks.progress)
     with closing(training.step), bar:
-        while len(history.epochs) < epochs and history.state == 'finished':
-            whole = copy.deepcopy(net.state_dict())
+        while _goes_on(training.recipe, history, epochs):
+            whole = copy.deepcopy(training.net.state_dict())
             try:
                 record = _run_epoch(training, history, should_stop)
             except Stopped:
-                net.load_state_dict(whole)
-                stopped = copy.copy(history)  # that which callbacks were given goes on as it was
-                stopped.state = 'stopped'
-                return stopped
+                training.undo(whole)
+                history = copy.copy(history)  # that which callbacks were given goes on as it was
+                history.state = 'stopped'
+                break
             history.epochs.append(record)
-            losses = record.train_loss, record.valid_loss or 0
-            if not all(math.isfinite(loss) for loss in losses):
-                history.state = 'diverged'
-            if training.snapshots:
-                history.snapshots[record.epoch] = cpu_weights(net)
-            if saver:
-                saver.save(net, training.step, history, best=valid and history.best is record)
-            note = f', accuracy {record.valid_accuracy:.2%}' if valid else ''
-            bar.update(note=f'loss {record.train_loss:.4f}{note}')
+            _keep(training, history, record, saver)
+            bar.update(note=_note(record))
             if on_epoch:
                 on_epoch(history)
+        if history.state != 'stopped' and len(history.epochs) < epochs:
+            bar.update(epochs - len(history.epochs), 'ended early')
+    training.finish()
     return history
+
+
+def _keep(training, history, record, saver):
+    "Keep what came of an epoch: its state, its weights where they are asked for, a checkpoint."
+    losses = record.train_loss, record.valid_loss or 0
+    if not all(math.isfinite(loss) for loss in losses):
+        history.state = 'diverged'
+    is_best = bool(training.valid) and history.best is record
+    with training.as_kept():
+        if training.snapshots:
+            history.snapshots[record.epoch] = cpu_weights(training.net)
+        if is_best and training.recipe.keep == 'best':
+            training.best = cpu_weights(training.net)
+    if saver:
+        saver.save(training.net, training.step, history, is_best, training.best)
+
+
+def _note(record):
+    "What the progress line says of an epoch."
+    note = f'loss {record.train_loss:.4f}'
+    if record.valid_accuracy is not None:
+        return f'{note}, accuracy {record.valid_accuracy:.2%}'
+    return note if record.valid_loss is None else f'{note}, on validation {record.valid_loss:.4f}'
 
 
 def _resume(checkpoint, net, step, history, train, valid, epochs):
@@ -334,24 +438,41 @@ def _resume(checkpoint, net, step, history, train, valid, epochs):
     return saver.resume(net, step, epochs) or history, saver
 
 # %% ../nbs/04_training.ipynb #2cbf9c41
-def _first_step(net, recipe, engine, checkpoint, should_stop, images):
+def _begun_with(checkpoint):
+    "The engine that the training in a folder began with; 'auto' if there is none."
+    file = Path(checkpoint or '') / 'last.safetensors'
+    with machine_calls(file):
+        has_begun = file.is_file()
+    if has_begun:
+        with suppress(ValueError, AttributeError):
+            engine = json.loads(read_weights(file)[1].get('identity', '{}')).get('engine')
+            if engine in ENGINES:
+                return engine
+    return 'auto'
+
+
+def _first_step(net, recipe, engine, checkpoint, should_stop, train, joined=False, seed=0):
     """A step of the engine asked for; else of the one that the training in `checkpoint` began
     with, or the fastest that pays."""
-    begun = Path(checkpoint or '') / 'last.safetensors'
-    with machine_calls(begun):
-        has_begun = begun.is_file()
-    if engine == 'auto' and has_begun:
-        with suppress(ValueError, AttributeError):
-            identity = json.loads(read_weights(begun)[1].get('identity', '{}'))
-            if identity.get('engine') in ENGINES:
-                engine = identity['engine']
+    shape = Shape.of(train)
+    if engine == 'auto':
+        engine = _begun_with(checkpoint)
     try:
         engine = choose_engine(
-            net, engine, images=images, plain=recipe.plain, should_stop=should_stop
+            net,
+            engine,
+            images=len(train) * recipe.epochs,
+            plain=recipe.plain,
+            is_sgd=recipe.is_sgd,
+            shape=shape,
+            should_stop=should_stop,
         )
     except Stopped:
-        engine = choose_engine(net)  # it won't be used
-    return make_step(net, engine=engine, **recipe.sgd)
+        engine = choose_engine(net, shape=shape)  # it won't be used
+    if why_general(shape, recipe.is_sgd):
+        n_batches = len(_batches(torch.arange(len(train)), recipe.batch_size, joined))
+        return RecipeStep(net, recipe, train.task, n_batches, seed)
+    return make_step(net, engine=engine, shape=shape, **recipe.sgd)
 
 # %% ../nbs/04_training.ipynb #06-training-030
 def device_of(
@@ -416,12 +537,13 @@ def train(
     measure_train: bool = False,  # measure accuracy on train at each epoch's end too?
     snapshots: bool = False,  # keep the weights of each epoch in History.snapshots?
 ) -> History:
-    """Train `net` by SGD on cross-entropy; raises `ValueError` on bad arguments or another
-    training's checkpoint."""
+    """Train `net` as the recipe says; raises `ValueError` on bad arguments or another training's
+    checkpoint."""
     recipe = recipe or Recipe()
     compute = compute or Compute()
     callbacks = callbacks or Callbacks()
-    recipe.check_complete(len(train))
+    epochs = recipe.check_complete(len(train))
+    check_recipe(recipe, train, valid is not None)
     if recipe.init is not None:
         raise ValueError(
             f'init of the recipe is {shown(recipe.init)}, but must be None for a net whose weights '
@@ -433,10 +555,11 @@ def train(
     # Within torch.inference_mode(False) gradients are allowed, whatever is around it.
     with sealed(threads=threads), torch.inference_mode(False):
         train, valid, device = _move(net, train, valid, compute.device)
+        try_recipe(recipe, net, train)
         joined = _joins(net, train, recipe.batch_size)
-        assert recipe.epochs is not None  # `check_complete` has seen to it
-        images = len(train) * recipe.epochs
-        step = _first_step(net, recipe, compute.engine, checkpoint, should_stop, images)
+        step = _first_step(
+            net, recipe, compute.engine, checkpoint, should_stop, train, joined, seed
+        )
         history = History(
             **recipe.config._asdict(),
             seed=seed,
@@ -444,10 +567,12 @@ def train(
             threads=threads,
             device=device,
             machine=machine(),
+            recipe=recorded(recipe),
         )
-        history, saver = _resume(checkpoint, net, step, history, train, valid, recipe.epochs)
-    training = _Training(net, step, train, valid, joined, measure_train, snapshots)
-    return _run(training, history, recipe.epochs, saver, should_stop, callbacks)
+        history, saver = _resume(checkpoint, net, step, history, train, valid, epochs)
+    best = saver.best if saver else None
+    training = _Training(net, step, train, valid, joined, measure_train, snapshots, recipe, best)
+    return _run(training, history, epochs, saver, should_stop, callbacks)
 
 # %% ../nbs/04_training.ipynb #06-training-053
 @typed

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Text', 'Flag', 'Number', 'Whole', 'Count', 'Positive', 'Share', 'Name', 'Seconds', 'Loss', 'Setting', 'RECIPE_NAMES',
-           'Side', 'SideOf', 'MaybeSideOf', 'State', 'Values', 'HEALTH', 'Bin', 'Confidence', 'KS', 'Digest',
+           'Side', 'SideOf', 'MaybeSideOf', 'State', 'SELECT', 'Values', 'HEALTH', 'Bin', 'Confidence', 'KS', 'Digest',
            'PROTOCOLS', 'JUDGED', 'OWN_RULE', 'FORMAT', 'UPGRADES', 'Record', 'as_setting', 'setting_name', 'Config',
            'LogRange', 'Choices', 'Fixed', 'loguniform', 'fixed', 'as_side', 'side_to_json', 'side_from_json',
            'value_words', 'Space', 'Epoch', 'History', 'plot_accuracy', 'Trial', 'SearchResult', 'TestResult', 'Run',
@@ -82,7 +82,8 @@ Whole = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
 Count = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
 Positive = Annotated[int, Field(strict=True, ge=1, lt=2**63)]
 Share = Annotated[float, Field(strict=True, ge=0, le=1)]
-Name = Annotated[str, Field(strict=True, pattern=r'^[A-Za-z_]\w*$', max_length=100)]  # of a setting
+_NAME = r'[A-Za-z_]\w*'  # of a setting
+Name = Annotated[str, Field(strict=True, pattern=f'^{_NAME}$', max_length=100)]
 Seconds = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 
 
@@ -597,12 +598,19 @@ def _pairs_to_json(pairs):
 
 
 def _check_setting_names(names):
-    "Raise `ValueError` for names of further settings that are the four, twice there, or no names."
+    "Raise `ValueError` for names of settings that are no names, or of one setting twice."
     plain = [setting_name(name) for name in names]
-    for name in names:
-        if setting_name(name) in ('learning_rate', 'batch_size'):
-            raise ValueError(f'{name} of the space is not searched twice. Write {name[8:]} alone.')
     for name, each in zip(names, plain):
+        if not re.fullmatch(_NAME, name) or len(name) > 100:
+            raise ValueError(
+                f'space has the setting {shown(name)}, but a setting has a name of Python: letters, '
+                'digits and _.'
+            )
+        if each in ('epochs', 'init'):
+            raise ValueError(
+                f"{name} of the space is the recipe's, which says it for all trials alike. Write "
+                f'Recipe({each}=…).'
+            )
         if plain.count(each) > 1:
             raise ValueError(f'{name} of the space is there twice. Say it once.')
 
@@ -680,7 +688,7 @@ class Space(Record):
             object.__setattr__(self, 'start', check_int('start', self.start, 0, 2**29))
         if not isinstance(self.log, bool):
             raise TypeError(f'log of the space is {shown(self.log)}, but must be True or False.')
-        _check_setting_names([name for name, _ in further])
+        _check_setting_names(list(self.all_sides))
         for name in self.sides:
             if self.is_log(name):
                 _log_ends(name, self.ends(name) or ())
@@ -688,7 +696,8 @@ class Space(Record):
     @property
     def said(self) -> frozenset[str]:
         "Names of the settings that whoever made it gave; the others have their defaults."
-        return self.__dict__.get('_said', frozenset(_FOUR)) | {name for name, _ in self.further}
+        four = self.__dict__.get('_said', frozenset(_FOUR))
+        return frozenset(name for name in self.all_sides if name in four or name not in _FOUR)
 
     @property
     def all_sides(self) -> dict[str, Side]:
@@ -788,7 +797,18 @@ class Space(Record):
         further = self.settings
         for name, side in sides.items():
             (four if name in (*_FOUR, 'log', 'start') else further)[name] = side
-        return Space(**({'start': self.start} | four), further=tuple(further.items()))
+        space = Space(**({'start': self.start} | four), further=tuple(further.items()))
+        object.__setattr__(space, '_said', self.said | sides.keys())
+        return space
+
+    def only(
+        self,
+        names,  # of further settings
+    ) -> 'Space':
+        "The same with these of its further settings, in this order."
+        space = self.replaced()
+        object.__setattr__(space, 'further', tuple((name, self.settings[name]) for name in names))
+        return space
 
     def _at(self, name, side, u):
         "The setting at `u` along a side."
@@ -1081,6 +1101,9 @@ class Trial(Record):
         return math.nan if value is None else value
 
 
+SELECT: tuple[str, ...] = ('metric', 'loss')  # what the best trial can be best by
+
+
 @dataclass
 class SearchResult(Record):
     "The trials of a search, in the order of the sequence."
@@ -1092,9 +1115,30 @@ class SearchResult(Record):
     epochs: Positive  # of each trial
     scored_on: Text  # name of the split that gave the scores
     trials: list[Trial]
+    # what the best one is best by: metric, and of equals loss; or loss, and of equals metric
+    select: Literal['metric', 'loss'] = 'metric'
+    # folds of cross-validation that each trial was trained on; None: it was trained once
+    cv: Positive | None = None
+    # the space of the first half of the trials, at whose edge a winner lay; None: that of all
+    extended_from: Space | None = None
 
     box = _OldName('space')
     n = _OldName('n_trials')
+
+    @model_serializer(mode='wrap')
+    def _said(self, dumped):
+        usual = {'select': 'metric', 'cv': None, 'extended_from': None}
+        return {k: v for k, v in dumped(self).items() if k not in usual or v != usual[k]}
+
+    @property
+    def asked(self) -> int:
+        "Trials that were asked for, before the search was extended by as many."
+        return self.n_trials if self.extended_from is None else self.n_trials // 2
+
+    @property
+    def trainings(self) -> int:
+        "Trainings that its trials took: one for each, or for each fold."
+        return len(self.trials) * (self.cv or 1)
 
     @property
     def done(self) -> bool:
@@ -1104,7 +1148,8 @@ class SearchResult(Record):
     @property
     def best(self) -> Trial:
         """The trial of highest accuracy, or best by the metric that it was scored by; of equals
-        the one of lowest loss, then the first; raises `ValueError` without one."""
+        the one of lowest loss, then the first; by `select` loss goes before; raises `ValueError`
+        without one."""
         good = [t for t in self.trials if not (math.isnan(t.accuracy) and math.isnan(t.loss))]
         if any(t.score is not None for t in good):
             good = [t for t in good if t.score is not None and not math.isnan(t.score)]
@@ -1113,6 +1158,8 @@ class SearchResult(Record):
             score = trial.score
             if score is None:
                 score = 0.0 if math.isnan(trial.accuracy) else -trial.accuracy
+            if self.select == 'loss':
+                return trial.loss, score, trial.number
             return score, trial.loss, trial.number
 
         if good:
@@ -1625,6 +1672,7 @@ class ComparisonRecord(Record):
     truth: Values = None
     # shape of one example; empty: of an older release, whose images are of 1×28×28
     inputs: list[Count] = field(default_factory=list)
+    whole_numbers: Flag = False  # are nets fed whole numbers, as for embeddings?
     scaling: Scaling | None = None  # of what nets are fed; None: as given, or of an older release
     targets: Scaling | None = None  # of targets that are numbers; None: there are classes
 
@@ -1751,6 +1799,12 @@ def _check_indices(name, values, n):
         check_int(name, max(values), 0, n - 1)
 
 
+def _check_validated(epoch, kind):
+    "Raise `ValueError` unless an epoch has a validation accuracy or loss."
+    if getattr(epoch, f'valid_{kind}') is None:
+        raise ValueError(f'a run has no validation {kind}')
+
+
 def check_run(
     run: Run,
     n: int,  # number of test images
@@ -1763,12 +1817,10 @@ def check_run(
     t = run.test
     if t.values is not None:
         check_int('number of values', t.values.size, n, n)
+    if run.history is not None:
+        _check_validated(run.history.last, 'accuracy' if n_classes else 'loss')
     if not n_classes:
-        if run.history is not None and run.history.last.valid_loss is None:
-            raise ValueError('a run has no validation loss')
         return
-    if run.history is not None and run.history.last.valid_accuracy is None:
-        raise ValueError('a run has no validation accuracy')
     if list(t.errors) != ks or 1 not in t.errors:
         raise ValueError(f'errors has the ks {shown(list(t.errors))}')
     _check_indices('k', ks, n_classes + 1)

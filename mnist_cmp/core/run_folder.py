@@ -111,7 +111,7 @@ def _less(name, was, now):
 # %% ../../nbs/core/run_folder.ipynb #rf-13
 def _same_training(was, now):
     "Must two runs have one result, as far as their records tell? A GPU promises none."
-    names = (*Config._fields, 'seed', 'engine', 'threads', 'device')
+    names = ('config', 'recipe', 'seed', 'engine', 'threads', 'device')
     if was.history is None or now.history is None:
         return was.name == now.name
     return (
@@ -327,7 +327,8 @@ _ASIDE = 'kept'  # the folder of what was made with other settings
 def _settings_of(identity):
     "Settings and epochs of the trainings of a study."
     usual = {'momentum': 0.0, 'weight_decay': 0.0}
-    return {k: identity.get(k, usual.get(k)) for k in (*Config._fields, 'epochs')}
+    settings = {k: identity.get(k, usual.get(k)) for k in (*Config._fields, 'epochs')}
+    return settings | {k: identity[k] for k in ('settings', 'recipe') if identity.get(k)}
 
 
 def _word(settings):
@@ -353,11 +354,13 @@ def put_in_place(
     name: str,  # a model's
     config: Config,  # settings of its trainings
     epochs: int,
+    recipe: dict | None = None,  # what their recipe says beyond these, as `Recipe.words`
 ):
     """Have the trainings of these settings in `weights/NAME`, if there are any, and others in
     `kept`."""
     here = plain_path(store, 'weights', name)
-    asked = config._asdict() | {'epochs': epochs}
+    more = {'settings': config.settings, 'recipe': recipe}
+    asked = json.loads(json_text(_settings_of(config._asdict() | {'epochs': epochs} | more)))
     begun = study_in(here)
     was = _settings_of(begun.identity) if begun else asked
     if was != asked:
@@ -402,7 +405,8 @@ _OF_SEARCH = (
 
 def _search_aside(store, name, identity):
     "Where the search of a model is kept while it is none of the comparison's in the folder."
-    word = _word({key: identity.get(key) for key in _OF_SEARCH})
+    later = {key: identity[key] for key in ('settings', 'cv', 'recipe') if identity.get(key)}
+    word = _word({key: identity.get(key) for key in _OF_SEARCH} | later)
     return plain_path(store, _ASIDE, f'search_{name}_{word}')
 
 

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['KEEPS', 'START', 'CNN_2019', 'ENGINES', 'EPOCHS', 'EPOCHS_DIGITS', 'OBJECTS', 'word_of', 'json_plain', 'Recipe',
-           'space_for', 'Compute', 'Callbacks', 'Effort', 'Described', 'describe', 'old_names', 'start_and_name']
+           'recipe_sentence', 'space_for', 'Compute', 'Callbacks', 'Effort', 'Tuning', 'Described', 'describe',
+           'old_names', 'start_and_name']
 
 # %% ../../nbs/core/settings.ipynb #set-02
 import difflib
@@ -12,7 +13,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 from fastcore.docments import docments
 
@@ -27,7 +28,7 @@ from mnist_cmp.core.checks import (
     warn_renamed,
 )
 from .display import Status, check_progress
-from .records import PROTOCOLS, Config, Run, SearchResult, Space, Trial
+from .records import PROTOCOLS, SELECT, Config, Run, SearchResult, Space, Trial
 
 # %% ../../nbs/core/settings.ipynb #set-07
 def _whole(default, low, high=None):
@@ -172,6 +173,23 @@ class Recipe:
                 del values[name]
         return replace(self, **values | getattr(config, 'of_recipe', {}))
 
+    def for_search(
+        self,
+        searched,  # names of what a search chooses
+    ) -> 'Recipe':
+        "This recipe where momentum or weight decay of a config is meant, also if it is 0."
+        names = {'momentum', 'weight_decay'} & {*searched}
+        zeros: dict[str, Any] = {name: 0.0 for name in names if getattr(self, name) is None}
+        return replace(self, **zeros)
+
+    def completed(
+        self,
+        config: Config,  # of a search, in which what is not searched is 0
+    ) -> Config:
+        "The config with the momentum and the weight decay that a training by it really has."
+        own = self.at(config).config
+        return config._replace(momentum=own.momentum, weight_decay=own.weight_decay)
+
     @property
     def config(self) -> Config:
         "What of it every search can choose, 0.0 for momentum and weight decay of None."
@@ -207,6 +225,11 @@ class Recipe:
         return words
 
     @property
+    def sentence(self) -> str:
+        "It in plain English, without learning rate, batch size and epochs."
+        return recipe_sentence(self.words, self.momentum or 0.0, self.weight_decay or 0.0)
+
+    @property
     def sgd(self) -> dict:
         "What a step of SGD takes, by name."
         return {
@@ -218,8 +241,8 @@ class Recipe:
     def check_complete(
         self,
         n: int,  # images to train on
-    ):
-        "Raise `ValueError` unless it says all that a training on `n` images needs."
+    ) -> int:
+        "Its epochs; raises `ValueError` unless it says all that a training on `n` images needs."
         hint = 'Pass a recipe, such as Recipe(learning_rate=0.1, batch_size=16, epochs=10).'
         check_float('learning_rate', self.learning_rate, 0, low_open=True, hint=hint)
         check_int('batch_size', self.batch_size, 1, n, hint if self.batch_size is None else '')
@@ -227,6 +250,7 @@ class Recipe:
         if self.warmup >= max(1, epochs):
             hint = 'Below 1 it is a share of the epochs.'
             raise_invalid('warmup', self.warmup, f'less than the epochs, {epochs}', hint)
+        return epochs
 
     def check_searched(
         self,
@@ -289,6 +313,73 @@ def _check_named(recipe):
         raise TypeError(f'nesterov is {shown(recipe.nesterov)}, but must be True or False.')
     check_choice('keep', recipe.keep, KEEPS)
 
+# %% ../../nbs/core/settings.ipynb #633ac681
+_PROPER = {
+    'sgd': 'SGD',
+    'asgd': 'averaged SGD',
+    'adamw': 'AdamW',
+    'nadam': 'NAdam',
+    'radam': 'RAdam',
+    'rmsprop': 'RMSprop',
+}
+_SHOWN = ('momentum', 'nesterov', 'betas', 'weight_decay')  # of what an optimizer is told
+
+
+def recipe_sentence(
+    words: dict,  # as of `Recipe.words`, or `History.recipe`
+    momentum: float = 0.0,  # beside them, as of a history
+    weight_decay: float = 0.0,
+) -> str:
+    "A recipe in plain English, beginning with its optimizer."
+    base = words.get('optimizer', 'sgd')
+    name, settings = base if isinstance(base, list) else (base, {})
+    beside = {'momentum': momentum, 'weight_decay': weight_decay}
+    told = {k: v for k, v in beside.items() if v} | settings
+    told |= {k: words[k] for k in _SHOWN if k in words}
+    shown_settings = [_setting_text(k, told[k]) for k in _SHOWN if told.get(k)]
+    parts = [_PROPER.get(name, name if '.' in name else name.capitalize())]
+    if shown_settings:
+        parts[0] += f' ({", ".join(shown_settings)})'
+    return ', '.join(parts + list(_further_parts(words)))
+
+
+def _setting_text(name, value):
+    "A setting of an optimizer in words."
+    if isinstance(value, bool):
+        return name.replace('_', ' ')
+    numbers = value if isinstance(value, list) else [value]
+    return f'{name.replace("_", " ")} {" and ".join(f"{number:g}" for number in numbers)}'
+
+
+def _further_parts(words):
+    "What stands behind the optimizer in the sentence."
+    warmup = words.get('warmup')
+    rising = ''
+    if warmup:
+        length = f'{warmup:g} epoch{"s" * (warmup != 1)}' if warmup >= 1 else f'{warmup:.0%}'
+        rising = f' after {length} of warm-up'
+    schedule = words.get('schedule')
+    if schedule:
+        name = schedule[0] if isinstance(schedule, list) else schedule
+        yield f'{name.replace("_", "-")} schedule{rising}'
+    elif rising:
+        yield f'constant rate{rising}'
+    if words.get('loss'):
+        yield f'loss {words["loss"]}'
+    if words.get('label_smoothing'):
+        yield f'label smoothing {words["label_smoothing"]:g}'
+    augment = words.get('augment', [])
+    yield from [augment] if isinstance(augment, str) else augment
+    if words.get('clip'):
+        yield f'gradients clipped at {words["clip"]:g}'
+    if words.get('average'):
+        yield f'average of weights ({words["average"]:g})'
+    if words.get('keep') == 'best':
+        yield 'the weights of the best epoch'
+    if words.get('patience'):
+        epochs = f'{words["patience"]} epoch{"s" * (words["patience"] != 1)}'
+        yield f'ended after {epochs} without a better one'
+
 # %% ../../nbs/core/settings.ipynb #set-17
 START = 1030  # number of a search's first trial in the Sobol sequence: that of 2019
 CNN_2019 = {'learning_rate': (0.01, 0.1), 'start': 2030}  # what protocol 2019 takes for 'cnn'
@@ -307,7 +398,7 @@ def space_for(
     if (model, protocol) == ('cnn', '2019'):
         sides |= CNN_2019
     if isinstance(space, Space):
-        return replace(space, start=sides['start'] if space.start is None else space.start)
+        return space.replaced(start=sides['start'] if space.start is None else space.start)
     _check_sides(space)
     for name, side in (space or {}).items():
         if name != 'start' or side is not None:
@@ -317,16 +408,19 @@ def space_for(
 
 def _check_sides(space):
     "Raise `TypeError` or `ValueError` unless `space` is None or a dict of sides of a `Space`."
-    names = [f.name for f in fields(Space)]
-    listed = ', '.join(names)
     if not isinstance(space, (dict, type(None))):
         raise TypeError(
-            f'space is {shown(space)}, but must be a Space, or a dict of some of its sides: {listed}.'
+            f'space is {shown(space)}, but must be a Space, or a dict of its sides: name → range '
+            '(low, high), list of choices, or a value.'
         )
     for name, side in (space or {}).items():
-        if name not in names:
-            way_out = ' One space serves all models.' if isinstance(side, (Space, dict)) else ''
-            raise ValueError(f'space has {shown(name)}, but its sides are {listed}.{way_out}')
+        if not isinstance(name, str):
+            raise TypeError(f'space has {shown(name)}, but its sides have the names of settings.')
+        if isinstance(side, Space):
+            raise ValueError(
+                f'space has a Space for {shown(name)}, but is to be that of one model: give that '
+                'space itself.'
+            )
 
 # %% ../../nbs/core/settings.ipynb #set-21
 ENGINES = ('auto', 'cudagraph', 'compiled', 'onednn', 'autograd', 'population')
@@ -414,6 +508,26 @@ class Effort:
     def __post_init__(self):
         _check_numbers(self)
         check_choice('protocol', self.protocol, PROTOCOLS)
+
+# %% ../../nbs/core/settings.ipynb #f4909a06
+@dataclass(frozen=True)
+class Tuning:
+    "How the best trial is chosen; raises `ValueError` for what can't be so."
+
+    # what the best trial is best by; metric: of equals the one of lowest loss; loss: of equals the
+    # one of best metric
+    select: Literal['metric', 'loss'] = field(default='metric', metadata={'choices': SELECT})
+    # folds of cross-validation within the training images, from 2 to 100, each of which costs a
+    # training; None: trials are scored on the validation images
+    cv: int | None = _whole(None, 2, 100)
+    # where a winner lies at an edge: widen that side for all models, and search as often again?
+    extend: bool = False
+
+    def __post_init__(self):
+        _check_numbers(self)
+        check_choice('select', self.select, SELECT)
+        if not isinstance(self.extend, bool):
+            raise TypeError(f'extend is {shown(self.extend)}, but must be True or False.')
 
 # %% ../../nbs/core/settings.ipynb #set-33
 @dataclass(frozen=True)
@@ -535,6 +649,6 @@ def start_and_name(
     side = 'box' if 'box' in old else 'space'
     space = holder.get(side)
     if isinstance(space, Space):
-        holder[side] = replace(space, start=start)
+        holder[side] = space.replaced(start=start)
     elif space is None or isinstance(space, dict):  # the function refuses anything else
         holder[side] = (space or {}) | {'start': start}

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Score', 'measure', 'measure_accuracy', 'predict', 'best_guesses', 'count_topk_errors', 'topk_errors', 'SmokeTest',
            'check_net', 'smoke_test', 'cpu_weights', 'write_tensors', 'weights_digest', 'write_weights', 'save_model',
-           'read_weights', 'has_digest', 'kinds_of', 'kinds_in', 'put_weights', 'load_model', 'rehearse']
+           'read_weights', 'has_digest', 'kinds_of', 'kinds_in', 'check_fit', 'put_weights', 'load_model', 'rehearse']
 
 # %% ../../nbs/engines/evaluation.ipynb #05-evaluation-002
 import hashlib
@@ -42,7 +42,16 @@ from ..data import Split
 from .autograd import AutogradStep, float_images
 from .chains import recognise
 from .onednn import run_chain
-from ..models import Beginning, Shape, begin, model_name, net_to_try, told
+from mnist_cmp.models import (
+    Beginning,
+    Scaled,
+    Shape,
+    begin,
+    model_name,
+    net_for,
+    net_to_try,
+    told,
+)
 from ..params import flops, number_of_params
 
 # %% ../../nbs/engines/evaluation.ipynb #05-evaluation-007
@@ -109,6 +118,11 @@ def _check_logits(out, n: int, shape: Shape):
     )
 
 # %% ../../nbs/engines/evaluation.ipynb #c38305b7
+def _fed(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    "What a net is fed of a split; one that scales its inputs takes them as they are."
+    return x if isinstance(net, Scaled) else float_images(x)
+
+
 @torch.no_grad()
 def _logits(
     net: nn.Module,
@@ -119,6 +133,7 @@ def _logits(
     "Logits of `net` batch by batch, with their labels; the net's mode is put back afterwards."
     device = next(net.parameters(), torch.empty(0)).device
     shape = Shape.of(split)
+    net = net_for(net, split)
     if batch_size is None:
         size = _at_a_time(net, device, shape.inputs)
     else:
@@ -127,7 +142,7 @@ def _logits(
         forward = _forward(net, len(split), shape)
         for i in range(0, len(split), size):
             stop_if(should_stop)
-            out = forward(float_images(split.x[i : i + size].to(device)))
+            out = forward(_fed(net, split.x[i : i + size].to(device)))
             y = split.y[i : i + size].to(device)
             _check_logits(out, len(y), shape)
             yield out.detach(), y  # what TorchScript compiled heeds no no_grad
@@ -493,7 +508,11 @@ def kinds_in(
         return kinds
 
 # %% ../../nbs/engines/evaluation.ipynb #daf2e592
-def _check_fit(net: nn.Module, have: dict[str, str], path):
+def check_fit(
+    net: nn.Module,  # on any device, `meta` too
+    have: dict,  # name → kind of what a file holds, as of kinds_in
+    path,  # of the file, for the message
+):
     "Raise `ValueError` unless the weights of these kinds are the net's."
     want = kinds_of(net.state_dict())
     wrong = [
@@ -517,7 +536,7 @@ def put_weights(
 ) -> nn.Module:
     """`net` with `weights` in it; raises `ValueError` that names what differs if they are
     another architecture's."""
-    _check_fit(net, kinds_of(weights), path)
+    check_fit(net, kinds_of(weights), path)
     net.load_state_dict(weights)
     return net
 
@@ -529,7 +548,7 @@ def load_model(
 ) -> nn.Module:
     """`net` with the weights in `path`; raises `FileNotFoundError`, or `ValueError` if they
     don't fit or are damaged."""
-    _check_fit(net, kinds_in(path), path)  # before a byte of them is read
+    check_fit(net, kinds_in(path), path)  # before a byte of them is read
     return put_weights(net, read_weights(path)[0], path)
 
 # %% ../../nbs/engines/evaluation.ipynb #d9f0799d

@@ -464,9 +464,8 @@ def put_state(
 # %% ../../nbs/engines/recipes.ipynb #recipes-50
 def check_recipe(
     recipe: Recipe,  # complete, or of a search that chooses the rest
-    train: Any = None,  # a Split to learn from; None: of classes
-    valid: Any = None,  # a Split to measure on, or None
-    is_measured: bool = True,  # is there a valid one, or will there be?
+    train: Any = None,  # a Split to learn from; None: one with classes
+    is_measured: bool = True,  # are there images to measure on after each epoch?
 ):
     "Raise `ValueError` unless all that a recipe names is there, and fits the data."
     task = 'classes' if train is None else train.task

@@ -342,7 +342,8 @@ def hard_numbers(
     table = pd.DataFrame(index=pd.Index(order, name=record.word))
     for k in range(truth.shape[1]):
         of = '' if truth.shape[1] == 1 else f' {k + 1}'
-        table[f'target{of}'] = truth[order, k]
+        # targets were standardised in float32, which keeps six digits
+        table[f'target{of}'] = [float(f'{value:.6g}') for value in truth[order, k]]
         for name, of_runs in answers.items():
             table[f'{name}{of}'] = of_runs[:, order, k].mean(0)
     return table

@@ -7,7 +7,7 @@ __all__ = ['epochs_of', 'verdict_parts', 'verdict']
 
 # %% ../../nbs/evidence/verdict.ipynb #verdict-02
 from ..core.display import printable
-from ..core.records import OWN_RULE, PROTOCOLS, ComparisonRecord, ModelResult
+from ..core.records import OWN_RULE, ComparisonRecord, ModelResult
 from mnist_cmp.evidence.conclusions import (
     cheaper_of,
     decision_of,
@@ -32,7 +32,7 @@ from mnist_cmp.evidence.differences import (
     with_unit,
 )
 from .health import STATES, health_of, said_of
-from .tables import n_trained, unequal_sizes
+from .tables import n_trained, protocol_text, unequal_sizes
 
 # %% ../../nbs/evidence/verdict.ipynb #8ce3db9b
 def _spoken_of(record):
@@ -277,7 +277,8 @@ def _cautions(record):
         return
     search = record.best.tuning
     if record.protocol == '2019':
-        yield f'Protocol 2019: {PROTOCOLS["2019"]}.'
+        text = protocol_text(record)
+        yield f'{text[0].upper()}{text[1:]}.'
     yield (
         f'It holds for the settings found with {counted(search.n_trials, "trial")} of '
         f'{counted(search.epochs, "epoch")} for each model, '

@@ -65,7 +65,8 @@ class _Retrainings(Study):
     def identity(self, trainer, client=None):
         "All that the trainings depend on."
         rest = {'model': self.name, 'seed': self.seed}
-        return self.config._asdict() | trainer.identity(self.splits, client) | rest
+        further = {'settings': self.config.settings} if self.config.settings else {}
+        return self.config._asdict() | further | trainer.identity(self.splits, client) | rest
 
     def read(self, ledger):
         "What is done, with its weights; a training whose weights are lost is done again."
@@ -153,6 +154,8 @@ def retrain(
     compute: Compute | None = None,  # by what it is computed; None: Compute()
     # whom to tell of each epoch, and whom to ask; None: Callbacks()
     callbacks: Callbacks | None = None,
+    # of a trial, such as result.best.config: what it says goes to recipe and model; None: nothing
+    config: Config | None = None,
 ) -> list[Retraining]:
     """Train a net from each seed; stopped, those that are done. Raises `ValueError`, or
     `RuntimeError` if one crashes."""
@@ -167,6 +170,7 @@ def retrain(
         store=store,
         compute=compute,
         callbacks=callbacks,
+        config=config,
     )
 
 
@@ -181,22 +185,25 @@ def retrain_numbers(
     store=None,
     compute: Compute | None = None,
     callbacks: Callbacks | None = None,
+    config: Config | None = None,
 ) -> list[Retraining]:
     "The trainings of these numbers, as `retrain` does those from 0 on."
     splits = splits_begun(store, train, valid)
     make, name = one_model(make)
+    recipe = recipe if config is None else recipe.at(config)
     recipe.check_complete(len(splits.train))
+    config = Config(*recipe.config, **({} if config is None else config.settings))
     compute = of_study(compute)
     folder = folder_of(store)
-    trainer, _ = rehearsed(make, recipe, compute, folder, splits.train, name)
+    trainer, _ = rehearsed(make, recipe, compute, folder, splits.train, name, example=config)
     seed = check_int('seed', seed, 0, 2**63 - 1)
     return _Retrainings(
         seed=seed,
-        config=recipe.config,
+        config=config,
         trainer=trainer,
         name=name,
         splits=splits,
-        trainings={n: Training(recipe.config, run_seed(seed, n)) for n in numbers},
+        trainings={n: Training(config, run_seed(seed, n)) for n in numbers},
         store=folder,
         compute=compute,
         callbacks=callbacks or Callbacks(),

@@ -32,7 +32,8 @@ from mnist_cmp.engines.evaluation import (
     rehearse,
     weights_digest,
 )
-from ..engines.steps import ENGINES, choose_engine
+from ..engines.recipes import check_recipe, recorded, try_recipe
+from ..engines.steps import ENGINES, choose_engine, why_general
 from ..evidence.metrics import Metric, get_metric, standardised
 from mnist_cmp.models import (
     Beginning,
@@ -46,7 +47,7 @@ from mnist_cmp.models import (
     missed_text,
     own_init,
 )
-from .population import train_population, why_no_population
+from .population import train_population, why_no_population, why_no_such_recipe
 from .workers import Splits, on_workers, why_not_sent
 from ..training import device_of, torch_threads, train
 
@@ -380,6 +381,7 @@ class NetTrainer:
             threads=self.threads,
             machine=machines_of(client),
             **({} if self.metric is None else {'metric': metric_word(self.metric)}),
+            **({'recipe': words} if (words := recorded(self.recipe)) else {}),
         )
 
     def as_begun(self, identity: dict[str, Any]) -> 'NetTrainer':
@@ -401,6 +403,7 @@ class NetTrainer:
         if self.engine == 'population':
             _check_population(self, client)
             return self
+        plain = plain and self.recipe.plain
         try:
             return self.with_engine(_chosen_engine(self, images, plain, client, should_stop))
         except Stopped:
@@ -417,13 +420,16 @@ class NetTrainer:
     ) -> tuple[nn.Module, History]:
         "A fresh net, trained, and its `History`; gone on with where a checkpoint was left."
         net = self.fresh(seed, config)
+        recipe = self.recipe_at(config)
+        # a search may choose between recipes that fast engines serve and others
+        is_served = not why_general(self.shape, recipe.is_sgd)
         history = train(
             net,
             splits.train,
             splits.valid,
-            self.recipe_at(config),
+            recipe,
             seed=seed,
-            compute=self.compute,
+            compute=self.compute if is_served else replace(self.compute, engine='autograd'),
             callbacks=Callbacks(on_epoch=on_epoch, should_stop=should_stop, progress=False),
             checkpoint=checkpoint,
         )
@@ -438,7 +444,7 @@ def model_settings(
     config: Config | None,  # of a training; None: of none
 ) -> dict[str, Any]:
     "What of a config is for the maker of the net: name → value."
-    return {} if config is None else getattr(config, 'of_model', {})
+    return {} if config is None else config.of_model
 
 
 def _check_population(trainer, client):
@@ -446,7 +452,7 @@ def _check_population(trainer, client):
     net = trainer.fresh().to(trainer.device())
     why = 'it is trained in one process, and not on the workers of a cluster'
     if client is None:
-        why = why_no_population(net, trainer.shape)
+        why = why_no_population(net, trainer.shape) or why_no_such_recipe(trainer.recipe)
     if why:
         raise ValueError(
             f"{type(net).__name__} can't be trained as a population: {why}. Take engine='auto', "
@@ -464,6 +470,7 @@ def _chosen_engine(trainer, images, plain, client, should_stop):
             trainer.engine,
             images=images,
             plain=plain,
+            is_sgd=trainer.recipe.is_sgd,
             shape=trainer.shape,
             should_stop=should_stop,
         )
@@ -525,9 +532,11 @@ def rehearsed(
 ) -> tuple[NetTrainer, Beginning]:
     """A trainer with its initialiser settled, and its model as rehearsed; raises `ValueError`
     that names the model, or `LedgerError`."""
+    check_recipe(recipe, split)
     init = kept_init(make, recipe.init, store, name)
-    check_travel((make, init), name, compute)
+    check_travel((make, init, recipe.loss, recipe.augment), name, compute)
     beginning = rehearse(make, split, init, name, model_settings(example))
+    try_recipe(recipe, beginning.net, split)
     if text := missed_text(beginning, init):
         warn_caller(text)
     trainer = NetTrainer(

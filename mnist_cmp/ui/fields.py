@@ -7,7 +7,7 @@ __all__ = ['LABELS', 'RANGES', 'wrapped_row', 'SettingFields']
 
 # %% ../../nbs/ui/fields.ipynb #fi-02
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import ipywidgets as widgets
 
@@ -16,7 +16,9 @@ from ..core.display import printable
 from ..core.records import PROTOCOLS, Space
 from ..core.settings import Described, Effort, Recipe, describe
 from ..data import DATASETS, Data, load_data
+from .own_data import OfferedData
 from .run_state import DEFAULTS, HIGHEST, LOWEST, NUMBERS, check_settings
+from .specs import FORMS, OF_RECIPE
 
 # %% ../../nbs/ui/fields.ipynb #fi-07
 LABELS = dict(
@@ -30,6 +32,8 @@ LABELS = dict(
     epochs='epochs',
     seeds='seeds',
     seed='seed',
+    recipe='recipe',
+    space='space',
 )
 RANGES = ('learning_rate', 'batch_size')  # settings with a lower and an upper end
 
@@ -47,6 +51,8 @@ def _tooltips() -> dict[str, str]:
     texts['epochs'] = _explained(describe(Recipe)['epochs'])
     for name in RANGES:
         texts[name] = f'search space: {_explained(describe(Space)[name])}, lower end'
+    texts['recipe'] = 'how nets are trained, the same for all models'
+    texts['space'] = f'where the searches look beside that; each may be {FORMS}'
     return texts
 
 # %% ../../nbs/ui/fields.ipynb #fi-11
@@ -79,10 +85,10 @@ def _range_fields(name: str) -> list[widgets.Text]:
     return [_field(widgets.Text, name, width='180px', continuous_update=False), upper]
 
 
-def _make_fields(models: list[str]) -> dict[str, list]:
+def _make_fields(models: list[str], datasets: Iterable[str] = DATASETS) -> dict[str, list]:
     "Setting → its widgets: two for a range, one for anything else."
     fields = {
-        'dataset': [_field(widgets.Dropdown, 'dataset', options=DATASETS)],
+        'dataset': [_field(widgets.Dropdown, 'dataset', options=list(datasets))],
         'protocol': [_field(widgets.Dropdown, 'protocol', options=list(PROTOCOLS))],
         'models': [_field(widgets.SelectMultiple, 'models', options=models, rows=3)],
     }
@@ -91,6 +97,62 @@ def _make_fields(models: list[str]) -> dict[str, list]:
     for name in NUMBERS:
         fields[name] = [_field(widgets.Text, name, continuous_update=False)]
     return fields
+
+# %% ../../nbs/ui/fields.ipynb #e38f5e7c
+_SUGGESTED = {  # beside which any other word may be typed
+    'optimizer': ('sgd', 'adam', 'adamw', 'rmsprop', 'sgd|adamw'),
+    'schedule': ('cosine', 'linear', 'one_cycle'),
+    'loss': ('cross_entropy', 'mse', 'l1', 'huber'),
+    'augment': ('shift:2', 'flip', 'shift:2,flip', 'erasing:8'),
+    'keep': ('last', 'best'),
+    'nesterov': ('true',),
+}
+_SIDES = ('momentum', 'weight_decay')  # of a space, that are not always searched
+
+
+def _text_field(name: str, described: Described):
+    "The field for a setting that is typed; empty: its default."
+    text = _explained(described).replace('class', 'name')
+    return widgets.Combobox(
+        description=name.replace('_', ' '),
+        options=_SUGGESTED.get(name, ()),
+        placeholder=described.usual,
+        ensure_option=False,
+        continuous_update=False,
+        tooltip=text,
+        layout={'width': '250px'},
+        style={'description_width': '104px'},
+    )
+
+
+def _recipe_fields() -> dict[str, widgets.Combobox]:
+    "Setting of a recipe → its field."
+    described = describe(Recipe)
+    return {name: _text_field(name, described[name]) for name in OF_RECIPE}
+
+
+def _space_fields() -> dict[str, widgets.Widget]:
+    "Side of a space → its field, and 'further' → the lines for all others."
+    described = describe(Space)
+    fields: dict = {name: _text_field(name, described[name]) for name in _SIDES}
+    fields['further'] = widgets.Textarea(
+        description='others',
+        placeholder='width=16|32|64\nmlp:dropout=0.,0.5\nlearning_rate=log:1e-4,0.1',
+        continuous_update=False,
+        tooltip=f'NAME=… or MODEL:NAME=…, a line each; it may be {FORMS}',
+        layout={'width': '420px', 'height': '86px'},
+        style={'description_width': '104px'},
+    )
+    return fields
+
+
+def _folded(title: str, fields: Iterable, note: str) -> widgets.Accordion:
+    "Fields that are out of sight until their title is clicked."
+    line = widgets.HTML(f'<div class="mnist-cmp-note">{html.escape(note)}</div>')
+    box = widgets.VBox([line, wrapped_row(*fields, align='flex-start')])
+    fold = widgets.Accordion([box], selected_index=None, layout={'max_width': '1060px'})
+    fold.set_title(0, title)
+    return fold
 
 # %% ../../nbs/ui/fields.ipynb #fi-15
 def _whole(label: str, text: str, low: int) -> int:
@@ -111,10 +173,28 @@ def _decimal(label: str, text: str) -> float:
     return check_float(label, number, 0, low_open=True)
 
 # %% ../../nbs/ui/fields.ipynb #fi-19
-def _usual_epochs(dataset: str) -> dict[str, int]:
+def _usual_epochs(dataset: str, own: OfferedData | None = None) -> dict[str, int]:
     "Epochs of a trial and of a training that a data set takes."
-    source = load_data('digits') if dataset == 'digits' else Data
-    return {name: getattr(source, name) for name in ('search_epochs', 'epochs')}
+    source = load_data('digits') if dataset == 'digits' and own is None else Data
+    usual = {name: getattr(source, name) for name in ('search_epochs', 'epochs')}
+    return usual if own is None else usual | own.epochs
+
+
+def _lines(texts: Mapping[str, str]) -> str:
+    "A line for each setting."
+    return '\n'.join(f'{name}={text}' for name, text in texts.items())
+
+
+def _of_lines(text: str) -> dict[str, str]:
+    "Setting, or model:setting → what was typed for it; raises `ValueError`."
+    texts = {}
+    for line in filter(None, map(str.strip, text.splitlines())):
+        name, equals, spec = map(str.strip, line.partition('='))
+        if not equals or not name or name in texts:
+            why = 'is said twice' if name in texts else 'must have the form NAME=…'
+            raise ValueError(f'space has the line {shown(line)}, which {why}.')
+        texts[name] = spec
+    return texts
 
 
 class SettingFields:
@@ -123,12 +203,18 @@ class SettingFields:
     def __init__(
         self,
         models: Iterable[str],  # names to choose from
+        data: Mapping[str, OfferedData] | None = None,  # name → own data, beside the named sets
     ):
         self.models = list(models)
-        self.parts = _make_fields(self.models)
+        self.data = dict(data or {})
+        self.parts = _make_fields(self.models, [*DATASETS, *self.data])
+        self.recipe = _recipe_fields()
+        self.space = _space_fields()
+        self.parts |= {'recipe': [*self.recipe.values()], 'space': [*self.space.values()]}
         self.problem = widgets.HTML(tooltip='')
         for name, value in DEFAULTS.items():
-            self._fill(name, value)
+            if name in self.parts:
+                self._fill(name, value)
         self.parts['dataset'][0].observe(self._follow_data, 'value')
         for part in self._all_parts():
             part.observe(self._show_problems, 'value')
@@ -136,11 +222,12 @@ class SettingFields:
     @property
     def by_name(self) -> dict:
         "Setting → its widget, or for a range those of its lower and upper end."
-        return {name: p if name in RANGES else p[0] for name, p in self.parts.items()}
+        own = {name: p if name in RANGES else p[0] for name, p in self.parts.items()}
+        return own | {'recipe': self.recipe, 'space': self.space}
 
     @property
-    def ui(self) -> widgets.HBox:
-        "All fields in columns."
+    def ui(self) -> widgets.VBox:
+        "All fields: those that each run needs in columns, the others in folds below them."
         one = {name: parts[0] for name, parts in self.parts.items()}
         ranges = [wrapped_row(*self.parts[name]) for name in RANGES]
         columns = [
@@ -151,7 +238,24 @@ class SettingFields:
         ]
         layout = {'margin': '0 12px 0 0'}
         boxes = [widgets.VBox(column, layout=layout) for column in columns]
-        return wrapped_row(*boxes, align='flex-start')
+        notes = _tooltips()
+        folds = [
+            _folded(name, fields.values(), notes[name])
+            for name, fields in (('recipe', self.recipe), ('space', self.space))
+        ]
+        return widgets.VBox([wrapped_row(*boxes, align='flex-start'), *folds])
+
+    def offer(
+        self,
+        name: str,  # of the data
+        own: OfferedData,
+    ):
+        "Have further data in the list; those of the name that are there go."
+        self.data[name] = own
+        field = self.parts['dataset'][0]
+        chosen = field.value
+        field.options = [*DATASETS, *self.data]
+        field.value = chosen
 
     def lock(
         self,
@@ -165,7 +269,12 @@ class SettingFields:
         "What the fields say, by name; raises `ValueError` for what can't be run."
         for problem in self.problems().values():
             raise ValueError(problem)
-        return {name: self._value(name) for name in self.parts}
+        return self._with_data({name: self._value(name) for name in self.parts})
+
+    def _with_data(self, values):
+        "What the fields say, and what is said of the data of that name."
+        own = self.data.get(values.get('dataset'))
+        return values | {'data': None if own is None else own.noted}
 
     def problems(self) -> dict[str, str]:
         "Setting → why what stands in its field can't be run."
@@ -178,8 +287,8 @@ class SettingFields:
                 problems[name] = str(e)
         for name, value in values.items():
             try:
-                check_settings({name: value})
-            except ValueError as e:
+                check_settings(self._with_data({name: value}))
+            except (ValueError, TypeError) as e:
                 problems[name] = str(e).replace(f'{name} ', f'{LABELS[name]} ', 1)
         return problems
 
@@ -190,7 +299,7 @@ class SettingFields:
         "Fill in fields; raises `ValueError` for what can't be run."
         problems = self.problems()
         others = {name: self._value(name) for name in self.parts if name not in problems}
-        checked = check_settings(others | settings)
+        checked = check_settings(self._with_data(others | self._offered(settings)))
         unknown = {*checked['models']} - {*self.models}
         if 'models' in settings and unknown:
             raise ValueError(
@@ -198,8 +307,18 @@ class SettingFields:
                 f'If you trust it: ComparePanel(models={sorted(unknown)}).'
             )
         for name in checked:  # the data set first, which sets others
-            if name in settings:
+            if name in settings and name in self.parts:
                 self._fill(name, checked[name])
+
+    def _offered(self, settings):
+        "The settings, if their data are offered here; raises `ValueError` if they are not."
+        name = settings.get('dataset')
+        if settings.get('data') is not None and name not in self.data:
+            raise ValueError(
+                f'dataset is {shown(name)}, own data which this panel does not offer. Give them: '
+                f'ComparePanel(data={{{shown(name)}: …}}).'
+            )
+        return settings
 
     def _all_parts(self) -> list:
         return [part for parts in self.parts.values() for part in parts]
@@ -207,7 +326,15 @@ class SettingFields:
     def _fill(self, name, value):
         "Put a value into a field."
         first, *_ = parts = self.parts[name]
-        if name in RANGES:
+        if name == 'recipe':
+            for setting, field in self.recipe.items():
+                field.value = value.get(setting, '')
+        elif name == 'space':
+            rest = {setting: text for setting, text in value.items() if setting not in _SIDES}
+            for side in _SIDES:
+                self.space[side].value = value.get(side, '')
+            self.space['further'].value = _lines(rest)
+        elif name in RANGES:
             for part, end in zip(parts, value):
                 part.value = str(end)
         else:
@@ -215,6 +342,8 @@ class SettingFields:
 
     def _value(self, name):
         "What a field says; raises `ValueError` that calls it as its label does."
+        if name in ('recipe', 'space'):
+            return self._typed(name)
         label = LABELS[name]
         texts = [part.value for part in self.parts[name]]
         if name == 'learning_rate':
@@ -224,6 +353,18 @@ class SettingFields:
         if name in NUMBERS:
             return _whole(label, texts[0], LOWEST[name])
         return list(texts[0]) if name == 'models' else texts[0]
+
+    def _typed(self, name):
+        "What stands in the fields of a fold, by setting, the empty ones left out."
+        fields = self.recipe if name == 'recipe' else {side: self.space[side] for side in _SIDES}
+        texts = {setting: field.value.strip() for setting, field in fields.items()}
+        typed = {setting: text for setting, text in texts.items() if text}
+        if name == 'space':
+            further = _of_lines(self.space['further'].value)
+            for setting in typed.keys() & further.keys():
+                raise ValueError(f'space has {setting} twice: in its field and in a line.')
+            typed |= further
+        return typed
 
     def _show_problems(self, change=None):
         "Say at once what can't be run, and mark its field."
@@ -240,8 +381,8 @@ class SettingFields:
 
     def _follow_data(self, change):
         "Put the usual epochs of another data set where those of the last one are."
-        before = _usual_epochs(change.old)
-        for name, epochs in _usual_epochs(change.new).items():
+        before = _usual_epochs(change.old, self.data.get(change.old))
+        for name, epochs in _usual_epochs(change.new, self.data.get(change.new)).items():
             (field,) = self.parts[name]
             if field.value == str(before[name]):
                 field.value = str(epochs)

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from os import PathLike
 from pathlib import Path
 
@@ -21,10 +21,20 @@ from ..core.children import Child, python_code, when_let_go
 from ..core.display import printable
 from ..core.files import plain_path, read_json, read_plain
 from ..core.ledger import is_taken
-from ..core.settings import Callbacks, Compute, Effort, Recipe
+from ..core.settings import Callbacks, Compute, Effort
 from ..data import load_data
+from ..models import distinct_names
 from ..report import write_report
-from .run_state import NOTE, check_settings, has_panel, noted_state, update_note
+from .own_data import load_noted
+from mnist_cmp.ui.run_state import (
+    NOTE,
+    check_settings,
+    has_panel,
+    noted_state,
+    space_of,
+    update_note,
+)
+from .specs import build_recipe, recipe_and_sides
 
 # %% ../../nbs/ui/run_process.ipynb #rp-08
 def log_path(
@@ -59,19 +69,27 @@ def compare_as_noted(
     settings = check_settings(note['settings'])
     how = note['how']
     effort = {f.name: settings[f.name] for f in fields(Effort)}
-    data = load_data(settings['dataset'], how['data_dir'], download=how['download'])
+    data = _data_of(settings, how, Path(folder))
     check_extends(folder, settings['models'], data, Effort(**effort), settings['epochs'])
+    fixed, _ = recipe_and_sides(settings['recipe'])
     result = compare(
         settings['models'],
         data,
-        {side: tuple(settings[side]) for side in ('learning_rate', 'batch_size')},
-        recipe=Recipe(epochs=settings['epochs']),
+        space_of(settings, distinct_names(settings['models'])),
+        recipe=build_recipe({'epochs': settings['epochs']} | fixed),
         store=folder,
         compute=Compute(workers=how['workers']),
         callbacks=Callbacks(should_stop=should_stop),
         **effort,
     )
     write_report(result, folder)
+
+
+def _data_of(settings, how, folder):
+    "What a run compares on."
+    if settings['data'] is None:
+        return load_data(settings['dataset'], how['data_dir'], download=how['download'])
+    return replace(load_noted(settings['data'], folder, how['data_dir']), name=settings['dataset'])
 
 # %% ../../nbs/ui/run_process.ipynb #rp-16
 STOPPED = 3  # the exit code of a run that was stopped

@@ -66,27 +66,38 @@ def _finished(histories: Iterable[History]) -> list[History]:
     return [h for h in histories if h.state == 'finished' and h.epochs]
 
 
+def _has_accuracy(histories: Iterable[History]) -> bool:
+    "Are trainings told by accuracy, and not by their loss alone, as where targets are numbers?"
+    measured = [e for h in histories for e in h.epochs if e.valid_loss is not None]
+    return not measured or any(e.valid_accuracy is not None for e in measured)
+
+
 def _best_cells(trials: list[History]) -> tuple[str, str, str]:
-    "Accuracy and settings of the best trial, as texts."
+    "Accuracy, or loss of numbers, and settings of the best trial, as texts."
 
     def score(history):
-        return (history.last.valid_accuracy, -history.last.valid_loss)
+        return (history.kept.valid_accuracy or 0.0, -history.kept.valid_loss)
 
     best = max(_finished(trials), key=score, default=None)
     if best is None:
         return '–', '–', '–'
-    accuracy = f'{best.last.valid_accuracy:.2%}'
-    return accuracy, f'{best.learning_rate:.4g}', f'{best.batch_size}'
+    result = f'loss {best.kept.valid_loss:.3g}'
+    if best.kept.valid_accuracy is not None:
+        result = f'{best.kept.valid_accuracy:.2%}'
+    return result, f'{best.learning_rate:.4g}', f'{best.batch_size}'
 
 
 def _mean_cell(trainings: list[History]) -> str:
-    "The mean accuracy of trainings, with its standard deviation."
-    last = [h.last.valid_accuracy for h in _finished(trainings)]
-    accuracies = [accuracy for accuracy in last if accuracy is not None]
-    if not accuracies:
+    "The mean accuracy of trainings, or loss of numbers, with its standard deviation."
+    done = _finished(trainings)
+    is_share = _has_accuracy(done)
+    column = 'valid_accuracy' if is_share else 'valid_loss'
+    known = [value for h in done if (value := getattr(h.kept, column)) is not None]
+    if not known:
         return '–'
-    spread = f' ± {np.std(accuracies, ddof=1):.2%}' if len(accuracies) > 1 else ''
-    return f'{np.mean(accuracies):.2%}{spread}'
+    form = '{:.2%}' if is_share else '{:.3g}'
+    spread = f' ± {form.format(np.std(known, ddof=1))}' if len(known) > 1 else ''
+    return f'{"" if is_share else "loss "}{form.format(np.mean(known))}{spread}'
 
 
 def _row(state: RunState, name: str) -> tuple[str, ...]:
@@ -105,6 +116,13 @@ def _row(state: RunState, name: str) -> tuple[str, ...]:
     )
 
 
+def _all_histories(state: RunState) -> list[History]:
+    "Those of all trials and trainings."
+    return [
+        h for each in (state.trials, state.trainings) for of in each.values() for h in of.values()
+    ]
+
+
 def run_table(
     state: RunState,
 ) -> str:
@@ -116,7 +134,10 @@ def run_table(
         return f'<tr>{"".join(cells)}</tr>'
 
     rows = ''.join(row('td', _row(state, name)) for name in state.names)
-    table = f'<table style="line-height: 18px">{row("th", _HEAD)}{rows}</table>'
+    head = _HEAD
+    if not _has_accuracy(_all_histories(state)):
+        head = tuple('loss ± sd' if name == 'accuracy ± sd' else name for name in _HEAD)
+    table = f'<table style="line-height: 18px">{row("th", head)}{rows}</table>'
     return f'<div style="overflow-x: auto">{table}</div>'
 
 # %% ../../nbs/ui/run_view.ipynb #rv-15
@@ -153,9 +174,14 @@ def _svg(figure: Figure, label: str) -> str:
 
 # %% ../../nbs/ui/run_view.ipynb #rv-19
 def _accuracy(history: History) -> float:
-    "The last validation accuracy of a finished training, %; else not a number."
-    accuracy = history.epochs[-1].valid_accuracy if history.state == 'finished' else None
-    return math.nan if accuracy is None else 100 * accuracy
+    """The validation accuracy of what a finished training kept, %, of one of numbers the loss turned,
+    so that more is better; else not a number."""
+    if history.state != 'finished':
+        return math.nan
+    kept = history.kept
+    if kept.valid_accuracy is not None:
+        return 100 * kept.valid_accuracy
+    return math.nan if kept.valid_loss is None else -kept.valid_loss
 
 
 def _points(histories: list[History]) -> tuple[list[float], list[int]]:
@@ -187,11 +213,12 @@ def _draw_search(ax: Axes, name: str, state: RunState):
     ax.scatter(*_points(failed), marker='x', color=grey)
     if not scored:
         return
+    is_share = _has_accuracy(scored)
     dots = ax.scatter(
         *_points(scored),
         s=46,
-        c=[_accuracy(h) for h in scored],
-        cmap='viridis',
+        c=[abs(_accuracy(h)) for h in scored],
+        cmap='viridis' if is_share else 'viridis_r',
         edgecolors=grey,
         linewidths=0.5,
         zorder=3,
@@ -201,7 +228,8 @@ def _draw_search(ax: Axes, name: str, state: RunState):
     bar = ax.figure.colorbar(dots, ax=ax)
     bar.ax.tick_params(colors=_INK, labelsize=8)
     bar.outline.set_edgecolor(_INK)
-    bar.set_label('validation accuracy (%)', color=_INK, fontsize=9)
+    label = 'validation accuracy (%)' if is_share else 'validation loss'
+    bar.set_label(label, color=_INK, fontsize=9)
 
 # %% ../../nbs/ui/run_view.ipynb #rv-23
 def _draw_curves(ax: Axes, state: RunState):
@@ -209,13 +237,16 @@ def _draw_curves(ax: Axes, state: RunState):
     is_final = any(state.trainings.values())
     histories = state.trainings if is_final else state.trials
     title = 'trainings with the best settings' if is_final else 'trainings of the search'
-    _style_axes(ax, title, 'epoch', 'validation accuracy (%)')
+    is_share = _has_accuracy(_all_histories(state))
+    column, scale = ('valid_accuracy', 100) if is_share else ('valid_loss', 1)
+    what = 'validation accuracy (%)' if is_share else 'validation loss'
+    _style_axes(ax, title, 'epoch', what)
     labels = drawn_names(state.names)
     for name in state.names:
         label = labels[name]
         for h in list(histories.get(name, {}).values())[:500]:  # more lines show nothing more
-            measured = [(e.epoch, e.valid_accuracy) for e in h.epochs]
-            points = [(epoch, 100 * value) for epoch, value in measured if value is not None]
+            measured = [(e.epoch, getattr(e, column)) for e in h.epochs]
+            points = [(epoch, scale * value) for epoch, value in measured if value is not None]
             if points:
                 ax.plot(
                     *zip(*points),
@@ -232,7 +263,8 @@ def _draw_curves(ax: Axes, state: RunState):
     assert isinstance(locator, MaxNLocator)
     locator.set_params(integer=True)
     if ax.lines:
-        ax.legend(loc='lower right', frameon=False, labelcolor=_INK, fontsize=9)
+        where = 'lower right' if is_share else 'upper right'
+        ax.legend(loc=where, frameon=False, labelcolor=_INK, fontsize=9)
 
 
 def run_pictures(
@@ -245,8 +277,9 @@ def run_pictures(
         _draw_search(ax, name, state)
     curves = Figure(figsize=(7.8, 2.8), layout='constrained')
     _draw_curves(curves.add_subplot(), state)
-    search_svg = _svg(search, 'search: accuracy over learning rate and batch size')
-    return search_svg + _svg(curves, 'accuracy per epoch')
+    what = 'accuracy' if _has_accuracy(_all_histories(state)) else 'loss'
+    search_svg = _svg(search, f'search: {what} over learning rate and batch size')
+    return search_svg + _svg(curves, f'{what} per epoch')
 
 # %% ../../nbs/ui/run_view.ipynb #rv-27
 def still_view(

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['FORMS', 'OF_SPACE', 'OF_RECIPE', 'AUGMENTS', 'parse_value', 'parse_side', 'side_text', 'parse_named', 'is_decimal',
-           'parse_setting', 'is_searched', 'recipe_and_sides', 'parse_augment', 'build_recipe', 'parse_assignment']
+           'parse_setting', 'is_searched', 'recipe_and_sides', 'parse_augment', 'build_recipe', 'parse_assignment',
+           'build_space']
 
 # %% ../../nbs/ui/specs.ipynb #specs-02
 import math
 
-from ..core.checks import shown
+from ..core.checks import check_choice, shown
 from ..core.records import Choices, Fixed, LogRange, fixed, loguniform
 from ..core.settings import Recipe, describe
 
@@ -220,9 +221,10 @@ def build_recipe(
     "The recipe, its augmentations as functions; raises what `Recipe` and these raise."
     if 'augment' not in settings:
         return Recipe(**settings)
-    import mnist_cmp.augment as augment  # with PyTorch
+    from mnist_cmp.engines import augment  # with PyTorch
 
-    calls = [getattr(augment, name)(*arguments) for name, arguments in settings['augment']]
+    kinds = {name: getattr(augment, f'random_{name}') for name in AUGMENTS}
+    calls = [kinds[name](*arguments) for name, arguments in settings['augment']]
     return Recipe(**settings | {'augment': calls})
 
 # %% ../../nbs/ui/specs.ipynb #specs-34
@@ -239,3 +241,21 @@ def parse_assignment(
             f'or mlp:dropout=0.,0.5; SPEC is {FORMS}.'
         )
     return model.strip() or None, name, parse_setting(name, spec)
+
+# %% ../../nbs/ui/specs.ipynb #specs-38
+def build_space(
+    shared: dict,  # name → side, for all models
+    assignments: list[tuple],  # as `parse_assignment` gives them
+    names: list[str],  # of the models
+) -> dict:
+    "A dict of sides, or model → such where one has sides of its own; raises `ValueError`."
+    own: dict[str, dict] = {}
+    everybody = dict(shared)
+    for model, name, side in assignments:
+        if model is not None:
+            check_choice('the model of a setting', model, names)
+        sides = everybody if model is None else own.setdefault(model, {})
+        if name in sides:
+            raise ValueError(f'{name} is given twice. Give all of its values at once: {FORMS}.')
+        sides[name] = side
+    return {name: everybody | own.get(name, {}) for name in names} if own else everybody

@@ -1,6 +1,7 @@
 import numpy as np
-import mnist_cmp as mc
 from nets import conv, linear
+
+import mnist_cmp as mc
 
 patches = np.load('patches.npz')  # x: N×3×32×32, bytes
 data = mc.Data.from_arrays(patches['x'], patches['y'], search_epochs=2, epochs=5)

@@ -1,6 +1,7 @@
-import mnist_cmp as mc
 import pandas as pd
 from nets import linear, small
+
+import mnist_cmp as mc
 
 frame = pd.read_csv('tumours.csv')
 data = mc.Data.from_frame(frame, target='diagnosis', scale='standard', epochs=5)

@@ -1,5 +1,6 @@
-import mnist_cmp as mc
 from nets import conv, linear
+
+import mnist_cmp as mc
 
 data = mc.Data.from_folder('regions', size=24, search_epochs=2, epochs=5)
 result = mc.compare([conv, linear], data, n_trials=3, seeds=3)

@@ -1,6 +1,7 @@
-import mnist_cmp as mc
 import numpy as np
 from backbone import pretrained, scratch
+
+import mnist_cmp as mc
 
 patches = np.load('patches.npz')
 data = mc.Data.from_arrays(patches['x'], patches['y'], search_epochs=2, epochs=5)

@@ -1,6 +1,7 @@
 import numpy as np
-import mnist_cmp as mc
 from nets import conv, linear
+
+import mnist_cmp as mc
 
 x = np.load('patches.npy', mmap_mode='r')
 data = mc.Data.from_arrays(x, np.load('regions.npy'), search_epochs=2, epochs=5)

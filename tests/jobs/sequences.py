@@ -1,6 +1,7 @@
 import numpy as np
-import mnist_cmp as mc
 from nets import LSTM, conv1d
+
+import mnist_cmp as mc
 
 waves = np.load('waves.npz')  # x: N×2×40, y: 'slow' or 'fast'
 data = mc.Data.from_arrays(waves['x'], waves['y'], search_epochs=4, epochs=10)

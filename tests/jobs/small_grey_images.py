@@ -1,6 +1,7 @@
-import mnist_cmp as mc
 from nets import conv, linear
 from sklearn.datasets import load_digits
+
+import mnist_cmp as mc
 
 digits = load_digits()  # 8×8, values from 0 to 16
 data = mc.Data.from_arrays(digits.images[:, None], digits.target, search_epochs=3, epochs=6)

@@ -1,5 +1,6 @@
-import mnist_cmp as mc
 from sklearn.datasets import load_wine
+
+import mnist_cmp as mc
 
 x, y = load_wine(return_X_y=True)  # from hundredths to thousands
 data = mc.Data.from_arrays(x, y, scale='standard', search_epochs=5, epochs=10)

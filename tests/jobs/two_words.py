@@ -1,6 +1,7 @@
-import mnist_cmp as mc
 from nets import linear, small
 from sklearn.datasets import load_breast_cancer
+
+import mnist_cmp as mc
 
 tumours = load_breast_cancer()
 labels = tumours.target_names[tumours.target]  # 'malignant' or 'benign'
