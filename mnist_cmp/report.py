@@ -45,7 +45,13 @@ from mnist_cmp.evidence.differences import (
 from .evidence.figures import comparison_figures
 from .evidence.health import said_of
 from .evidence.metrics import METRICS
-from .evidence.tables import has_costs, n_trained, protocol_text, value_column
+from mnist_cmp.evidence.tables import (
+    has_costs,
+    n_trained,
+    protocol_text,
+    recipes_text,
+    value_column,
+)
 from .evidence.verdict import epochs_of, verdict_parts
 
 if TYPE_CHECKING:  # slow to import
@@ -677,42 +683,25 @@ def _interval_method(comparison: Comparison) -> str:
     return text + '. '
 
 
-def _recipes(comparison: Comparison) -> dict[str, dict]:
-    "Name → what the recipe of a model has beyond SGD with momentum and weight decay."
-    return {c.name: c.runs[0].training.recipe for c in comparison.models}
-
-
-def _recipe_text(words: dict, has_classes: bool) -> str:
-    "How nets were trained, from what a history says of its recipe."
-    usual = 'cross-entropy' if has_classes else 'the squared error of the standardised targets'
-    words = {name: value for name, value in words.items() if name != 'epochs'}
-    optimizer = words.pop('optimizer', 'SGD')
-    text = f'by {_setting_text(optimizer)} on {_setting_text(words.pop("loss", usual))}'
-    more = [f'{name.replace("_", " ")} {_setting_text(value)}' for name, value in words.items()]
-    return f'{text} ({", ".join(more)})' if more else text
-
-
-def _setting_text(value) -> str:
-    "A setting of a recipe as text."
-    if isinstance(value, (list, tuple)):
-        return ' with '.join(_setting_text(part) for part in value)
-    if isinstance(value, dict):
-        return ', '.join(f'{name} {_setting_text(part)}' for name, part in value.items())
-    return f'{value:g}' if isinstance(value, float) else str(value)
+def _recipes(comparison: Comparison) -> list[dict]:
+    "What the recipe of each model has beyond SGD with momentum and weight decay."
+    return [c.runs[0].training.recipe for c in comparison.models]
 
 
 def _by_recipe(comparison: Comparison) -> str:
-    "How the nets were trained; once if all models were trained alike."
-    has_classes = bool(comparison.classes)
-    texts = {name: _recipe_text(of, has_classes) for name, of in _recipes(comparison).items()}
-    if len(set(texts.values())) == 1:
-        return next(iter(texts.values()))
-    return '; '.join(f'{name} {text}' for name, text in texts.items())
+    "How the nets were trained, where the protocol's text does not say it."
+    loss = 'cross-entropy'
+    if not comparison.classes:
+        loss = 'the squared error of the standardised targets'
+    if not recipes_text(comparison):
+        return f'by SGD on {loss}'
+    has_own = any('loss' in words for words in _recipes(comparison))
+    return 'as said' if has_own else f'as said, on {loss}'
 
 
 def _tested_weights(comparison: Comparison) -> str:
     "Which weights of a training were tested."
-    keeps = {words.get('keep', 'last') for words in _recipes(comparison).values()}
+    keeps = {words.get('keep', 'last') for words in _recipes(comparison)}
     if keeps == {'last'}:
         return 'the weights after the last epoch'
     if keeps == {'best'}:
@@ -817,9 +806,10 @@ def _on_health(comparison: Comparison) -> str:
         )
     if not comparison.classes:
         return (
-            'Above the verdict are named trainings that diverged, whose squared errors were not '
-            'lower than those of the mean of the training targets (paired t test at 1 %), or that '
-            'never bettered their first epoch and explain less than half of the variance.'
+            'Above the verdict are named trainings that diverged, whose squared error was not below '
+            'that of the mean of the training targets or whose answers did not rise with the '
+            "targets (Spearman's rank correlation at 1 %), or that never bettered their first "
+            'epoch and explain less than half of the variance.'
         )
     text = (
         'Above the verdict stand classes that a part of the data lacks and images that stand in '

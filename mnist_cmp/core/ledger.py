@@ -472,8 +472,9 @@ class Part:
 _FROM_NET = ('train', 'layers', 'parameters', 'first_weights', 'init', 'machine', 'device')
 
 PARTS = (  # in the order in which they are named
+    Part('cv', 'folds of cross-validation', way_back='cv'),
     Part('train', 'fingerprint of the training images'),
-    Part('valid', 'fingerprint of the images to score on'),
+    Part('valid', 'fingerprint of the images to score on', follows=('cv',)),
     Part('model'),
     Part('layers', is_later=True),
     Part('parameters'),
@@ -494,12 +495,13 @@ PARTS = (  # in the order in which they are named
         'the code of the model, or its first weights, have changed',
     ),
     Part('protocol'),
-    Part('scored_on', 'name of the images to score on', follows=('valid',)),
+    Part('scored_on', 'name of the images to score on', follows=('valid', 'cv')),
     Part('learning_rate', way_back='learning_rate'),
     Part('batch_size', way_back='batch_size'),
     Part('momentum', way_back='momentum'),
     Part('weight_decay', way_back='weight_decay'),
     Part('log', way_back='log'),
+    Part('settings', 'further settings'),
     Part('start', way_back='start'),
     Part('epochs', way_back='epochs'),
     Part('recipe', 'what of the recipe goes beyond plain SGD', follows=('epochs',)),

@@ -66,11 +66,13 @@ def outline(
     for c in record.models:
         models[c.name] = {
             'parameters': c.parameters,
-            'n_trials': c.search.n_trials if c.search else None,
+            'n_trials': c.search.asked if c.search else None,
             'search_epochs': c.search.epochs if c.search else None,
             'seeds': len(c.runs),
             'epochs': max(len(run.history.epochs) if run.history else 0 for run in c.runs),
         }
+        if c.search and c.search.extended_from is not None:
+            models[c.name]['extended'] = True
     return {
         'dataset': record.dataset,
         'protocol': record.protocol,
@@ -103,7 +105,7 @@ def dropped(
 def _less(name, was, now):
     "What a model has less of, or otherwise, than before."
     for key, before in was.items():
-        after = now.get(key, before)
+        after = now.get(key, False if key == 'extended' else before)
         is_fixed = key in ('parameters', 'search_epochs') or None in (before, after)
         if after != before and (is_fixed or after < before):
             yield f'{key} of {name} was {before} and is {after}'
@@ -111,7 +113,7 @@ def _less(name, was, now):
 # %% ../../nbs/core/run_folder.ipynb #rf-13
 def _same_training(was, now):
     "Must two runs have one result, as far as their records tell? A GPU promises none."
-    names = (*Config._fields, 'seed', 'engine', 'threads', 'device')
+    names = ('config', 'recipe', 'seed', 'engine', 'threads', 'device')
     if was.history is None or now.history is None:
         return was.name == now.name
     return (
@@ -328,8 +330,7 @@ def _settings_of(identity):
     "Settings and epochs of the trainings of a study."
     usual = {'momentum': 0.0, 'weight_decay': 0.0}
     settings = {k: identity.get(k, usual.get(k)) for k in (*Config._fields, 'epochs')}
-    further = identity.get('settings')
-    return settings | ({'settings': further} if further else {})
+    return settings | {k: identity[k] for k in ('settings', 'recipe') if identity.get(k)}
 
 
 def _word(settings):
@@ -355,13 +356,13 @@ def put_in_place(
     name: str,  # a model's
     config: Config,  # settings of its trainings
     epochs: int,
+    recipe: dict | None = None,  # what their recipe says beyond these, as `Recipe.words`
 ):
     """Have the trainings of these settings in `weights/NAME`, if there are any, and others in
     `kept`."""
     here = plain_path(store, 'weights', name)
-    asked = config._asdict() | {'epochs': epochs}
-    if config.settings:
-        asked['settings'] = json.loads(json_text(config.settings))  # as a ledger gives it back
+    more = {'settings': config.settings, 'recipe': recipe}
+    asked = json.loads(json_text(_settings_of(config._asdict() | {'epochs': epochs} | more)))
     begun = study_in(here)
     was = _settings_of(begun.identity) if begun else asked
     if was != asked:
@@ -406,7 +407,8 @@ _OF_SEARCH = (
 
 def _search_aside(store, name, identity):
     "Where the search of a model is kept while it is none of the comparison's in the folder."
-    word = _word({key: identity.get(key) for key in _OF_SEARCH})
+    later = {key: identity[key] for key in ('settings', 'cv', 'recipe') if identity.get(key)}
+    word = _word({key: identity.get(key) for key in _OF_SEARCH} | later)
     return plain_path(store, _ASIDE, f'search_{name}_{word}')
 
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['KEEPS', 'START', 'CNN_2019', 'ENGINES', 'EPOCHS', 'EPOCHS_DIGITS', 'OBJECTS', 'word_of', 'json_plain', 'Recipe',
-           'space_for', 'Compute', 'Callbacks', 'Effort', 'Tuning', 'Described', 'describe', 'old_names',
-           'start_and_name']
+           'recipe_sentence', 'space_for', 'Compute', 'Callbacks', 'Effort', 'Tuning', 'Described', 'describe',
+           'old_names', 'start_and_name']
 
 # %% ../../nbs/core/settings.ipynb #set-02
 import difflib
@@ -13,7 +13,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 from fastcore.docments import docments
 
@@ -225,6 +225,11 @@ class Recipe:
         return words
 
     @property
+    def sentence(self) -> str:
+        "It in plain English, without learning rate, batch size and epochs."
+        return recipe_sentence(self.words, self.momentum or 0.0, self.weight_decay or 0.0)
+
+    @property
     def sgd(self) -> dict:
         "What a step of SGD takes, by name."
         return {
@@ -307,6 +312,73 @@ def _check_named(recipe):
     if not isinstance(recipe.nesterov, bool):
         raise TypeError(f'nesterov is {shown(recipe.nesterov)}, but must be True or False.')
     check_choice('keep', recipe.keep, KEEPS)
+
+# %% ../../nbs/core/settings.ipynb #633ac681
+_PROPER = {
+    'sgd': 'SGD',
+    'asgd': 'averaged SGD',
+    'adamw': 'AdamW',
+    'nadam': 'NAdam',
+    'radam': 'RAdam',
+    'rmsprop': 'RMSprop',
+}
+_SHOWN = ('momentum', 'nesterov', 'betas', 'weight_decay')  # of what an optimizer is told
+
+
+def recipe_sentence(
+    words: dict,  # as of `Recipe.words`, or `History.recipe`
+    momentum: float = 0.0,  # beside them, as of a history
+    weight_decay: float = 0.0,
+) -> str:
+    "A recipe in plain English, beginning with its optimizer."
+    base = words.get('optimizer', 'sgd')
+    name, settings = base if isinstance(base, list) else (base, {})
+    beside = {'momentum': momentum, 'weight_decay': weight_decay}
+    told = {k: v for k, v in beside.items() if v} | settings
+    told |= {k: words[k] for k in _SHOWN if k in words}
+    shown_settings = [_setting_text(k, told[k]) for k in _SHOWN if told.get(k)]
+    parts = [_PROPER.get(name, name if '.' in name else name.capitalize())]
+    if shown_settings:
+        parts[0] += f' ({", ".join(shown_settings)})'
+    return ', '.join(parts + list(_further_parts(words)))
+
+
+def _setting_text(name, value):
+    "A setting of an optimizer in words."
+    if isinstance(value, bool):
+        return name.replace('_', ' ')
+    numbers = value if isinstance(value, list) else [value]
+    return f'{name.replace("_", " ")} {" and ".join(f"{number:g}" for number in numbers)}'
+
+
+def _further_parts(words):
+    "What stands behind the optimizer in the sentence."
+    warmup = words.get('warmup')
+    rising = ''
+    if warmup:
+        length = f'{warmup:g} epoch{"s" * (warmup != 1)}' if warmup >= 1 else f'{warmup:.0%}'
+        rising = f' after {length} of warm-up'
+    schedule = words.get('schedule')
+    if schedule:
+        name = schedule[0] if isinstance(schedule, list) else schedule
+        yield f'{name.replace("_", "-")} schedule{rising}'
+    elif rising:
+        yield f'constant rate{rising}'
+    if words.get('loss'):
+        yield f'loss {words["loss"]}'
+    if words.get('label_smoothing'):
+        yield f'label smoothing {words["label_smoothing"]:g}'
+    augment = words.get('augment', [])
+    yield from [augment] if isinstance(augment, str) else augment
+    if words.get('clip'):
+        yield f'gradients clipped at {words["clip"]:g}'
+    if words.get('average'):
+        yield f'average of weights ({words["average"]:g})'
+    if words.get('keep') == 'best':
+        yield 'the weights of the best epoch'
+    if words.get('patience'):
+        epochs = f'{words["patience"]} epoch{"s" * (words["patience"] != 1)}'
+        yield f'ended after {epochs} without a better one'
 
 # %% ../../nbs/core/settings.ipynb #set-17
 START = 1030  # number of a search's first trial in the Sobol sequence: that of 2019
@@ -444,7 +516,7 @@ class Tuning:
 
     # what the best trial is best by; metric: of equals the one of lowest loss; loss: of equals the
     # one of best metric
-    select: str = field(default='metric', metadata={'choices': SELECT})
+    select: Literal['metric', 'loss'] = field(default='metric', metadata={'choices': SELECT})
     # folds of cross-validation within the training images, from 2 to 100, each of which costs a
     # training; None: trials are scored on the validation images
     cv: int | None = _whole(None, 2, 100)

@@ -339,10 +339,12 @@ def hard_numbers(
     answers = {name: numbers_of(record, name) for name in record.names}
     losses = [(((a - truth) / scale) ** 2).mean((0, 2)) for a in answers.values()]
     order = np.argsort(-np.mean(losses, 0), kind='stable')[:most]
-    table = pd.DataFrame(index=pd.Index(order, name=record.word))
+    names = [record.examples[i] for i in order] if record.examples else order
+    table = pd.DataFrame(index=pd.Index(names, name=record.word))
     for k in range(truth.shape[1]):
         of = '' if truth.shape[1] == 1 else f' {k + 1}'
-        table[f'target{of}'] = truth[order, k]
+        # targets were standardised in float32, which keeps six digits
+        table[f'target{of}'] = [float(f'{value:.6g}') for value in truth[order, k]]
         for name, of_runs in answers.items():
             table[f'{name}{of}'] = of_runs[:, order, k].mean(0)
     return table

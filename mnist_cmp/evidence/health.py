@@ -68,8 +68,9 @@ _FALL_P = 0.001  # p below which chance does not explain it
 
 
 def _fell(history, ground):
-    "Is the validation accuracy of the last epoch far below the best before it?"
-    accuracies = [e.valid_accuracy for e in history.epochs]
+    "Is the validation accuracy of what is kept far below the best epoch before it?"
+    until_kept = history.epochs[: history.kept.epoch] if history.epochs else []
+    accuracies = [e.valid_accuracy for e in until_kept]
     if len(accuracies) < 2 or None in accuracies:
         return False
     n = ground.n_valid
@@ -97,37 +98,38 @@ def _never_learnt(history, test, ground):
     return not is_better and test.errors[1] / ground.n_test > (1 - ground.constant) / 2
 
 # %% ../../nbs/evidence/health.ipynb #d728ec2f
-def _losses(test, ground):
-    "Squared errors of a net and of the mean of the training targets, for each test example."
-    answers = test.numbers.reshape(ground.truth.shape)
-    if ground.targets is not None:
-        answers = ground.targets.apply(answers).astype(float)
-    with np.errstate(over='ignore', invalid='ignore'):
-        of_net = ((answers - ground.truth) ** 2).mean(1)
-    return of_net, (ground.truth**2).mean(1)
+_ORDERED = 5  # examples, of which one order in 120 is right
 
 
-def _is_lower(losses, others):
-    "Are losses lower than others of the same examples, by a paired t test at 1 %?"
-    gain = others - losses
-    if not np.isfinite(gain).all() or gain.mean() <= 0:
-        return False
-    if len(gain) < 2 or not gain.std():
-        return len(gain) > 1
-    from scipy import special
+def _rises(answers, truth):
+    "Do answers rise with one of their targets beyond chance? Both examples×targets."
+    from scipy import stats  # slow to import
 
-    t = gain.mean() / gain.std(ddof=1) * math.sqrt(len(gain))
-    return bool(special.stdtr(len(gain) - 1, -t) <= _AT_CHANCE)
+    targets = truth.shape[1]
+    for k in range(targets):
+        x, y = answers[:, k], truth[:, k]
+        if np.ptp(x) and np.ptp(y):
+            p = stats.spearmanr(x, y, alternative='greater').pvalue
+            if p <= _AT_CHANCE / targets:
+                return True
+    return False
 
 
 def _states_of_numbers(history, test, ground):
     "The states of a training whose net gives numbers."
-    if ground.truth is None or test.numbers is None:
+    truth = ground.truth
+    if truth is None or test.numbers is None or not np.ptp(truth, axis=0).any():
         return []
-    of_net, of_mean = _losses(test, ground)
-    if _is_lower(0 * of_mean, of_mean) and not _is_lower(of_net, of_mean):
+    answers = test.numbers.reshape(truth.shape)
+    if not np.isfinite(answers).all():
+        return ['diverged']
+    if ground.targets is not None:
+        answers = ground.targets.apply(answers).astype(float)
+    loss = ((answers - truth) ** 2).mean()
+    of_mean = (truth**2).mean()
+    if len(truth) >= _ORDERED and (loss >= of_mean or not _rises(answers, truth)):
         return ['at_chance']
-    if history is None or of_net.mean() <= of_mean.mean() / 2:
+    if history is None or loss <= of_mean / 2:
         return []
     first, *later = history.epochs
     is_better = any(

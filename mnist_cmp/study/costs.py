@@ -10,7 +10,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -134,11 +134,18 @@ class _Measured:
     make: Callable
     config: Config
     engine: str
+    recipe: Recipe = field(default_factory=Recipe)  # of its trainings, but for the config
 
     @property
     def settings(self) -> dict:
         "What of the config is for the maker."
         return self.config.of_model
+
+    @property
+    def of_a_step(self) -> Recipe:
+        "Its recipe, without what goes by epochs or by validation."
+        recipe = replace(self.recipe.at(self.config), init=None, epochs=1)
+        return replace(recipe, schedule=None, warmup=0.0, patience=None, keep='last')
 
 
 def _train_for_a_moment(model: _Measured, net, train: Split, device, seconds: float, clock):
@@ -150,7 +157,7 @@ def _train_for_a_moment(model: _Measured, net, train: Split, device, seconds: fl
         train_net(
             net,
             train[indices[: number * size]],
-            recipe=Recipe(epochs=1).at(model.config),
+            recipe=model.of_a_step,
             compute=Compute(device=device, engine=model.engine),
             callbacks=Callbacks(progress=False),
         )
@@ -204,16 +211,20 @@ def measure_costs(
     threads: int | dict[str, int] = 1,  # PyTorch's threads, or name → their number
     engines: dict
     | None = None,  # name → the training step, as for train; those that are missing: 'auto'
+    # name → Recipe of its training, to which the config belongs; those that are missing: Recipe()
+    recipes: dict | None = None,
     on_cost=None,  # called with the name of a model and its Cost
     should_stop=None,  # asked several times a second; True ends the work
 ) -> dict[str, Cost]:
     """Name → `Cost`, measured one after another, each in a process of its own, or here if it
     can't be sent to one. Stopped, those that are done; raises `RuntimeError` if one fails."""
     engines = engines or {}
-    measured = {
-        name: _Measured(get_model(make), configs[name], engines.get(name, 'auto'))
-        for name, make in models.items()
-    }
+    recipes = recipes or {}
+    measured = {}
+    for name, make in models.items():
+        recipe = recipes.get(name, Recipe())
+        engine = engines.get(name, 'auto')
+        measured[name] = _Measured(get_model(make), configs[name], engine, recipe)
     most = max((config.batch_size for config in configs.values()), default=1)
     few = train[: max(1000, _STEPS * most)]  # what is used of them
     each = threads if isinstance(threads, dict) else dict.fromkeys(models, threads)

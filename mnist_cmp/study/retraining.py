@@ -64,10 +64,9 @@ class _Retrainings(Study):
 
     def identity(self, trainer, client=None):
         "All that the trainings depend on."
-        rest: dict = {'model': self.name, 'seed': self.seed}
-        if self.config.settings:
-            rest['settings'] = self.config.settings
-        return self.config._asdict() | trainer.identity(self.splits, client) | rest
+        rest = {'model': self.name, 'seed': self.seed}
+        further = {'settings': self.config.settings} if self.config.settings else {}
+        return self.config._asdict() | further | trainer.identity(self.splits, client) | rest
 
     def read(self, ledger):
         "What is done, with its weights; a training whose weights are lost is done again."
@@ -151,7 +150,8 @@ def retrain(
     *,
     seeds: int = Effort.seeds,  # number of trainings, ≥ 1
     seed: int = Effort.seed,  # of the study, ≥ 0: training i draws all its chance from (seed, i)
-    config: Config | None = None,  # of a trial, for its settings of the model; None: the defaults
+    # of a trial, such as result.best.config: what it says goes to recipe and model; None: nothing
+    config: Config | None = None,
     store: Any = None,  # a folder to resume from, and for the weights; more seeds extend it
     compute: Compute | None = None,  # by what it is computed; None: Compute()
     # whom to tell of each epoch, and whom to ask; None: Callbacks()
@@ -190,14 +190,12 @@ def retrain_numbers(
     "The trainings of these numbers, as `retrain` does those from 0 on."
     splits = splits_begun(store, train, valid)
     make, name = one_model(make)
+    recipe = recipe if config is None else recipe.at(config)
     recipe.check_complete(len(splits.train))
+    config = Config(*recipe.config, **({} if config is None else config.settings))
     compute = of_study(compute)
     folder = folder_of(store)
-    further = {} if config is None else config.settings
-    config = Config(*recipe.config, **further)
-    trainer, _ = rehearsed(
-        make, recipe, compute, folder, splits.train, name, metric=None, example=config
-    )
+    trainer, _ = rehearsed(make, recipe, compute, folder, splits.train, name, example=config)
     seed = check_int('seed', seed, 0, 2**63 - 1)
     return _Retrainings(
         seed=seed,

@@ -87,10 +87,18 @@ def drop_checkpoints(
         if not re.fullmatch('[0-9a-f]{6}', left.name.rpartition('_')[2]) or left.is_symlink():
             continue
         with suppress(OSError):  # what can't be removed now is removed by the next run
-            for name in CHECKPOINT_FILES:
-                (left / name).unlink(missing_ok=True)
-            remove_unfinished(left)
-            left.rmdir()  # if it is empty
+            for fold in left.glob('fold_*'):
+                if re.fullmatch('fold_[0-9]+', fold.name) and not fold.is_symlink():
+                    _drop_files(fold)
+            _drop_files(left)
+
+
+def _drop_files(folder):
+    "Remove a checkpoint's files, and its folder if nothing else is there; raises `OSError`."
+    for name in CHECKPOINT_FILES:
+        (folder / name).unlink(missing_ok=True)
+    remove_unfinished(folder)
+    folder.rmdir()  # if it is empty
 
 # %% ../../nbs/study/scheduling.ipynb #scheduling-09
 class Trained(NamedTuple):

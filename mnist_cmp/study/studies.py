@@ -9,7 +9,6 @@ __all__ = ['warn_of_change', 'codes_noted', 'note_of', 'as_begun', 'disk_explain
 # %% ../../nbs/study/studies.ipynb #studies-02
 import errno
 import json
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from contextlib import contextmanager
@@ -30,7 +29,7 @@ from mnist_cmp.core.ledger import (
     study_in,
 )
 from ..core.records import History
-from ..core.settings import Callbacks, Compute
+from ..core.settings import Callbacks, Compute, Recipe
 from ..data import Split, divided_as_before
 from ..models import get_model, model_name
 from .provenance import code_note, is_other_code
@@ -149,8 +148,9 @@ class Study(ABC):
 
     @property
     def is_plain(self) -> bool:
-        "Is each training SGD without momentum and weight decay?"
-        return all(training.config.plain for training in self.trainings.values())
+        "Is each training SGD without momentum, weight decay and anything else?"
+        recipe = getattr(self.trainer, 'recipe', None) or Recipe()
+        return all(recipe.at(training.config).plain for training in self.trainings.values())
 
     @abstractmethod
     def identity(self, trainer: Trainer, client: Any = None) -> dict[str, Any]:
@@ -177,8 +177,7 @@ class Study(ABC):
     def _check_kept(self, number, history):
         "Raise `LedgerError` unless a kept training is the one that is asked for."
         config, seed = self.trainings[number]
-        is_same_config = all(map(math.isclose, history.config, config))  # but for last digits
-        if not is_same_config or history.seed != seed:
+        if not history.config.is_close(config) or history.seed != seed:
             raise LedgerError(
                 f'{self.unit.capitalize()} {number} in {self.store} was done with {history.config} '
                 f'and seed {history.seed}, but {config} and seed {seed} are asked for. Ask for '
@@ -283,13 +282,25 @@ class Study(ABC):
             for outcome in run_trainings(
                 plan, self.missing, self.splits, self.compute, should_stop, note
             ):
-                self.keep(outcome)
+                self.keep(self._with_all(outcome))
                 bar.update(note=self.status())
+
+    def _with_all(self, outcome):
+        "What came of a training, its history with all that its config says."
+        if outcome.value is None:
+            return outcome
+        history = self._with_settings(outcome.job, outcome.value.history)
+        return replace(outcome, value=outcome.value._replace(history=history))
+
+    def _with_settings(self, number, history):
+        "The history of a training with all that its config says."
+        return replace(history, settings=self.trainings[number].config.settings)
 
     def _note(self, number, history, worker):
         "A training has begun (`history` is None) or has finished an epoch."
         if history is None:
             return self.begin(number, worker)
+        history = self._with_settings(number, history)
         self.ledger.record(number, replace(history, state='running'), worker)
         if self.callbacks.on_epoch:
             self.callbacks.on_epoch(history)

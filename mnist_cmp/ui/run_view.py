@@ -76,14 +76,14 @@ def _best_cells(trials: list[History]) -> tuple[str, str, str]:
     "Accuracy, or loss of numbers, and settings of the best trial, as texts."
 
     def score(history):
-        return (history.last.valid_accuracy or 0.0, -history.last.valid_loss)
+        return (history.kept.valid_accuracy or 0.0, -history.kept.valid_loss)
 
     best = max(_finished(trials), key=score, default=None)
     if best is None:
         return '–', '–', '–'
-    result = f'loss {best.last.valid_loss:.3g}'
-    if best.last.valid_accuracy is not None:
-        result = f'{best.last.valid_accuracy:.2%}'
+    result = f'loss {best.kept.valid_loss:.3g}'
+    if best.kept.valid_accuracy is not None:
+        result = f'{best.kept.valid_accuracy:.2%}'
     return result, f'{best.learning_rate:.4g}', f'{best.batch_size}'
 
 
@@ -92,7 +92,7 @@ def _mean_cell(trainings: list[History]) -> str:
     done = _finished(trainings)
     is_share = _has_accuracy(done)
     column = 'valid_accuracy' if is_share else 'valid_loss'
-    known = [value for h in done if (value := getattr(h.last, column)) is not None]
+    known = [value for h in done if (value := getattr(h.kept, column)) is not None]
     if not known:
         return '–'
     form = '{:.2%}' if is_share else '{:.3g}'
@@ -174,14 +174,14 @@ def _svg(figure: Figure, label: str) -> str:
 
 # %% ../../nbs/ui/run_view.ipynb #rv-19
 def _accuracy(history: History) -> float:
-    """The last validation accuracy of a finished training, %, of one of numbers the loss turned, so
-    that more is better; else not a number."""
+    """The validation accuracy of what a finished training kept, %, of one of numbers the loss turned,
+    so that more is better; else not a number."""
     if history.state != 'finished':
         return math.nan
-    last = history.epochs[-1]
-    if last.valid_accuracy is not None:
-        return 100 * last.valid_accuracy
-    return math.nan if last.valid_loss is None else -last.valid_loss
+    kept = history.kept
+    if kept.valid_accuracy is not None:
+        return 100 * kept.valid_accuracy
+    return math.nan if kept.valid_loss is None else -kept.valid_loss
 
 
 def _points(histories: list[History]) -> tuple[list[float], list[int]]:
