@@ -132,19 +132,21 @@ def test_what_an_optimizer_has_not_is_refused_before_any_work(tmp_path):
     for space in (SPACE | {'momentum': (0.5, 0.9)}, SPACE | {'momentum': 0.9}):
         with pytest.raises(ValueError, match='AdamW has no such setting'):
             tuned(tmp_path, space=space, callbacks=callbacks)
-    with pytest.raises(ValueError, match="Did you mean 'adamw'"):
+    with pytest.raises(ValueError, match="Did you mean 'adam"):
         tuned(tmp_path, mc.Recipe(epochs=1, optimizer='adamv'), callbacks=callbacks)
     assert begun == []
     assert not (tmp_path / 'study.sqlite').exists()
 
 
 def test_a_searched_weight_decay_of_0_is_none():
-    result = tuned(space=SPACE | {'weight_decay': [0.0, 0.5]}, recipe=replace(MODERN, epochs=1))
+    result = tuned(
+        space=SPACE | {'weight_decay': [0.0, 0.2, 0.5]}, recipe=replace(MODERN, warmup=0)
+    )
     used = {
         t.config.weight_decay: t.history.recipe['optimizer'][1]['weight_decay']
         for t in result.trials
     }
-    assert all(asked == used[asked] for asked in used)
+    assert used == {asked: asked for asked in used}
     assert 0.0 in used
 
 
@@ -201,7 +203,7 @@ def test_a_checkpoint_of_before_goes_on(tmp_path):
     assert meta['format'] == 'mnist_cmp checkpoint 1'
     for part in ('identity', 'history'):
         known = json.loads(meta[part])
-        assert (known.pop('recipe'), known.pop('settings')) == ({}, {})
+        assert (known.pop('recipe', {}), known.pop('settings', {})) == ({}, {})
         meta[part] = json.dumps(known)
     write_weights(file, weights, meta)
     net, history = trained(recipe, checkpoint=tmp_path)
@@ -212,7 +214,7 @@ def test_a_checkpoint_of_before_goes_on(tmp_path):
 def test_a_history_of_before_is_read():
     _, history = trained(mc.Recipe(0.1, 8, 1))
     known = history.to_dict()
-    assert known.pop('recipe') == {}
+    assert known.pop('recipe', {}) == {}
     assert History.from_dict(known) == history
 
 

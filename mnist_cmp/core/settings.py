@@ -239,10 +239,14 @@ class Recipe:
         check_float('learning_rate', self.learning_rate, 0, low_open=True, hint=hint)
         check_int('batch_size', self.batch_size, 1, n, hint if self.batch_size is None else '')
         epochs = check_int('epochs', self.epochs, 1, hint=hint)
-        if self.warmup >= max(1, epochs):
-            hint = 'Below 1 it is a share of the epochs.'
-            raise_invalid('warmup', self.warmup, f'less than the epochs, {epochs}', hint)
+        self.check_warmup()
         return epochs
+
+    def check_warmup(self):
+        "Raise `ValueError` if the learning rate would rise for all its epochs, where it has some."
+        if self.epochs is not None and self.warmup >= max(1, self.epochs):
+            hint = 'Below 1 it is a share of the epochs.'
+            raise_invalid('warmup', self.warmup, f'less than the epochs, {self.epochs}', hint)
 
     def check_searched(
         self,
