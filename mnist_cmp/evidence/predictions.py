@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn, Self
 
 import numpy as np
-from ..core.text_tables import check_header, csv_frame, csv_header
 
 from mnist_cmp.core.checks import (
     as_path,
@@ -29,6 +28,7 @@ from mnist_cmp.core.checks import (
 )
 from ..core.files import read_named, readable
 from ..core.records import check_extent, check_names
+from ..core.text_tables import check_header, csv_frame, csv_header
 
 # %% ../../nbs/evidence/predictions.ipynb #predictions-09
 Kind = Literal['labels', 'scores', 'probabilities', 'numbers', 'losses']
