@@ -41,8 +41,10 @@ from mnist_cmp.core.files import (
     write_json,
 )
 from .core.ledger import LedgerError, begun_with, folder_lock, study_in
+from .core.points import sobol_points
 from mnist_cmp.core.records import (
     ComparisonRecord,
+    Config,
     Cost,
     Grouping,
     Look,
@@ -81,7 +83,9 @@ from mnist_cmp.core.settings import (
 from .data import Data, Split, as_given, load_data, warn_of_splits
 from mnist_cmp.engines.evaluation import (
     best_guesses,
+    check_fit,
     count_topk_errors,
+    kinds_in,
     load_model,
     predict,
     put_weights,
@@ -99,12 +103,16 @@ from .evidence.looks import Looks
 from .evidence.metrics import METRICS, Metric, parse_margin
 from .evidence.tables import unequal_sizes
 from mnist_cmp.models import (
+    Scaled,
+    Shape,
     begin,
     distinct_names,
+    fitted,
     get_init,
     get_model,
     glorot_of_all,
     initialise,
+    lazy_parameters,
     model_name,
 )
 from .params import flops, number_of_params
@@ -299,16 +307,18 @@ def tested(
     retraining: Retraining,
     test: Split,  # the test images
     path=None,  # a file that keeps what was measured; it is read if it is there
+    settings: dict | None = None,  # name → value, of the maker's own
 ) -> Run:
     """A retrained net, measured on the test images once; raises `LedgerError` if the file is
     another's."""
-    return _tested(make, retraining, test, path)[0]
+    return _tested(make, retraining, test, path, settings)[0]
 
 
-def _tested(make, retraining, test, path):
+def _tested(make, retraining, test, path, settings=None):
     "The run, and whether anything of it was done now: the training or the test."
     is_new = retraining.is_new
-    net = put_weights(initialise(get_model(make)), retraining.weights, 'memory')
+    net = initialise(get_model(make), shape=test, settings=settings)
+    put_weights(net, retraining.weights, 'memory')
     identity = {
         'seed': retraining.history.seed,
         'loss': retraining.history.last.train_loss,
@@ -361,8 +371,8 @@ def _pixels(test, i):
         if low < -_ROUNDING or high > 1 + _ROUNDING:
             x = (x.double() - low) / max(high - low, 1e-12)
         x = x.clamp(0, 1) * 255
-    sides = [min(side, _SIDE) for side in x.shape[2:]]
-    if sides != list(x.shape[2:]):
+    sides = min(x.shape[2], _SIDE), min(x.shape[3], _SIDE)
+    if sides != tuple(x.shape[2:]):
         x = nn.functional.adaptive_avg_pool2d(x.double(), sides)
     return x.round().to(torch.uint8)[0].contiguous().numpy()
 
@@ -417,11 +427,14 @@ def _check_apart(names, store):
 def same_start(
     make,  # makes the net, a callable
     init=None,  # as for initialise
+    shape=None,  # as for initialise
+    settings: dict | None = None,  # as for initialise
 ) -> int:
     """How many of the parameters that are trained begin with the same values from each seed, so
     are not drawn: all, or those of the tensors that are not of one value throughout, as biases
     of 0 are."""
-    first, other = (begin(make, init, seed).net.parameters() for seed in (0, 1))
+    nets = [begin(make, init, seed, shape, settings).net for seed in (0, 1)]
+    first, other = (net.parameters() for net in nets)
     pairs = [(p, p.equal(q)) for p, q in zip(first, other) if p.requires_grad]
     if all(is_same for _, is_same in pairs):
         return sum(p.numel() for p, _ in pairs)
@@ -433,11 +446,13 @@ def _trained(net):
     return sum(p.numel() for p in net.parameters() if p.requires_grad)
 
 # %% ../nbs/06_comparison.ipynb #ef50ad43
-def _model_result(name, make, search, runs, **known):
-    "The record of a model; `known`: what is known of it beyond its net."
-    net = initialise(get_model(make))
+def _model_result(name, make, search, runs, shape=None, **known):
+    "The record of a model with the settings of its best trial; `known`: what else is known of it."
+    shape = shape or Shape()
+    settings = search.best.config.of_model if search else None
+    net = initialise(get_model(make), shape=shape, settings=settings)
     parameters, depth = number_of_params(net)
-    work = flops(net)
+    work = flops(net, shape.inputs, shape.dtype)
     describe = getattr(net, 'describe', None)
     description = f'{type(net).__name__}: {parameters:,} parameters'
     return ModelResult(
@@ -610,7 +625,7 @@ class _Costs:
 
     def _kept(self, name, should_stop, on_cost):
         "The cost of a model, from its file or measured now; None: it can't be measured."
-        config = self.best[name].config._asdict()
+        config = self.best[name].config.values
         try:
             cost = _kept(
                 self.files[name],
@@ -719,11 +734,9 @@ class _Builder:
         self.commit = package_commit()
         self.notes = {name: code_note(make) for name, make in models.items()}
         self.trained_on, self.ground = _grounds(data, self.train, self.curves_on)
-        # name → what `rehearse` finds out: the initialiser, what is said of it, parameters that
-        # begin alike from each seed
+        # name → what `rehearse` finds out: the initialiser, and what is said of it
         self.inits = {}
         self.rules = {}
-        self.same_start = {}
         self.weights = {}  # name → weights of each of its trained nets
 
     def _remarks(self):
@@ -732,7 +745,7 @@ class _Builder:
             return self.data.remarks
         return replace(self.data, train=self.train, valid=None).remarks
 
-    def rehearse(self, recipe, compute):
+    def rehearse(self, recipe, compute, space):
         """Try each model in all that is going to be done with it; raises `ValueError` that names
         it; warns of sizes."""
         sizes = {}
@@ -741,17 +754,27 @@ class _Builder:
         for name, make in self.models.items():
             of_model = replace(recipe, init=inits[name])
             trainer, begun = rehearsed(
-                get_model(make), of_model, compute, self.store.begun(name), self.train, name
+                get_model(make),
+                of_model,
+                compute,
+                self.store.begun(name),
+                self.train,
+                name,
+                example=self._first_config(name, space),
             )
             self.inits[name] = trainer.recipe.init
             self.rules[name] = begun.rule
-            self.same_start[name] = same_start(trainer.make, trainer.recipe.init)
             sizes[name] = number_of_params(begun.net)[0]
             trained[name] = _trained(begun.net)
         if message := unequal_sizes(sizes, trained=trained):
             warn_caller(message)
         for name, note in self.notes.items():
             warn_of_change(name, note, self.store.studies(name), self.store.folder)
+
+    def _first_config(self, name, space):
+        "The config of a model's first trial: a net with its settings is tried."
+        space = space_for(name, self.effort.protocol, space)
+        return sobol_points(space, space.start, 1)[0]
 
     def as_noted(self):
         "A block in which each study keeps the note on its model's code."
@@ -800,12 +823,14 @@ class _Builder:
             'train': self.train.fingerprint,
         }
 
-    def runs(self, name, recipe, compute, callbacks, numbers):
+    def runs(self, name, recipe, config, compute, callbacks, numbers):
         """The trainings of these numbers of a model with its best settings, each tested once;
         raises `Stopped`."""
         make = self.models[name]
+        recipe = recipe.at(config)
+        config = Config(*recipe.config, **config.settings)
         if self.store.folder:
-            put_in_place(self.store.folder, name, recipe.config, recipe.epochs)
+            put_in_place(self.store.folder, name, config, recipe.epochs)
         nets = retrain_numbers(
             {name: make},
             self.train,
@@ -813,6 +838,7 @@ class _Builder:
             replace(recipe, init=self.inits[name]),
             numbers,
             seed=self.effort.seed,
+            config=config,
             store=self.store.path('weights', name),
             compute=compute,
             callbacks=callbacks,
@@ -823,7 +849,7 @@ class _Builder:
         with torch_threads(compute.threads):
             for net in nets:
                 file = self.store.path('tests', f'{name}_{net.number}.json')
-                runs.append(_tested(make, net, self.data.test, file))
+                runs.append(_tested(make, net, self.data.test, file, config.of_model))
         for run, is_new in runs:
             run.health = states_of(run.history, run.test, self.ground)
             if callbacks.on_run and is_new:
@@ -849,7 +875,7 @@ class _Builder:
                 as_tuned = replace(compute, engine=of_trial[0], threads=of_trial[1])
                 numbers = range(done, n_seeds)
                 models[name].runs += self.runs(
-                    name, recipe.at(trial.config), as_tuned, callbacks, numbers
+                    name, recipe, trial.config, as_tuned, callbacks, numbers
                 )
             done = n_seeds
             result = self._comparison(list(models.values()), recipe.epochs, result)
@@ -866,13 +892,17 @@ class _Builder:
 
     def _model(self, name, search):
         "The record of a model, before its trainings."
+        make = self.models[name]
+        shape = Shape.of(self.train)
+        settings = search.best.config.of_model
         return _model_result(
             name,
-            self.models[name],
+            make,
             search,
             [],
+            shape,
             init=self.rules[name],
-            same_start=self.same_start[name],
+            same_start=same_start(get_model(make), self.inits[name], shape, settings),
         )
 
     def _is_decided(self, record):
@@ -921,7 +951,8 @@ class _Builder:
             picture_shape=picture_shape,
             groups=_grouping(test.groups),
             truth=None if has_classes else in_units(test, test.y).reshape(-1),
-            inputs=list(test.x.shape[1:]),
+            inputs=list(test.inputs),
+            whole_numbers=test.x.dtype == torch.int64,
             scaling=test.scaling,
             targets=test.targets,
         )
@@ -937,7 +968,8 @@ class _Builder:
             return
         answers = {}
         for name, weights in self.weights.items():
-            net = initialise(get_model(self.models[name]))
+            settings = record[name].tuning.best.config.of_model
+            net = initialise(get_model(self.models[name]), shape=self.train, settings=settings)
             answers[name] = np.stack([_probabilities(net, w, self.data.test) for w in weights])
         evaluate(record, answers, self.question.metric)
 
@@ -1111,7 +1143,7 @@ def compare(
         builder.store.folder, models, builder.data, effort, recipe.epochs, only_report=True
     )
     compute = of_study(compute)
-    builder.rehearse(recipe, compute)
+    builder.rehearse(recipe, compute, space)
     warn_of_splits(builder.data, stacklevel=4, remarks=builder.remarks)  # 2 and 3 are decorators
     with builder.store.lock(), torch_threads(compute.threads), builder.as_noted():
         return builder.build(space, recipe, compute, callbacks)
@@ -1135,16 +1167,44 @@ def load_net(
     number: int = 0,  # of the run
     make=None,  # makes the net; needed if the model has no short name
 ) -> nn.Module:
-    """A trained net of a model; raises `FileNotFoundError`, or `ValueError` if `make` makes
-    another net."""
+    """A trained net of a model, for values as they were given; raises `FileNotFoundError`, or
+    `ValueError` if `make` makes another net."""
     if make is None and ':' in (make := comparison[name].maker):
         raise ValueError(
             f'{name} was made by {make}, which a report cannot make Python import, since it may be '
             f"a stranger's: pass make={make!r}."
         )
-    make = get_model(make)
     file = plain_path(folder, 'weights', name, f'seed_{check_int("number", number, 0)}.safetensors')
     first = first_weights_file(folder, name)
     if number == 0 and first.exists() and not file.exists():
         file = first
-    return load_model(initialise(make), file)
+    search = comparison[name].search
+    settings = search.best.config.of_model if search else {}
+    make = fitted(get_model(make), _shape_of(comparison), settings)
+    _check_net_size(make, file)
+    net = load_model(initialise(make, shape=_shape_of(comparison)), file)
+    if comparison.scaling is None and comparison.targets is None:
+        return net
+    return Scaled(net, comparison.scaling, comparison.targets)
+
+
+def _shape_of(record):
+    "What the nets of a comparison take and give."
+    inputs = tuple(record.inputs) or (1, 28, 28)
+    dtype = torch.int64 if record.whole_numbers else torch.float32
+    if not record.has_numbers:
+        return Shape(inputs, len(record.classes), 'classes', dtype)
+    return Shape(inputs, record.truth.size // record.sizes['test'], 'regression', dtype)
+
+
+def _check_net_size(make, file):
+    "Raise `ValueError` for a net that is not of a file's size, before memory is spent on it."
+    kinds = kinds_in(file)
+    try:
+        with torch.device('meta'):
+            net = make()
+        has_sizes = not lazy_parameters(net)
+    except Exception:  # of a stranger's maker, which may need numbers
+        return
+    if has_sizes:
+        check_fit(net, kinds, file)

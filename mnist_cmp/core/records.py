@@ -1678,6 +1678,7 @@ class ComparisonRecord(Record):
     truth: Values = None
     # shape of one example; empty: of an older release, whose images are of 1×28×28
     inputs: list[Count] = field(default_factory=list)
+    whole_numbers: Flag = False  # are nets fed whole numbers, as for embeddings?
     scaling: Scaling | None = None  # of what nets are fed; None: as given, or of an older release
     targets: Scaling | None = None  # of targets that are numbers; None: there are classes
 

@@ -139,7 +139,7 @@ class _Measured:
     @property
     def settings(self) -> dict:
         "What of the config is for the maker."
-        return getattr(self.config, 'of_model', {})
+        return self.config.of_model
 
     @property
     def of_a_step(self) -> Recipe:

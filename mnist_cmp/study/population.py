@@ -146,7 +146,7 @@ class _Stack:
         self.velocity = self._zeros(any(c.momentum for c in configs))
 
     def _of_each(self, name):
-        values = [getattr(c, name) for c in self.configs]
+        values = [getattr(c, name) or 0.0 for c in self.configs]
         return torch.tensor(values, dtype=self.dtype, device=self.x.device)
 
     def _zeros(self, are_needed):

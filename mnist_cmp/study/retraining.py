@@ -150,6 +150,7 @@ def retrain(
     *,
     seeds: int = Effort.seeds,  # number of trainings, ≥ 1
     seed: int = Effort.seed,  # of the study, ≥ 0: training i draws all its chance from (seed, i)
+    config: Config | None = None,  # of a trial, for its settings of the model; None: the defaults
     store: Any = None,  # a folder to resume from, and for the weights; more seeds extend it
     compute: Compute | None = None,  # by what it is computed; None: Compute()
     # whom to tell of each epoch, and whom to ask; None: Callbacks()
@@ -167,6 +168,7 @@ def retrain(
         recipe,
         numbers,
         seed=seed,
+        config=config,
         store=store,
         compute=compute,
         callbacks=callbacks,
@@ -182,6 +184,7 @@ def retrain_numbers(
     numbers: Iterable[int],  # of the trainings to be done
     *,
     seed: int,
+    config: Config | None = None,
     store=None,
     compute: Compute | None = None,
     callbacks: Callbacks | None = None,

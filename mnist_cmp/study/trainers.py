@@ -444,7 +444,7 @@ def model_settings(
     config: Config | None,  # of a training; None: of none
 ) -> dict[str, Any]:
     "What of a config is for the maker of the net: name → value."
-    return {} if config is None else getattr(config, 'of_model', {})
+    return {} if config is None else config.of_model
 
 
 def _check_population(trainer, client):
