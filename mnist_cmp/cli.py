@@ -43,6 +43,7 @@ from mnist_cmp.core.settings import (
     Effort,
     Recipe,
     Space,
+    Tuning,
     describe,
     space_for,
 )
@@ -274,7 +275,7 @@ def _add_search(add):
     )
     add('--log', action='store_true', help=f'search {described["log"].text}'.rstrip('?'))
     add('--start', type=_whole(0), metavar='N', help=_help('start', described['start']))
-    # TUNING
+    _add_fields(add, Tuning, [f.name for f in fields(Tuning)])
 
 
 def _add_recipe(add):
@@ -835,7 +836,7 @@ def _caught_signals(caught, restore):
 
 # %% ../nbs/09_cli.ipynb #af0d347c
 def _sentence(error):
-    "What went wrong, in one line."
+    "What went wrong, in one line, and code that mends it in lines of their own."
     plain = ValueError, TypeError, OSError, ImportError, RuntimeError  # whose texts are sentences
     kind = '' if isinstance(error, plain) else f'{type(error).__name__}: '
     text = str(error)
@@ -850,7 +851,19 @@ def _sentence(error):
     if isinstance(error, MemoryError):
         kind = ''
         text = f'There is not enough memory. Give fewer workers, or smaller batches. {text}'
-    return kind + printable(' '.join(text.split())) if text else type(error).__name__
+    return kind + _in_one_line(text) if text else type(error).__name__
+
+
+def _in_one_line(text):
+    "A text in one line, but for lines of code, which are indented."
+    sentences = []
+    code = ''
+    for line in text.split('\n'):
+        if line.startswith('    '):
+            code += f'\n{printable(line)}'
+        else:
+            sentences.append(line)
+    return printable(' '.join(' '.join(sentences).split())) + code
 
 
 def _run_folder(args):

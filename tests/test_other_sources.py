@@ -12,6 +12,7 @@ import sys
 import tarfile
 import threading
 import types
+import warnings
 import zipfile
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +21,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+import mnist_cmp as mc
 from mnist_cmp.datasets import named
 from mnist_cmp.datasets.sources import Archive, open_archive, torchvision_datasets
 
@@ -231,6 +233,37 @@ def test_a_set_is_fetched_once_and_checked_each_time(server, chance, monkeypatch
     assert files[0].read_bytes() == content
     np.testing.assert_array_equal(named.read_named(name, root).x, first.x)
     assert len(server.asked) == asked + 1
+
+
+@pytest.mark.parametrize('name', MAKERS)
+def test_load_data_makes_splits_of_a_set(server, chance, monkeypatch, tmp_path, name):
+    x, y, x_test, y_test = MAKERS[name](server, chance, monkeypatch)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # the sets are so small that they lack classes
+        data = mc.load_data(name, tmp_path)
+    assert (data.name, data.inputs, data.outputs) == (name, x.shape[1:], len(data.classes))
+    np.testing.assert_array_equal(data.test.x, x_test)
+    assert data.test.y.tolist() == y_test
+    assert len(data.train) + len(data.valid) == len(x)
+    np.testing.assert_array_equal(data.train.x, x[data.train.places])
+
+
+def test_load_data_keeps_the_validation_part_of_medmnist(server, chance, monkeypatch, tmp_path):
+    made = medical(server, chance, monkeypatch, 'bloodmnist', (3,))
+    data = mc.load_data('bloodmnist', tmp_path)
+    np.testing.assert_array_equal(data.valid.x, made['val_images'].transpose(0, 3, 1, 2))
+    with pytest.raises(ValueError, match='valid_size is 2'):
+        mc.load_data('bloodmnist', tmp_path, valid_size=2)
+
+
+def test_all_names_are_offered():
+    from mnist_cmp.data import DATASETS
+
+    assert DATASETS == tuple(named.NAMES)
+    with pytest.raises(ValueError) as caught:
+        mc.load_data('cifar_10')
+    assert all(repr(name) in str(caught.value) for name in DATASETS)
+    assert "Did you mean 'cifar10'?" in str(caught.value)
 
 
 def test_files_lie_where_torchvision_puts_them(server, chance, monkeypatch, tmp_path):

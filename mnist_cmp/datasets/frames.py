@@ -489,9 +489,9 @@ def frames_read(
     for part, each in frames.items():
         _check_same_columns(frame, each)
         end = f'_{part}' if part else ''
-        fields[f'x{end}'] = _features(each, columns)
         y = _targets(each, names)
         fields[f'y{end}'] = y if classes is None else _codes(y, classes)
+        fields[f'x{end}'] = _features(each, columns)
     if groups is not None:
         _check_labelled(frame, 'group', [groups])
         fields['groups'] = _values(frame.column(groups))

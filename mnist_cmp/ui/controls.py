@@ -7,19 +7,21 @@ __all__ = ['ComparePanel']
 
 # %% ../../nbs/ui/controls.ipynb #13a-controls-002
 import html
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 
 import ipywidgets as widgets
 
-from ..core.checks import check_choice, check_int, warn_renamed
+from ..core.checks import check_choice, check_int, shown, warn_renamed
 from ..core.display import printable, without_math
 from ..core.files import check_folder, new_path
 from ..core.ledger import is_taken
 from ..core.system import available_cores
-from ..models import model_names
+from ..data import DATASETS
+from ..models import distinct_names, model_names
 from .fields import SettingFields, wrapped_row
+from .own_data import OfferedData
 from .run_display import RunDisplay, RunFollower, in_use, one_line
 from .run_process import stop_other
 from mnist_cmp.ui.run_state import (
@@ -29,6 +31,7 @@ from mnist_cmp.ui.run_state import (
     extended_settings,
     newest_run,
     read_note,
+    space_of,
     update_note,
 )
 
@@ -42,6 +45,21 @@ def _allowed(state: str) -> dict[str, bool]:
         'stop': at_work or state == 'paused',
         'resume': state in ('paused', 'stopped', 'failed', 'finished'),
     }
+
+# %% ../../nbs/ui/controls.ipynb #afd9e55f
+def _offered(data: Mapping[str, object] | None) -> dict[str, OfferedData]:
+    "Name → data that a panel was given; raises `ValueError` or `TypeError`."
+    if data is None:
+        return {}
+    if not isinstance(data, Mapping):
+        raise TypeError(f'data is {shown(data)}, but must be a dict of name → data.')
+    for name in data:
+        if not isinstance(name, str) or not 0 < len(name) <= 100 or name in DATASETS:
+            raise ValueError(
+                f'data has the name {shown(name)}, but must have names of its own, of at most 100 '
+                'characters.'
+            )
+    return {name: OfferedData(given) for name, given in data.items()}
 
 # %% ../../nbs/ui/controls.ipynb #13a-controls-025
 class ComparePanel:
@@ -61,6 +79,9 @@ class ComparePanel:
         workers: int | None = None,  # trainings side by side, ≥ 1; None: as many as there are cores
         # called with the RunState of each finished run that is shown
         on_finish: Callable[[RunState], object] | None = None,
+        # name → own data to choose from: the path of a file or folder, a dict of what is said of
+        # one, such as {'what': 'heart.csv', 'target': 'disease'}, or a Data
+        data: Mapping[str, object] | None = None,
     ):
         self.workers = check_int('workers', available_cores() if workers is None else workers, 1)
         self.folder = None if folder is None else Path(folder)
@@ -69,7 +90,7 @@ class ComparePanel:
         self.data_dir = data_dir and str(data_dir)
         self.download = download
         self.on_finish = on_finish
-        self.form = SettingFields(self.models)
+        self.form = SettingFields(self.models, _offered(data))
         self.display = RunDisplay(self.workers, self._enable, self._finished)
         self.follower = RunFollower(self.display)
         self._name_widgets()
@@ -116,7 +137,11 @@ class ComparePanel:
     def run(self) -> None:
         "Begin a new run with the settings shown, as the Run button does; raises `ValueError`."
         settings = check_settings(self.settings)
+        space_of(settings, distinct_names(settings['models']))
+        own = self.form.data.get(settings['dataset'])
         self.folder = new_path(check_folder('runs', self.runs))
+        if own is not None:
+            own.put_into(self.folder)
         update_note(self.folder, settings=settings, state='stopped')
         self._offer_last()
         self.resume()
@@ -233,5 +258,9 @@ class ComparePanel:
     def _open(self, folder):
         "Show the run in a folder; follow it if somebody else is at it."
         state = RunState.read(folder)
+        kept = (state.settings['data'] or {}).get('kept')
+        name = state.settings['dataset']
+        if kept and name not in self.form.data:
+            self.form.offer(name, OfferedData(folder, kept=kept))
         self.set(**state.settings)
         self.follower.follow(state)
