@@ -596,6 +596,11 @@ def _effort(args):
     return {f.name: getattr(args, f.name) for f in fields(Effort)}
 
 
+def _tuning(args):
+    "How the best trial is chosen."
+    return Tuning(**{f.name: getattr(args, f.name) for f in fields(Tuning)})
+
+
 def _client(args, stack):
     "A client of the Dask scheduler that was named, closed with `stack`; None if none was."
     if not args.scheduler:
@@ -758,6 +763,7 @@ def run(
                 client=_client(args, stack),
             ),
             callbacks=callbacks,
+            tuning=_tuning(args),
             metric=args.metric,
             margin=args.margin,
             baseline=args.baseline,

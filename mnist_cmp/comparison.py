@@ -76,11 +76,12 @@ from mnist_cmp.core.settings import (
     Compute,
     Effort,
     Recipe,
+    Tuning,
     old_names,
-    space_for,
     start_and_name,
 )
-from .data import Data, Split, as_given, load_data, warn_of_splits
+from .core.spaces import spaces_for
+from .data import Data, Split, as_given, join_splits, load_data, warn_of_splits
 from mnist_cmp.engines.evaluation import (
     best_guesses,
     check_fit,
@@ -92,6 +93,7 @@ from mnist_cmp.engines.evaluation import (
     weights_digest,
     write_weights,
 )
+from .engines.recipes import check_recipe, recorded
 from .engines.steps import ENGINES
 from .evidence.answers import hard_images
 from .evidence.comparison import Comparison
@@ -113,10 +115,11 @@ from mnist_cmp.models import (
     glorot_of_all,
     initialise,
     lazy_parameters,
+    maker_settings,
     model_name,
 )
 from .params import flops, number_of_params
-from .search import tune
+from .search import Tuner, can_widen, ends_to_widen, splits_for
 from .study.costs import measure_costs
 from .study.provenance import code_in, code_note, package_commit
 from .study.retraining import Retraining, retrain_numbers
@@ -187,25 +190,27 @@ def _joined(data):
     whole = as_given(data.train, data.valid)
     if whole is not None:
         return whole
-    parts = [s for s in (data.train, data.valid) if s is not None]
-    return Split(
-        torch.cat([s.x for s in parts]),
-        torch.cat([s.y for s in parts]),
-        'train',
-        data.train.classes,
-    )
+    return data.train if data.valid is None else join_splits(data.train, data.valid)
 
 
-def _splits(data, protocol):
+def _splits(data, protocol, cv=None):
     "The images to train on, to score the search on, and to draw the curves with."
     if protocol == '2019':
+        if cv is not None:
+            raise ValueError(
+                f"cv is {cv}, but protocol '2019' scores trials on the training images. Take "
+                "protocol 'holdout'."
+            )
         everything = _joined(data)
         return everything, everything, data.test
+    if cv is not None:  # each trial is scored on folds of the training images
+        return data.train, data.train, data.train if data.valid is None else data.valid
     if data.valid is not None:
         return data.train, data.valid, data.valid
     raise ValueError(
         "data has no validation images, but protocol 'holdout' needs them: "
-        'load it with valid_size above 0.'
+        'load it with valid_size above 0, or score trials by cross-validation: '
+        'tuning=Tuning(cv=5).'
     )
 
 # %% ../nbs/06_comparison.ipynb #670a7110
@@ -371,8 +376,13 @@ def _pixels(test, i):
         if low < -_ROUNDING or high > 1 + _ROUNDING:
             x = (x.double() - low) / max(high - low, 1e-12)
         x = x.clamp(0, 1) * 255
+<<<<<<< ours
     sides = min(x.shape[2], _SIDE), min(x.shape[3], _SIDE)
     if sides != tuple(x.shape[2:]):
+=======
+    sides = [min(side, _SIDE) for side in x.shape[2:]]
+    if sides != list(x.shape[2:]):
+>>>>>>> theirs
         x = nn.functional.adaptive_avg_pool2d(x.double(), sides)
     return x.round().to(torch.uint8)[0].contiguous().numpy()
 
@@ -477,6 +487,7 @@ def check_extends(
     effort: Effort,
     epochs: int | None,  # of each training; None: the data set's
     only_report: bool = False,  # may trainings of other models stay beside it that no report holds?
+    extend: bool = False,  # may its searches go on at an edge?
 ):
     """Raise `LedgerError` if a comparison in a folder would lose something by this one; before
     any work."""
@@ -488,6 +499,7 @@ def check_extends(
         'seeds': effort.seeds,
         'epochs': epochs or data.epochs,
         'search_epochs': effort.search_epochs or data.search_epochs,
+        'extended': extend,
     }
     prints = {data.test.name: data.test.fingerprint}
     asked = {
@@ -718,18 +730,28 @@ class Question:
         return cls(measure, margin, baseline, None if looks is None else Looks(looks, n_pairs))
 
 # %% ../nbs/06_comparison.ipynb #e6ab2d6e
+_NO_VALID = (
+    'There are no validation images: what is said of them is said of the training images, and '
+    'chose nothing.'
+)
+
+
 class _Builder:
     "Makes a `Comparison`: of which models, on what data, with how much effort, kept where."
 
-    def __init__(self, models, data, effort, question, store):
+    def __init__(self, models, data, effort, question, store, tuning=None):
         self.began = time.perf_counter()
         self.models = models  # name → maker
         self.effort = effort
         self.question = question
+        self.tuning = tuning or Tuning()
+        self.spaces = {}  # name → where its search looks
         self.store = _Store(store)
         _check_apart(models, self.store.folder)
         self.data = data if effort.protocol == '2019' else self.store.data(data, models)
-        self.train, self.scored_on, self.curves_on = _splits(self.data, effort.protocol)
+        self.train, self.scored_on, self.curves_on = _splits(
+            self.data, effort.protocol, self.tuning.cv
+        )
         self.remarks = self._remarks()
         self.commit = package_commit()
         self.notes = {name: code_note(make) for name, make in models.items()}
@@ -741,11 +763,20 @@ class _Builder:
 
     def _remarks(self):
         "What is wrong with the images that the protocol makes use of, in sentences."
+        if self.effort.protocol == 'holdout' and self.curves_on is self.train:
+            return [*self.data.remarks, _NO_VALID]
         if self.effort.protocol == 'holdout':
             return self.data.remarks
         return replace(self.data, train=self.train, valid=None).remarks
 
-    def rehearse(self, recipe, compute, space):
+    def place(self, space, recipe):
+        "Find out where each model is searched; raises `ValueError`, before any work."
+        is_measured = self.curves_on is not self.train
+        check_recipe(recipe, self.train, is_measured)
+        takes = {name: maker_settings(get_model(make)) for name, make in self.models.items()}
+        self.spaces = spaces_for(takes, space, recipe, self.effort.protocol)
+
+    def rehearse(self, recipe, compute):
         """Try each model in all that is going to be done with it; raises `ValueError` that names
         it; warns of sizes."""
         sizes = {}
@@ -760,7 +791,7 @@ class _Builder:
                 self.store.begun(name),
                 self.train,
                 name,
-                example=self._first_config(name, space),
+                example=self._example(name),
             )
             self.inits[name] = trainer.recipe.init
             self.rules[name] = begun.rule
@@ -771,10 +802,11 @@ class _Builder:
         for name, note in self.notes.items():
             warn_of_change(name, note, self.store.studies(name), self.store.folder)
 
-    def _first_config(self, name, space):
-        "The config of a model's first trial: a net with its settings is tried."
-        space = space_for(name, self.effort.protocol, space)
-        return sobol_points(space, space.start, 1)[0]
+    def _example(self, name):
+        "The config of a model's first trial, if its maker's settings are searched; else None."
+        space = self.spaces[name]
+        first = sobol_points(space, space.start, 1)[0]
+        return first if first.of_model else None
 
     def as_noted(self):
         "A block in which each study keeps the note on its model's code."
@@ -782,25 +814,45 @@ class _Builder:
             [(get_model(make), self.notes[name]) for name, make in self.models.items()]
         )
 
-    def search(self, name, space, recipe, compute, callbacks):
-        """The search of a model; raises `Stopped`, or `ValueError` if none of its trials has a
-        score."""
-        space = space_for(name, self.effort.protocol, space)
-        if self.store.folder:
-            find_search(self.store.folder, name, self._search_identity(space, recipe.epochs))
-        result = tune(
+    def searches(self, recipe, compute, callbacks):
+        "Name → search of each model, one after the other; raises `Stopped`, or `ValueError`."
+        tuners = {}
+        results = {}
+        for name in self.models:
+            tuners[name] = self._tuner(name, recipe, compute, callbacks)
+            if self.store.folder:
+                find_search(self.store.folder, name, self._search_identity(name, recipe))
+            results[name] = self._searched(name, tuners[name].search(self.spaces[name]))
+        near = ends_to_widen(list(results.values())) if self.tuning.extend else []
+        is_wider = [
+            can_widen(results[name], near, tuner.images()) for name, tuner in tuners.items()
+        ]
+        if not any(is_wider):
+            return results
+        sentences = [text for result in results.values() for text in result.edges()]
+        tell(' '.join([*sentences, f'{self.effort.n_trials:,} further trials follow for each.']))
+        for name, tuner in tuners.items():
+            results[name] = self._searched(name, tuner.further(results[name], near))
+        return results
+
+    def _tuner(self, name, recipe, compute, callbacks):
+        "The search of a model that is asked for."
+        store = self.store.path('search', name)
+        return Tuner.of(
             {name: self.models[name]},
-            self.train,
-            self.scored_on,
-            space,
+            splits_for(store, self.train, self.scored_on, self.tuning.cv),
             n_trials=self.effort.n_trials,
-            metric=self.question.metric,
             recipe=replace(recipe, init=self.inits[name]),
             seed=self.effort.seed,
-            store=self.store.path('search', name),
+            store=store,
             compute=compute,
             callbacks=callbacks,
+            metric=self.question.metric,
+            tuning=self.tuning,
         )
+
+    def _searched(self, name, result):
+        "A search's result; raises `Stopped`, or `ValueError` if none of its trials has a score."
         if not result.done:
             raise Stopped(f'Stopped during the search of {name}.')
         try:
@@ -809,18 +861,18 @@ class _Builder:
             raise ValueError(f'{e} Or compare the others without {name}.') from None
         return result
 
-    def _search_identity(self, space, epochs):
+    def _search_identity(self, name, recipe):
         "What a search is, as its ledger names it."
-        identity: dict = {side: list(ends) for side, ends in space.sides.items()}
-        if space.log:
-            identity['log'] = True
+        identity: dict = self.spaces[name].identity
         if self.question.metric is not None:
             identity['metric'] = metric_word(self.question.metric)
         return identity | {
-            'start': space.start,
-            'epochs': epochs,
+            'start': self.spaces[name].start,
+            'epochs': recipe.epochs,
             'seed': self.effort.seed,
             'train': self.train.fingerprint,
+            'cv': self.tuning.cv,
+            'recipe': recorded(recipe),
         }
 
     def runs(self, name, recipe, config, compute, callbacks, numbers):
@@ -830,7 +882,7 @@ class _Builder:
         recipe = recipe.at(config)
         config = Config(*recipe.config, **config.settings)
         if self.store.folder:
-            put_in_place(self.store.folder, name, config, recipe.epochs)
+            put_in_place(self.store.folder, name, config, recipe.epochs, recorded(recipe))
         nets = retrain_numbers(
             {name: make},
             self.train,
@@ -857,12 +909,10 @@ class _Builder:
         self.weights.setdefault(name, []).extend(net.weights for net in nets)
         return [run for run, _ in runs]
 
-    def build(self, space, recipe, compute, callbacks):
+    def build(self, recipe, compute, callbacks):
         "Each model in turn: search, trainings, tests; then what each costs, when nothing else runs."
         of_trials = replace(recipe, epochs=self.effort.search_epochs)
-        searches = {}
-        for name in self.models:
-            searches[name] = self.search(name, space, of_trials, compute, callbacks)
+        searches = self.searches(of_trials, compute, callbacks)
         best = {name: search.best for name, search in searches.items()}
         _warn_of_threads(best, compute.threads)
         models = {name: self._model(name, searches[name]) for name in self.models}
@@ -1067,9 +1117,9 @@ def _loaded(data):
     raise TypeError(f'data is {shown(data)}, but must be a Data, or a name for load_data.')
 
 
-def _scored(data, protocol):
+def _scored(data, protocol, cv):
     "The splits that a metric is asked of: those of the search and of the test."
-    return [_splits(data, protocol)[1], data.test]
+    return [_splits(data, protocol, cv)[1], data.test]
 
 
 def _check_size(models, effort, data):
@@ -1091,14 +1141,16 @@ def compare(
     # short or dotted names, files, callables, or a dict name → one of these; two at least
     models=('mlp', 'cnn'),
     data='digits',  # a Data, or a name for load_data
-    # a Space to search, or a dict of some of its sides; what is missing is the protocol's
+    # a Space to search, or a dict of some of its sides, for all models; or a dict of a space for
+    # each; what is missing is the protocol's
     space=None,
     *,
     n_trials: int = Effort.n_trials,  # trials for each model, ≥ 1
     # trainings of each model with its best settings, ≥ 1; below 5 little can be said
     seeds: int = Effort.seeds,
     search_epochs: int | None = Effort.search_epochs,  # epochs of each trial; None: the data set's
-    recipe: Recipe | None = None,  # of each training: epochs (None: the data set's), and init
+    # of each training: epochs (None: the data set's), init, and all that the space does not say
+    recipe: Recipe | None = None,
     seed: int = Effort.seed,  # of everything that is drawn, ≥ 0
     protocol: str = Effort.protocol,  # or '2019', which repeats that notebook, flaws and all
     # what is compared and tuned by, a name or a `Metric`; None: the error, or of numbers the mean
@@ -1109,6 +1161,8 @@ def compare(
     # numbers of trainings after which to look, in place of seeds, such as (5, 7, 10, 15, 20): it
     # ends when each pair is decided
     looks=None,
+    # how the best trial is chosen, and whether to search on at an edge; None: Tuning()
+    tuning: Tuning | None = None,
     # a folder that makes the comparison resumable; what its report holds may grow, not shrink
     store=None,
     compute: Compute | None = None,  # by what it is computed; None: Compute()
@@ -1129,24 +1183,31 @@ def compare(
     recipe = _settings('recipe', recipe, Recipe)
     compute = _settings('compute', compute, Compute)
     callbacks = _settings('callbacks', callbacks, Callbacks)
-    recipe.check_searched()
+    tuning = _settings('tuning', tuning, Tuning)
     named = _named(models)
     data = _loaded(data)
     effort = replace(effort, search_epochs=effort.search_epochs or data.search_epochs)
     recipe = replace(recipe, epochs=recipe.epochs or data.epochs)
-    question = Question.of(list(named), _scored(data, protocol), metric, margin, baseline, looks)
-    builder = _Builder(named, data, effort, question, store)
+    question = Question.of(
+        list(named), _scored(data, protocol, tuning.cv), metric, margin, baseline, looks
+    )
+    builder = _Builder(named, data, effort, question, store, tuning)
     _check_size(named, effort, builder.data)
-    for name in named:
-        space_for(name, protocol, space)  # raises before any work
+    builder.place(space, recipe)
     check_extends(
-        builder.store.folder, models, builder.data, effort, recipe.epochs, only_report=True
+        builder.store.folder,
+        models,
+        builder.data,
+        effort,
+        recipe.epochs,
+        only_report=True,
+        extend=tuning.extend,
     )
     compute = of_study(compute)
-    builder.rehearse(recipe, compute, space)
+    builder.rehearse(recipe, compute)
     warn_of_splits(builder.data, stacklevel=4, remarks=builder.remarks)  # 2 and 3 are decorators
     with builder.store.lock(), torch_threads(compute.threads), builder.as_noted():
-        return builder.build(space, recipe, compute, callbacks)
+        return builder.build(recipe, compute, callbacks)
 
 # %% ../nbs/06_comparison.ipynb #105c25f2
 def save_weights(

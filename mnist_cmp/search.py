@@ -47,6 +47,7 @@ from .core.system import derive_seed
 from .core.trials import edge_sides
 from .data import Split
 from .engines.evaluation import check_net
+from .engines.recipes import check_recipe
 from .evidence.metrics import Metric
 from .models import maker_settings
 from .study.folds import FoldTrainer, fold_numbers
@@ -171,11 +172,11 @@ def _check_nets(trainer: NetTrainer, space: Space, split: Split, name: str, firs
                 ) from None
 
 
-def _check_recipes(recipe: Recipe, trainings: dict[int, Training]):
+def _check_recipes(recipe: Recipe, trainings: dict[int, Training], train: Split):
     "Raise `ValueError` for a trial whose config the recipe can't take."
     for number, training in trainings.items():
         try:
-            recipe.at(training.config)
+            check_recipe(recipe.at(training.config), train)
         except (ValueError, TypeError) as e:
             raise ValueError(
                 f'trial {number} is to be trained with {training.config}, which the recipe '
@@ -256,12 +257,12 @@ class Tuner:
     def _fold_seed(self):
         return derive_seed(self.seed, 'folds')
 
-    def _trainer(self, folder, first):
+    def _trainer(self, folder, first, recipe):
         "What trains, its model rehearsed; `first` is the first of the configs."
         example = first if first.of_model else None
         trainer, _ = rehearsed(
             self.make,
-            self.recipe,
+            recipe,
             self.compute,
             folder,
             self.splits.train,
@@ -326,9 +327,10 @@ class Tuner:
 
     def _run(self, empty, trainings, folder, before=()):
         "Do the trainings that are missing, and give the result."
-        _check_recipes(self.recipe, trainings)
+        recipe = self.recipe.for_search(empty.space.sides)
+        _check_recipes(recipe, trainings, self.splits.train)
         first = next(iter(trainings.values())).config
-        trainer = self._trainer(folder, first)
+        trainer = self._trainer(folder, first, recipe)
         _check_nets(trainer, empty.space, self.splits.train, self.name, first)
         return _Search(
             empty=empty,

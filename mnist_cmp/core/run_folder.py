@@ -66,11 +66,13 @@ def outline(
     for c in record.models:
         models[c.name] = {
             'parameters': c.parameters,
-            'n_trials': c.search.n_trials if c.search else None,
+            'n_trials': c.search.asked if c.search else None,
             'search_epochs': c.search.epochs if c.search else None,
             'seeds': len(c.runs),
             'epochs': max(len(run.history.epochs) if run.history else 0 for run in c.runs),
         }
+        if c.search and c.search.extended_from is not None:
+            models[c.name]['extended'] = True
     return {
         'dataset': record.dataset,
         'protocol': record.protocol,
@@ -103,7 +105,7 @@ def dropped(
 def _less(name, was, now):
     "What a model has less of, or otherwise, than before."
     for key, before in was.items():
-        after = now.get(key, before)
+        after = now.get(key, False if key == 'extended' else before)
         is_fixed = key in ('parameters', 'search_epochs') or None in (before, after)
         if after != before and (is_fixed or after < before):
             yield f'{key} of {name} was {before} and is {after}'

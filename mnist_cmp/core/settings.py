@@ -182,14 +182,6 @@ class Recipe:
         zeros: dict[str, Any] = {name: 0.0 for name in names if getattr(self, name) is None}
         return replace(self, **zeros)
 
-    def completed(
-        self,
-        config: Config,  # of a search, in which what is not searched is 0
-    ) -> Config:
-        "The config with the momentum and the weight decay that a training by it really has."
-        own = self.at(config).config
-        return config._replace(momentum=own.momentum, weight_decay=own.weight_decay)
-
     @property
     def config(self) -> Config:
         "What of it every search can choose, 0.0 for momentum and weight decay of None."

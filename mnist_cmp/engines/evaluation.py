@@ -601,7 +601,7 @@ def _try_weights(net: nn.Module, other: nn.Module, split: Split):
     weights = cpu_weights(net)
     weights_digest(weights, {})
     put_weights(other, load(save(weights)), 'memory')
-    x = float_images(split.x)
+    x = float_images(split.x[:])
     logits = _seeded_logits(net, x)
     if _agree(logits, _seeded_logits(net, x)) and not _agree(logits, _seeded_logits(other, x)):
         raise ValueError(

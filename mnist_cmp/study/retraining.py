@@ -150,13 +150,12 @@ def retrain(
     *,
     seeds: int = Effort.seeds,  # number of trainings, ≥ 1
     seed: int = Effort.seed,  # of the study, ≥ 0: training i draws all its chance from (seed, i)
-    config: Config | None = None,  # of a trial, for its settings of the model; None: the defaults
+    # of a trial, such as result.best.config: what it says goes to recipe and model; None: nothing
+    config: Config | None = None,
     store: Any = None,  # a folder to resume from, and for the weights; more seeds extend it
     compute: Compute | None = None,  # by what it is computed; None: Compute()
     # whom to tell of each epoch, and whom to ask; None: Callbacks()
     callbacks: Callbacks | None = None,
-    # of a trial, such as result.best.config: what it says goes to recipe and model; None: nothing
-    config: Config | None = None,
 ) -> list[Retraining]:
     """Train a net from each seed; stopped, those that are done. Raises `ValueError`, or
     `RuntimeError` if one crashes."""
@@ -172,7 +171,6 @@ def retrain(
         store=store,
         compute=compute,
         callbacks=callbacks,
-        config=config,
     )
 
 
@@ -188,7 +186,6 @@ def retrain_numbers(
     store=None,
     compute: Compute | None = None,
     callbacks: Callbacks | None = None,
-    config: Config | None = None,
 ) -> list[Retraining]:
     "The trainings of these numbers, as `retrain` does those from 0 on."
     splits = splits_begun(store, train, valid)

@@ -14,7 +14,7 @@ import ipywidgets as widgets
 from ..core.checks import check_float, check_int, shown
 from ..core.display import printable
 from ..core.records import PROTOCOLS, Space
-from ..core.settings import Described, Effort, Recipe, describe
+from ..core.settings import Described, Effort, Recipe, Tuning, describe
 from ..data import DATASETS, Data, load_data
 from .own_data import OfferedData
 from .run_state import DEFAULTS, HIGHEST, LOWEST, NUMBERS, check_settings
@@ -34,6 +34,7 @@ LABELS = dict(
     seed='seed',
     recipe='recipe',
     space='space',
+    tuning='tuning',
 )
 RANGES = ('learning_rate', 'batch_size')  # settings with a lower and an upper end
 
@@ -53,6 +54,7 @@ def _tooltips() -> dict[str, str]:
         texts[name] = f'search space: {_explained(describe(Space)[name])}, lower end'
     texts['recipe'] = 'how nets are trained, the same for all models'
     texts['space'] = f'where the searches look beside that; each may be {FORMS}'
+    texts['tuning'] = 'how the best trial is chosen'
     return texts
 
 # %% ../../nbs/ui/fields.ipynb #fi-11
@@ -106,6 +108,9 @@ _SUGGESTED = {  # beside which any other word may be typed
     'augment': ('shift:2', 'flip', 'shift:2,flip', 'erasing:8'),
     'keep': ('last', 'best'),
     'nesterov': ('true',),
+    'select': ('metric', 'loss'),
+    'cv': ('5', '10'),
+    'extend': ('true',),
 }
 _SIDES = ('momentum', 'weight_decay')  # of a space, that are not always searched
 
@@ -144,6 +149,11 @@ def _space_fields() -> dict[str, widgets.Widget]:
         style={'description_width': '104px'},
     )
     return fields
+
+
+def _tuning_fields() -> dict[str, widgets.Combobox]:
+    "Setting of `Tuning` → its field."
+    return {name: _text_field(name, about) for name, about in describe(Tuning).items()}
 
 
 def _folded(title: str, fields: Iterable, note: str) -> widgets.Accordion:
@@ -210,7 +220,9 @@ class SettingFields:
         self.parts = _make_fields(self.models, [*DATASETS, *self.data])
         self.recipe = _recipe_fields()
         self.space = _space_fields()
-        self.parts |= {'recipe': [*self.recipe.values()], 'space': [*self.space.values()]}
+        self.tuning = _tuning_fields()
+        for name, fields in self.folds.items():
+            self.parts[name] = [*fields.values()]
         self.problem = widgets.HTML(tooltip='')
         for name, value in DEFAULTS.items():
             if name in self.parts:
@@ -223,7 +235,12 @@ class SettingFields:
     def by_name(self) -> dict:
         "Setting → its widget, or for a range those of its lower and upper end."
         own = {name: p if name in RANGES else p[0] for name, p in self.parts.items()}
-        return own | {'recipe': self.recipe, 'space': self.space}
+        return own | self.folds
+
+    @property
+    def folds(self) -> dict[str, dict]:
+        "Setting → the fields that belong to it, by name, of those that are out of sight."
+        return {'recipe': self.recipe, 'space': self.space, 'tuning': self.tuning}
 
     @property
     def ui(self) -> widgets.VBox:
@@ -239,9 +256,10 @@ class SettingFields:
         layout = {'margin': '0 12px 0 0'}
         boxes = [widgets.VBox(column, layout=layout) for column in columns]
         notes = _tooltips()
+        space = [*self.space.values(), *self.tuning.values()]
         folds = [
-            _folded(name, fields.values(), notes[name])
-            for name, fields in (('recipe', self.recipe), ('space', self.space))
+            _folded('recipe', self.recipe.values(), notes['recipe']),
+            _folded('space', space, notes['space']),
         ]
         return widgets.VBox([wrapped_row(*boxes, align='flex-start'), *folds])
 
@@ -326,8 +344,8 @@ class SettingFields:
     def _fill(self, name, value):
         "Put a value into a field."
         first, *_ = parts = self.parts[name]
-        if name == 'recipe':
-            for setting, field in self.recipe.items():
+        if name in ('recipe', 'tuning'):
+            for setting, field in self.folds[name].items():
                 field.value = value.get(setting, '')
         elif name == 'space':
             rest = {setting: text for setting, text in value.items() if setting not in _SIDES}
@@ -342,7 +360,7 @@ class SettingFields:
 
     def _value(self, name):
         "What a field says; raises `ValueError` that calls it as its label does."
-        if name in ('recipe', 'space'):
+        if name in self.folds:
             return self._typed(name)
         label = LABELS[name]
         texts = [part.value for part in self.parts[name]]
@@ -356,8 +374,8 @@ class SettingFields:
 
     def _typed(self, name):
         "What stands in the fields of a fold, by setting, the empty ones left out."
-        fields = self.recipe if name == 'recipe' else {side: self.space[side] for side in _SIDES}
-        texts = {setting: field.value.strip() for setting, field in fields.items()}
+        fields = self.folds[name].items()
+        texts = {setting: field.value.strip() for setting, field in fields if setting != 'further'}
         typed = {setting: text for setting, text in texts.items() if text}
         if name == 'space':
             further = _of_lines(self.space['further'].value)

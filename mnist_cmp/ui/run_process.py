@@ -32,6 +32,7 @@ from mnist_cmp.ui.run_state import (
     has_panel,
     noted_state,
     space_of,
+    tuning_of,
     update_note,
 )
 from .specs import build_recipe, recipe_and_sides
@@ -80,6 +81,7 @@ def compare_as_noted(
         store=folder,
         compute=Compute(workers=how['workers']),
         callbacks=Callbacks(should_stop=should_stop),
+        tuning=tuning_of(settings),
         **effort,
     )
     write_report(result, folder)
