@@ -47,7 +47,7 @@ from .core.system import derive_seed
 from .core.trials import edge_sides
 from .data import Split
 from .engines.evaluation import check_net
-from .engines.recipes import check_recipe, optimizer_of, own_settings
+from .engines.recipes import check_recipe
 from .evidence.metrics import Metric
 from .models import maker_settings
 from .study.folds import FoldTrainer, fold_numbers
@@ -172,31 +172,20 @@ def _check_nets(trainer: NetTrainer, space: Space, split: Split, name: str, firs
                 ) from None
 
 
-def _check_recipe(recipe: Recipe, config: Config, train: Split, says_decay: bool):
-    "Raise `ValueError` for a config that the recipe can't take."
-    here = recipe.at(config)
-    check_recipe(here, train)
-    if not says_decay or config.weight_decay or here.is_sgd:
-        return
-    usual = own_settings(optimizer_of(here)[0]).get('weight_decay')
-    if usual:
-        raise ValueError(
-            f'weight_decay 0 stands for what the optimizer takes by itself, {usual}. Take a small '
-            'number above 0.'
-        )
+
 
 
 def _check_recipes(recipe: Recipe, space: Space, configs: list[Config], train: Split):
     """Raise `ValueError` for a config that the recipe can't take: of a trial, or the first one with
     a value that a setting of the recipe may have."""
-    says_decay = 'weight_decay' in space.said
+
     tried = list(configs)
     for side in space.all_sides:
         if setting_name(side) in RECIPE_NAMES:
             tried += [configs[0]._replace(**{side: value}) for value in space.extremes(side)]
     for config in tried:
         try:
-            _check_recipe(recipe, config, train, says_decay)
+            check_recipe(recipe.at(config), train)
         except (ValueError, TypeError) as e:
             raise ValueError(f'The space holds {config}, which the recipe refuses: {e}') from None
 
