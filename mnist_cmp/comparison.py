@@ -1195,7 +1195,7 @@ def compare(
         extend=tuning.extend,
     )
     compute = of_study(compute)
-    builder.rehearse(recipe, compute, space)
+    builder.rehearse(recipe, compute)
     warn_of_splits(builder.data, stacklevel=4, remarks=builder.remarks)  # 2 and 3 are decorators
     with builder.store.lock(), torch_threads(compute.threads), builder.as_noted():
         return builder.build(recipe, compute, callbacks)
