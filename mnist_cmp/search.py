@@ -47,6 +47,7 @@ from .core.system import derive_seed
 from .core.trials import edge_sides
 from .data import Split
 from .engines.evaluation import check_net
+from .engines.recipes import check_recipe, optimizer_of, own_settings
 from .evidence.metrics import Metric
 from .models import maker_settings
 from .study.folds import FoldTrainer, fold_numbers
@@ -171,16 +172,33 @@ def _check_nets(trainer: NetTrainer, space: Space, split: Split, name: str, firs
                 ) from None
 
 
-def _check_recipes(recipe: Recipe, trainings: dict[int, Training]):
-    "Raise `ValueError` for a trial whose config the recipe can't take."
-    for number, training in trainings.items():
+def _check_recipe(recipe: Recipe, config: Config, train: Split, says_decay: bool):
+    "Raise `ValueError` for a config that the recipe can't take."
+    here = recipe.at(config)
+    check_recipe(here, train)
+    if not says_decay or config.weight_decay or here.is_sgd:
+        return
+    usual = own_settings(optimizer_of(here)[0]).get('weight_decay')
+    if usual:
+        raise ValueError(
+            f'weight_decay 0 stands for what the optimizer takes by itself, {usual}. Take a small '
+            'number above 0.'
+        )
+
+
+def _check_recipes(recipe: Recipe, space: Space, configs: list[Config], train: Split):
+    """Raise `ValueError` for a config that the recipe can't take: of a trial, or the first one with
+    a value that a setting of the recipe may have."""
+    says_decay = 'weight_decay' in space.said
+    tried = list(configs)
+    for side in space.all_sides:
+        if setting_name(side) in RECIPE_NAMES:
+            tried += [configs[0]._replace(**{side: value}) for value in space.extremes(side)]
+    for config in tried:
         try:
-            recipe.at(training.config)
+            _check_recipe(recipe, config, train, says_decay)
         except (ValueError, TypeError) as e:
-            raise ValueError(
-                f'trial {number} is to be trained with {training.config}, which the recipe '
-                f'refuses: {e}'
-            ) from None
+            raise ValueError(f'The space holds {config}, which the recipe refuses: {e}') from None
 
 # %% ../nbs/05_search.ipynb #6563f85b
 @dataclass(kw_only=True)
@@ -326,8 +344,9 @@ class Tuner:
 
     def _run(self, empty, trainings, folder, before=()):
         "Do the trainings that are missing, and give the result."
-        _check_recipes(self.recipe, trainings)
-        first = next(iter(trainings.values())).config
+        configs = [training.config for training in trainings.values()]
+        _check_recipes(self.recipe, empty.space, configs, self.splits.train)
+        first = configs[0]
         trainer = self._trainer(folder, first)
         _check_nets(trainer, empty.space, self.splits.train, self.name, first)
         return _Search(
