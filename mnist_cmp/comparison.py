@@ -46,6 +46,7 @@ from mnist_cmp.core.records import (
     ComparisonRecord,
     Config,
     Cost,
+    Grouping,
     Look,
     ModelResult,
     Run,
@@ -80,7 +81,7 @@ from mnist_cmp.core.settings import (
     start_and_name,
 )
 from .core.spaces import spaces_for
-from .data import Data, Split, as_given, load_data, warn_of_splits
+from .data import Data, Split, as_given, join_splits, load_data, warn_of_splits
 from mnist_cmp.engines.evaluation import (
     best_guesses,
     check_fit,
@@ -189,13 +190,7 @@ def _joined(data):
     whole = as_given(data.train, data.valid)
     if whole is not None:
         return whole
-    parts = [s for s in (data.train, data.valid) if s is not None]
-    return Split(
-        torch.cat([s.x for s in parts]),
-        torch.cat([s.y for s in parts]),
-        'train',
-        data.train.classes,
-    )
+    return data.train if data.valid is None else join_splits(data.train, data.valid)
 
 
 def _splits(data, protocol, cv=None):
@@ -999,6 +994,7 @@ class _Builder:
             looks=[] if before is None else before.looks,
             added_after=self._added_after(len(models[0].runs)),
             picture_shape=picture_shape,
+            groups=_grouping(test.groups),
             truth=None if has_classes else in_units(test, test.y).reshape(-1),
             inputs=list(test.inputs),
             whole_numbers=test.x.dtype == torch.int64,
@@ -1043,6 +1039,14 @@ def _probabilities(net, weights, test):
     "What a net with these weights gives to each class of each test image."
     put_weights(net, weights, 'memory')
     return predict(net, test).double().softmax(1).numpy()
+
+
+def _grouping(groups):
+    "Which test examples belong together, as the record keeps it; None: each is one of its own."
+    if groups is None:
+        return None
+    names, of = torch.unique(groups.cpu(), return_inverse=True)
+    return Grouping('group', of.tolist(), [str(name) for name in names.tolist()])
 
 
 def _grounds(data, train, curves_on):

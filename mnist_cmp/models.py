@@ -597,6 +597,7 @@ class Shape:
     outputs: int = 10  # logits of an example, one for each class; or numbers of its target
     task: str = 'classes'  # or 'regression'
     dtype: torch.dtype = torch.float32  # of what the net is fed: or int64, as for embeddings
+    in_memory: bool = True  # or are the examples read from a file, batch by batch?
 
     @classmethod
     def of(
@@ -608,7 +609,8 @@ class Shape:
             return data
         split = getattr(data, 'train', data)
         dtype = torch.int64 if split.x.dtype == torch.int64 else torch.float32
-        return cls(split.inputs, split.outputs, split.task, dtype)
+        in_memory = torch.is_tensor(split.x)
+        return cls(split.inputs, split.outputs, split.task, dtype, in_memory)
 
     @property
     def size(self) -> str:

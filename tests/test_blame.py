@@ -167,7 +167,7 @@ def test_workers_that_cannot_read_the_data_say_so(search_in, tmp_path, monkeypat
     monkeypatch.setattr(
         scheduling,
         'map_splits',
-        lambda splits, folder: MappedSplits(str(tmp_path / 'gone'), ('train', 'valid'), ('a',)),
+        lambda splits, folder: MappedSplits(str(tmp_path / 'gone'), {}),
     )
     with pytest.raises(MachineError, match='The data cannot be read'):
         search_in(tmp_path / 's', workers=2)

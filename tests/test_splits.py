@@ -131,15 +131,27 @@ def given_parts(**kwargs):
     return parts | labels | dict(classes=CLASSES, name='insects') | kwargs
 
 
+def from_parts(parts):
+    "Data of these parts, by the names that arguments have now."
+    now = {'x_train': 'x', 'y_train': 'y'}
+    return mc.Data.from_arrays(**{now.get(name, name): value for name, value in parts.items()})
+
+
 def test_good_parts_are_not_warned_of():
-    assert warned(lambda: mc.Data.from_arrays(**given_parts()))[1] == []
+    assert warned(lambda: from_parts(given_parts()))[1] == []
+
+
+def test_old_names_of_arguments_are_taken_and_warned_of():
+    data, said = warned(lambda: mc.Data.from_arrays(**given_parts()))
+    assert [text.split()[0] for text in said] == ['x_train', 'y_train']
+    assert data.train.fingerprint == from_parts(given_parts()).train.fingerprint
 
 
 @pytest.mark.parametrize('part', ['train', 'valid', 'test'])
 def test_a_missing_class_is_named(part):
     parts = given_parts()
     parts[f'y_{part}'] = np.arange(len(parts[f'x_{part}'])) % 2
-    said = warned(lambda: mc.Data.from_arrays(**parts))[1]
+    said = warned(lambda: from_parts(parts))[1]
     assert len(said) == 1
     assert {'train': 'training', 'valid': 'validation', 'test': 'test'}[part] in said[0]
     assert 'no image of 1 of the 3 classes (cat)' in said[0]
@@ -156,7 +168,7 @@ def test_a_missing_class_is_named(part):
 def test_images_in_two_parts_are_counted_by_class(part, among, words):
     parts = given_parts()
     parts[f'x_{part}'][[0, 3, 6, 1]] = parts[f'x_{among}'][[7, 7, 8, 9]]
-    said = warned(lambda: mc.Data.from_arrays(**parts))[1]
+    said = warned(lambda: from_parts(parts))[1]
     assert len(said) == 1
     assert words + ' (ant 3, bee 1)' in said[0]
     assert said[0].endswith('Take them out of one of the two.')
@@ -165,7 +177,7 @@ def test_images_in_two_parts_are_counted_by_class(part, among, words):
 def test_the_same_image_as_bytes_and_as_floats():
     parts = given_parts()
     parts['x_test'] = parts['x_train'][:15] / 255
-    said = warned(lambda: mc.Data.from_arrays(**parts))[1]
+    said = warned(lambda: from_parts(parts))[1]
     assert ['15 of the 15 test images' in text for text in said] == [True]
 
 

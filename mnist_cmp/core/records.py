@@ -987,6 +987,18 @@ class History(Record):
         return without_math(f'<p>{html.escape(settings)}</p>{table.to_html()}')
 
 # %% ../../nbs/core/records.ipynb #rec-23
+def _bars_of(history, kind, valid_label):
+    "Label → accuracies in percent, or losses, of all epochs, where they were measured."
+    scale = 100 if kind == 'accuracy' else 1
+    bars = {}
+    for label, part in ((valid_label, 'valid'), ('training (running)', 'train')):
+        values = [getattr(e, f'{part}_{kind}') for e in history.epochs]
+        measured = [scale * value for value in values if value is not None]
+        if len(measured) == len(values):
+            bars[label] = measured
+    return bars
+
+
 @typed
 def plot_accuracy(
     history: History,  # what to show, one epoch at least
@@ -996,18 +1008,10 @@ def plot_accuracy(
     save_to=None,
     net=None,  # a torch net, described in the log
 ):
-    """Bars of validation and training accuracy in each epoch, a line at 97 %; `ValueError` if
-    there is none, or it can't be saved."""
-    history.last
-    accuracies: dict[str, list] = {
-        drawn(valid_label): [e.valid_accuracy for e in history.epochs],
-        'training (running)': [e.train_accuracy for e in history.epochs],
-    }
-    bars = {}
-    for label, shares in accuracies.items():
-        measured = [100 * share for share in shares if share is not None]
-        if len(measured) == len(shares):
-            bars[label] = measured
+    """Bars of validation and training accuracy in each epoch, a line at 97 %, or of losses where
+    targets are numbers; `ValueError` if there is none, or it can't be saved."""
+    has_accuracy = history.last.train_accuracy is not None
+    bars = _bars_of(history, 'accuracy' if has_accuracy else 'loss', drawn(valid_label))
     with plot_style():
         import matplotlib.pyplot as plt
 
@@ -1021,10 +1025,12 @@ def plot_accuracy(
                 label=label,
                 color=('#555555', '#bbbbbb')[i],
             )
-        lowest = min(97, *(v for values in bars.values() for v in values if math.isfinite(v)))
-        ax.axhline(97, color='black', linewidth=1, label='97 %')
-        ax.set(xlabel='epoch', ylabel='accuracy (%)', xticks=epochs, title=drawn(title, 80))
-        ax.set_ylim(max(0, math.floor(lowest) - 3), 100)
+        ax.set(xlabel='epoch', ylabel='loss', xticks=epochs, title=drawn(title, 80))
+        if has_accuracy:
+            lowest = min(97, *(v for values in bars.values() for v in values if math.isfinite(v)))
+            ax.axhline(97, color='black', linewidth=1, label='97 %')
+            ax.set_ylabel('accuracy (%)')
+            ax.set_ylim(max(0, math.floor(lowest) - 3), 100)
         ax.legend(loc='upper center', bbox_to_anchor=(0.5, -0.18), ncols=3)
         if save_to is not None:
             _save_plot(fig, save_to, history, net)

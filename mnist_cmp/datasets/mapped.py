@@ -145,8 +145,8 @@ class MappedRows:
     @property
     def values(self) -> np.ndarray:
         "The whole array, of which they are rows; raises `FileNotFoundError` or `ValueError`."
-        if self._values is None:
-            self._values = self.array.open()
+        self.check_there()
+        assert self._values is not None
         return self._values
 
     @property
@@ -169,6 +169,11 @@ class MappedRows:
     def row_bytes(self) -> int:
         "Bytes of a row as nets get it."
         return self.dtype.itemsize * int(np.prod(self.array.shape[1:]))
+
+    def check_there(self):
+        "Raise `FileNotFoundError` or `ValueError` unless their file is here, and is the same."
+        if self._values is None:
+            self._values = self.array.open()
 
     def numel(self) -> int:
         "How many numbers they hold."

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['read_table']
 
-# %% ../../nbs/datasets/tables_files.ipynb #ds-tables-02
+# %% ../../nbs/datasets/tables_files.ipynb #ds-tables_files-02
 import os
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from ..core.tables import check_header, csv_frame, csv_header
 from .arrays import Arrays
 from .frames import Frame, as_frame, frames_read
 
-# %% ../../nbs/datasets/tables_files.ipynb #ds-tables-07
+# %% ../../nbs/datasets/tables_files.ipynb #ds-tables_files-07
 _MOST_FILE = 2**31  # bytes
 _SMALLER = 'Save fewer rows, or arrays: np.savez(path, x=…, y=…).'
 
@@ -59,7 +59,7 @@ def _read_parquet(path: Path) -> tuple[Any, str]:
         frame = parquet.ParquetFile(file).read().to_pandas()
     return frame, f'pd.read_parquet({str(path)!r})'
 
-# %% ../../nbs/datasets/tables_files.ipynb #ds-tables-11
+# %% ../../nbs/datasets/tables_files.ipynb #ds-tables_files-11
 _READERS = {'.csv': _read_csv, '.tsv': _read_csv, '.parquet': _read_parquet}
 
 

@@ -38,10 +38,12 @@ from mnist_cmp.core.checks import (
 )
 from ..core.files import DamagedError, atomic_path
 from ..core.process import sealed
+from ..core.settings import Recipe
 from ..data import Split
 from .autograd import AutogradStep, float_images
 from .chains import recognise
 from .onednn import run_chain
+from .recipes import loss_of
 from mnist_cmp.models import (
     Beginning,
     Scaled,
@@ -579,7 +581,11 @@ def _try_one_example(net: nn.Module, split: Split):
 def _try_step(net: nn.Module, split: Split):
     "Raise whatever a training step raises."
     net.train()
-    loss, _ = AutogradStep(net, 1e-6)(split.x, split.y)
+    if split.task == 'classes':
+        loss, _ = AutogradStep(net, 1e-6)(split.x, split.y)
+    else:
+        loss = loss_of(Recipe(), split.task)(net(float_images(split.x)), split.y)
+        loss.backward()
     if not loss.isfinite():
         raise ValueError('its loss is not finite. Check its initialiser.')
 
@@ -595,7 +601,7 @@ def _try_weights(net: nn.Module, other: nn.Module, split: Split):
     weights = cpu_weights(net)
     weights_digest(weights, {})
     put_weights(other, load(save(weights)), 'memory')
-    x = float_images(split.x)
+    x = float_images(split.x[:])
     logits = _seeded_logits(net, x)
     if _agree(logits, _seeded_logits(net, x)) and not _agree(logits, _seeded_logits(other, x)):
         raise ValueError(

@@ -45,6 +45,8 @@ def why_general(
         return 'its recipe goes beyond SGD with momentum and weight decay'
     if shape.task != 'classes':
         return 'its targets are numbers, and this step knows classes alone'
+    if not shape.in_memory:
+        return 'its examples are read from a file, and this step wants all of them in memory'
     return ''
 
 # %% ../../nbs/engines/steps.ipynb #041af351

@@ -339,7 +339,8 @@ def hard_numbers(
     answers = {name: numbers_of(record, name) for name in record.names}
     losses = [(((a - truth) / scale) ** 2).mean((0, 2)) for a in answers.values()]
     order = np.argsort(-np.mean(losses, 0), kind='stable')[:most]
-    table = pd.DataFrame(index=pd.Index(order, name=record.word))
+    names = [record.examples[i] for i in order] if record.examples else order
+    table = pd.DataFrame(index=pd.Index(names, name=record.word))
     for k in range(truth.shape[1]):
         of = '' if truth.shape[1] == 1 else f' {k + 1}'
         # targets were standardised in float32, which keeps six digits

@@ -201,7 +201,8 @@ def _test_of(predictions: Predictions, answers: np.ndarray) -> TestResult:
         return _tested_labels(answers, y, len(predictions.classes))
     if y is not None and predictions.kind in ('scores', 'probabilities'):
         return _tested_scores(answers, y, predictions.kind == 'probabilities')
-    return TestResult(loss=math.nan, accuracy=math.nan, errors={}, wrong=[])
+    numbers = answers.astype(float) if predictions.kind == 'numbers' else None
+    return TestResult(loss=math.nan, accuracy=math.nan, errors={}, wrong=[], numbers=numbers)
 
 
 def _check_costs(costs, names: list[str]) -> dict[str, dict]:
@@ -492,6 +493,7 @@ def _record_of(known: Predictions, costs: dict[str, dict], group: str, part: str
         examples=list(known.examples or []),
         groups=_grouping(group or 'group', known.groups, known.group_names),
         by=_grouping(part or 'part', known.parts, known.part_names),
+        truth=known.y.astype(float) if known.kind == 'numbers' and known.y is not None else None,
     )
 
 

@@ -20,11 +20,12 @@ import time
 import traceback
 from collections import Counter, deque
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from uuid import uuid4
 
 import cloudpickle
+import torch
 from safetensors import safe_open
 
 from .. import __version__
@@ -32,6 +33,7 @@ from ..core.checks import MachineError, ShouldStop, check_int, machine_calls
 from ..core.children import Child, python_code
 from ..core.display import tell
 from ..data import Split
+from ..datasets.mapped import MappedRows
 from ..engines.evaluation import write_tensors
 
 # %% ../../nbs/study/workers.ipynb #08-workers-006
@@ -43,17 +45,20 @@ class Splits:
     valid: Split
 
     def load(self) -> 'Splits':
-        "The splits, which are here already."
+        """The splits, which are here already; raises `FileNotFoundError` or `ValueError` if they
+        are rows of a file that is not."""
+        for split in (self.train, self.valid):
+            if isinstance(split.x, MappedRows):
+                split.x.check_there()
         return self
 
 # %% ../../nbs/study/workers.ipynb #workers-004
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MappedSplits:
     "`Splits` in a file."
 
     path: str  # of the file
-    names: tuple  # of the two splits
-    classes: tuple  # the classes' names, by label
+    rest: dict[str, dict]  # 'train' and 'valid' → field of the split → what is no tensor
 
     def load(self) -> Splits:
         "The splits, mapped into memory at the first call in a process, and kept for the others."
@@ -63,11 +68,16 @@ class MappedSplits:
 @functools.lru_cache(4)
 def _map_splits(mapped):
     with safe_open(mapped.path, 'pt') as f:
-        x = {name: f.get_tensor(name) for name in f.keys()}
-    train = Split(x['train.x'], x['train.y'], mapped.names[0], mapped.classes)
-    if 'valid.x' not in x:
-        return Splits(train, train)
-    return Splits(train, Split(x['valid.x'], x['valid.y'], mapped.names[1], mapped.classes))
+        tensors = {name: f.get_tensor(name) for name in f.keys()}
+    splits = {}
+    for part, rest in mapped.rest.items():
+        of_part = {
+            name.removeprefix(f'{part}.'): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(f'{part}.')
+        }
+        splits[part] = Split(**of_part, **rest)
+    return Splits(splits['train'], splits.get('valid', splits['train'])).load()
 
 
 MAPPED = '.mnist_cmp-data.safetensors'  # a name that nobody else makes
@@ -78,14 +88,21 @@ def map_splits(
     folder,  # where; the file is called as MAPPED says
 ) -> MappedSplits:
     "Write splits to a file for other processes; raises `MachineError` if that can't be done."
-    train = splits.train
-    valid = splits.valid
-    tensors = {'train.x': train.x, 'train.y': train.y}
-    if valid is not train:
-        tensors |= {'valid.x': valid.x, 'valid.y': valid.y}
+    parts = {'train': splits.train}
+    if splits.valid is not splits.train:
+        parts['valid'] = splits.valid
+    tensors = {}
+    rest: dict[str, dict] = {part: {} for part in parts}
+    for part, split in parts.items():
+        for field in fields(split):
+            value = getattr(split, field.name)
+            if torch.is_tensor(value):
+                tensors[f'{part}.{field.name}'] = value.cpu().contiguous()
+            else:  # rows of a file of the user's go as the place where they lie
+                rest[part][field.name] = value
     path = Path(folder).resolve() / MAPPED
-    write_tensors(path, {name: t.cpu().contiguous() for name, t in tensors.items()}, {})
-    return MappedSplits(str(path), (train.name, valid.name), train.classes)
+    write_tensors(path, tensors, {})
+    return MappedSplits(str(path), rest)
 
 # %% ../../nbs/study/workers.ipynb #08-workers-011
 def _loaded(shared):

@@ -26,6 +26,7 @@ from ..core.display import model_color, printable, without_math
 from ..data import DATASETS, Split, load_data
 from ..engines.evaluation import predict
 from ..evidence.comparison import Comparison
+from ..models import Scaled
 
 # %% ../../nbs/ui/pad.ipynb #825bdd35
 def _stroke(stroke) -> tuple[float, list[tuple[float, float]]]:
@@ -117,6 +118,23 @@ def _probabilities(
     return [predict(net, one)[0].softmax(0).tolist() for net in nets.values()]
 
 
+def _check_nets(nets: dict[str, nn.Module], classes: list[str]) -> None:
+    "Raise `ValueError` unless each net takes what is drawn, and answers with these classes."
+    blank = np.zeros((28, 28), np.uint8)
+    for name, net in nets.items():
+        if isinstance(net, Scaled):
+            raise ValueError(
+                f'{name} was trained on scaled values, but a pad draws pixels from 0 to 1. Train '
+                'it on the images as they are: scale=None.'
+            )
+        try:
+            _probabilities({name: net}, blank, classes)
+        except Exception as e:  # whatever a stranger's net raises
+            raise ValueError(
+                f'A pad draws grey images of 28×28 pixels, which {name} does not take: {e}'
+            ) from e
+
+
 def _best_guesses(names: list[str], classes: list[str], answers: list[list[float]]) -> str:
     "The best guess of each net, in words."
     guesses = []
@@ -200,6 +218,7 @@ class DigitPad(anywidget.AnyWidget):
             classes = test.classes if test else tuple('0123456789')
         if not isinstance(classes, (tuple, list)) or not classes:
             raise TypeError(f'classes is {shown(classes)}, but must be a list of names.')
+        _check_nets(self.nets, list(map(str, classes)))
         names = [printable(n) for n in nets]
         classes = [printable(c) for c in classes]
         super().__init__(
@@ -221,6 +240,11 @@ class DigitPad(anywidget.AnyWidget):
     ) -> Self:
         "A pad for the nets of a run; raises `FileNotFoundError` or `ValueError`."
         run = Comparison.load(folder)
+        if run.inputs not in ([], [1, 28, 28]) or run.has_numbers:
+            raise ValueError(
+                f'{folder} holds nets for {"×".join(map(str, run.inputs))} numbers, but a pad draws '
+                'grey images of 28×28 pixels, and asks for their class.'
+            )
         nets = {name: run.load_net(name, folder, number, makers.get(name)) for name in run.names}
         test = load_data(run.dataset, data_dir).test if run.dataset in DATASETS else None
         return cls(nets, test, tuple(run.classes), box=24 if run.dataset == 'digits' else 20)
