@@ -172,9 +172,6 @@ def _check_nets(trainer: NetTrainer, space: Space, split: Split, name: str, firs
                 ) from None
 
 
-
-
-
 def _check_recipes(recipe: Recipe, space: Space, configs: list[Config], train: Split):
     """Raise `ValueError` for a config that the recipe can't take: of a trial, or the first one with
     a value that a setting of the recipe may have."""
