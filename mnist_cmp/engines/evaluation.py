@@ -579,7 +579,7 @@ def _try_one_example(net: nn.Module, split: Split):
 def _try_step(net: nn.Module, split: Split):
     "Raise whatever a training step raises."
     net.train()
-    loss, _ = AutogradStep(net, 1e-6)(split.x, split.y)
+    loss, _ = AutogradStep(net, 1e-6)(split.x[:], split.y)
     if not loss.isfinite():
         raise ValueError('its loss is not finite. Check its initialiser.')
 
