@@ -581,10 +581,11 @@ def _try_one_example(net: nn.Module, split: Split):
 def _try_step(net: nn.Module, split: Split):
     "Raise whatever a training step raises."
     net.train()
+    x = split.x[:]
     if split.task == 'classes':
-        loss, _ = AutogradStep(net, 1e-6)(split.x, split.y)
+        loss, _ = AutogradStep(net, 1e-6)(x, split.y)
     else:
-        loss = loss_of(Recipe(), split.task)(net(float_images(split.x)), split.y)
+        loss = loss_of(Recipe(), split.task)(net(float_images(x)), split.y)
         loss.backward()
     if not loss.isfinite():
         raise ValueError('its loss is not finite. Check its initialiser.')
