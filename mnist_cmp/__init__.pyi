@@ -17,7 +17,7 @@ from . import study as study
 from . import ui as ui
 from .core.checks import MachineError, Stopped
 from .core.records import Epoch, History, Config, Space, Trial, SearchResult, Cost, plot_accuracy
-from .core.records import loguniform, fixed, Scaling
+from .core.records import Scaling, loguniform, fixed
 from .core.settings import Recipe, Compute, Callbacks, Tuning
 from .core.points import sobol_points, plot_sobol
 from .core.ledger import Ledger, LedgerError
@@ -54,22 +54,21 @@ from .ui.pad import DigitPad
 
 __version__: str
 __all__ = [
-    'MachineError', 'Stopped', 'Epoch', 'History', 'Config', 'Space', 'Trial',
-    'SearchResult', 'Cost', 'plot_accuracy', 'loguniform', 'fixed', 'Scaling', 'Recipe',
-    'Compute', 'Callbacks', 'Tuning', 'sobol_points', 'plot_sobol', 'Ledger',
-    'LedgerError', 'Split', 'Data', 'load_data', 'show_samples', 'default_device',
-    'MLP', 'CNNClassifier', 'DeepMLP', 'glorot_init', 'zero_init', 'norm_init',
-    'initialise', 'register_model', 'model_names', 'get_model', 'Shape', 'fitted',
-    'maker_settings', 'number_of_params', 'params_table', 'relative_difference',
-    'match_params', 'flops', 'size_table', 'random_shift', 'random_flip',
-    'random_erasing', 'measure', 'measure_accuracy', 'predict', 'topk_errors',
-    'smoke_test', 'save_model', 'load_model', 'train', 'snapshot_accuracies',
-    'display_timer', 'train_population', 'Retraining', 'retrain', 'tune', 'latency',
-    'measure_cost', 'wilson_interval', 'error_interval', 'mcnemar_exact',
+    'MachineError', 'Stopped', 'Epoch', 'History', 'Config', 'Space', 'Trial', 'SearchResult',
+    'Cost', 'plot_accuracy', 'Scaling', 'loguniform', 'fixed', 'Recipe', 'Compute', 'Callbacks',
+    'Tuning', 'sobol_points', 'plot_sobol', 'Ledger', 'LedgerError', 'Split', 'Data', 'load_data',
+    'show_samples', 'default_device',
+    'MLP', 'CNNClassifier', 'DeepMLP', 'glorot_init', 'zero_init', 'norm_init', 'initialise',
+    'register_model', 'model_names', 'get_model', 'Shape', 'fitted', 'maker_settings',
+    'number_of_params', 'params_table', 'random_shift', 'random_flip', 'random_erasing',
+    'relative_difference', 'match_params', 'flops', 'size_table', 'measure', 'measure_accuracy',
+    'predict', 'topk_errors', 'smoke_test', 'save_model', 'load_model', 'train',
+    'snapshot_accuracies', 'display_timer', 'train_population', 'Retraining', 'retrain', 'tune',
+    'latency', 'measure_cost', 'wilson_interval', 'error_interval', 'mcnemar_exact',
     'bonett_price_interval', 'paired_t', 'crossed_difference', 'CrossedDifference',
     'prob_better', 'expected_best', 'calibration', 'Calibration', 'agreement',
     'simulate_errors', 'CrossedInterval', 'crossed_interval', 'expected_interval',
-    'collapse_limit', 'Metric', 'METRICS', 'Predictions', 'Difference', 'judge',
-    'verdict', 'Comparison', 'compare', 'write_report', 'summary', 'report_schema',
-    'chime', 'make_sound', 'ComparePanel', 'DigitPad',
+    'collapse_limit', 'Metric', 'METRICS', 'Predictions', 'Difference', 'judge', 'verdict',
+    'Comparison', 'compare', 'write_report',
+    'summary', 'report_schema', 'chime', 'make_sound', 'ComparePanel', 'DigitPad',
 ]

@@ -376,8 +376,8 @@ def _pixels(test, i):
         if low < -_ROUNDING or high > 1 + _ROUNDING:
             x = (x.double() - low) / max(high - low, 1e-12)
         x = x.clamp(0, 1) * 255
-    sides = [min(side, _SIDE) for side in x.shape[2:]]
-    if sides != list(x.shape[2:]):
+    sides = min(x.shape[2], _SIDE), min(x.shape[3], _SIDE)
+    if sides != tuple(x.shape[2:]):
         x = nn.functional.adaptive_avg_pool2d(x.double(), sides)
     return x.round().to(torch.uint8)[0].contiguous().numpy()
 
@@ -599,12 +599,13 @@ class _Costs:
     """The costs of models, each measured once and kept: those that have no file are measured at
     the same time."""
 
-    def __init__(self, models, train, best, files, compute):
+    def __init__(self, models, train, best, files, compute, recipes=None):
         self.models = models  # name → maker
         self.train = train  # images
         self.best = best  # name → best trial of the model's search
         self.files = files  # name → file that keeps its cost; None: not kept
         self.compute = compute
+        self.recipes = recipes  # name → how it was trained, but for the config
         self.new = {}  # name → cost that was measured now
         self.has_failed = False  # did one of several fail, so that each is measured alone?
 
@@ -676,6 +677,7 @@ class _Costs:
             {name: self.best[name].config for name in names},
             # one net alone is no population
             engines={name: h.engine for name, h in histories.items() if h.engine in ENGINES},
+            recipes=self.recipes,
             device=self.compute.device,
             threads={name: h.threads for name, h in histories.items()},
             should_stop=should_stop,
@@ -764,21 +766,24 @@ class _Builder:
             return self.data.remarks
         return replace(self.data, train=self.train, valid=None).remarks
 
-    def place(self, space, recipe):
+    def place(self, space, recipes):
         "Find out where each model is searched; raises `ValueError`, before any work."
         is_measured = self.curves_on is not self.train
-        check_recipe(recipe, self.train, is_measured)
+        for recipe in recipes.values():
+            check_recipe(recipe, self.train, is_measured)
         takes = {name: maker_settings(get_model(make)) for name, make in self.models.items()}
-        self.spaces = spaces_for(takes, space, recipe, self.effort.protocol)
+        self.spaces = spaces_for(takes, space, recipes, self.effort.protocol)
+        for name, space in self.spaces.items():
+            recipes[name] = recipes[name].for_search(space.sides)
 
-    def rehearse(self, recipe, compute):
+    def rehearse(self, recipes, compute):
         """Try each model in all that is going to be done with it; raises `ValueError` that names
         it; warns of sizes."""
         sizes = {}
         trained = {}
-        inits = self.store.inits(_inits(recipe.init, list(self.models)))
+        inits = self.store.inits({name: recipe.init for name, recipe in recipes.items()})
         for name, make in self.models.items():
-            of_model = replace(recipe, init=inits[name])
+            of_model = replace(recipes[name], init=inits[name])
             trainer, begun = rehearsed(
                 get_model(make),
                 of_model,
@@ -809,11 +814,12 @@ class _Builder:
             [(get_model(make), self.notes[name]) for name, make in self.models.items()]
         )
 
-    def searches(self, recipe, compute, callbacks):
+    def searches(self, recipes, compute, callbacks):
         "Name → search of each model, one after the other; raises `Stopped`, or `ValueError`."
         tuners = {}
         results = {}
         for name in self.models:
+            recipe = replace(recipes[name], epochs=self.effort.search_epochs)
             tuners[name] = self._tuner(name, recipe, compute, callbacks)
             if self.store.folder:
                 find_search(self.store.folder, name, self._search_identity(name, recipe))
@@ -904,13 +910,13 @@ class _Builder:
         self.weights.setdefault(name, []).extend(net.weights for net in nets)
         return [run for run, _ in runs]
 
-    def build(self, recipe, compute, callbacks):
+    def build(self, recipes, compute, callbacks):
         "Each model in turn: search, trainings, tests; then what each costs, when nothing else runs."
-        of_trials = replace(recipe, epochs=self.effort.search_epochs)
-        searches = self.searches(of_trials, compute, callbacks)
+        searches = self.searches(recipes, compute, callbacks)
         best = {name: search.best for name, search in searches.items()}
         _warn_of_threads(best, compute.threads)
         models = {name: self._model(name, searches[name]) for name in self.models}
+        epochs = max(recipe.epochs for recipe in recipes.values())
         done = 0
         result: Comparison | None = None
         for n_seeds in self.question.looks_at or (self.effort.seeds,):
@@ -920,14 +926,14 @@ class _Builder:
                 as_tuned = replace(compute, engine=of_trial[0], threads=of_trial[1])
                 numbers = range(done, n_seeds)
                 models[name].runs += self.runs(
-                    name, recipe, trial.config, as_tuned, callbacks, numbers
+                    name, recipes[name], trial.config, as_tuned, callbacks, numbers
                 )
             done = n_seeds
-            result = self._comparison(list(models.values()), recipe.epochs, result)
+            result = self._comparison(list(models.values()), epochs, result)
             if self.question.looks and self._is_decided(result):
                 break
         files = {name: self.store.path('costs', f'{name}.json') for name in self.models}
-        costs = _Costs(self.models, self.train, best, files, compute).measured(callbacks)
+        costs = _Costs(self.models, self.train, best, files, compute, recipes).measured(callbacks)
         for name, model in models.items():
             model.cost = costs[name]
             model.code = self.store.code(name, self.notes[name])  # now that its trainings are done
@@ -1104,6 +1110,34 @@ def _settings(name, given, cls):
     raise TypeError(f'{name} is {shown(given)}, but must be a {cls.__name__}.')
 
 
+def _recipes(recipe, names, epochs):
+    """Name → how each model is trained, with epochs and its own initialiser; raises `TypeError`,
+    or `ValueError` for other models or unequal epochs."""
+    if isinstance(recipe, dict):
+        if {*recipe} != {*names}:
+            raise ValueError(
+                f'recipe has {", ".join(map(shown, recipe))}, but must be one Recipe, or a dict of '
+                f'one for each of {", ".join(names)}.'
+            )
+        given = {name: _settings(f'recipe of {name}', recipe[name], Recipe) for name in names}
+        inits = {name: _inits(each.init, [name])[name] for name, each in given.items()}
+    else:
+        one = _settings('recipe', recipe, Recipe)
+        given = dict.fromkeys(names, one)
+        inits = _inits(one.init, names)
+    whole = {
+        name: replace(each, epochs=each.epochs or epochs, init=inits[name])
+        for name, each in given.items()
+    }
+    told = ' and '.join(f'{each.epochs} for {name}' for name, each in whole.items())
+    if len({each.epochs for each in whole.values()}) > 1:
+        raise ValueError(
+            f'epochs of the recipes are {told}, but must be one number: the models are compared '
+            'at equal effort.'
+        )
+    return whole
+
+
 def _loaded(data):
     "The data, by name or as they are; raises `TypeError`."
     data = load_data(data) if isinstance(data, str) else data
@@ -1144,8 +1178,9 @@ def compare(
     # trainings of each model with its best settings, ≥ 1; below 5 little can be said
     seeds: int = Effort.seeds,
     search_epochs: int | None = Effort.search_epochs,  # epochs of each trial; None: the data set's
-    # of each training: epochs (None: the data set's), init, and all that the space does not say
-    recipe: Recipe | None = None,
+    # of each training: epochs (None: the data set's), init, and all that the space does not say; a
+    # dict name → Recipe: of each model, all of one number of epochs
+    recipe: Recipe | dict[str, Recipe] | None = None,
     seed: int = Effort.seed,  # of everything that is drawn, ≥ 0
     protocol: str = Effort.protocol,  # or '2019', which repeats that notebook, flaws and all
     # what is compared and tuned by, a name or a `Metric`; None: the error, or of numbers the mean
@@ -1175,34 +1210,34 @@ def compare(
         seed=seed,
         protocol=protocol,
     )
-    recipe = _settings('recipe', recipe, Recipe)
     compute = _settings('compute', compute, Compute)
     callbacks = _settings('callbacks', callbacks, Callbacks)
     tuning = _settings('tuning', tuning, Tuning)
     named = _named(models)
     data = _loaded(data)
     effort = replace(effort, search_epochs=effort.search_epochs or data.search_epochs)
-    recipe = replace(recipe, epochs=recipe.epochs or data.epochs)
+    recipes = _recipes(recipe, list(named), data.epochs)
+    epochs = next(each.epochs for each in recipes.values())
     question = Question.of(
         list(named), _scored(data, protocol, tuning.cv), metric, margin, baseline, looks
     )
     builder = _Builder(named, data, effort, question, store, tuning)
     _check_size(named, effort, builder.data)
-    builder.place(space, recipe)
+    builder.place(space, recipes)
     check_extends(
         builder.store.folder,
         models,
         builder.data,
         effort,
-        recipe.epochs,
+        epochs,
         only_report=True,
         extend=tuning.extend,
     )
     compute = of_study(compute)
-    builder.rehearse(recipe, compute)
+    builder.rehearse(recipes, compute)
     warn_of_splits(builder.data, stacklevel=4, remarks=builder.remarks)  # 2 and 3 are decorators
     with builder.store.lock(), torch_threads(compute.threads), builder.as_noted():
-        return builder.build(recipe, compute, callbacks)
+        return builder.build(recipes, compute, callbacks)
 
 # %% ../nbs/06_comparison.ipynb #105c25f2
 def save_weights(

@@ -300,7 +300,7 @@ class _Checkpoint:
         weights, was, history = _read_checkpoint(self.file, way_out)
         wrong = [
             f'{k} was {was.get(k)!r} and is {v!r}'
-            for k, v in self.identity.items()
+            for k, v in (_BEFORE | self.identity).items()
             if not _agree(k, was.get(k), v)
         ]
         if wrong:

@@ -243,3 +243,9 @@ def test_a_damaged_state_is_named(tmp_path):
         write_weights(file, changed, meta)
         with pytest.raises(ValueError, match='damaged: the state of its step'):
             trained(recipe, tmp_path)
+
+
+def test_a_plain_recipe_does_not_go_on_from_another(tmp_path):
+    trained(mc.Recipe(0.02, 8, 2, optimizer='adam'), tmp_path)
+    with pytest.raises(ValueError, match='is another one: .*recipe was'):
+        trained(mc.Recipe(0.02, 8, 2), tmp_path)

@@ -182,14 +182,6 @@ class Recipe:
         zeros: dict[str, Any] = {name: 0.0 for name in names if getattr(self, name) is None}
         return replace(self, **zeros)
 
-    def completed(
-        self,
-        config: Config,  # of a search, in which what is not searched is 0
-    ) -> Config:
-        "The config with the momentum and the weight decay that a training by it really has."
-        own = self.at(config).config
-        return config._replace(momentum=own.momentum, weight_decay=own.weight_decay)
-
     @property
     def config(self) -> Config:
         "What of it every search can choose, 0.0 for momentum and weight decay of None."
@@ -247,10 +239,14 @@ class Recipe:
         check_float('learning_rate', self.learning_rate, 0, low_open=True, hint=hint)
         check_int('batch_size', self.batch_size, 1, n, hint if self.batch_size is None else '')
         epochs = check_int('epochs', self.epochs, 1, hint=hint)
-        if self.warmup >= max(1, epochs):
-            hint = 'Below 1 it is a share of the epochs.'
-            raise_invalid('warmup', self.warmup, f'less than the epochs, {epochs}', hint)
+        self.check_warmup()
         return epochs
+
+    def check_warmup(self):
+        "Raise `ValueError` if the learning rate would rise for all its epochs, where it has some."
+        if self.epochs is not None and self.warmup >= max(1, self.epochs):
+            hint = 'Below 1 it is a share of the epochs.'
+            raise_invalid('warmup', self.warmup, f'less than the epochs, {self.epochs}', hint)
 
     def check_searched(
         self,

@@ -473,6 +473,7 @@ def check_recipe(
     if not recipe.is_sgd:
         optimizer_of(recipe)
     schedule, _ = schedule_of(recipe)
+    recipe.check_warmup()
     asks = {
         'patience': recipe.patience,
         'keep': recipe.keep if recipe.keep == 'best' else None,

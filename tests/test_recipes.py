@@ -1,0 +1,241 @@
+"Recipes in searches, retrainings and comparisons, and what files say of them."
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn as nn
+
+import mnist_cmp as mc
+from mnist_cmp.core.records import History
+from mnist_cmp.engines.evaluation import read_weights, write_weights
+from mnist_cmp.engines.onednn import has_onednn
+from mnist_cmp.training import train
+
+COMPUTE = mc.Compute(device='cpu', threads=1, workers=1)
+QUIET = mc.Callbacks(progress=False)
+MODERN = mc.Recipe(
+    epochs=3, optimizer='adamw', schedule='cosine', warmup=1, average=0.9, keep='best'
+)
+SPACE = {'learning_rate': (0.001, 0.02), 'batch_size': (8, 16)}
+
+
+def small_data():
+    "Stripes: the class is the row that is bright."
+    chance = np.random.default_rng(0)
+    y = np.arange(90) % 3
+    x = chance.integers(0, 120, (90, 1, 6, 6)).astype(np.uint8)
+    x[np.arange(90), 0, y] += 100
+    return mc.Data.from_arrays(x[:60], y[:60], x[60:], y[60:], name='stripes')
+
+
+DATA = small_data()
+
+
+def narrow(inputs, classes, width=4):
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(36, width), nn.ReLU(), nn.Dropout(0.1), nn.Linear(width, classes)
+    )
+
+
+def wide(inputs, classes):
+    return narrow(inputs, classes, 8)
+
+
+def tuned(store=None, recipe=MODERN, space=SPACE, **kwargs):
+    return mc.tune(
+        {'narrow': narrow},
+        DATA.train,
+        DATA.valid,
+        space,
+        n_trials=2,
+        recipe=recipe,
+        store=store,
+        compute=COMPUTE,
+        callbacks=kwargs.pop('callbacks', QUIET),
+        **kwargs,
+    )
+
+
+def times_off(result):
+    "The trials without what a clock decides."
+    return [
+        replace(t.history, epochs=[replace(e, seconds=0.0) for e in t.history.epochs])
+        for t in result.trials
+    ]
+
+
+def test_a_search_keeps_and_tells_its_recipe(tmp_path):
+    result = tuned(tmp_path)
+    for trial in result.trials:
+        words = trial.history.recipe
+        assert words['optimizer'][0] == 'adamw'
+        assert words['optimizer'][1]['weight_decay'] == 0.01  # PyTorch's default, recorded
+        assert (words['schedule'], words['epochs'], words['keep']) == ('cosine', 3, 'best')
+        assert trial.history.engine == 'autograd'
+        assert trial.accuracy == trial.history.best.valid_accuracy
+    trained = []
+    again = tuned(tmp_path, callbacks=replace(QUIET, on_epoch=trained.append))
+    assert trained == []
+    assert again.trials == result.trials
+    assert mc.SearchResult.load(tmp_path).trials == result.trials
+
+
+@pytest.mark.parametrize(
+    'other', [{'optimizer': 'nadam'}, {'schedule': None}, {'clip': 1.0}, {'keep': 'last'}]
+)
+def test_a_search_of_another_recipe_does_not_go_on(other, tmp_path):
+    tuned(tmp_path)
+    with pytest.raises(mc.LedgerError, match='what of the recipe goes beyond plain SGD was'):
+        tuned(tmp_path, replace(MODERN, **other))
+
+
+def test_a_search_of_plain_sgd_is_what_it_was(tmp_path):
+    tuned(tmp_path, mc.Recipe(epochs=1))
+    with mc.Ledger.read(tmp_path) as ledger:
+        assert 'recipe' not in ledger.identity
+        keys = [key for (key,) in ledger.connection.execute('SELECT key FROM study')]
+    assert not [key for key in keys if key.startswith('recipe')]
+
+
+def test_trainings_that_ended_early_are_finished(tmp_path):
+    patient = mc.Recipe(epochs=30, optimizer='adam', patience=1)
+    result = tuned(tmp_path, patient)
+    assert all(t.history.state == 'finished' for t in result.trials)
+    assert all(t.history.saved == 30 - len(t.history.epochs) for t in result.trials)
+    assert any(t.history.saved for t in result.trials)
+    trained = []
+    tuned(tmp_path, patient, callbacks=replace(QUIET, on_epoch=trained.append))
+    assert trained == []
+
+
+def test_workers_train_the_same(tmp_path):
+    here = tuned(recipe=replace(MODERN, augment=mc.random_shift(1)))
+    there = mc.tune(
+        {'narrow': narrow},
+        DATA.train,
+        DATA.valid,
+        SPACE,
+        n_trials=2,
+        recipe=replace(MODERN, augment=mc.random_shift(1)),
+        compute=replace(COMPUTE, workers=2),
+        callbacks=QUIET,
+    )
+    assert times_off(there) == times_off(here)
+
+
+def test_what_an_optimizer_has_not_is_refused_before_any_work(tmp_path):
+    begun = []
+    callbacks = replace(QUIET, on_epoch=begun.append)
+    for space in (SPACE | {'momentum': (0.5, 0.9)}, SPACE | {'momentum': 0.9}):
+        with pytest.raises(ValueError, match='AdamW has no such setting'):
+            tuned(tmp_path, space=space, callbacks=callbacks)
+    with pytest.raises(ValueError, match="Did you mean 'adam"):
+        tuned(tmp_path, mc.Recipe(epochs=1, optimizer='adamv'), callbacks=callbacks)
+    assert begun == []
+    assert not (tmp_path / 'study.sqlite').exists()
+
+
+def test_a_searched_weight_decay_of_0_is_none():
+    result = tuned(
+        space=SPACE | {'weight_decay': [0.0, 0.2, 0.5]}, recipe=replace(MODERN, warmup=0)
+    )
+    used = {
+        t.config.weight_decay: t.history.recipe['optimizer'][1]['weight_decay']
+        for t in result.trials
+    }
+    assert used == {asked: asked for asked in used}
+    assert 0.0 in used
+
+
+def test_an_engine_that_does_not_serve_is_refused():
+    compute = replace(COMPUTE, engine='onednn')
+    with pytest.raises(ValueError, match='its recipe goes beyond SGD'):
+        mc.tune(narrow, DATA.train, DATA.valid, SPACE, n_trials=1, recipe=MODERN, compute=compute)
+
+
+def test_a_population_refuses_what_it_cannot_do():
+    compute = replace(COMPUTE, engine='population')
+    for more in ({'patience': 2}, {'keep': 'best'}, {'optimizer': 'adam'}):
+        recipe = mc.Recipe(epochs=2, **more)
+        with pytest.raises(ValueError, match='a population knows SGD with momentum'):
+            mc.tune(mc.MLP, DATA.train, DATA.valid, SPACE, recipe=recipe, compute=compute)
+
+
+def linear():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(36, 12), nn.ReLU(), nn.Linear(12, 3))
+
+
+def trained(recipe, engine='autograd', **kwargs):
+    net = linear()
+    compute = replace(COMPUTE, engine=engine)
+    history = train(net, DATA.train, DATA.valid, recipe, compute=compute, callbacks=QUIET, **kwargs)
+    return net, history
+
+
+ENGINES = ['autograd', *(['onednn'] if has_onednn() else [])]
+
+
+@pytest.mark.parametrize('engine', ENGINES)
+def test_every_engine_keeps_the_best_and_ends_early(engine, tmp_path):
+    recipe = mc.Recipe(0.5, 8, 12, keep='best', patience=4)
+    net, history = trained(recipe, engine, snapshots=True)
+    assert history.engine == engine
+    best = history.snapshots[history.best.epoch]
+    assert all(w.equal(best[name]) for name, w in net.state_dict().items())
+    assert len(history.epochs) == min(12, history.best.epoch + 4)
+    net_again, _ = trained(replace(recipe, epochs=12), engine, checkpoint=tmp_path)
+    resumed, _ = trained(recipe, engine, checkpoint=tmp_path)  # nothing is left to do
+    for other in (net_again, resumed):
+        assert all(w.equal(best[name]) for name, w in other.state_dict().items())
+
+
+def test_a_checkpoint_of_before_goes_on(tmp_path):
+    "It has format 1, and says nothing of recipes and further settings."
+    recipe = mc.Recipe(0.1, 8, 3, momentum=0.9)
+    whole, _ = trained(recipe)
+    trained(replace(recipe, epochs=1), checkpoint=tmp_path)
+    file = tmp_path / 'last.safetensors'
+    weights, meta = read_weights(file)
+    assert meta['format'] == 'mnist_cmp checkpoint 1'
+    for part in ('identity', 'history'):
+        known = json.loads(meta[part])
+        assert (known.pop('recipe', {}), known.pop('settings', {})) == ({}, {})
+        meta[part] = json.dumps(known)
+    write_weights(file, weights, meta)
+    net, history = trained(recipe, checkpoint=tmp_path)
+    assert len(history.epochs) == 3
+    assert all(w.equal(whole.state_dict()[name]) for name, w in net.state_dict().items())
+
+
+def test_a_history_of_before_is_read():
+    _, history = trained(mc.Recipe(0.1, 8, 1))
+    known = history.to_dict()
+    assert known.pop('recipe', {}) == {}
+    assert History.from_dict(known) == history
+
+
+def test_a_comparison_tells_how_nets_were_trained(free_costs, tmp_path):
+    result = mc.compare(
+        {'narrow': narrow, 'wide': wide},
+        DATA,
+        SPACE,
+        n_trials=1,
+        seeds=2,
+        search_epochs=2,
+        recipe=replace(MODERN, epochs=4, patience=1),
+        store=tmp_path,
+        compute=COMPUTE,
+        callbacks=QUIET,
+    )
+    for model in result.models:
+        for run in model.runs:
+            assert run.training.recipe['optimizer'][0] == 'adamw'
+            assert run.training.engine == 'autograd'
+    page = (tmp_path / 'report.html').read_text() if (tmp_path / 'report.html').exists() else ''
+    told = result._repr_html_() + page
+    assert 'trained by AdamW' in told
+    assert 'cosine schedule after 1 epoch of warm-up' in told
