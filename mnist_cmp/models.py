@@ -39,7 +39,6 @@ from .core.checks import check_int, shown
 from .core.process import sealed
 from .core.records import OWN_RULE, Scaling
 from .core.system import derive_seed
-from .data import shows_images
 
 # %% ../nbs/02_models.ipynb #02-models-005
 WIDEST = 10**6  # units of a layer: more is taken for a slip of the pen
@@ -620,7 +619,7 @@ class Shape:
     @property
     def is_image(self) -> bool:
         "Are the examples images, of one or three channels?"
-        return shows_images(self.inputs)
+        return len(self.inputs) == 3 and self.inputs[0] in (1, 3)
 
     @property
     def noun(self) -> str:

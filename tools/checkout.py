@@ -40,7 +40,7 @@ def output_of(*command, cwd=ROOT, **changes):
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
     )
-    end = '\n'.join(done.stdout.splitlines()[-300:])
+    end = '\n'.join(done.stdout.splitlines()[-1000:])
     assert done.returncode == 0, f'{command[0]} ended with {done.returncode}:\n{end}'
     return done.stdout
 
