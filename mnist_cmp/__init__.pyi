@@ -17,7 +17,7 @@ from . import study as study
 from . import ui as ui
 from .core.checks import MachineError, Stopped
 from .core.records import Epoch, History, Config, Space, Trial, SearchResult, Cost, plot_accuracy
-from .core.records import loguniform, fixed, Scaling
+from .core.records import Scaling, loguniform, fixed
 from .core.settings import Recipe, Compute, Callbacks, Tuning
 from .core.points import sobol_points, plot_sobol
 from .core.ledger import Ledger, LedgerError
@@ -55,9 +55,9 @@ from .ui.pad import DigitPad
 __version__: str
 __all__ = [
     'MachineError', 'Stopped', 'Epoch', 'History', 'Config', 'Space', 'Trial', 'SearchResult',
-    'Cost', 'plot_accuracy', 'loguniform', 'fixed', 'Scaling', 'Recipe', 'Compute', 'Callbacks',
-    'Tuning', 'sobol_points', 'plot_sobol',
-    'Ledger', 'LedgerError', 'Split', 'Data', 'load_data', 'show_samples', 'default_device',
+    'Cost', 'plot_accuracy', 'Scaling', 'loguniform', 'fixed', 'Recipe', 'Compute', 'Callbacks',
+    'Tuning', 'sobol_points', 'plot_sobol', 'Ledger', 'LedgerError', 'Split', 'Data', 'load_data',
+    'show_samples', 'default_device',
     'MLP', 'CNNClassifier', 'DeepMLP', 'glorot_init', 'zero_init', 'norm_init', 'initialise',
     'register_model', 'model_names', 'get_model', 'Shape', 'fitted', 'maker_settings',
     'number_of_params', 'params_table', 'random_shift', 'random_flip', 'random_erasing',

@@ -376,8 +376,8 @@ def _pixels(test, i):
         if low < -_ROUNDING or high > 1 + _ROUNDING:
             x = (x.double() - low) / max(high - low, 1e-12)
         x = x.clamp(0, 1) * 255
-    sides = [min(side, _SIDE) for side in x.shape[2:]]
-    if sides != list(x.shape[2:]):
+    sides = min(x.shape[2], _SIDE), min(x.shape[3], _SIDE)
+    if sides != tuple(x.shape[2:]):
         x = nn.functional.adaptive_avg_pool2d(x.double(), sides)
     return x.round().to(torch.uint8)[0].contiguous().numpy()
 

@@ -30,6 +30,7 @@ from mnist_cmp.core.records import (
     ModelResult,
     SearchResult,
     json_schema,
+    value_words,
 )
 from .core.run_folder import figure_files, report_files
 from .core.system import format_seconds
@@ -622,12 +623,25 @@ def _first_weights(comparison: Comparison) -> str:
 # %% ../nbs/07_report.ipynb #12-report-028
 def _searched(search: SearchResult) -> str:
     "Where a search looked."
-    sides = ', '.join(
-        f'{name.replace("_", " ")} {low:g} to '
-        f'{high:g}{" (logarithmic)" if search.space.is_log(name) else ""}'
-        for name, (low, high) in search.space.sides.items()
-    )
-    return f'{search.model}: {sides}, from trial {search.start} on'
+    space = search.space
+    sides = [f'{name.replace("_", " ")} {space.words(name)}' for name in space.sides]
+    fixed = [f'{name.replace("_", " ")} {value_words(v)}' for name, v in space.fixed.items()]
+    text = ', '.join([*sides, *(f'{each}, fixed' for each in fixed)])
+    if search.extended_from is not None:
+        text += f'; the first {counted(search.asked, "trial")} before it was widened at an edge'
+    return f'{search.model}: {text}, from trial {search.start} on'
+
+
+def _scoring(search: SearchResult) -> str:
+    "How the trials of a search were scored and chosen, where it was not as usual."
+    text = ''
+    if search.cv is not None:
+        text += (
+            f'Each trial was trained on, and scored by, {search.cv} folds of the training part. '
+        )
+    if search.select == 'loss':
+        text += 'The best trial is the one of lowest loss. '
+    return text
 
 
 def _family(comparison: Comparison) -> str:
@@ -723,7 +737,7 @@ def _data_and_training(comparison: Comparison) -> str:
     return (
         f'Each model was tuned by {counted(c.tuning.n_trials, "trial")} '
         f'of {counted(c.tuning.epochs, "epoch")}, with the configs of a Sobol sequence (Sobol 1967; '
-        f'Joe & Kuo 2008) in its space ({searches}). With the best config '
+        f'Joe & Kuo 2008) in its space ({searches}). {_scoring(c.tuning)}With the best config '
         f'{counted(len(c.runs), "net")} of each model {"was" if len(c.runs) == 1 else "were"} '
         f'trained for {counted(epochs_of(comparison), "epoch")} {_by_recipe(comparison)}. First '
         f'weights: {_first_weights(comparison)}. Run k of each '

@@ -172,16 +172,19 @@ def _check_nets(trainer: NetTrainer, space: Space, split: Split, name: str, firs
                 ) from None
 
 
-def _check_recipes(recipe: Recipe, trainings: dict[int, Training], train: Split):
-    "Raise `ValueError` for a trial whose config the recipe can't take."
-    for number, training in trainings.items():
+def _check_recipes(recipe: Recipe, space: Space, configs: list[Config], train: Split):
+    """Raise `ValueError` for a config that the recipe can't take: of a trial, or the first one with
+    a value that a setting of the recipe may have."""
+
+    tried = list(configs)
+    for side in space.all_sides:
+        if setting_name(side) in RECIPE_NAMES:
+            tried += [configs[0]._replace(**{side: value}) for value in space.extremes(side)]
+    for config in tried:
         try:
-            check_recipe(recipe.at(training.config), train)
+            check_recipe(recipe.at(config), train)
         except (ValueError, TypeError) as e:
-            raise ValueError(
-                f'trial {number} is to be trained with {training.config}, which the recipe '
-                f'refuses: {e}'
-            ) from None
+            raise ValueError(f'The space holds {config}, which the recipe refuses: {e}') from None
 
 # %% ../nbs/05_search.ipynb #6563f85b
 @dataclass(kw_only=True)
@@ -328,8 +331,9 @@ class Tuner:
     def _run(self, empty, trainings, folder, before=()):
         "Do the trainings that are missing, and give the result."
         recipe = self.recipe.for_search(empty.space.sides)
-        _check_recipes(recipe, trainings, self.splits.train)
-        first = next(iter(trainings.values())).config
+        configs = [training.config for training in trainings.values()]
+        _check_recipes(recipe, empty.space, configs, self.splits.train)
+        first = configs[0]
         trainer = self._trainer(folder, first, recipe)
         _check_nets(trainer, empty.space, self.splits.train, self.name, first)
         return _Search(

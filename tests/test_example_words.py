@@ -15,7 +15,7 @@ from mnist_cmp import comparison
 from mnist_cmp.comparison import _pixels
 from mnist_cmp.core.records import check_comparison
 from mnist_cmp.evidence.comparison import Comparison
-from mnist_cmp.report import report_page, summary
+from mnist_cmp.report import _methods, summary
 
 SPACE = {'learning_rate': (0.001, 0.1), 'batch_size': (8, 32)}
 
@@ -96,20 +96,24 @@ def test_colour_images_are_called_so_and_shown(images, of_images):
 
 
 def test_the_report_of_colour_images_says_what_they_are(of_images, tmp_path):
-    text = plain_text(report_page(of_images))
+    path = of_images.report(tmp_path / 'colours')
+    text = plain_text(path.read_text(encoding='utf-8'))
     assert 'Each example is an image of 3×20×24, and asked for is one of 3 classes.' in text
     assert 'test images' in text
-    again = Comparison.load(of_images.report(tmp_path / 'colours').parent)
-    assert again == of_images
-    assert (tmp_path / 'colours' / 'figures' / 'confusions.png').exists()
+    assert Comparison.load(path.parent) == of_images
+    assert (path.parent / 'figures' / 'confusions.png').exists()
 
 
-def test_what_is_no_image_is_an_example_everywhere(of_table, tmp_path):
+@pytest.fixture(scope='module')
+def report_of_table(of_table, tmp_path_factory):
+    "The folder of its report."
+    return of_table.report(tmp_path_factory.mktemp('patients') / 'report').parent
+
+
+def test_what_is_no_image_is_an_example_everywhere(of_table, report_of_table):
     assert (of_table.example, of_table.word) == ('test example', 'example')
     assert (of_table.pictures, of_table.picture_shape) == ({}, [])
-    of_table.report(tmp_path / 'patients')
-    page = (tmp_path / 'patients' / 'report.html').read_text(encoding='utf-8')
-    text = plain_text(page)
+    text = plain_text((report_of_table / 'report.html').read_text(encoding='utf-8'))
     assert 'image' not in text.lower()
     assert 'test examples' in text
     assert 'Each example is 6 numbers, and asked for is one of 2 classes.' in text
@@ -117,12 +121,12 @@ def test_what_is_no_image_is_an_example_everywhere(of_table, tmp_path):
     frames = of_table.costs(), of_table.differences(), of_table.to_frame(), of_table.hard_frame()
     for words in (of_table.verdict(), summary(of_table), *(' '.join(f) for f in frames)):
         assert 'image' not in words.lower()
-    figures = {file.stem for file in (tmp_path / 'patients' / 'figures').iterdir()}
+    figures = {file.stem for file in (report_of_table / 'figures').iterdir()}
     assert not any(name.startswith('pictures') for name in figures)
     assert {'confusions', 'class_errors', 'calibration'} <= figures
 
 
-def test_hard_examples_are_listed_by_index(of_table):
+def test_hard_examples_are_listed_by_index(of_table, report_of_table):
     frame = of_table.hard_frame()
     assert len(frame) > 0
     labels = [of_table.classes[of_table.labels[i]] for i in frame.example]
@@ -130,7 +134,7 @@ def test_hard_examples_are_listed_by_index(of_table):
     for _, row in frame[frame.why == 'all'].iterrows():
         wrong = [row.example in run.test.wrong for c in of_table.models for run in c.runs]
         assert np.mean(wrong) > 0.5
-    page = report_page(of_table)
+    page = (report_of_table / 'report.html').read_text(encoding='utf-8')
     rows = re.findall(r'<tr><td>(\d+)</td><td>(every model|\w+ alone)</td>', page)
     assert [int(index) for index, _ in rows] == frame.example.tolist()
 
@@ -183,4 +187,4 @@ def test_grey_images_of_28_by_28_are_recorded_as_ever():
     index = next(iter(record.pictures['all']))
     expected = (few.test.x[int(index), 0] * 255).round().to(torch.uint8).numpy()
     assert np.array_equal(record.picture('all', int(index)), expected)
-    assert 'Each example is' not in report_page(record)
+    assert 'Each example is' not in _methods(record)

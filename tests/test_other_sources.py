@@ -201,8 +201,8 @@ def test_a_set_is_what_its_files_hold(server, chance, monkeypatch, tmp_path, nam
     x, y, x_test, y_test = MAKERS[name](server, chance, monkeypatch)
     arrays = named.read_named(name, tmp_path / 'data')
     assert arrays.x.dtype == arrays.x_test.dtype == np.uint8
-    np.testing.assert_array_equal(arrays.x, x)
-    np.testing.assert_array_equal(arrays.x_test, x_test)
+    assert np.array_equal(arrays.x, x)
+    assert np.array_equal(arrays.x_test, x_test)
     assert (arrays.y.tolist(), arrays.y_test.tolist()) == (y, y_test)
     assert arrays.y.dtype == arrays.y_test.dtype == np.int64
     assert arrays.name == name
@@ -221,7 +221,7 @@ def test_a_set_is_fetched_once_and_checked_each_time(server, chance, monkeypatch
     assert len(files) == asked == len(set(server.asked))
     again = named.read_named(name, root, download=False)
     assert len(server.asked) == asked
-    np.testing.assert_array_equal(again.x, first.x)
+    assert np.array_equal(again.x, first.x)
     # a bit turns over on the disk
     content = bytearray(files[0].read_bytes())
     content[len(content) // 2] ^= 1
@@ -231,7 +231,7 @@ def test_a_set_is_fetched_once_and_checked_each_time(server, chance, monkeypatch
     for words in (files[0].name, str(files[0].parent), 'http://127.0.0.1', 'MNIST_CMP_DATA'):
         assert words in str(caught.value)
     assert files[0].read_bytes() == content
-    np.testing.assert_array_equal(named.read_named(name, root).x, first.x)
+    assert np.array_equal(named.read_named(name, root).x, first.x)
     assert len(server.asked) == asked + 1
 
 
@@ -242,16 +242,16 @@ def test_load_data_makes_splits_of_a_set(server, chance, monkeypatch, tmp_path, 
         warnings.simplefilter('ignore')  # the sets are so small that they lack classes
         data = mc.load_data(name, tmp_path)
     assert (data.name, data.inputs, data.outputs) == (name, x.shape[1:], len(data.classes))
-    np.testing.assert_array_equal(data.test.x, x_test)
+    assert np.array_equal(data.test.x, x_test)
     assert data.test.y.tolist() == y_test
     assert len(data.train) + len(data.valid) == len(x)
-    np.testing.assert_array_equal(data.train.x, x[data.train.places])
+    assert np.array_equal(data.train.x, x[data.train.places])
 
 
 def test_load_data_keeps_the_validation_part_of_medmnist(server, chance, monkeypatch, tmp_path):
     made = medical(server, chance, monkeypatch, 'bloodmnist', (3,))
     data = mc.load_data('bloodmnist', tmp_path)
-    np.testing.assert_array_equal(data.valid.x, made['val_images'].transpose(0, 3, 1, 2))
+    assert np.array_equal(data.valid.x, made['val_images'].transpose(0, 3, 1, 2))
     with pytest.raises(ValueError, match='valid_size is 2'):
         mc.load_data('bloodmnist', tmp_path, valid_size=2)
 
@@ -281,11 +281,11 @@ def test_the_bits_are_those_of_torchvision(server, chance, monkeypatch, tmp_path
     datasets = torchvision_datasets()
     ours = named.read_named('svhn', tmp_path)
     theirs = datasets.SVHN(tmp_path, split='test')
-    np.testing.assert_array_equal(ours.x_test, theirs.data)
-    np.testing.assert_array_equal(ours.y_test, theirs.labels)
+    assert np.array_equal(ours.x_test, theirs.data)
+    assert np.array_equal(ours.y_test, theirs.labels)
     ours = named.read_named('usps', tmp_path)
     theirs = datasets.USPS(tmp_path, train=False)
-    np.testing.assert_array_equal(ours.x_test[:, 0], theirs.data)
+    assert np.array_equal(ours.x_test[:, 0], theirs.data)
     assert ours.y_test.tolist() == theirs.targets
 
 
@@ -315,7 +315,7 @@ def test_a_set_of_medmnist(server, chance, monkeypatch, tmp_path, channels):
     made = medical(server, chance, monkeypatch, name, channels)
     arrays = named.read_named(name, tmp_path)
     x = made['train_images']
-    np.testing.assert_array_equal(arrays.x, x.transpose(0, 3, 1, 2) if channels else x[:, None])
+    assert np.array_equal(arrays.x, x.transpose(0, 3, 1, 2) if channels else x[:, None])
     assert arrays.y_valid.tolist() == made['val_labels'][:, 0].tolist()
     assert arrays.classes == ('a', 'b', 'c')
     assert (tmp_path / 'bloodmnist.npz').is_file()
@@ -378,8 +378,8 @@ def test_what_scikit_learn_carries(name):
     options = {'scaled': False} if name == 'diabetes' else {}
     x, y = getattr(datasets, f'load_{name}')(return_X_y=True, **options)
     arrays = named.read_named(name, download=False)
-    np.testing.assert_array_equal(arrays.x, x)
-    np.testing.assert_array_equal(arrays.y, y)
+    assert np.array_equal(arrays.x, x)
+    assert np.array_equal(arrays.y, y)
 
 
 def test_names_cost_no_large_import():

@@ -77,7 +77,7 @@ class Columns(list):
 )
 def test_all_kinds_give_the_same(dataset):
     arrays = read_dataset(dataset)
-    np.testing.assert_array_equal(arrays.x, X.numpy())
+    assert np.array_equal(arrays.x, X.numpy())
     assert arrays.y.tolist() == Y.tolist()
     named = 'classes' in dir(getattr(dataset, 'dataset', dataset)) or hasattr(dataset, 'features')
     assert arrays.classes == (('a', 'b', 'c') if named else None)
@@ -85,9 +85,9 @@ def test_all_kinds_give_the_same(dataset):
 
 def test_the_order_of_a_subset_is_kept():
     part = random_split(TENSORS, [11, 19], torch.Generator().manual_seed(1))[0]
-    np.testing.assert_array_equal(read_dataset(part).x, X[part.indices])
+    assert np.array_equal(read_dataset(part).x, X[part.indices])
     deeper = Subset(part, [3, 1])
-    np.testing.assert_array_equal(read_dataset(deeper).x, X[part.indices][[3, 1]])
+    assert np.array_equal(read_dataset(deeper).x, X[part.indices][[3, 1]])
 
 
 def test_examples_are_read_once_and_a_few_three_times():
@@ -116,13 +116,13 @@ def test_images_of_pillow(mode, channels):
     arrays = read_dataset([(picture, k) for k, picture in enumerate(pictures)])
     assert (arrays.x.shape, arrays.x.dtype) == ((4, channels, 6, 5), np.uint8)
     if mode == 'RGB':
-        np.testing.assert_array_equal(arrays.x, colors.transpose(0, 3, 1, 2))
+        assert np.array_equal(arrays.x, colors.transpose(0, 3, 1, 2))
 
 
 def test_a_data_set_of_torchvision():
     fake = torchvision_datasets().FakeData(size=6, image_size=(3, 8, 7), num_classes=3)
     arrays = read_dataset(fake)
-    np.testing.assert_array_equal(arrays.x[4], np.asarray(fake[4][0]).transpose(2, 0, 1))
+    assert np.array_equal(arrays.x[4], np.asarray(fake[4][0]).transpose(2, 0, 1))
     assert arrays.y.tolist() == [int(fake[k][1]) for k in range(6)]
 
 
@@ -130,7 +130,7 @@ def test_parts_by_name():
     parts = {'train': rows()[:20], 'validation': rows()[20:24], 'test': rows()[24:], 'extra': []}
     arrays = read_dataset(parts)
     assert [len(x) for x in (arrays.x, arrays.x_valid, arrays.x_test)] == [20, 4, 6]
-    np.testing.assert_array_equal(arrays.x_test, X[24:])
+    assert np.array_equal(arrays.x_test, X[24:])
     with pytest.raises(ValueError, match=r"has the parts \['val', 'validation'\], but must have"):
         read_dataset(parts | {'val': rows()})
 
@@ -253,8 +253,8 @@ def test_layouts(archive, layout, channels):
         k = ('train', 'valid', 'test').index(part)
         given = arrays[LAYOUTS[layout][2 * k]]
         images = given.transpose(0, 3, 1, 2) if channels else given[:, None]
-        np.testing.assert_array_equal(x, images)
-        np.testing.assert_array_equal(y, np.arange(len(given)) % 2)
+        assert np.array_equal(x, images)
+        assert np.array_equal(y, np.arange(len(given)) % 2)
 
 
 def test_floats_keep_their_axes(archive):
@@ -320,6 +320,6 @@ def test_hugging_face_itself(tmp_path):
     table = datasets.Dataset.from_dict({'x': X.tolist(), 'label': Y.tolist()})
     table = table.cast_column('label', datasets.ClassLabel(names=['a', 'b', 'c']))
     arrays = read_dataset(datasets.DatasetDict(train=table, test=table))
-    np.testing.assert_allclose(arrays.x_test, X)
+    assert np.allclose(arrays.x_test, X)
     assert arrays.classes == ('a', 'b', 'c')
     assert 'datasets' in sys.modules

@@ -43,7 +43,7 @@ def test_all_kinds_of_frames_give_the_same(kind):
     arrays = read_frame(KINDS[kind](COLUMNS), 'diagnosis', groups='ward')
     assert arrays.features == ('age', 'visits', 'smokes')
     expected = list(zip(COLUMNS['age'], COLUMNS['visits'], COLUMNS['smokes']))
-    np.testing.assert_array_equal(arrays.x, np.array(expected, float))
+    assert np.array_equal(arrays.x, np.array(expected, float))
     assert arrays.y.tolist() == COLUMNS['diagnosis']
     assert arrays.groups.tolist() == COLUMNS['ward']
     assert (arrays.classes, arrays.x_test) == (None, None)
@@ -55,7 +55,7 @@ def test_targets_keep_their_type(kind):
     for target, kind_of_target in (('age', 'f'), ('visits', 'i'), ('smokes', 'b')):
         assert read_frame(frame, target).y.dtype.kind == kind_of_target
     two = read_frame(frame, ['visits', 'age'])
-    np.testing.assert_array_equal(two.y, np.array([COLUMNS['visits'], COLUMNS['age']]).T)
+    assert np.array_equal(two.y, np.array([COLUMNS['visits'], COLUMNS['age']]).T)
     assert two.features == ('smokes',)
 
 
@@ -150,8 +150,8 @@ def test_parts_have_the_same_columns_in_any_order():
     frame = pd.DataFrame(COLUMNS).drop(columns='ward')
     test = frame[::-1][['diagnosis', 'smokes', 'visits', 'age']]
     arrays = read_frame(frame, 'diagnosis', test=test, valid=frame[:2])
-    np.testing.assert_array_equal(arrays.x_test, arrays.x[::-1])
-    np.testing.assert_array_equal(arrays.x_valid, arrays.x[:2])
+    assert np.array_equal(arrays.x_test, arrays.x[::-1])
+    assert np.array_equal(arrays.x_valid, arrays.x[:2])
     assert arrays.y_test.tolist() == COLUMNS['diagnosis'][::-1]
     with pytest.raises(ValueError, match="test lacks the columns 'age', 'visits'"):
         read_frame(frame, 'diagnosis', test=test.drop(columns=['age', 'visits']))
@@ -190,11 +190,11 @@ def test_a_file_is_read_as_its_frame(tmp_path, monkeypatch):
     for name, separator in (('a.csv', ','), ('b.CSV', ';'), ('c.tsv', '\t')):
         frame.to_csv(name, sep=separator, index=False)
         arrays = read_table(name, 'diagnosis')
-        np.testing.assert_array_equal(arrays.x, expected.x)
+        assert np.array_equal(arrays.x, expected.x)
         assert (arrays.y.tolist(), arrays.name) == (expected.y.tolist(), name[0])
     if HAS_ARROW:
         frame.to_parquet('d.parquet')
-        np.testing.assert_array_equal(read_table('d.parquet', 'diagnosis').x, expected.x)
+        assert np.array_equal(read_table('d.parquet', 'diagnosis').x, expected.x)
 
 
 def test_the_lines_of_messages_on_a_file_mend_a_copy(tmp_path, monkeypatch):

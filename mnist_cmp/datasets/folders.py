@@ -173,9 +173,8 @@ def _upright(path: Path) -> Any:
     picture = _open(path)
     if picture.mode.startswith(('I', 'F')):
         raise ValueError(
-            f'{path} has {picture.mode.replace("I;", "")} bits to a pixel (mode '
-            f'{picture.mode}), but must have 8. Read such images to an array of floats for '
-            'Data.from_arrays, or save them with 8 bits.'
+            f'{path} has more than 8 bits to a value (mode {picture.mode}), but must have 8. Read '
+            'such images to an array of floats for Data.from_arrays, or save them with 8 bits.'
         )
     grey = _is_grey(picture)
     with _read_as_image(path):

@@ -140,7 +140,7 @@ class MappedRows:
 
     def __repr__(self):
         size = '×'.join(map(str, self.shape))
-        return f'{size} {self.dtype} in {self.array.path}'
+        return f'{size} {self.dtype} in {Path(self.array.path).name}'
 
     @property
     def values(self) -> np.ndarray:

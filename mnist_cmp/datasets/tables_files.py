@@ -12,7 +12,7 @@ from typing import Any
 
 from ..core.checks import as_path, need_extra, raise_invalid, shown
 from ..core.files import open_named, read_named, readable
-from ..core.tables import check_header, csv_frame, csv_header
+from ..core.text_tables import check_header, csv_frame, csv_header
 from .arrays import Arrays
 from .frames import Frame, as_frame, frames_read
 

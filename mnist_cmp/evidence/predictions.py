@@ -28,7 +28,7 @@ from mnist_cmp.core.checks import (
 )
 from ..core.files import read_named, readable
 from ..core.records import check_extent, check_names
-from ..core.tables import check_header, csv_frame, csv_header
+from ..core.text_tables import check_header, csv_frame, csv_header
 
 # %% ../../nbs/evidence/predictions.ipynb #predictions-09
 Kind = Literal['labels', 'scores', 'probabilities', 'numbers', 'losses']
