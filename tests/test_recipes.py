@@ -239,3 +239,27 @@ def test_a_comparison_tells_how_nets_were_trained(free_costs, tmp_path):
     told = result._repr_html_() + page
     assert 'trained by AdamW' in told
     assert 'cosine schedule after 1 epoch of warm-up' in told
+
+
+def test_each_model_may_have_its_own_recipe(free_costs):
+    recipes = {
+        'narrow': mc.Recipe(optimizer='adamw', keep='best'),
+        'wide': mc.Recipe(epochs=2, momentum=0.5, init='glorot'),
+    }
+    data = replace(DATA, epochs=2)
+    ask = dict(n_trials=1, seeds=1, search_epochs=1, compute=COMPUTE, callbacks=QUIET)
+    result = mc.compare({'narrow': narrow, 'wide': wide}, data, SPACE, recipe=recipes, **ask)
+    histories = {m.name: m.runs[0].training for m in result.models}
+    assert [len(h.epochs) for h in histories.values()] == [2, 2]
+    assert histories['narrow'].recipe['optimizer'][0] == 'adamw'
+    assert (histories['wide'].recipe, histories['wide'].momentum) == ({}, 0.5)
+    told = result._repr_html_()
+    assert 'narrow by AdamW' in told
+    assert 'wide by SGD (momentum 0.5)' in told
+    for wrong, message in (
+        (recipes | {'wide': mc.Recipe(epochs=3)}, 'must be one number: the models are compared'),
+        ({'narrow': mc.Recipe()}, 'one for each of narrow, wide'),
+        (recipes | {'wide': mc.Recipe(optimizer='adamm')}, "Did you mean 'adam'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            mc.compare({'narrow': narrow, 'wide': wide}, data, SPACE, recipe=wrong, **ask)
