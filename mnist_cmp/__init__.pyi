@@ -55,7 +55,8 @@ from .ui.pad import DigitPad
 __version__: str
 __all__ = [
     'MachineError', 'Stopped', 'Epoch', 'History', 'Config', 'Space', 'Trial', 'SearchResult',
-    'Cost', 'plot_accuracy', 'loguniform', 'fixed', 'Recipe', 'Compute', 'Callbacks', 'Tuning', 'sobol_points', 'plot_sobol',
+    'Cost', 'plot_accuracy', 'loguniform', 'fixed', 'Recipe', 'Compute', 'Callbacks', 'Tuning',
+    'sobol_points', 'plot_sobol',
     'Ledger', 'LedgerError', 'Split', 'Data', 'load_data', 'show_samples', 'default_device',
     'MLP', 'CNNClassifier', 'DeepMLP', 'glorot_init', 'zero_init', 'norm_init', 'initialise',
     'register_model', 'model_names', 'get_model', 'Shape', 'fitted', 'maker_settings',
