@@ -478,9 +478,9 @@ def test_the_interval_over_both_chances_is_never_inside_that_of_one(monkeypatch)
 
 
 def test_a_batch_may_hold_all_images_and_no_more():
-    assert len(_trainings(mc.Space(batch_size=(4, 8), start=1030), 2, 0, range(8))) == 2
+    assert len(_trainings(mc.Space(batch_size=(4, 8), start=1030), 2, 0, 8)) == 2
     with pytest.raises(ValueError, match='goes up to 9'):
-        _trainings(mc.Space(batch_size=(4, 9), start=1030), 2, 0, range(8))
+        _trainings(mc.Space(batch_size=(4, 9), start=1030), 2, 0, 8)
 
 
 def test_the_command_that_goes_on_names_the_folder_once():

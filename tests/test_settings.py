@@ -365,9 +365,13 @@ def test_wrong_calls_are_refused_before_work(data, small):
         'seeds is 0': dict(seeds=0),
         'search_epochs is 0': dict(search_epochs=0),
         "protocol is '2018', but must be one of": dict(protocol='2018'),
-        'learning_rate of the recipe is 0.1': dict(recipe=mc.Recipe(0.1)),
-        'momentum of the recipe is 0.9': dict(recipe=mc.Recipe(momentum=0.9)),
-        "space has 'lr', but its sides are": dict(space={'lr': (0.01, 0.1)}),
+        'learning_rate of the recipe is 0.1': dict(
+            recipe=mc.Recipe(0.1), space={'learning_rate': (0.1, 0.2)}
+        ),
+        'momentum of the recipe is 0.9': dict(
+            recipe=mc.Recipe(momentum=0.9), space={'momentum': (0, 0.9)}
+        ),
+        "space has the setting 'lr', but neither": dict(space={'lr': (0.01, 0.1)}),
     }.items():
         with pytest.raises(ValueError, match=words):
             compare(**wrong)
