@@ -747,7 +747,7 @@ def run(
     if progress and not can_redraw(sys.stderr):  # there is no bar
         callbacks = Callbacks(
             on_trial=lambda *trial: say(_trial_line(*trial)),
-            on_run=lambda *run: say(_run_line(*run, noun=f'test {data.test.noun}')),
+            on_run=lambda name, run: say(_run_line(name, run, f'test {data.test.noun}')),
         )
     with ExitStack() as stack:
         result = compare(

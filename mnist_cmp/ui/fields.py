@@ -53,7 +53,7 @@ def _tooltips() -> dict[str, str]:
     for name in RANGES:
         texts[name] = f'search space: {_explained(describe(Space)[name])}, lower end'
     texts['recipe'] = 'how nets are trained, the same for all models'
-    texts['space'] = f'where the searches look beside that; each may be {FORMS}'
+    texts['space'] = 'where the searches look beside that, and how the best trial is chosen'
     texts['tuning'] = 'how the best trial is chosen'
     return texts
 
@@ -112,6 +112,7 @@ _SUGGESTED = {  # beside which any other word may be typed
     'cv': ('5', '10'),
     'extend': ('true',),
 }
+_USUAL = {'loss': 'by the task', 'cv': 'no folds', 'weight_decay': 'none', 'momentum': 'none'}
 _SIDES = ('momentum', 'weight_decay')  # of a space, that are not always searched
 
 
@@ -121,12 +122,12 @@ def _text_field(name: str, described: Described):
     return widgets.Combobox(
         description=name.replace('_', ' '),
         options=_SUGGESTED.get(name, ()),
-        placeholder=described.usual,
+        placeholder=_USUAL.get(name, described.usual.lower()),
         ensure_option=False,
         continuous_update=False,
         tooltip=text,
-        layout={'width': '250px'},
-        style={'description_width': '104px'},
+        layout={'width': '262px'},
+        style={'description_width': '118px'},
     )
 
 
@@ -145,8 +146,8 @@ def _space_fields() -> dict[str, widgets.Widget]:
         placeholder='width=16|32|64\nmlp:dropout=0.,0.5\nlearning_rate=log:1e-4,0.1',
         continuous_update=False,
         tooltip=f'NAME=… or MODEL:NAME=…, a line each; it may be {FORMS}',
-        layout={'width': '420px', 'height': '86px'},
-        style={'description_width': '104px'},
+        layout={'width': '434px', 'height': '86px'},
+        style={'description_width': '118px'},
     )
     return fields
 
@@ -156,12 +157,11 @@ def _tuning_fields() -> dict[str, widgets.Combobox]:
     return {name: _text_field(name, about) for name, about in describe(Tuning).items()}
 
 
-def _folded(title: str, fields: Iterable, note: str) -> widgets.Accordion:
+def _folded(name: str, fields: Iterable) -> widgets.Accordion:
     "Fields that are out of sight until their title is clicked."
-    line = widgets.HTML(f'<div class="mnist-cmp-note">{html.escape(note)}</div>')
-    box = widgets.VBox([line, wrapped_row(*fields, align='flex-start')])
-    fold = widgets.Accordion([box], selected_index=None, layout={'max_width': '1060px'})
-    fold.set_title(0, title)
+    box = wrapped_row(*fields, align='flex-start')
+    fold = widgets.Accordion([box], selected_index=None, layout={'max_width': '1110px'})
+    fold.set_title(0, f'{name}: {_tooltips()[name]}')
     return fold
 
 # %% ../../nbs/ui/fields.ipynb #fi-15
@@ -255,12 +255,8 @@ class SettingFields:
         ]
         layout = {'margin': '0 12px 0 0'}
         boxes = [widgets.VBox(column, layout=layout) for column in columns]
-        notes = _tooltips()
         space = [*self.space.values(), *self.tuning.values()]
-        folds = [
-            _folded('recipe', self.recipe.values(), notes['recipe']),
-            _folded('space', space, notes['space']),
-        ]
+        folds = [_folded('recipe', self.recipe.values()), _folded('space', space)]
         return widgets.VBox([wrapped_row(*boxes, align='flex-start'), *folds])
 
     def offer(

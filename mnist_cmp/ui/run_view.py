@@ -195,6 +195,17 @@ def _with_margin(low: float, high: float) -> tuple[float, float]:
     return low - margin, high + margin
 
 
+def _scale_axes(ax: Axes, settings: dict):
+    "Have the axes show the space whole; a side that was typed as a line is as wide as its points."
+    typed = settings['space']
+    if 'learning_rate' not in typed:
+        ax.set_xlim(_with_margin(*settings['learning_rate']))
+    elif typed['learning_rate'].startswith('log:'):
+        ax.set_xscale('log')
+    if 'batch_size' not in typed:
+        ax.set_ylim(_with_margin(*settings['batch_size']))
+
+
 def _draw_search(ax: Axes, name: str, state: RunState):
     "A model's trials so far."
     settings = state.settings
@@ -205,9 +216,7 @@ def _draw_search(ax: Axes, name: str, state: RunState):
     scored = [h for h in done if not math.isnan(_accuracy(h))]
     title = f'{drawn(name)}: {len(done)} of {settings["n_trials"]} trials'
     _style_axes(ax, title, 'learning rate', 'batch size')
-    ax.set(
-        xlim=_with_margin(*settings['learning_rate']), ylim=_with_margin(*settings['batch_size'])
-    )
+    _scale_axes(ax, settings)
     grey = '#888888'
     ax.scatter(*_points(running), s=26, facecolors='none', edgecolors=grey, linewidths=1.2)
     ax.scatter(*_points(failed), marker='x', color=grey)

@@ -68,7 +68,8 @@ def parse_side(
         return fixed(value) if isinstance(value, tuple) else value
     low, high = _ends(name, text, ends)
     if whole is False or isinstance(low, float) or isinstance(high, float):
-        low, high = float(low), float(high)
+        low = float(low)
+        high = float(high)
     return loguniform(low, high) if is_log else (low, high)
 
 
@@ -80,8 +81,8 @@ def _of_kind(value, whole: bool | None):
 
 def _ends(name: str, text: str, ends: list[str]) -> tuple:
     "The lower and the upper end of a range; raises `ValueError`."
-    numbers = [_as_number(end) for end in ends]
-    if len(numbers) != 2 or None in numbers:
+    numbers = [number for end in ends if (number := _as_number(end)) is not None]
+    if len(ends) != 2 or len(numbers) != 2:
         raise ValueError(f'{name} is {text!r}, but must have the form {FORMS}.')
     low, high = numbers
     if not low < high:
