@@ -15,7 +15,7 @@ from collections.abc import Iterable
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from ..core.display import drawn, drawn_names, model_color
 from ..core.ledger import DONE
@@ -202,6 +202,9 @@ def _scale_axes(ax: Axes, settings: dict):
         ax.set_xlim(_with_margin(*settings['learning_rate']))
     elif typed['learning_rate'].startswith('log:'):
         ax.set_xscale('log')
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(StrMethodFormatter('{x:g}'))
+        ax.xaxis.set_minor_formatter(NullFormatter())
     if 'batch_size' not in typed:
         ax.set_ylim(_with_margin(*settings['batch_size']))
 
