@@ -314,7 +314,8 @@ def numbers_of(
 ) -> np.ndarray:
     "What the net of each run answered, runs×N×K, in the targets' units; raises `ValueError`."
     shape = targets_of(record).shape
-    return np.stack([run.test.numbers.reshape(shape) for run in record[name].runs])
+    numbers = [run.test.numbers for run in record[name].runs]
+    return np.stack([n.reshape(shape) for n in numbers if n is not None])
 
 
 def best_run(
