@@ -194,9 +194,9 @@ _EXPLAINED = {  # where a field is typed in another way than in Python
     '.parquet), with --target; an .npy, with --labels; or a folder that has a folder of images for '
     f'each class. Names: {", ".join(DATA_NAMES)}',
     'optimizer': 'an optimizer of torch.optim, such as adamw, or with settings of its own: '
-    'adamw:betas=0.9/0.95,eps=1e-6',
-    'schedule': 'of the learning rate: cosine, linear, one_cycle, or a class of '
-    'torch.optim.lr_scheduler with its settings, StepLR:step_size=5',
+    'adamw:betas=0.9/0.95 (with commas between several)',
+    'schedule': 'of the learning rate: cosine, linear, one_cycle, or a class among the lr_scheduler '
+    'of torch.optim with its settings, StepLR:step_size=5',
     'loss': 'cross_entropy, mse, l1 or huber',
     'augment': f'what is done by chance to each batch: some of {", ".join(AUGMENTS)} with commas, '
     'such as shift:2,flip,erasing:8',
