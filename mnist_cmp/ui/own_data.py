@@ -86,9 +86,10 @@ def read_data(
             scaled[name] = None if head[name] is None else Scaling.from_dict(head[name])
         classes = tuple(head['classes'])
         parts = [part for part in ('train', 'valid', 'test') if f'{part}_x' in arrays]
-        splits = {part: _split_of(arrays, part, classes, scaled) for part in parts}
+        splits: dict = {part: _split_of(arrays, part, classes, scaled) for part in parts}
+        splits.setdefault('valid', None)
         known: dict = {name: head[name] for name in ('name', 'search_epochs', 'epochs')}
-        return Data(**{'valid': None} | splits, classes=classes, **known)
+        return Data(**splits, classes=classes, **known)
     except FileNotFoundError:
         raise
     except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as e:

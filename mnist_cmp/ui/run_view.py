@@ -11,6 +11,7 @@ import io
 import math
 import re
 from collections.abc import Iterable
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -134,7 +135,7 @@ def run_table(
         return f'<tr>{"".join(cells)}</tr>'
 
     rows = ''.join(row('td', _row(state, name)) for name in state.names)
-    head = _HEAD
+    head: tuple[str, ...] = _HEAD
     if not _has_accuracy(_all_histories(state)):
         head = tuple('loss ± sd' if name == 'accuracy ± sd' else name for name in _HEAD)
     table = f'<table style="line-height: 18px">{row("th", head)}{rows}</table>'
@@ -275,7 +276,7 @@ def _draw_curves(ax: Axes, state: RunState):
     assert isinstance(locator, MaxNLocator)
     locator.set_params(integer=True)
     if ax.lines:
-        where = 'lower right' if is_share else 'upper right'
+        where: Literal['lower right', 'upper right'] = 'lower right' if is_share else 'upper right'
         ax.legend(loc=where, frameon=False, labelcolor=_INK, fontsize=9)
 
 
