@@ -22,7 +22,7 @@ TYPED = """from typing import assert_type
 import mnist_cmp as mc, pandas, torch
 found = mc.compare(['mlp', lambda: mc.MLP(8, 8)], 'digits', n_trials=4, store='runs/x')
 assert_type(found, mc.Comparison)
-assert_type(found.best.runs[0].training.last.train_accuracy, float)
+assert_type(found.best.runs[0].training.last.train_accuracy, float | None)
 assert_type(found['mlp'].tuning.best.config.batch_size, int)
 assert_type(mc.verdict(found), str)
 data = mc.Data.from_arrays([[0]], [0], [[0]], [0])
