@@ -48,7 +48,11 @@ DEFINITIONS = {
         '1999, 3.2',
         'calls of 1 ms, of 70 ms and of 5 s',
     ],
+    'benchmarks': ['and 5 GB of them'],
+    'recipes': ['else 30 % of the steps'],
     'health': [
+        'one-sided at 1 %',
+        'rarer than 1 %',
         'test at 1 % |',
         'test at 0.1 %',
         'right on 40 % of the images',

@@ -184,7 +184,7 @@ class Recipe:
 
     @property
     def config(self) -> Config:
-        "What of it every search can choose, 0.0 for momentum and weight decay of None."
+        "What of it every search can choose; momentum and weight decay of None are zero."
         others = [value or 0.0 for value in (self.momentum, self.weight_decay)]
         return Config(*(getattr(self, name) for name in ('learning_rate', 'batch_size')), *others)
 
