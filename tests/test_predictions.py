@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnist_cmp.evidence import predictions
+from mnist_cmp.core import files
 from mnist_cmp.evidence.predictions import Predictions
 
 MODELS = 'net', 'tree'
@@ -583,7 +583,7 @@ def test_archives_that_unpack_to_much(tmp_path, monkeypatch):
 
 def test_large_files_are_refused_by_their_size(tmp_path, monkeypatch):
     "Sparse files of 3 GB: they are not read."
-    monkeypatch.setattr(predictions, 'read_plain', None)
+    monkeypatch.setattr(files, 'read_plain', None)
     for name in ('p.csv', 'p.npy', 'p.npz', 'p.parquet'):
         with open(tmp_path / name, 'wb') as file:
             file.truncate(3 * 10**9)
