@@ -370,8 +370,8 @@ def CALLS(folder):
         'from_arrays': (
             mc.Data.from_arrays,
             dict(
-                x_train=images | odd_images,
-                y_train=labels,
+                x=images | odd_images,
+                y=labels,
                 x_test=images,
                 y_test=labels,
                 x_valid=nothing,
