@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 import tiny
 import torch
-from test_splits import given_parts
+from test_splits import from_parts, given_parts
 from torch import nn
 
 import mnist_cmp as mc
@@ -69,9 +69,9 @@ def told(call):
 @pytest.mark.parametrize('protocol', ['holdout', '2019'])
 def test_images_in_two_splits_are_in_the_report(free_costs, tmp_path, protocol):
     parts = given_parts()
-    parts['x_test'][:4] = parts['x'][[0, 3, 6, 1]]
-    parts['x_valid'][:2] = parts['x'][[4, 5]]
-    data, said = told(lambda: mc.Data.from_arrays(**parts))
+    parts['x_test'][:4] = parts['x_train'][[0, 3, 6, 1]]
+    parts['x_valid'][:2] = parts['x_train'][[4, 5]]
+    data, said = told(lambda: from_parts(parts))
     assert len(said) == 2
     found = told(
         lambda: mc.compare(
@@ -94,8 +94,8 @@ def test_images_in_two_splits_are_in_the_report(free_costs, tmp_path, protocol):
 
 def test_a_missing_class_is_in_the_report(free_costs):
     parts = given_parts()
-    parts['y'] = parts['y'] % 2
-    data = told(lambda: mc.Data.from_arrays(**parts))[0]
+    parts['y_train'] = parts['y_train'] % 2
+    data = told(lambda: from_parts(parts))[0]
     found = told(
         lambda: mc.compare({'one': net, 'two': net}, data, {'batch_size': (8, 16)}, **QUICK)
     )[0]
