@@ -3,6 +3,7 @@ of data, and each must do better than an answer that takes no look at the exampl
 
 import runpy
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +122,12 @@ def here(workplace, monkeypatch):
     "Within the folder, as a user who runs a script there."
     monkeypatch.chdir(workplace)
     monkeypatch.syspath_prepend(workplace)
-    return workplace
+    names = [Path(helper).stem for helper in HELPERS]
+    for name in names:  # other tests have modules of such names
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    yield workplace
+    for name in names:
+        sys.modules.pop(name, None)
 
 
 def test_there_are_all_jobs():

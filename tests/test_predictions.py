@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnist_cmp.core import files
+from mnist_cmp.evidence import predictions
 from mnist_cmp.evidence.predictions import Predictions
 
 MODELS = 'net', 'tree'

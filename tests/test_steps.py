@@ -209,8 +209,8 @@ def on_gpu(net):
 @pytest.fixture
 def all_serve(monkeypatch):
     "As if a graph and a population could hold any net."
-    monkeypatch.setattr(steps, 'why_no_graph', lambda net: '')
-    monkeypatch.setattr(trainers, 'why_no_population', lambda net: '')
+    monkeypatch.setattr(steps, 'why_no_graph', lambda net, shape: '')
+    monkeypatch.setattr(trainers, 'why_no_population', lambda net, shape: '')
 
 
 @pytest.mark.parametrize('make', [tiny_mlp, tiny_cnn, mc.MLP, mc.CNNClassifier])
@@ -232,10 +232,11 @@ class SaysGPU(nn.Sequential):
 def on_a_gpu(all_serve, monkeypatch):
     "A study's trainer on a machine that says that it has a GPU."
     monkeypatch.setattr(trainers, 'device_of', lambda device: (torch.device('cuda'), 'a GPU'))
-    monkeypatch.setattr(trainers.NetTrainer, 'fresh', lambda self, seed=0: SaysGPU())
+    monkeypatch.setattr(trainers.NetTrainer, 'fresh', lambda self, seed=0, config=None: SaysGPU())
     for engine in ('cudagraph', 'onednn'):  # which would allocate memory on the GPU, or refuse it
         named = SimpleNamespace(engine=engine)
-        monkeypatch.setitem(steps._KINDS, engine, lambda net, rate, named=named: named)
+        make = partial(lambda named, *_, **__: named, named)
+        monkeypatch.setitem(steps._KINDS, engine, make)
     return trainers.NetTrainer(tiny_mlp, mc.Recipe(epochs=2), mc.Compute(threads=1))
 
 
@@ -265,14 +266,14 @@ def test_a_training_goes_on_with_the_engine_of_its_checkpoint(data, tmp_path, mo
         return mc.train(net, data.train, recipe=recipe, compute=compute, checkpoint=folder)
 
     monkeypatch.setitem(steps._KINDS, 'cudagraph', partial(GraphStep, recorder=Again()))
-    monkeypatch.setattr(steps, 'why_no_graph', lambda net: '')  # as on a GPU
+    monkeypatch.setattr(steps, 'why_no_graph', lambda net, shape: '')  # as on a GPU
     assert trained(1, tmp_path, engine='cudagraph').engine == 'cudagraph'
     assert trained(1).engine != 'cudagraph'
     assert trained(2, tmp_path).engine == 'cudagraph'
 
 
 def test_who_asks_for_a_graph_of_a_net_that_it_cannot_hold_is_told_why(on_a_gpu, monkeypatch):
-    monkeypatch.setattr(steps, 'why_no_graph', lambda net: 'it branches on a value')
+    monkeypatch.setattr(steps, 'why_no_graph', lambda net, shape: 'it branches on a value')
     with pytest.raises(ValueError, match="it branches on a value. Take engine='auto'"):
         settled(on_a_gpu.with_engine('cudagraph'))
 
