@@ -55,7 +55,6 @@ NAMES = {
     'search': {
         'Box': 'core.records.Space',
         'Point': 'core.records.Config',
-        'Space': 'core.records.Space',
         'plot_sobol': 'core.points.plot_sobol',
     },
     'training': {
