@@ -23,8 +23,7 @@ MUTATIONS = [
     # data
     ('_hold_out', 'split[n:]', 'split[n - 1:]'),
     ('_check_labels', 'high >= n_classes', 'high > n_classes'),
-    ('_check_images', 'high <= 1', 'high <= 255'),
-    ('_sha256', "f'{tuple(t.shape)} {t.dtype}'.encode() + ", ''),
+    ('_sha256', "        h.update(f'{tuple(t.shape)} {t.dtype}'.encode())\n", ''),
     ('_digits_tensors', '/ 16', '/ 15'),
     ('show_samples', "derive_seed(seed, 'samples')", "derive_seed(0, 'samples')"),
     # models
@@ -67,14 +66,14 @@ MUTATIONS = [
         "derive_seed(0, 'layers', epoch)",
     ),
     ('_run_epoch', '        net.train()\n', ''),
-    ('_run', '                net.load_state_dict(whole)\n', ''),
-    ('_run', 'not all(math.isfinite', 'not any(math.isfinite'),
-    ('History.best', 'max(self.epochs', 'max(reversed(self.epochs)'),
+    ('_run', '                training.undo(whole)\n', ''),
+    ('_keep', 'not all(math.isfinite', 'not any(math.isfinite'),
+    ('History.best', 'min(self.epochs', 'min(reversed(self.epochs)'),
     ('_Checkpoint.resume', 'len(history.epochs) > epochs', 'len(history.epochs) >= epochs'),
     # points
-    ('Space._at', 'math.ceil(value)', 'math.floor(value)'),
+    ('Space._at', 'math.ceil(u *', 'math.floor(u *'),
     ('_sobol_2d', 'state.seed_save = start - 1', 'state.seed_save = start'),
-    ('_side', 'low >= high', 'low > high'),
+    ('_ends', 'if low > high:', 'if low > 2 * high:'),
     # population
     ('number_of_ticks', '- (-rest // block)', '+ rest // block'),
     (
@@ -98,11 +97,11 @@ MUTATIONS = [
     ('Child.__init__', 'start_new_session=True', 'start_new_session=False'),
     # searches and trainings
     ('SearchResult.best', 'return score, trial.loss, trial.number', 'return score, trial.number'),
-    ('edges', 'scale(high) - scale(value))', 'scale(value) - scale(high))'),
+    ('edge_sides', "('upper', high - value)", "('upper', value - high)"),
     ('read_search', "(*DONE, 'crashed')", 'DONE'),
     ('drop_checkpoints', ' or left.is_symlink()', ''),
     ('_is_stopped', "state == 'stopped'", "state == 'halted'"),
-    ('_trainings', '> len(train)', '>= len(train)'),
+    ('_trainings', 'largest > images', 'largest >= images'),
     ('run_seed', "check_int('number', number, 0)", "check_int('number', number, 0) // 2"),
     (
         '_Retrainings._weights_in_file',
@@ -155,7 +154,7 @@ MUTATIONS = [
     ('tone', '1.5 * np.pi * 400', '2 * np.pi * 400'),
     ('Chime._cell_ends', ' and now - self._rang > 2', ''),
     ('_offset', '(np.arange(n) + 0.5)', 'np.arange(n)'),
-    ('_pair', '0 < low < high <', '0 < low <= high <'),
+    ('_ends', 'not low < high', 'not low <= high'),
     ('_resume_command', "a.split('=')[0] == '--out'", "a == '--out'"),
     ('_names', 'len(set(names)) >= 2', 'len(names) >= 2'),
 ]
