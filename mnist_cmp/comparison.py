@@ -451,13 +451,31 @@ def _trained(net):
     return sum(p.numel() for p in net.parameters() if p.requires_grad)
 
 # %% ../nbs/06_comparison.ipynb #ef50ad43
-def _model_result(name, make, search, runs, shape=None, **known):
-    "The record of a model with the settings of its best trial; `known`: what else is known of it."
+def _search_flops(make, search, shape, images, best):
+    """FLOPs of all trainings of a search on so many images, `best` being those of an image in its
+    best trial; a trial in folds counts as though none of them ended early."""
+    of_image = {repr(search.best.config.of_model): best}
+    total = 0
+    for trial in search.trials:
+        n_epochs = len(trial.history.epochs)
+        settings = trial.config.of_model
+        if n_epochs and repr(settings) not in of_image:
+            net = initialise(get_model(make), shape=shape, settings=settings)
+            of_image[repr(settings)] = flops(net, shape.inputs, shape.dtype).training
+        if n_epochs:
+            total += n_epochs * of_image[repr(settings)]
+    return total * images * ((search.cv or 2) - 1)
+
+
+def _model_result(name, make, search, runs, shape=None, images=0, **known):
+    """The record of a model with the settings of its best trial; `images`: how many its search
+    trained on; `known`: what else is known of it."""
     shape = shape or Shape()
     settings = search.best.config.of_model if search else None
     net = initialise(get_model(make), shape=shape, settings=settings)
     parameters, depth = number_of_params(net)
     work = flops(net, shape.inputs, shape.dtype)
+    spent = _search_flops(make, search, shape, images, work.training) if search else None
     describe = getattr(net, 'describe', None)
     description = f'{type(net).__name__}: {parameters:,} parameters'
     return ModelResult(
@@ -471,6 +489,7 @@ def _model_result(name, make, search, runs, shape=None, **known):
         search=search,
         runs=runs,
         trained=_trained(net),
+        search_flops=spent,
         **known,
     )
 
@@ -952,6 +971,7 @@ class _Builder:
             search,
             [],
             shape,
+            len(self.train),
             init=self.rules[name],
             same_start=same_start(get_model(make), self.inits[name], shape, settings),
         )
@@ -1006,6 +1026,7 @@ class _Builder:
             whole_numbers=test.x.dtype == torch.int64,
             scaling=test.scaling,
             targets=test.targets,
+            division=self.data.division,
         )
         result.weights = self.weights
         if self.question.metric is not None:

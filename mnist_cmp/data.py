@@ -217,6 +217,11 @@ class Split:
                 f'which is {shown(which)}, but must be a slice, or places of the {len(self)} '
                 f'{self.noun} ({e}).'
             ) from None
+        if y.ndim < self.y.ndim:
+            raise ValueError(
+                f'which is {shown(which)}, a single one of the {len(self)} {self.noun}, but must be a '
+                'slice, such as [2:3], or places.'
+            )
         beside = which.cpu() if torch.is_tensor(which) else which
         places = None if self.places is None else self.places[beside]
         groups = None if self.groups is None else self.groups[beside]
@@ -459,11 +464,14 @@ def _is_unlike(part: str, what: str, value, wanted) -> str:
     )
 
 # %% ../nbs/01_data.ipynb #4abc8119
+_IN_WORDS = {'train': 'training', 'valid': 'validation', 'test': 'test'}
+
+
 class _Places(NamedTuple):
     "For each split that is made of the training examples the places of those that it gets."
 
     rows: dict[str, np.ndarray | None]  # None: all of them
-    are_drawn: bool  # by chance?
+    drawn: list[str]  # the splits whose places were drawn by chance
 
 
 def _places(given: _Given, wishes: _Wishes) -> _Places:
@@ -481,7 +489,7 @@ def _places(given: _Given, wishes: _Wishes) -> _Places:
             raise ValueError(
                 f'valid_size is {wishes.valid_size!r}, but x_valid is given: leave one out.'
             )
-        return _Places(parts, 'test' in parts)
+        return _Places(parts, [name for name in ('test',) if name in parts])
     size = _valid_size(wishes.valid_size, len(rest))
     is_share = wishes.valid_size is None or isinstance(wishes.valid_size, (float, np.floating))
     is_last = 'test' in given.x and given.groups is None and not is_share
@@ -490,7 +498,25 @@ def _places(given: _Given, wishes: _Wishes) -> _Places:
         parts['valid'] = rest[-size:]
     elif size:
         parts['train'], parts['valid'] = _drawn_of(given, rest, size, wishes, 'valid')
-    return _Places(parts, 'test' in parts or ('valid' in parts and not is_last))
+    chance = ['test'] if is_last else ['test', 'valid']
+    return _Places(parts, [name for name in chance if name in parts])
+
+
+def _division(given: _Given, places: _Places, wishes: _Wishes) -> str:
+    "A sentence on the splits that were made of the training examples; '' if none was."
+    noun = _noun(given.x['train'].shape[1:])
+    text = ''
+    if places.drawn:
+        names = ' and '.join(_IN_WORDS[name] for name in places.drawn)
+        how = ', the same share of each class' if given.answers.classes else ''
+        if given.groups is not None:
+            how = ', whole groups at a time'
+        text = (
+            f'The {names} {noun} were drawn by chance from those given{how} (seed {wishes.seed}).'
+        )
+    elif 'valid' in places.rows:
+        text = f'The last of the training {noun} given are the validation {noun}.'
+    return text
 
 
 def _valid_size(size: int | float | None, n: int) -> int:
@@ -561,8 +587,9 @@ def _examples_of(
     return torch.from_numpy(fed)
 
 # %% ../nbs/01_data.ipynb #34a8c5fd
-def _splits_of_arrays(arrays: dict[str, tuple], wishes: _Wishes) -> dict[str, Split]:
-    "'train', 'valid', 'test' → the split, of those that there are; raises `ValueError`."
+def _splits_of_arrays(arrays: dict[str, tuple], wishes: _Wishes) -> tuple[dict[str, Split], str]:
+    """'train', 'valid', 'test' → the split, of those that there are, and how they were made, in a
+    sentence; raises `ValueError`."""
     given = _read_given(arrays, wishes)
     places = _places(given, wishes)
     kinds, scaling = _scaled(given, places.rows['train'], wishes.scale)
@@ -580,12 +607,12 @@ def _splits_of_arrays(arrays: dict[str, tuple], wishes: _Wishes) -> dict[str, Sp
             torch.from_numpy(y if targets is None else targets.apply(y)),
             name,
             given.answers.classes,
-            None if rows is None or not places.are_drawn else torch.from_numpy(rows.copy()),
+            None if rows is None or not places.drawn else torch.from_numpy(rows.copy()),
             scaling,
             targets,
             None if groups is None else torch.from_numpy(_at(groups, rows)),
         )
-    return splits
+    return splits, _division(given, places, wishes)
 
 
 def _at(values: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
@@ -593,7 +620,6 @@ def _at(values: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
     return np.array(values if rows is None else values[rows])
 
 # %% ../nbs/01_data.ipynb #ed2da62e
-_IN_WORDS = {'train': 'training', 'valid': 'validation', 'test': 'test'}
 _CONSEQUENCES = {
     'train': 'no model can learn them',
     'valid': 'settings are chosen without them',
@@ -759,6 +785,9 @@ class Data:
     classes: tuple  # the classes' names, by label
     search_epochs: int = EPOCHS['search_epochs']  # epochs for each trial of a search, ≥ 1
     epochs: int = EPOCHS['epochs']  # epochs for the final training, ≥ 1
+    # how the splits were made of the examples given, in a sentence; '': they were given, or are the
+    # usual ones of a named set
+    division: str = ''
 
     def __post_init__(self):
         _check_classes(self.name, self.classes)
@@ -809,7 +838,7 @@ class Data:
         raises `ValueError`."""
         arrays = _by_part({'train': (x, y), 'valid': (x_valid, y_valid), 'test': (x_test, y_test)})
         wishes = _Wishes(valid_size, test_size, classes, task, scale, groups, seed)
-        splits = _splits_of_arrays(arrays, wishes)
+        splits, division = _splits_of_arrays(arrays, wishes)
         data = cls(
             splits['train'],
             splits.get('valid'),
@@ -818,6 +847,7 @@ class Data:
             splits['train'].classes,
             search_epochs,
             epochs,
+            division,
         )
         warn_of_splits(data, stacklevel=None)
         return data
@@ -1151,10 +1181,18 @@ def _load_named(name: str, root, valid_size: int | float | None, download: bool)
         )
     task = 'classes' if NAMES[name].n_classes else 'regression'
     wishes = _Wishes(valid_size, 0.2, arrays.classes, task, NAMES[name].scale)
-    splits = _splits_of_arrays(parts, wishes)
+    splits, division = _splits_of_arrays(parts, wishes)
     train = splits['train']
     epochs = EPOCHS if len(train) >= _MANY else EPOCHS_DIGITS
-    data = Data(train, splits.get('valid'), splits['test'], name, train.classes, **epochs)
+    data = Data(
+        train,
+        splits.get('valid'),
+        splits['test'],
+        name,
+        train.classes,
+        **epochs,
+        division=division,
+    )
     return _published(data)
 
 

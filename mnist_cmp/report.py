@@ -749,7 +749,8 @@ def _data_and_training(comparison: Comparison) -> str:
 def _methods(comparison: Comparison) -> str:
     "How the numbers came about, in a paragraph."
     sizes = ', '.join(f'{n:,} for {split}' for split, n in comparison.sizes.items())
-    text = f'Data: {comparison.dataset}, {sizes}. {_on_examples(comparison)}'
+    division = f'{comparison.division} ' if comparison.division else ''
+    text = f'Data: {comparison.dataset}, {sizes}. {division}{_on_examples(comparison)}'
     text += f'{_capital(protocol_text(comparison))}. '
     if not comparison.is_judged:
         text += _data_and_training(comparison)

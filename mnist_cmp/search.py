@@ -44,7 +44,7 @@ from mnist_cmp.core.settings import (
 )
 from .core.spaces import spaces_for, widened
 from .core.system import derive_seed
-from .core.trials import edge_sides
+from .core.trials import EXTENDED, edge_sides
 from .data import Split
 from .engines.evaluation import check_net
 from .engines.recipes import check_recipe
@@ -325,7 +325,7 @@ class Tuner:
         if folder is not None:
             text = json_text([space.identity, self.n_trials])
             word = hashlib.sha256(text.encode()).hexdigest()[:12]
-            folder = str(Path(folder) / f'extended_{word}')
+            folder = str(Path(folder) / f'{EXTENDED}{word}')
         return self._run(wider, trainings, folder, result.trials)
 
     def _run(self, empty, trainings, folder, before=()):

@@ -21,10 +21,10 @@ def make_patches(folder):
 
     temple, flower = load_sample_images().images
     regions = {
-        'roof': temple[60:220, 200:520],
-        'sky': temple[:100, :100],
-        'petals': flower[120:380, 200:440],
-        'leaves': flower[:427, 500:640],
+        'pagoda': temple[140:325, 105:310],
+        'sky': temple[:200, 340:560],
+        'petals': flower[140:320, 205:410],
+        'leaves': flower[:380, 480:],
     }
     chance = np.random.default_rng(0)
     x = []

@@ -1,5 +1,6 @@
 "Searches of settings of any name, end to end on the digits: each model's, by folds, at an edge."
 
+import dataclasses
 import functools
 import json
 
@@ -126,8 +127,20 @@ def test_each_model_may_have_a_space_of_its_own(digits):
     for name in spaces:
         model = found[name]
         assert [t.config for t in model.tuning.trials] == sobol_points(model.tuning.space, n=2)
-    frame = found.costs_frame() if hasattr(found, 'costs_frame') else None
-    assert frame is None or (frame['search (s)'] > 0).all()
+    assert (found.costs()['search (s)'] > 0).all()
+
+
+def test_the_work_of_a_search_counts_each_net_of_it(digits):
+    found = compared(digits, space={'flat': {'width': [4, 8]}, 'plain': {'width': 8}})
+    work = 0
+    for trial in found['flat'].tuning.trials:
+        net = mc.initialise(functools.partial(flat, **trial.config.of_model), shape=digits)
+        work += mc.flops(net).training * len(trial.history.epochs) * len(digits.train)
+    assert {t.config.width for t in found['flat'].tuning.trials} == {4, 8}
+    assert found['flat'].search_flops == work
+    assert found['plain'].search_flops == 2 * found['plain'].training_flops * len(digits.train)
+    shown = [m.search_flops / 1e9 for m in found.models]
+    assert found.costs()['search (GFLOP)'].tolist() == pytest.approx(shown)
 
 
 @pytest.mark.parametrize(
@@ -230,6 +243,17 @@ def test_a_winner_at_an_edge_widens_that_side_for_all(digits, tmp_path):
     assert loaded['plain'].tuning == found['plain'].tuning
     with pytest.raises(LedgerError, match='extended of flat was True and is False'):
         compared(digits, tmp_path, space=sides)
+
+
+@pytest.mark.parametrize('cv', [None, 2])
+def test_an_extended_search_is_read_as_a_whole(digits, tmp_path, cv):
+    sides = mc.Space(learning_rate=(1e-4, 1e-3), batch_size=16, start=1045)
+    how = mc.Tuning(extend=True, cv=cv)
+    found = tuned(digits, space=sides, store=tmp_path, n_trials=2, tuning=how)
+    assert found.extended_from is not None
+    assert mc.SearchResult.load(tmp_path) == dataclasses.replace(found, start=1045)
+    (further,) = tmp_path.glob('extended_*')
+    assert [t.number for t in mc.SearchResult.load(further).trials] == [1047, 1048]
 
 
 def test_the_best_is_that_of_lowest_loss_on_request(digits):

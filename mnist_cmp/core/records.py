@@ -1233,8 +1233,9 @@ class SearchResult(Record):
         cls,
         folder,  # the store of a search
     ) -> 'SearchResult':
-        """The search in a folder as far as it is, also while it runs; raises `FileNotFoundError`
-        or `LedgerError`."""
+        """The search in a folder as far as it is, also while it runs; of one that chose by loss the
+        trials alone are there: `dataclasses.replace(search, select='loss')`. Raises
+        `FileNotFoundError` or `LedgerError`."""
         from mnist_cmp.core.trials import read_search
 
         return read_search(folder)
@@ -1505,6 +1506,8 @@ class ModelResult(Record):
     trained: Count | None = None
     # of these, how many begin with the same values from each seed; None: the report is older
     same_start: Count | None = None
+    # of all trainings of its search; None: there was none, or the report is older
+    search_flops: Count | None = None
 
     @property
     def wrong(self) -> list[int]:
@@ -1681,6 +1684,9 @@ class ComparisonRecord(Record):
     whole_numbers: Flag = False  # are nets fed whole numbers, as for embeddings?
     scaling: Scaling | None = None  # of what nets are fed; None: as given, or of an older release
     targets: Scaling | None = None  # of targets that are numbers; None: there are classes
+    # how the splits were made of the examples given, in a sentence; '': they were given, or are the
+    # usual ones of a named set
+    division: Text = ''
 
     contestants = _OldName('models')
 

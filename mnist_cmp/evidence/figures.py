@@ -361,7 +361,8 @@ def plot_costs(
     named = cost_columns(record)
     if named['training'] in table:
         table = table.drop(columns=named['forward'], errors='ignore')
-    table = table.drop(columns=['against the first (%)', 'search (s)'], errors='ignore')
+    beside = ['against the first (%)', 'search (s)', 'search (GFLOP)']
+    table = table.drop(columns=beside, errors='ignore')
     table = table.dropna(axis=1)
     if 'parameters' in table:
         table.insert(0, 'parameters (thousands)', table.pop('parameters') / 1e3)

@@ -391,6 +391,7 @@ def _costs_row(model, first, columns):
         columns['training']: _scaled(model.training_flops, 1e-6),
         'one training (s)': np.mean(seconds) if seconds else None,
         'search (s)': sum(t.history.seconds for t in trials) if model.search else None,
+        'search (GFLOP)': _scaled(model.search_flops, 1e-9),
     }
     if model.cost is not None:
         if not seconds:
