@@ -1183,15 +1183,16 @@ def _load_named(name: str, root, valid_size: int | float | None, download: bool)
     wishes = _Wishes(valid_size, 0.2, arrays.classes, task, NAMES[name].scale)
     splits, division = _splits_of_arrays(parts, wishes)
     train = splits['train']
-    epochs = EPOCHS if len(train) >= _MANY else EPOCHS_DIGITS
+    usual = EPOCHS if len(train) >= _MANY else EPOCHS_DIGITS
     data = Data(
         train,
         splits.get('valid'),
         splits['test'],
         name,
         train.classes,
-        **epochs,
-        division=division,
+        usual['search_epochs'],
+        usual['epochs'],
+        division,
     )
     return _published(data)
 
