@@ -267,8 +267,12 @@ class Split:
 
     @cached_property
     def fingerprint(self) -> str:
-        "SHA-256 of the shapes, types and bytes of `x` and `y`, as 64 hex digits."
-        return _sha256(self.x, self.y)
+        """SHA-256 of the shapes, types and bytes of `x` and `y`, and of the units of targets, as 64
+        hex digits."""
+        if self.targets is None:
+            return _sha256(self.x, self.y)
+        units = np.stack([self.targets.mean, self.targets.std])
+        return _sha256(self.x, self.y, torch.from_numpy(units))
 
 
 _FEW = 2**26  # bytes; as many rows of a file are read at once

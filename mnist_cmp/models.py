@@ -930,9 +930,12 @@ class Scaled(nn.Module):
         self.targets = targets
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        "Logits, or numbers in their units, for values in theirs."
+        "Logits, or numbers in their units (float64, where the device has it), for values in theirs."
         out = self.net(x if self.scaling is None else self.scaling.apply(x))
-        return out if self.targets is None else self.targets.undo(out.detach()).to(out)
+        if self.targets is None:
+            return out
+        numbers = self.targets.undo(out.detach())
+        return numbers.to(out) if out.device.type == 'mps' else numbers.to(out.device)
 
 
 def net_for(

@@ -237,9 +237,19 @@ def in_units(
     split,  # whose targets are numbers
     values: torch.Tensor,  # targets of its examples, standardised, or a net's answers to them
 ) -> np.ndarray:
-    "The same in the targets' units, as float32 holds them: N, or N×K for several targets."
-    known = split.in_units(values.cpu()).float().double().numpy()
+    """The same in the targets' units, rounded to what float32 held of the standardised ones: N, or
+    N×K for several targets."""
+    known = split.in_units(values.cpu()).double().numpy()
+    if split.targets is not None:
+        known = _rounded(known, split.targets.std)
     return known if split.outputs > 1 else known.reshape(-1)
+
+
+def _rounded(values, std):
+    "Values to seven digits of their standard deviation, so that 151 is not 150.9999992."
+    decimals = np.clip(6 - np.floor(np.log10(std)), 0, 15)
+    step = (10.0**decimals).reshape(-1 if std.size > 1 else ())
+    return np.round(values * step) / step
 
 
 def net_metric(
