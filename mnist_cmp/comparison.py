@@ -90,6 +90,7 @@ from mnist_cmp.engines.evaluation import (
     load_model,
     predict,
     put_weights,
+    try_extremes,
     weights_digest,
     write_weights,
 )
@@ -812,6 +813,8 @@ class _Builder:
                 name,
                 example=self._example(name),
             )
+            for split in (self.scored_on, self.curves_on, self.data.test):
+                try_extremes(begun.net, split, name)
             self.inits[name] = trainer.recipe.init
             self.rules[name] = begun.rule
             sizes[name] = number_of_params(begun.net)[0]

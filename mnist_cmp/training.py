@@ -121,7 +121,8 @@ def _learns(net, split, n):
     net = copy.deepcopy(net).train()
     moving = [p for p in net.parameters() if p.requires_grad]
     try:
-        loss = loss_of(Recipe(), split.task)(net(float_images(split.x[:n])), split.y[:n])
+        x = float_images(split.x[:n].clone())
+        loss = loss_of(Recipe(), split.task)(net(x), split.y[:n])
         gradients = torch.autograd.grad(loss, moving, allow_unused=True)
     except (RuntimeError, ValueError):
         return False

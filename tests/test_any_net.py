@@ -327,3 +327,64 @@ def test_searched_settings_are_those_of_the_files(tmp_path):
             seeds=2,
             store=tmp_path,
         )
+
+
+class Clamped(nn.Module):
+    "A net that works on what it is given in place."
+
+    def __init__(self, inputs, classes):
+        super().__init__()
+        self.last = nn.Linear(inputs[0], classes)
+
+    def forward(self, x):
+        return self.last(x.clamp_(-0.4, 0.4))
+
+
+def linear(inputs, classes):
+    return nn.Linear(inputs[0], classes)
+
+
+def compared(models, data):
+    return mc.compare(
+        models,
+        data,
+        {'learning_rate': (0.1, 0.5), 'batch_size': 16},
+        n_trials=2,
+        seeds=2,
+        search_epochs=1,
+        recipe=mc.Recipe(epochs=2),
+        compute=mc.Compute(workers=1),
+        callbacks=mc.Callbacks(progress=False),
+    )
+
+
+def test_a_net_that_changes_its_input_leaves_the_data_alone():
+    chance = torch.Generator().manual_seed(0)
+    x = torch.randn(300, 4, generator=chance)
+    data = mc.Data.from_arrays(x, (x[:, 0] + x[:, 1] > 0).long())
+    before = [split.x.clone() for split in data.splits]
+    first = compared([Clamped, linear], data)
+    assert all(split.x.equal(x) for split, x in zip(data.splits, before, strict=True))
+    second = compared([linear, Clamped], data)
+    for name in 'linear', 'Clamped':
+        assert first[name].wrong == second[name].wrong
+
+
+def embedded(inputs, classes):
+    return nn.Sequential(nn.Embedding(50, 4), nn.Flatten(), nn.Linear(4 * inputs[0], classes))
+
+
+def averaged(inputs, classes):
+    return nn.Sequential(nn.EmbeddingBag(100, 4), nn.Linear(4, classes))
+
+
+def test_a_token_beyond_the_embedding_is_met_before_any_work():
+    chance = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 50, (120, 7), generator=chance)
+    y = torch.arange(120) % 3
+    x_test = torch.randint(0, 50, (30, 7), generator=chance)
+    x_test[4, 2] = 77
+    data = mc.Data.from_arrays(x, y, x_test, y[:30])
+    words = r'embedded: the test examples hold whole numbers from \d+ to 77: IndexError'
+    with pytest.raises(ValueError, match=words):
+        compared([embedded, averaged], data)

@@ -16,6 +16,7 @@ import mnist_cmp as mc
 from mnist_cmp import comparison
 from mnist_cmp.comparison import measure_test
 from mnist_cmp.core.files import json_text
+from mnist_cmp.core.ledger import LedgerError
 from mnist_cmp.evidence.comparison import Comparison
 from mnist_cmp.evidence.judging import evaluate_numbers
 from mnist_cmp.evidence.metrics import METRICS, Metric
@@ -252,3 +253,27 @@ def test_nets_may_give_n_or_n_by_one(data):
             return self.net(x)[:, 0]
 
     assert measure_test(Flat(), data.test) == measure_test(net, data.test)
+
+
+@pytest.mark.parametrize('far', [0, 1.6e9])
+def test_numbers_far_from_0_keep_their_digits(data, far):
+    whole = np.round(data.train.in_units(data.train.y).reshape(-1)) + far
+    moved = mc.Data.from_arrays(data.train.x.numpy(), whole, search_epochs=2, epochs=3)
+    result = compared({'linear': linear, 'mlp': small_mlp}, moved, n_trials=2, seeds=2)
+    assert result.truth.tolist() == whole[moved.test.places.numpy()].tolist()
+    run = result['mlp'].runs[0].test
+    assert len(set(run.numbers[0].tolist())) > 50
+    error = np.mean((np.array(run.numbers[0]) - result.truth) ** 2)
+    assert run.value == pytest.approx(error)
+    assert 1 < error < 20_000
+
+
+def test_other_units_are_other_data(data, tmp_path):
+    x, y = load_diabetes(return_X_y=True)
+    go = {'n_trials': 2, 'seeds': 2, 'store': tmp_path, 'search_epochs': 1}
+    models = {'linear': linear, 'mlp': small_mlp}
+    one = mc.Data.from_arrays(x, y, scale='standard', name='diabetes', seed=1)
+    other = mc.Data.from_arrays(x, 100 * y, scale='standard', name='diabetes', seed=1)
+    compared(models, one, **go)
+    with pytest.raises(LedgerError, match='fingerprint'):
+        compared(models, other, **go)

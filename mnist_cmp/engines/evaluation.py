@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['Score', 'measure', 'measure_accuracy', 'predict', 'best_guesses', 'count_topk_errors', 'topk_errors', 'SmokeTest',
            'check_net', 'smoke_test', 'cpu_weights', 'write_tensors', 'weights_digest', 'write_weights', 'save_model',
-           'read_weights', 'has_digest', 'kinds_of', 'kinds_in', 'check_fit', 'put_weights', 'load_model', 'rehearse']
+           'read_weights', 'has_digest', 'kinds_of', 'kinds_in', 'check_fit', 'put_weights', 'load_model',
+           'try_extremes', 'rehearse']
 
 # %% ../../nbs/engines/evaluation.ipynb #05-evaluation-002
 import hashlib
@@ -121,7 +122,9 @@ def _check_logits(out, n: int, shape: Shape):
 
 # %% ../../nbs/engines/evaluation.ipynb #c38305b7
 def _fed(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    "What a net is fed of a split; one that scales its inputs takes them as they are."
+    """What a net is fed of some examples: decimals in memory of its own, since a net may change what
+    it is given; one that scales its inputs takes them as they are."""
+    x = x.clone()
     return x if isinstance(net, Scaled) else float_images(x)
 
 
@@ -570,7 +573,7 @@ def _named_errors(name: str, what: str) -> Iterator[None]:
 def _seeded_logits(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
     "The logits of a net in evaluation mode, each time from the same seed."
     with sealed(0), torch.no_grad(), _evaluating(net):
-        return net(x)
+        return net(x.clone())
 
 
 def _try_one_example(net: nn.Module, split: Split):
@@ -581,7 +584,7 @@ def _try_one_example(net: nn.Module, split: Split):
 def _try_step(net: nn.Module, split: Split):
     "Raise whatever a training step raises."
     net.train()
-    x = split.x[:]
+    x = split.x[:].clone()
     if split.task == 'classes':
         loss, _ = AutogradStep(net, 1e-6)(x, split.y)
     else:
@@ -629,6 +632,24 @@ def _warn_of_probabilities(name: str, logits: torch.Tensor):
         )
 
 # %% ../../nbs/engines/evaluation.ipynb #3f72ab9f
+def try_extremes(
+    net: nn.Module,
+    split: Split,  # examples that the net will be asked about
+    name: str,  # the model's, in messages
+):
+    """Raise `ValueError` unless a net answers the examples of the smallest and the largest whole
+    number, which may lie beyond its embedding; decimals are not tried."""
+    if split.x.dtype != torch.int64:
+        return
+    known = split.x[:].flatten(1).cpu()
+    low, high = known.min().item(), known.max().item()
+    places = torch.stack([known.amin(1).argmin(), known.amax(1).argmax()])
+    x = split.x[places].to(next(net.parameters(), torch.empty(0)).device)
+    what = f'the {split.name} {split.noun} hold whole numbers from {low:,} to {high:,}:'
+    with _named_errors(name, what):
+        _seeded_logits(net, x)
+
+
 def _by_what(make: Callable, shape: Shape) -> str:
     "What a maker is told by the data, for a message."
     values = ', '.join(f'{name}={value}' for name, value in told(make, shape).items())
@@ -659,6 +680,7 @@ def rehearse(
     with sealed(0), torch.inference_mode(False):  # which allows gradients, too
         with _named_errors(name, ''):
             logits = check_net(net, split)
+        try_extremes(net, split, name)
         few = split[torch.arange(4) % len(split)].to(next(net.parameters()).device)
         with _named_errors(name, f'an answer to a single {shape.noun[:-1]}:'):
             _try_one_example(net, few)

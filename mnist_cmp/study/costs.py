@@ -77,7 +77,7 @@ def _call_times(net, split, n, seconds, clock):
     net.eval()
     try:
         with sealed(), torch.no_grad():
-            x = float_images(split.x[: check_int('n', n, 1, len(split))].to(device))
+            x = float_images(split.x[: check_int('n', n, 1, len(split))].to(device).clone())
             # the number waits for a GPU
             return _repeated(lambda: net(x).flatten()[0].item(), seconds, clock)
     finally:

@@ -246,8 +246,8 @@ def in_units(
 
 
 def _rounded(values, std):
-    "Values to seven digits of their standard deviation, so that 151 is not 150.9999992."
-    decimals = np.clip(6 - np.floor(np.log10(std)), 0, 15)
+    "Values to six digits of their standard deviation, so that 151 is not 150.99999."
+    decimals = np.clip(5 - np.floor(np.log10(std)), 0, 15)
     step = (10.0**decimals).reshape(-1 if std.size > 1 else ())
     return np.round(values * step) / step
 
