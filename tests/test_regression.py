@@ -262,8 +262,8 @@ def test_numbers_far_from_0_keep_their_digits(data, far):
     result = compared({'linear': linear, 'mlp': small_mlp}, moved, n_trials=2, seeds=2)
     assert result.truth.tolist() == whole[moved.test.places.numpy()].tolist()
     run = result['mlp'].runs[0].test
-    assert len(set(run.numbers[0].tolist())) > 50
-    error = np.mean((np.array(run.numbers[0]) - result.truth) ** 2)
+    assert len(set(run.numbers.tolist())) > 50
+    error = np.mean((run.numbers - result.truth) ** 2)
     assert run.value == pytest.approx(error)
     assert 1 < error < 20_000
 
