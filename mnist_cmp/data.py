@@ -349,10 +349,10 @@ def _drawn(
     "Places of the examples that stay and of those held out, at random; raises `ValueError`."
     key, use, way_out = _DRAWN[part]
     if np.bincount(labels).max() < 2:
-        raise ValueError(
-            f'train: no class has more than one {noun[:-1]} (of {len(labels):,}), so none can '
-            f'be spared for {use}. Give {way_out}.'
-        )
+        lack = f'no class has more than one {noun[:-1]} (of {len(labels):,})'
+        if len(labels) == 1:
+            lack = f'a single {noun[:-1]} is left'
+        raise ValueError(f'train: {lack}, so none can be spared for {use}. Give {way_out}.')
     generator = np.random.RandomState(derive_seed(seed, key) % 2**32)
     kept, held_out = divide(labels, size, generator, groups)
     return kept, held_out
@@ -360,7 +360,7 @@ def _drawn(
 
 # Part that is drawn → what its chance is derived by, its use, and how to do without
 _DRAWN = {
-    'valid': ('split', 'validation', 'x_valid and y_valid, or valid_size=0'),
+    'valid': ('split', 'validation', 'x_valid and y_valid, valid_size=0, or a smaller test'),
     'test': ('test split', 'the test', 'x_test and y_test'),
 }
 
@@ -481,6 +481,7 @@ class _Places(NamedTuple):
 def _places(given: _Given, wishes: _Wishes) -> _Places:
     "Which of the training examples are in which split; raises `ValueError`."
     check_int('seed', wishes.seed, 0, 2**63 - 1)
+    _check_groups(given, wishes)
     n = len(given.x['train'])
     parts: dict[str, np.ndarray | None] = {'train': None}
     rest = np.arange(n)
@@ -504,6 +505,23 @@ def _places(given: _Given, wishes: _Wishes) -> _Places:
         parts['train'], parts['valid'] = _drawn_of(given, rest, size, wishes, 'valid')
     chance = ['test'] if is_last else ['test', 'valid']
     return _Places(parts, [name for name in chance if name in parts])
+
+
+def _check_groups(given: _Given, wishes: _Wishes):
+    "Raise `ValueError` unless there is a group for each part that is made of the training examples."
+    if given.groups is None:
+        return
+    made = ['train']
+    if 'valid' not in given.x and wishes.valid_size != 0:
+        made.append('valid')
+    if 'test' not in given.x:
+        made.append('test')
+    n_groups = int(given.groups.max()) + 1
+    if n_groups < len(made):
+        raise ValueError(
+            f'number of groups is {n_groups}, but must be at least {len(made)}: one for each part '
+            f'that is made ({", ".join(made)}). Give x_test and y_test, or valid_size=0.'
+        )
 
 
 def _division(given: _Given, places: _Places, wishes: _Wishes) -> str:
@@ -764,6 +782,24 @@ def _constant_features(name: str, splits: dict[str, Split]) -> Iterator[str]:
         )
 
 # %% ../nbs/01_data.ipynb #01-data-015
+_FAR = 100  # beyond it, nets of the usual first weights learn badly, or not at all
+
+
+def _unscaled(name: str, splits: dict[str, Split]) -> Iterator[str]:
+    "A sentence on decimals of the training part that are far from 0, and were not scaled."
+    train = splits['train']
+    if train.scaling is not None or train.x.dtype != torch.float32:
+        return
+    ends = [torch.stack(block.aminmax()) for block in _blocks(train.x)]
+    low = min(float(pair[0]) for pair in ends)
+    high = max(float(pair[1]) for pair in ends)
+    if max(-low, high) > _FAR:
+        yield (
+            f'{printable(name)}: the training {train.noun} have values from {low:.4g} to {high:.4g}, '
+            "and nets learn best from values near 0. scale='standard' or 'unit' sees to it."
+        )
+
+
 # Fingerprint of test images → what is to be known of them
 NOTES = {
     # the last 300 of the UCI test set (Alpaydin & Kaynak 1998), which goes writer by writer
@@ -841,6 +877,7 @@ class Data:
         """`Data` from arrays, which are copied unless they are on the disk; warns of odd splits;
         raises `ValueError`."""
         arrays = _by_part({'train': (x, y), 'valid': (x_valid, y_valid), 'test': (x_test, y_test)})
+        _check_columns({name: examples for name, (examples, _) in arrays.items()})
         wishes = _Wishes(valid_size, test_size, classes, task, scale, groups, seed)
         splits, division = _splits_of_arrays(arrays, wishes)
         data = cls(
@@ -967,9 +1004,11 @@ class Data:
 
     @cached_property
     def remarks(self) -> list[str]:
-        "Sentences: classes that a split lacks, examples that show nothing or stand in two splits."
+        """Sentences: classes that a split lacks, examples that show nothing, are far from 0 or stand
+        in two splits."""
         remarks: list[str] = []
-        for look in _missing_classes, _dull_images, _constant_features, _shared_images:
+        looks = _missing_classes, _dull_images, _constant_features, _unscaled, _shared_images
+        for look in looks:
             remarks += look(self.name, self._splits_by_name())
         return remarks
 
@@ -1021,6 +1060,23 @@ def _by_part(given: dict[str, tuple]) -> dict[str, tuple]:
     return {name: pair for name, pair in given.items() if pair[0] is not None}
 
 # %% ../nbs/01_data.ipynb #5767fb71
+def _check_columns(examples: dict[str, Any]):
+    "Raise `ValueError` if parts are frames whose columns differ, or stand in another order."
+    columns = {
+        name: [str(column) for column in frame.columns]
+        for name, frame in examples.items()
+        if hasattr(frame, 'columns')
+    }
+    first = columns.get('train')
+    for name, theirs in columns.items():
+        if first is not None and theirs != first:
+            raise ValueError(
+                f'x_{name} has the columns {shown(theirs)}, but must have those of x in the same '
+                f'order: {shown(first)}. Take x_{name}[x.columns], or Data.from_frame, which goes '
+                'by their names.'
+            )
+
+
 def warn_of_splits(
     data: Data,  # there is one warning about each
     # whose line is named: 1 is the caller; None: that which called into this package

@@ -1173,11 +1173,12 @@ class SearchResult(Record):
         if not self.trials:
             raise ValueError(f'No trial of {self.model} has ended yet.')
         states = [t.history.state for t in self.trials]
+        n_diverged = states.count('diverged')
+        way_out = 'Choose a space of smaller learning rates. ' if n_diverged else ''
         errors = {t.error for t in self.trials if t.error}
         raise ValueError(
-            f'No trial of {self.model} ended with a score ({len(states)} tried, '
-            f'{states.count("diverged")} diverged). Choose a space of smaller learning rates. '
-            f'{"; ".join(sorted(errors)[:1])}'.strip()
+            f'No trial of {self.model} ended with a score ({len(states)} tried, {n_diverged} '
+            f'diverged). {way_out}{"; ".join(sorted(errors)[:1])}'.strip()
         )
 
     # Tables and pictures of a search are functions of `trials`, which is imported when one is

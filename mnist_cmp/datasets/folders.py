@@ -56,7 +56,15 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in FORMATS
 
 # %% ../../nbs/datasets/folders.ipynb #ds-folders-11
-_PARTS = {'train': '', 'valid': 'valid', 'val': 'valid', 'validation': 'valid', 'test': 'test'}
+_PARTS = {
+    'train': '',
+    'training': '',
+    'valid': 'valid',
+    'val': 'valid',
+    'validation': 'valid',
+    'test': 'test',
+    'testing': 'test',
+}
 
 
 def _folders(path: Path) -> list[Path]:
@@ -69,17 +77,17 @@ def find_parts(
 ) -> dict[str, Path]:
     "Part ('', 'valid', 'test') → its folder; raises `ValueError` for two of one part."
     parts: dict[str, Path] = {}
-    train = path / 'train'
-    if not train.is_dir() or not _folders(path / 'train'):
+    folders = _folders(path)
+    if not any(_PARTS.get(f.name.lower()) == '' and _folders(f) for f in folders):
         return {'': path}
-    for folder in _folders(path):
-        part = _PARTS.get(folder.name)
+    for folder in folders:
+        part = _PARTS.get(folder.name.lower())
         if part is None:
             warn_caller(f'{folder} is no part of the data (train, valid, test), and was left out.')
         elif part in parts:
             raise ValueError(
                 f'{path} has the folders {parts[part].name} and {folder.name}, but must have one '
-                'for validation. Move the other one away.'
+                f'for the {part or "train"} part. Move the other one away.'
             )
         else:
             parts[part] = folder
@@ -240,7 +248,8 @@ def _look(images: list[Path], size: tuple[int, int] | None) -> _Look:
         if not _is_grey(picture) and not picture.mode.startswith(('I', 'F')):
             channels = 3
         if size is None:
-            sides = _sides(picture)
+            with _read_as_image(path):  # whose file may end too soon
+                sides = _sides(picture)
             first = first or sides
             if sides != first:
                 _refuse_sizes(images[0], first, path, sides)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from ..core.checks import shown
+from ..core.checks import shown, warn_caller
 from ..core.display import Progress, printable
 from .arrays import Arrays, check_bytes, names_given
 
@@ -289,6 +289,12 @@ def _parts(train, test, valid) -> dict[str, Any]:
         raise ValueError(f'train has the parts {valid_names}, but must have one for validation.')
     parts = {'': train['train'], 'test': train.get('test')}
     parts['valid'] = train[valid_names[0]] if valid_names else None
+    others = [name for name in train if name not in ('train', 'test', *valid_names)]
+    if others:
+        warn_caller(
+            f'{", ".join(map(shown, others))} of train {"is" if len(others) == 1 else "are"} no part '
+            'of the data (train, valid, test), and was left out.'
+        )
     return {part: dataset for part, dataset in parts.items() if dataset is not None}
 
 
