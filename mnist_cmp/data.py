@@ -1183,7 +1183,8 @@ def _load_digits(valid_size: int | None) -> Data:
     first = Split(x[:1497], y[:1497], 'train', classes)
     train, valid = _hold_out(first, 300 if valid_size is None else 0)
     test = Split(x[1497:], y[1497:], 'test', classes)
-    return _published(Data(train, valid, test, 'digits', classes, **EPOCHS_DIGITS))
+    epochs = EPOCHS_DIGITS['search_epochs'], EPOCHS_DIGITS['epochs']
+    return _published(Data(train, valid, test, 'digits', classes, *epochs))
 
 # %% ../nbs/01_data.ipynb #01-data-045
 def _values(content: bytearray, file: IdxFile) -> torch.Tensor:

@@ -573,6 +573,8 @@ def _said(comparison: Comparison, key: str) -> str:
             text = _SAID_OF_NUMBERS[key]
     elif comparison.has_numbers:
         text = _SAID_OF_NUMBERS.get(key, text)
+    if comparison.cv is not None:
+        text = text.replace('on validation images', 'by cross-validation')
     if comparison.is_image:
         return text
     return text.replace('images', 'examples').replace('image', 'example')

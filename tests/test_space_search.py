@@ -13,6 +13,7 @@ import mnist_cmp as mc
 from mnist_cmp.core.files import json_text
 from mnist_cmp.core.ledger import Ledger, LedgerError
 from mnist_cmp.core.points import sobol_points
+from mnist_cmp.report import report_page
 
 QUIET = mc.Callbacks(progress=False)
 ALONE = mc.Compute(workers=1, engine='autograd')
@@ -190,6 +191,10 @@ def test_folds_need_no_validation_images_and_their_mean_decides(digits, tmp_path
         ]
     assert found.sizes['train'] == len(digits.train)
     assert any('no validation images' in text for text in found.remarks)
+    page = report_page(found)
+    assert 'settings chosen by cross-validation within the training part' in page
+    assert 'Expected best cross-validated accuracy' in page
+    assert 'that were made, by cross-validation, with a band' in page
     jsonschema.validate(
         json.loads(json_text({'format': 'mnist_cmp report 4'} | found.to_dict())),
         mc.report_schema(),

@@ -1699,6 +1699,12 @@ class ComparisonRecord(Record):
         return {c.name: c for c in self.models}[check_choice('model', name, self.names)]
 
     @property
+    def cv(self) -> int | None:
+        "Folds of the training part that trials were scored by; None: no cross-validation."
+        searches = [c.search for c in self.models if c.search is not None]
+        return searches[0].cv if searches else None
+
+    @property
     def names(self) -> list[str]:
         "Names of the models, in their order."
         return [c.name for c in self.models]

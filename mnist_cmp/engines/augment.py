@@ -23,6 +23,16 @@ def _check_images(what, x):
         )
 
 
+def _check_below_side(what, name, pixels, x):
+    "Raise `ValueError` unless so many pixels are fewer than the shorter side of images has."
+    side = min(x.shape[2:])
+    if pixels >= side:
+        raise ValueError(
+            f'{name} of {what} is {pixels}, but must be below {side}, the shorter side of the images: '
+            'else nothing may be left of one.'
+        )
+
+
 @dataclass(frozen=True)
 class random_shift:
     "An augmentation: images moved at random along both axes, 0 coming in."
@@ -38,6 +48,7 @@ class random_shift:
     def __call__(self, x, y, generator):
         "The moved images."
         _check_images('random_shift', x)
+        _check_below_side('random_shift', 'pixels', self.pixels, x)
         n, channels, height, width = x.shape
         down, right = torch.randint(0, 2 * self.pixels + 1, (2, n, 1), generator=generator)
         padded = F.pad(x, [self.pixels] * 4)
@@ -82,6 +93,7 @@ class random_erasing:
     def __call__(self, x, y, generator):
         "The images with a square of 0."
         _check_images('random_erasing', x)
+        _check_below_side('random_erasing', 'size', self.size, x)
         kept = [self._outside(len(x), length, generator, x.device) for length in x.shape[2:]]
         inside = ~kept[0][:, None, :, None] & ~kept[1][:, None, None, :]
         return x.masked_fill(inside, 0)

@@ -745,11 +745,11 @@ def _figures_of_training(record):
             'better.',
             c.tuning.plot,
         )
+    scored = 'validation' if record.cv is None else 'cross-validated'
     yield (
         'tuning',
         'budget',
-        f'Expected best validation {score} of so many trials, with a 95 % band for the whole '
-        'curve.',
+        f'Expected best {scored} {score} of so many trials, with a 95 % band for the whole curve.',
         partial(plot_budget, record),
     )
 

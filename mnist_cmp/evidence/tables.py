@@ -159,6 +159,10 @@ def protocol_text(
     recipes = recipes_text(record)
     beside = f'; {recipes}' if recipes else ''
     what = PROTOCOLS[record.protocol]
+    if record.cv is not None:
+        what = what.replace(
+            'chosen on validation images', 'chosen by cross-validation within the training part'
+        )
     if not record.is_image:
         what = what.replace('images', 'examples')
     return f'protocol {record.protocol}: {what}{beside}'
