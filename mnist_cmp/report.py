@@ -51,6 +51,7 @@ from mnist_cmp.evidence.tables import (
     n_trained,
     protocol_text,
     recipes_text,
+    settings_frame,
     value_column,
 )
 from .evidence.verdict import epochs_of, verdict_parts
@@ -179,11 +180,15 @@ def summary(
 
 
 def _summary_notes(comparison: Comparison) -> list[str]:
-    "What the columns of numbers are of, a line."
+    "What the columns of numbers are of, a line; and what else was searched, a line for each model."
+    notes = []
+    for model, row in settings_frame(comparison).to_dict('index').items():
+        known = [f'{name} {value}' for name, value in row.items() if value is not None]
+        notes += [f'{model}: {", ".join(known)}'] if known else []
     if comparison.classes:
-        return []
+        return notes
     held = _summary_heads(comparison)[3]
-    return [f'test value: {comparison.metric.title}; {held}: loss of standardised targets']
+    return [*notes, f'test value: {comparison.metric.title}; {held}: loss of standardised targets']
 
 # %% ../nbs/07_report.ipynb #b9bde899
 def narrow_summary(
@@ -357,6 +362,8 @@ def _table(frame: 'pandas.DataFrame', words: Callable = str) -> str:
 def _models_table(comparison: Comparison) -> str:
     "The models side by side, as texts."
     table = comparison.to_frame()
+    if not comparison.is_judged:  # they have a table of their own
+        table = table.drop(columns=list(settings_frame(comparison)))
     of_metric = 'sd over seeds', value_column(comparison)
     for column in map(str, table):
         if column in of_metric:
@@ -443,6 +450,8 @@ def _tables(comparison: Comparison) -> dict[str, list[str]]:
     if comparison.classes and (len(comparison.ks) > 1 or not comparison.is_judged):
         tables['kbest'] = [_table(_turned(comparison.kbest()), decimals)]
     tables['training'] = _unwell_table(comparison)
+    if not comparison.is_judged and not (settings := settings_frame(comparison)).empty:
+        tables['tuning'] = ['<p>The settings of the best trials:</p>', _table(settings)]
     if has_costs(comparison) or not comparison.is_judged:
         tables['cost'] = [_table(_turned(comparison.costs()), _number)]
     if comparison.labels and len(comparison.classes) <= 1000:

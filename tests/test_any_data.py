@@ -285,7 +285,9 @@ def test_a_group_is_in_one_part(of_test, how):
 
 def test_groups_and_sizes_that_are_refused():
     assert 'groups has shape (3,)' in refused(table(), SIDES, groups=[1, 2, 3])
-    assert 'a single group' in refused(table(), SIDES, groups=[1] * 120)
+    assert 'number of groups is 1, but must be at least 3' in refused(
+        table(), SIDES, groups=[1] * 120
+    )
     assert 'test_size is 0' in refused(table(), SIDES, test_size=0)
     assert 'x_test and y_test come together' in refused(table(), SIDES, table(9))
     assert 'no class has more than one example' in refused(table(2), ['a', 'b'])
@@ -319,7 +321,7 @@ def test_rows_that_stand_in_two_parts():
 def test_good_data_are_not_warned_of():
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter('always')
-        for x in table(), pictures(), table() - 100:
+        for x in table(), pictures(), table() - 10:
             mc.Data.from_arrays(x, SIDES)
             mc.Data.from_arrays(x, table()[:, 0], scale='standard')
     assert [str(warning.message) for warning in heard] == []

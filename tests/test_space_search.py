@@ -13,7 +13,7 @@ import mnist_cmp as mc
 from mnist_cmp.core.files import json_text
 from mnist_cmp.core.ledger import Ledger, LedgerError
 from mnist_cmp.core.points import sobol_points
-from mnist_cmp.report import report_page
+from mnist_cmp.report import report_page, summary
 
 QUIET = mc.Callbacks(progress=False)
 ALONE = mc.Compute(workers=1, engine='autograd')
@@ -125,6 +125,13 @@ def test_each_model_may_have_a_space_of_its_own(digits):
     assert [len(found[name].tuning.trials) for name in spaces] == [2, 2]
     assert list(found['flat'].tuning.space.sides) == ['learning_rate', 'batch_size', 'dropout']
     assert found['plain'].tuning.space.fixed == {'batch_size': 8}
+    best = {name: found[name].tuning.best.config for name in spaces}
+    frame = found.to_frame()
+    assert list(frame)[3:6] == ['batch size', 'dropout', 'width']
+    assert frame.width.tolist() == [None, str(best['plain'].width)]
+    assert frame.dropout.tolist() == [f'{best["flat"].dropout:.4g}', None]
+    assert f'plain: width {best["plain"].width}' in summary(found)
+    assert 'The settings of the best trials:' in report_page(found)
     for name in spaces:
         model = found[name]
         assert [t.config for t in model.tuning.trials] == sobol_points(model.tuning.space, n=2)
