@@ -113,7 +113,7 @@ def models_frame(
     table = pd.DataFrame.from_dict(rows, orient='index').rename_axis('model')
     if not record.is_judged:
         settings = settings_frame(record)
-        for place, name in enumerate(settings, 1 + table.columns.get_loc('batch size')):
+        for place, name in enumerate(settings, 1 + list(table).index('batch size')):
             table.insert(place, name, settings[name], allow_duplicates=True)
         held = 'validation accuracy' if record.classes else 'validation loss'
         return table.drop(columns=held) if record.protocol == '2019' else table
@@ -129,10 +129,11 @@ def settings_frame(
 
     rows = {}
     for c in record.models:
-        sides = [] if c.search is None else list(c.search.space.sides)
-        beside = [name for name in sides if name not in ('learning_rate', 'batch_size')]
-        config = c.search.best.config if beside else None
-        rows[c.name] = {name.replace('_', ' '): value_words(config.get(name)) for name in beside}
+        search = c.tuning
+        beside = [s for s in search.space.sides if s not in ('learning_rate', 'batch_size')]
+        rows[c.name] = {
+            name.replace('_', ' '): value_words(search.best.config.get(name)) for name in beside
+        }
     frame = pd.DataFrame.from_dict(rows, orient='index').rename_axis('model')
     return frame.astype(object).where(frame.notna(), None)
 
