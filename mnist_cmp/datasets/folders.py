@@ -19,7 +19,7 @@ import numpy as np
 from ..core.checks import as_path, check_int, machine_calls, shown, warn_caller
 from ..core.display import Progress, printable
 from ..core.files import plain_path, read_plain
-from .arrays import Arrays, check_bytes
+from .arrays import Arrays, NamesByPlace, check_bytes
 
 # %% ../../nbs/datasets/folders.ipynb #ds-folders-07
 FORMATS = {
@@ -314,4 +314,4 @@ def read_folder(
         fields[f'x{end}'] = _pixels(images[part], look, folder.name)
         fields[f'y{end}'] = labels[part]
     name = path.resolve().name or 'own data'
-    return Arrays(**fields, classes=tuple(map(printable, classes)), name=name)
+    return Arrays(**fields, classes=NamesByPlace(map(printable, classes)), name=name)
