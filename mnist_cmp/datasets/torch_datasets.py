@@ -14,6 +14,7 @@ import numpy as np
 from ..core.checks import shown
 from ..core.display import Progress, printable
 from .arrays import Arrays, NamesByPlace, check_bytes, names_given
+from .examples import of_tensor
 
 # %% ../../nbs/datasets/torch_datasets.ipynb #ds-torch_datasets-07
 _EXAMPLES = ('image', 'img', 'pixel_values', 'x', 'input', 'inputs', 'features', 'data')
@@ -90,7 +91,7 @@ def _as_array(what: str, value) -> np.ndarray:
     "A tensor or anything that NumPy reads, as an array; raises `ValueError`."
     try:
         if hasattr(value, 'detach'):
-            return value.detach().cpu().numpy()
+            return of_tensor(value)
         return np.asarray(value)
     except Exception as e:
         raise ValueError(f'{what} can not be read as an array ({str(e)[:200]}).') from None
