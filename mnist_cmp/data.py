@@ -9,7 +9,7 @@ __all__ = ['NOTES', 'DATASETS', 'shows_images', 'Split', 'join_splits', 'as_give
 # %% ../nbs/01_data.ipynb #01-data-002
 import hashlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -30,11 +30,11 @@ from .core.display import drawn_names, plot_style, printable, without_math
 from .core.records import Scaling
 from .core.settings import EPOCHS, EPOCHS_DIGITS
 from .core.system import derive_seed
-from .datasets.arrays import Arrays
+from .datasets.arrays import Arrays, NamesByPlace
 from .datasets.examples import as_examples, kinds_fed
 from .datasets.folders import read_folder
 from .datasets.frames import read_frame
-from .datasets.labels import Answers, tidy_answers
+from .datasets.labels import Answers, names_for, tidy_answers
 from .datasets.mapped import MappedRows, is_mapped
 from .datasets.named import NAMES, READ_BY_DATA, check_name, read_named
 from .datasets.npz import read_npz
@@ -417,7 +417,7 @@ class _Wishes:
     "How arrays are to be made splits of, as `Data.from_arrays` takes it."
 
     valid_size: int | float | None = None
-    test_size: int | float = 0.2
+    test_size: int | float | None = None
     classes: Any = None
     task: str | None = None
     scale: str | None = 'auto'
@@ -471,6 +471,9 @@ def _is_unlike(part: str, what: str, value, wanted) -> str:
 _IN_WORDS = {'train': 'training', 'valid': 'validation', 'test': 'test'}
 
 
+_TEST_SHARE = 0.2
+
+
 class _Places(NamedTuple):
     "For each split that is made of the training examples the places of those that it gets."
 
@@ -485,8 +488,11 @@ def _places(given: _Given, wishes: _Wishes) -> _Places:
     n = len(given.x['train'])
     parts: dict[str, np.ndarray | None] = {'train': None}
     rest = np.arange(n)
+    if 'test' in given.x and wishes.test_size is not None:
+        raise ValueError(f'test_size is {wishes.test_size!r}, but x_test is given: leave one out.')
     if 'test' not in given.x:
-        size = size_of('test_size', wishes.test_size, n)
+        wished = _TEST_SHARE if wishes.test_size is None else wishes.test_size
+        size = size_of('test_size', wished, n)
         rest, parts['test'] = _drawn_of(given, rest, size, wishes, 'test')
         parts['train'] = rest
     if 'valid' in given.x:
@@ -764,7 +770,25 @@ def _are_alike(x: torch.Tensor | MappedRows) -> bool:
     return all(bool((block == first).all()) for block in _blocks(x))
 
 
-def _constant_features(name: str, splits: dict[str, Split]) -> Iterator[str]:
+def _names_of_columns(x, features, inputs: tuple[int, ...]) -> tuple[str, ...]:
+    "The names that were given to the columns of `x`, or those of a frame; raises `ValueError`."
+    of_frame = getattr(x, 'column_names', getattr(x, 'columns', ()))
+    given = of_frame if features is None else features
+    is_list = isinstance(given, Iterable) and not isinstance(given, str)
+    names = tuple(printable(str(name)) for name in given) if is_list else ()
+    if inputs == (len(names),):
+        return names
+    if features is None:
+        return ()
+    raise ValueError(
+        f'features is {shown(features)}, but must name each of the values of an example, whose '
+        f'shape is {inputs}.'
+    )
+
+
+def _constant_features(
+    name: str, splits: dict[str, Split], names: tuple[str, ...] = ()
+) -> Iterator[str]:
     "A sentence on the columns of a table that never change in the training part."
     x = splits['train'].x
     if x.ndim != 2 or len(x) < 2 or _are_alike(x):
@@ -773,11 +797,12 @@ def _constant_features(name: str, splits: dict[str, Split]) -> Iterator[str]:
     is_constant = torch.ones(first.shape[1], dtype=torch.bool)
     for block in _blocks(x):
         is_constant &= (block == first).all(0)
-    features = is_constant.nonzero().flatten().tolist()
+    places = is_constant.nonzero().flatten().tolist()
+    features = [names[k] if len(names) == first.shape[1] else str(k) for k in places]
     if features:
         one = len(features) == 1
         yield (
-            f'{printable(name)}: feature{"" if one else "s"} {_listed(list(map(str, features)))} '
+            f'{printable(name)}: feature{"" if one else "s"} {_listed(features)} '
             f'{"is" if one else "are"} constant in the training part.'
         )
 
@@ -828,6 +853,7 @@ class Data:
     # how the splits were made of the examples given, in a sentence; '': they were given, or are the
     # usual ones of a named set
     division: str = ''
+    features: tuple = ()  # names of the columns of a table, for messages; (): they have none
 
     def __post_init__(self):
         _check_classes(self.name, self.classes)
@@ -867,12 +893,14 @@ class Data:
         epochs: int = 10,  # epochs for the final training, ≥ 1
         seed: int = 0,  # of what is drawn, ≥ 0
         *,
-        test_size: int | float = 0.2,  # share or number of examples that test, without x_test
+        # share or number of examples that test, without x_test; None: a fifth
+        test_size: int | float | None = None,
         # 'unit': to 0…1; 'standard': to mean 0, deviation 1; None: not at all; 'auto': images of
         # bytes to 0…1, nothing else
         scale: str | None = 'auto',
         groups=None,  # N values: equal ones for examples of x that must be in one part
         task: str | None = None,  # 'classes' or 'regression'; None: as the labels say
+        features=None,  # names of the columns of x, for messages; None: those of a frame
     ) -> 'Data':
         """`Data` from arrays, which are copied unless they are on the disk; warns of odd splits;
         raises `ValueError`."""
@@ -889,6 +917,7 @@ class Data:
             search_epochs,
             epochs,
             division,
+            _names_of_columns(x, features, splits['train'].inputs),
         )
         warn_of_splits(data, stacklevel=None)
         return data
@@ -900,7 +929,14 @@ class Data:
         **how,  # arguments of from_arrays; they go before what the source says
     ) -> 'Data':
         "`Data` from what a source gives; raises what `from_arrays` raises."
-        said = {'name': arrays.name, 'classes': arrays.classes, 'groups': arrays.groups} | how
+        said = {
+            'name': arrays.name,
+            'classes': arrays.classes,
+            'groups': arrays.groups,
+            'features': arrays.features or None,
+        } | how
+        if isinstance(arrays.classes, NamesByPlace) and said['classes'] is not None:
+            said['classes'] = names_for(arrays.classes, said['classes'])
         parts = {
             'x_test': arrays.x_test,
             'y_test': arrays.y_test,
@@ -1007,9 +1043,12 @@ class Data:
         """Sentences: classes that a split lacks, examples that show nothing, are far from 0 or stand
         in two splits."""
         remarks: list[str] = []
-        looks = _missing_classes, _dull_images, _constant_features, _unscaled, _shared_images
-        for look in looks:
-            remarks += look(self.name, self._splits_by_name())
+        splits = self._splits_by_name()
+        remarks += _missing_classes(self.name, splits)
+        remarks += _dull_images(self.name, splits)
+        remarks += _constant_features(self.name, splits, self.features)
+        remarks += _unscaled(self.name, splits)
+        remarks += _shared_images(self.name, splits)
         return remarks
 
     @property
@@ -1241,7 +1280,7 @@ def _load_named(name: str, root, valid_size: int | float | None, download: bool)
             'of its own.'
         )
     task = 'classes' if NAMES[name].n_classes else 'regression'
-    wishes = _Wishes(valid_size, 0.2, arrays.classes, task, NAMES[name].scale)
+    wishes = _Wishes(valid_size, None, arrays.classes, task, NAMES[name].scale)
     splits, division = _splits_of_arrays(parts, wishes)
     train = splits['train']
     usual = EPOCHS if len(train) >= _MANY else EPOCHS_DIGITS
@@ -1254,6 +1293,7 @@ def _load_named(name: str, root, valid_size: int | float | None, download: bool)
         usual['search_epochs'],
         usual['epochs'],
         division,
+        arrays.features,
     )
     return _published(data)
 

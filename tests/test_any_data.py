@@ -100,6 +100,8 @@ def test_examples_are_copied():
         (table()[:, 0], 'x[:, None]'),
         (np.array([['red', 'blue']] * 120), 'pd.get_dummies'),
         (np.full((120, 3), 1j), 'complex128, but must be bools'),
+        (np.full((120, 3), 1j).astype(object), 'complex128, but must be bools'),
+        (np.full((120, 1), np.complex64(3), object), 'complex128, but must be bools'),
         (np.where(np.arange(120)[:, None] == 7, np.nan, table()), 'the first at index 7'),
         (np.full((120, 2), 1e300), 'numbers beyond float32, the first at index 0'),
         ([[1], [2, 3]], 'cannot be read as an array'),
@@ -159,6 +161,21 @@ def test_a_constant_column_becomes_0_and_is_said():
     assert data.train.x[:, 2].abs().max() == 0
 
 
+def test_a_constant_column_is_said_by_its_name():
+    frame = pd.DataFrame(table(), columns=['age', 'height', 'one', 'weight']).assign(one=1)
+    words = 'feature one is constant in the training part'
+    with pytest.warns(UserWarning, match=words):
+        data = mc.Data.from_arrays(frame, SIDES)
+    with pytest.warns(UserWarning, match=words):
+        mc.Data.from_arrays(frame.to_numpy(), SIDES, features=list(frame))
+    with pytest.warns(UserWarning, match=words):
+        mc.Data.from_frame(frame.assign(side=SIDES), 'side')
+    assert data.features == ('age', 'height', 'one', 'weight')
+    narrow = {split.name: replace(split, x=split.x[:, 2:]) for split in data.splits}
+    assert 'feature 0 is constant' in replace(data, **narrow).remarks[0]
+    assert "features is ['age'], but must name each" in refused(table(), SIDES, features=['age'])
+
+
 def test_a_scale_that_is_none():
     assert "scale is 'max', but must be one of 'auto', 'unit'" in refused(
         table(), SIDES, scale='max'
@@ -193,6 +210,37 @@ def test_labels_are_tidied(y, classes):
     for split in data.splits:
         same = split.y.numpy() == sides[split.name]
         assert same.all() or not same.any()  # the second class may come first in the order
+
+
+@pytest.mark.parametrize('ordered', [False, True])
+@pytest.mark.parametrize(
+    'values, categories, classes',
+    [
+        ([1, 0], [1, 0], ('1', '0')),
+        ([10, 20, 30], [10, 20, 30], ('10', '20', '30')),
+        ([3, 1, 2], [3, 9, 2, 1], ('3', '2', '1')),
+        ([0.5, 2.0, -1.5], [2.0, 0.5, 7.0, -1.5], ('2', '0.5', '-1.5')),
+        (['1', '10', '0'], ['10', '1', 'none', '0'], ('10', '1', '0')),
+        ([True, False], [True, False], ('True', 'False')),
+    ],
+)
+def test_categories_keep_their_names(values, categories, classes, ordered):
+    given = [values[k % len(values)] for k in range(120)]
+    text = [str(int(value) if value == 2.0 and type(value) is float else value) for value in given]
+    column = pd.Series(pd.Categorical(given, categories, ordered=ordered))
+    frame = pd.DataFrame(table(), columns=list('abcd')).assign(y=column)
+    datas = [
+        mc.Data.from_arrays(table(), column),
+        mc.Data.from_arrays(table(), column, classes=classes),
+        mc.Data.from_arrays(table(), column, table() + 100, column),
+    ]
+    if all(type(value) is not float for value in values):
+        datas.append(mc.Data.from_frame(frame, 'y'))
+    for data in datas:
+        assert data.classes == classes
+        for split in data.splits:
+            places = range(120) if split.places is None else split.places
+            assert [classes[label] for label in split.y] == [text[place] for place in places]
 
 
 def test_labels_among_named_classes():
@@ -233,6 +281,10 @@ def test_whole_numbers_as_the_user_says():
         (['a', 'b'] * 60, {'classes': ['a', 'c']}, 'labels have b, but classes has'),
         (pd.to_datetime(['2020-01-01'] * 120), {}, 'Make numbers of dates'),
         (None, {}, 'y is None'),
+        (np.uint64(2**63) + SIDES.astype(np.uint64), {}, 'such as 9223372036854775809, but must'),
+        (np.uint64(2**63) * SIDES.astype(np.uint64), {'task': 'regression'}, 'but must lie from'),
+        ([2**63 + 5, 2**63 + 6, 7] * 40, {}, 'can not be told apart'),
+        (np.eye(2)[SIDES], {'classes': ['1', '0']}, 'names in another order'),
     ],
 )
 def test_labels_that_are_refused(y, how, words):
@@ -270,6 +322,15 @@ def test_sizes(how, sizes):
     assert tuple(len(split) for split in data.splits) == sizes
 
 
+def test_a_fifth_tests_whether_said_or_not():
+    first, again = (
+        mc.Data.from_arrays(table(), SIDES),
+        mc.Data.from_arrays(table(), SIDES, test_size=0.2),
+    )
+    assert rows_of(first) == rows_of(again)
+    assert len(first.test) == 24
+
+
 @pytest.mark.parametrize('of_test', [True, False])
 @pytest.mark.parametrize('how', [{}, {'valid_size': 20}, {'seed': 3}])
 def test_a_group_is_in_one_part(of_test, how):
@@ -289,6 +350,8 @@ def test_groups_and_sizes_that_are_refused():
         table(), SIDES, groups=[1] * 120
     )
     assert 'test_size is 0' in refused(table(), SIDES, test_size=0)
+    both = table(), SIDES, table(9), np.arange(9) % 2
+    assert 'test_size is 0.5, but x_test is given' in refused(*both, test_size=0.5)
     assert 'x_test and y_test come together' in refused(table(), SIDES, table(9))
     assert 'no class has more than one example' in refused(table(2), ['a', 'b'])
 
@@ -352,6 +415,18 @@ def test_a_file_gives_what_memory_gives(on_disk, how):
             assert isinstance(one.x, MappedRows)
             assert one.fingerprint == other.fingerprint
         assert mapped.remarks == inside.remarks
+
+
+def test_what_was_changed_in_memory_is_no_file(on_disk):
+    changed = np.load(on_disk, mmap_mode='c')
+    changed[5] = 255 - changed[5]
+    data = mc.Data.from_arrays(changed, labels())
+    inside = mc.Data.from_arrays(np.array(changed), labels())
+    assert [s.fingerprint for s in data.splits] == [s.fingerprint for s in inside.splits]
+    assert not any(isinstance(split.x, MappedRows) for split in data.splits)
+    elsewhere = pickle.dumps(data.train)
+    again = pickle.loads(elsewhere)  # noqa: S301, ours
+    assert torch.equal(again.x, data.train.x)
 
 
 def net():

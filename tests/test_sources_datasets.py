@@ -20,6 +20,7 @@ from torch.utils.data import (
     random_split,
 )
 
+import mnist_cmp as mc
 from mnist_cmp.datasets.npz import read_npz
 from mnist_cmp.datasets.sources import torchvision_datasets
 from mnist_cmp.datasets.torch_datasets import read_dataset
@@ -142,6 +143,28 @@ def test_names_that_do_not_fit_the_labels_are_left_out():
     assert read_dataset(Wide()).classes is None
     assert read_dataset(Own(lambda x, y: (x, y / 2))).classes is None
     assert read_dataset(Own(lambda x, y: (x, 'abc'[y]))).y.tolist() == ['abc'[y] for y in Y]
+
+
+def test_names_may_be_numbers_in_another_order():
+    class Numbered(Own):
+        classes = ['1', '2', '0']
+
+    data = mc.Data.from_dataset(Numbered())
+    assert data.classes == ('1', '2', '0')
+    assert data.train.y.tolist() == Y[data.train.places].tolist()
+    with pytest.raises(ValueError, match='come with these names in another order'):
+        mc.Data.from_dataset(Numbered(), classes=['0', '1', '2'])
+
+
+def test_bfloat16_is_taken_as_from_arrays():
+    data = mc.Data.from_dataset(TensorDataset(X.bfloat16(), Y))
+    row_by_row = mc.Data.from_dataset([(x.bfloat16(), y) for x, y in zip(X, Y)])
+    same = mc.Data.from_arrays(X.bfloat16(), Y)
+    assert data.train.x.dtype == torch.float32
+    for other in same, row_by_row:
+        assert [s.fingerprint for s in data.splits] == [s.fingerprint for s in other.splits]
+    targets = mc.Data.from_dataset(TensorDataset(X, Y.bfloat16() + 0.5), task='regression')
+    assert targets.outputs == 1
 
 
 def test_several_numbers_to_predict():

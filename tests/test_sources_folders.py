@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import mnist_cmp as mc
 from mnist_cmp.datasets.folders import read_folder
 from mnist_cmp.datasets.sources import torchvision_datasets
 
@@ -154,6 +155,33 @@ def test_other_files_are_left_out_with_a_warning(pets):
     (pets / 'cat' / 'photo.tiff').touch()
     with pytest.warns(UserWarning, match=r'pets: 2 files were left out, such as labels.csv\. Im'):
         assert len(read_folder(pets).x) == n
+
+
+def test_files_beside_the_parts_are_named(pets, tmp_path):
+    for part in ('train', 'test'):
+        shutil.copytree(pets, tmp_path / 'divided' / part)
+    shutil.copy(pets / 'dog' / '9.png', tmp_path / 'divided')
+    words = 'divided: 1 file was left out, such as 9.png, 1 of them an image outside of all'
+    with pytest.warns(UserWarning, match=words):
+        read_folder(tmp_path / 'divided')
+
+
+@pytest.mark.parametrize('n', [2, 11])
+def test_folders_may_be_called_by_numbers(tmp_path, quiet, n):
+    for number in range(n):
+        for copy in range(6):
+            save(tmp_path, f'{number}/{copy}.png', Image.new('L', (4, 4), 20 * number + copy + 50))
+    data = mc.Data.from_folder(tmp_path)
+    names = sorted(map(str, range(n)))
+    assert data.classes == tuple(names)
+    seen = (data.train.x[:, 0, 0, 0] - 50) // 20
+    assert [data.classes[label] for label in data.train.y] == [str(k) for k in seen.tolist()]
+    assert mc.Data.from_folder(tmp_path, classes=names).classes == data.classes
+    words = [f'number {name}' for name in names]
+    renamed = mc.Data.from_folder(tmp_path, classes=words)
+    assert (renamed.classes, renamed.train.y.tolist()) == (tuple(words), data.train.y.tolist())
+    with pytest.raises(ValueError, match='come with these names in another order'):
+        mc.Data.from_folder(tmp_path, classes=names[::-1])
 
 
 def png_of(width, height):

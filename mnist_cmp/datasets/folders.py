@@ -19,7 +19,7 @@ import numpy as np
 from ..core.checks import as_path, check_int, machine_calls, shown, warn_caller
 from ..core.display import Progress, printable
 from ..core.files import plain_path, read_plain
-from .arrays import Arrays, check_bytes
+from .arrays import Arrays, NamesByPlace, check_bytes
 
 # %% ../../nbs/datasets/folders.ipynb #ds-folders-07
 FORMATS = {
@@ -56,6 +56,19 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in FORMATS
 
 # %% ../../nbs/datasets/folders.ipynb #ds-folders-11
+def _warn_of_others(folder: Path, others: list[Path]):
+    "Warn of the files in a folder that are not read, if there are any."
+    if not others:
+        return
+    n_loose = sum(map(_is_image, others))
+    outside = f', {n_loose:,} of them an image outside of all classes' if n_loose else ''
+    left_out = '1 file was' if len(others) == 1 else f'{len(others):,} files were'
+    warn_caller(
+        f'{folder}: {left_out} left out, such as {printable(others[0].name)}{outside}. '
+        f'Images are {_KINDS}.'
+    )
+
+
 _PARTS = {
     'train': '',
     'training': '',
@@ -91,6 +104,7 @@ def find_parts(
             )
         else:
             parts[part] = folder
+    _warn_of_others(path, [entry for entry in _entries(path) if not entry.is_dir()])
     return parts
 
 # %% ../../nbs/datasets/folders.ipynb #ds-folders-14
@@ -122,14 +136,7 @@ def find_images(
         )
     others = loose
     found = {path.name: _images_of(path, others) for path in classes}
-    if others:
-        n_loose = sum(map(_is_image, others))
-        outside = f', {n_loose:,} of them an image outside of all classes' if n_loose else ''
-        left_out = '1 file was' if len(others) == 1 else f'{len(others):,} files were'
-        warn_caller(
-            f'{folder}: {left_out} left out, such as {printable(others[0].name)}{outside}. '
-            f'Images are {_KINDS}.'
-        )
+    _warn_of_others(folder, others)
     check_int(f'number of images in {folder}', sum(map(len, found.values())), 1, _MOST_IMAGES)
     return found
 
@@ -323,4 +330,4 @@ def read_folder(
         fields[f'x{end}'] = _pixels(images[part], look, folder.name)
         fields[f'y{end}'] = labels[part]
     name = path.resolve().name or 'own data'
-    return Arrays(**fields, classes=tuple(map(printable, classes)), name=name)
+    return Arrays(**fields, classes=NamesByPlace(map(printable, classes)), name=name)

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..core.checks import shown
 from ..core.display import printable
-from .arrays import Arrays, check_bytes, names_given
+from .arrays import Arrays, NamesByPlace, check_bytes, names_given
 
 # %% ../../nbs/datasets/frames.ipynb #ds-frames-08
 @dataclass(frozen=True)
@@ -423,7 +423,7 @@ def _category_order(series) -> list[str]:
     return []
 
 
-def _category_names(series: Iterable) -> tuple[str, ...] | None:
+def _category_names(series: Iterable) -> NamesByPlace | None:
     "Names of the categories that any of some columns uses, in their order; None: no categories."
     columns = list(series)
     names: list[str] = []
@@ -434,7 +434,7 @@ def _category_names(series: Iterable) -> tuple[str, ...] | None:
             return None
         names += order
         used |= set(map(str, column.unique().to_list()))
-    return tuple(name for name in dict.fromkeys(names) if name in used)
+    return NamesByPlace(name for name in dict.fromkeys(names) if name in used)
 
 
 def _codes(values: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:

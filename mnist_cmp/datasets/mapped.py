@@ -24,19 +24,21 @@ from .scaling import as_fed, row_blocks
 def is_mapped(
     x: Any,  # an array, or anything else
 ) -> bool:
-    "Is it a view of a file?"
+    """Is it a view of a file? One of mode 'c' is none: what is written to it stays in the memory of
+    this process, where no other one sees it."""
     return isinstance(x, np.ndarray) and _root(x) is not None
 
 
 def _root(x: np.ndarray) -> np.memmap | None:
-    "The memory-mapped array that `x` is a view of, which knows its file; None if there is none."
+    """The memory-mapped array that `x` is a view of, which knows its file; None if there is none, or
+    if its values may differ from those in the file."""
     root = None
     base: Any = x
     while isinstance(base, np.ndarray):
         if isinstance(base, np.memmap) and base.filename is not None:
             root = base
         base = base.base
-    return root
+    return None if root is None or root.mode == 'c' else root
 
 
 @dataclass(frozen=True)

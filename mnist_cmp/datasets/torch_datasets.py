@@ -13,7 +13,8 @@ import numpy as np
 
 from ..core.checks import shown, warn_caller
 from ..core.display import Progress, printable
-from .arrays import Arrays, check_bytes, names_given
+from .arrays import Arrays, NamesByPlace, check_bytes, names_given
+from .examples import of_tensor
 
 # %% ../../nbs/datasets/torch_datasets.ipynb #ds-torch_datasets-07
 _EXAMPLES = ('image', 'img', 'pixel_values', 'x', 'input', 'inputs', 'features', 'data')
@@ -90,7 +91,7 @@ def _as_array(what: str, value) -> np.ndarray:
     "A tensor or anything that NumPy reads, as an array; raises `ValueError`."
     try:
         if hasattr(value, 'detach'):
-            return value.detach().cpu().numpy()
+            return of_tensor(value)
         return np.asarray(value)
     except Exception as e:
         raise ValueError(f'{what} can not be read as an array ({str(e)[:200]}).') from None
@@ -146,7 +147,7 @@ def _feature_names(dataset) -> list[str] | None:
     return None
 
 
-def _fitting_names(names: tuple[str, ...] | None, parts: Iterable[_Part]):
+def _fitting_names(names: tuple[str, ...] | None, parts: Iterable[_Part]) -> NamesByPlace | None:
     "The names of the classes, if there is one for each label; else None."
     labels = [part.y for part in parts]
     if names is None or len(set(names)) < len(names):
@@ -155,7 +156,7 @@ def _fitting_names(names: tuple[str, ...] | None, parts: Iterable[_Part]):
         return None
     if min(y.min() for y in labels) < 0 or max(y.max() for y in labels) >= len(names):
         return None
-    return tuple(printable(name) for name in names)
+    return NamesByPlace(printable(name) for name in names)
 
 # %% ../../nbs/datasets/torch_datasets.ipynb #ds-torch_datasets-19
 def _length(name: str, dataset) -> int:

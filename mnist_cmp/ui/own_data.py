@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # slow to import
 # %% ../../nbs/ui/own_data.ipynb #own-data-07
 DATA_FILE = 'data.npz'  # in a run's folder
 _HEAD = 'mnist_cmp_data'  # the key of what is no array
+_SPLITS = 'train', 'valid', 'test'
 _TENSORS = 'x', 'y', 'places', 'groups'
 
 
@@ -39,7 +40,10 @@ def write_data(
 ):
     "Keep data in a file that `read_data` reads; raises `ValueError` for more than memory holds."
     arrays = {}
-    for split in data.splits:
+    for part in _SPLITS:
+        split = getattr(data, part)
+        if split is None:
+            continue
         for name in _TENSORS:
             tensor = getattr(split, name)
             if tensor is None:
@@ -48,9 +52,13 @@ def write_data(
                 raise ValueError(
                     f'{data.name} is mapped into memory from a file. Give the path of that file.'
                 )
-            arrays[f'{split.name}_{name}'] = tensor.cpu().numpy()
+            arrays[f'{part}_{name}'] = tensor.cpu().numpy()
     head = {name: getattr(data, name) for name in ('name', 'search_epochs', 'epochs')}
     head['classes'] = list(data.classes)
+    if data.features:
+        head['features'] = list(data.features)
+    if data.division:
+        head['division'] = data.division
     for name in ('scaling', 'targets'):
         scaling = getattr(data, name)
         head[name] = None if scaling is None else scaling.to_dict()
@@ -85,10 +93,12 @@ def read_data(
         for name in ('scaling', 'targets'):
             scaled[name] = None if head[name] is None else Scaling.from_dict(head[name])
         classes = tuple(head['classes'])
-        parts = [part for part in ('train', 'valid', 'test') if f'{part}_x' in arrays]
+        parts = [part for part in _SPLITS if f'{part}_x' in arrays]
         splits: dict = {part: _split_of(arrays, part, classes, scaled) for part in parts}
         splits.setdefault('valid', None)
         known: dict = {name: head[name] for name in ('name', 'search_epochs', 'epochs')}
+        known['features'] = tuple(head.get('features', ()))
+        known['division'] = head.get('division', '')
         return Data(**splits, classes=classes, **known)
     except FileNotFoundError:
         raise
