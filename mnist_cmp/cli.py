@@ -739,7 +739,9 @@ def run(
     recipe = build_recipe(_recipe(args))
     effort = _effort(args)
     most = {'seeds': args.looks[-1]} if args.looks else {}
-    check_extends(out, args.models, data, Effort(**effort | most), args.epochs)
+    tuning = _tuning(args)
+    asked = Effort(**effort | most)
+    check_extends(out, args.models, data, asked, args.epochs, extend=tuning.extend)
     if not args.quiet:
         say(_head(args, data, out))
     progress = not args.quiet
@@ -763,7 +765,7 @@ def run(
                 client=_client(args, stack),
             ),
             callbacks=callbacks,
-            tuning=_tuning(args),
+            tuning=tuning,
             metric=args.metric,
             margin=args.margin,
             baseline=args.baseline,

@@ -603,10 +603,15 @@ class Shape:
         cls,
         data: Any,  # a Split or a Data; a Shape is given back
     ) -> 'Shape':
-        "The shape of data."
+        "The shape of data; raises `TypeError`."
         if isinstance(data, cls):
             return data
         split = getattr(data, 'train', data)
+        if not all(hasattr(split, name) for name in ('x', 'inputs', 'outputs', 'task')):
+            raise TypeError(
+                f'shape is {shown(data)}, but must be a Shape, such as Shape((5,), 3) for five '
+                'numbers and three classes, a Split or a Data.'
+            )
         dtype = torch.int64 if split.x.dtype == torch.int64 else torch.float32
         in_memory = torch.is_tensor(split.x)
         return cls(split.inputs, split.outputs, split.task, dtype, in_memory)

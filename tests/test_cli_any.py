@@ -147,6 +147,19 @@ def test_choices_of_the_recipe_are_searched(folder):
     assert tried <= {'sgd', 'adam'}
 
 
+def test_a_finished_run_whose_search_was_extended_is_gone_on_with(folder):
+    x = np.random.default_rng(0).normal(size=(200, 5)).astype(np.float32)
+    np.savez(folder / 'data.npz', x=x, y=x[:, 0] > 0)
+    options = f'--data data.npz {MODELS} {SMALL} --space deep:width=2,3 --extend'
+    assert command(options) == 0
+    before = mc.Comparison.load('run')
+    assert before['deep'].search.extended_from is not None
+    assert command(f'{options} --seeds 3') == 0
+    found = mc.Comparison.load('run')
+    assert [len(model.runs) for model in found.models] == [3, 3]
+    assert found['deep'].search.extended_from == before['deep'].search.extended_from
+
+
 def test_stopped_and_gone_on_with_it_is_the_same(folder):
     "Own data, own nets and another recipe go on to the same numbers."
     rng = np.random.default_rng(0)

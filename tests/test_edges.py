@@ -15,6 +15,7 @@ from mnist_cmp import data as data_room
 from mnist_cmp.cli import _names, _resume_command
 from mnist_cmp.core import checks, display, files, system
 from mnist_cmp.core.ledger import Ledger, _transaction
+from mnist_cmp.core.spaces import fit_batches
 from mnist_cmp.datasets import sources
 from mnist_cmp.engines.chains import recognise, why_no_chain
 from mnist_cmp.engines.compiled import _who_else, is_served
@@ -25,7 +26,6 @@ from mnist_cmp.evidence.differences import Difference
 from mnist_cmp.evidence.intervals import _stay_within, calibration
 from mnist_cmp.evidence.tables import unequal_sizes
 from mnist_cmp.evidence.verdict import verdict
-from mnist_cmp.search import _trainings
 from mnist_cmp.study import costs
 from mnist_cmp.study.population import nets_at_once
 from mnist_cmp.study.scheduling import drop_checkpoints
@@ -479,9 +479,10 @@ def test_the_interval_over_both_chances_is_never_inside_that_of_one(monkeypatch)
 
 
 def test_a_batch_may_hold_all_images_and_no_more():
-    assert len(_trainings(mc.Space(batch_size=(4, 8), start=1030), 2, 0, 8)) == 2
+    spaces = {'net': mc.Space(batch_size=(4, 8))}
+    assert fit_batches(spaces, 8) == spaces
     with pytest.raises(ValueError, match='goes up to 9'):
-        _trainings(mc.Space(batch_size=(4, 9), start=1030), 2, 0, 8)
+        fit_batches({'net': mc.Space(batch_size=(4, 9))}, 8)
 
 
 def test_the_command_that_goes_on_names_the_folder_once():

@@ -266,6 +266,18 @@ def test_the_panels_process_refuses_what_its_report_would_lose_by(finished):
     assert seen == [] and not (finished / 'search' / 'cnn').exists()
 
 
+def test_the_panels_process_goes_on_with_an_extended_search(tmp_path):
+    how = dict(data_dir=None, download=False, workers=1)
+    small = SMALL | dict(batch_size=[16, 17])
+    for seeds in 1, 2:
+        settings = check_settings(small | dict(seeds=seeds, tuning={'extend': 'True'}))
+        write_json(tmp_path / 'panel.json', dict(state='running', how=how, settings=settings))
+        compare_as_noted(tmp_path, lambda: False)
+        found = mc.Comparison.load(tmp_path)
+        assert found['mlp'].search.extended_from is not None
+        assert [len(model.runs) for model in found.models] == [seeds, seeds]
+
+
 # ---- runs
 
 

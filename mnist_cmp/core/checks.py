@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Params', 'Returned', 'shown', 'raise_invalid', 'check_int', 'check_float', 'check_choice', 'typed', 'as_path',
-           'MachineError', 'machine_calls', 'warn_caller', 'warn_renamed', 'old_attributes', 'renamed_arguments',
-           'need_extra', 'Stopped', 'stop_if', 'ShouldStop']
+           'MachineError', 'machine_calls', 'each_warning_once', 'warn_caller', 'warn_renamed', 'old_attributes',
+           'renamed_arguments', 'need_extra', 'Stopped', 'stop_if', 'ShouldStop']
 
 # %% ../../nbs/core/checks.ipynb #00-core-002
 import functools
@@ -19,6 +19,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, NoReturn, ParamSpec, TypeVar, Union, get_args, get_origin
@@ -27,13 +28,23 @@ from typing import Any, NoReturn, ParamSpec, TypeVar, Union, get_args, get_origi
 def shown(
     value,  # anything
 ) -> str:
-    "Its `repr` for a message, cut short where it is long."
+    "Its `repr` for a message, on one line and cut short where it is long."
     try:
         text = repr(value)
     # such as a number of 5,000 digits
     except Exception:
         text = f'{type(value).__name__} that cannot be shown'
+    if '\n' in text:  # a table, an array, or a net
+        return _on_one_line(value, ' '.join(text.split()))
     return text if len(text) <= 300 else f'{text[:200]}… ({len(text):,} characters)'
+
+
+def _on_one_line(value, text):
+    "What is shown of an object whose `repr` has several lines: `text`, all in one."
+    shape = getattr(value, 'shape', None)
+    if isinstance(shape, tuple):
+        return f'{type(value).__name__} of shape {tuple(shape)}'
+    return text if len(text) <= 80 else f'{text[:80]}… ({len(text):,} characters)'
 
 # %% ../../nbs/core/checks.ipynb #core-range
 def _range(low: float | None, high: float | None, low_open: bool = False) -> str:
@@ -122,6 +133,21 @@ def _classes(annotation) -> tuple[type, ...]:
     return parts if is_checked else ()
 
 
+def _asked_for(cls: type) -> str:
+    "The name of a class in a message, and where one comes from if the class says it."
+    return 'None' if cls is NoneType else getattr(cls, 'asked_for', cls.__name__)
+
+
+def _part_of(value, allowed: tuple[type, ...]) -> str:
+    "A sentence on the parts of a value that are of these classes; '' if there are none."
+    parts = [
+        f'.{name}'
+        for name, part in getattr(value, '__dict__', {}).items()
+        if part is not None and isinstance(part, allowed)
+    ]
+    return f' Give a part of it: {" or ".join(parts)}.' if parts else ''
+
+
 def typed(
     func: Callable[Params, Returned],  # a function with annotated arguments
 ) -> Callable[Params, Returned]:
@@ -135,8 +161,9 @@ def typed(
         for name, value in (*zip(arguments, args), *kwargs.items()):
             allowed = classes.get(name)
             if allowed and not isinstance(value, allowed) and value is not arguments[name].default:
-                words = ' or '.join('None' if c is NoneType else c.__name__ for c in allowed)
-                raise TypeError(f'{name} is {shown(value)}, but must be a {words}.')
+                words = ' or '.join(map(_asked_for, allowed))
+                way_out = _part_of(value, allowed)
+                raise TypeError(f'{name} is {shown(value)}, but must be a {words}.{way_out}')
         return func(*args, **kwargs)
 
     return checked
@@ -182,11 +209,32 @@ def machine_calls(
         raise MachineError(e.errno, e.strerror, str(e.filename or path or '') or None) from e
 
 # %% ../../nbs/core/checks.ipynb #1d325d6e
+_warned: ContextVar[set[str] | None] = ContextVar('mnist_cmp: warnings given', default=None)
+
+
+@contextmanager
+def each_warning_once():
+    "Inside the block, and those within it, `warn_caller` gives each text once."
+    if _warned.get() is not None:
+        yield
+        return
+    before = _warned.set(set())
+    try:
+        yield
+    finally:
+        _warned.reset(before)
+
+
 def warn_caller(
     text: str,  # a sentence
     category: type[Warning] = UserWarning,  # class of the warning
 ):
     "Warn at the line that called into this package."
+    given = _warned.get()
+    if given is not None:
+        if text in given:
+            return
+        given.add(text)
     level = 1
     frame = inspect.currentframe()
     while frame is not None and _is_ours(frame):

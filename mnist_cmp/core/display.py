@@ -8,7 +8,7 @@ __all__ = ['PALETTE', 'model_color', 'plot_style', 'printable', 'without_math', 
            'Status', 'check_progress', 'bar_line', 'Progress']
 
 # %% ../../nbs/core/display.ipynb #core-display-2
-from .checks import Params, Returned, raise_invalid
+from .checks import Params, Returned, each_warning_once, raise_invalid
 from .system import format_seconds
 
 # %% ../../nbs/core/display.ipynb #core-display-imports
@@ -238,17 +238,19 @@ def quietly(
     # a function with a keyword argument callbacks, which has a progress
     func: Callable[Params, Returned],
 ) -> Callable[Params, Returned]:
-    "`func`, during which `tell` prints nothing if its callbacks have progress=False."
+    """`func`, during which each warning is given once, and `tell` prints nothing if its callbacks
+    have progress=False."""
 
     @functools.wraps(func)
     def called(*args: Params.args, **kwargs: Params.kwargs) -> Returned:
-        if getattr(kwargs.get('callbacks'), 'progress', True) is not False:
-            return func(*args, **kwargs)
-        before = _is_quiet.set(True)
-        try:
-            return func(*args, **kwargs)
-        finally:
-            _is_quiet.reset(before)
+        with each_warning_once():
+            if getattr(kwargs.get('callbacks'), 'progress', True) is not False:
+                return func(*args, **kwargs)
+            before = _is_quiet.set(True)
+            try:
+                return func(*args, **kwargs)
+            finally:
+                _is_quiet.reset(before)
 
     return called
 

@@ -286,12 +286,23 @@ def _check_optimizer(recipe):
     object.__setattr__(recipe, 'optimizer', _as_given(base, settings))
 
 
+def _refuse_classes(name, values):
+    "Raise `TypeError` for a class where one of its objects is meant."
+    for value in values:
+        if isinstance(value, type):
+            raise TypeError(
+                f'{name} is the class {value.__name__}, but must be an object of it: write '
+                f'{value.__name__}(), with what it needs in the brackets.'
+            )
+
+
 def _check_named(recipe):
     "Put what a recipe names in its plain form; raises `TypeError` or `ValueError`."
     if recipe.schedule is not None:
         what = 'a schedule'
         parts = _with_settings('schedule', recipe.schedule, what, 'torch.optim.lr_scheduler')
         object.__setattr__(recipe, 'schedule', _as_given(*parts))
+    _refuse_classes('loss', [recipe.loss])
     if recipe.loss is not None and not (_is_text(recipe.loss) or callable(recipe.loss)):
         raise TypeError(
             f'loss is {shown(recipe.loss)}, but must be the name of a loss, or a function.'
@@ -299,6 +310,7 @@ def _check_named(recipe):
     if recipe.augment is not None:
         is_list = isinstance(recipe.augment, (list, tuple))
         parts = tuple(recipe.augment) if is_list else (recipe.augment,)
+        _refuse_classes('augment', parts)
         if not parts or not all(map(callable, parts)):
             raise TypeError(
                 f'augment is {shown(recipe.augment)}, but must be a function of x, y and a '

@@ -67,6 +67,9 @@ def own_settings(
     return {p.name: p.default for p in parameters if p.name not in taken}
 
 # %% ../../nbs/engines/recipes.ipynb #recipes-11
+_NO_SETTINGS = 'none beside the learning rate'
+
+
 def _parted(value):
     "A name or class, and a dict of its settings."
     return value if isinstance(value, tuple) else (value, {})
@@ -77,9 +80,10 @@ def _check_names(what, name, cls, settings):
     own = own_settings(cls)
     for setting in settings:
         if setting not in own:
+            known = ', '.join(sorted(own)) or _NO_SETTINGS
             raise ValueError(
                 f'{what} has the setting {setting!r}, but those of {name} are '
-                f'{", ".join(sorted(own))}. {_nearest(setting, own)}'.rstrip()
+                f'{known}. {_nearest(setting, own)}'.rstrip()
             )
 
 
@@ -120,9 +124,10 @@ def _fields_of(recipe, name, cls):
             example = ''
             if 'betas' in own and field == 'momentum':
                 example = f": optimizer=('{name.lower()}', {{'betas': (0.9, 0.95)}})"
+            known = ', '.join(sorted(own.keys() - _HOW)) or _NO_SETTINGS
             raise ValueError(
                 f'{field} is {shown(value)}, but {name} has no such setting. Its own are '
-                f'{", ".join(sorted(own.keys() - _HOW))}{example}.'
+                f'{known}{example}.'
             )
     if recipe.nesterov and not (recipe.momentum or own['momentum']):
         raise_invalid('nesterov', True, 'False without momentum', 'Give momentum=0.9, say.')

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from ..core import run_folder
+from ..core.checks import warn_caller
 from ..core.files import check_folder, write_json
 from ..core.records import FORMAT, ComparisonRecord
 from mnist_cmp.evidence import (
@@ -39,6 +40,7 @@ class Comparison(ComparisonRecord):
 
     def __post_init__(self):
         self._weights = {}
+        self._source = None  # the folder that it was read from
 
     @property
     def weights(self) -> dict:
@@ -53,11 +55,13 @@ class Comparison(ComparisonRecord):
     @classmethod
     def load(
         cls,
-        folder,  # where save put it
+        folder,  # where save put it, or its report.json
     ) -> Self:
         """The comparison in `folder`, without its weights; raises `FileNotFoundError` or
         `ValueError` that names the file."""
-        return _with_health(run_folder.load_record(folder, cls))
+        comparison = _with_health(run_folder.load_record(folder, cls))
+        comparison._source = run_folder.folder_of_report(folder).resolve()
+        return comparison
 
     @classmethod
     def from_dict(
@@ -76,8 +80,9 @@ class Comparison(ComparisonRecord):
         folder,  # made if it is not there
         overwrite: bool = False,  # replace another comparison's report?
     ) -> Path:
-        """Write `report.json`, and `weights/NAME/seed_K.safetensors` for weights at hand, into
-        `folder`; raises `ValueError`."""
+        """Write `report.json`, and `weights/NAME/seed_K.safetensors` for weights at hand or in the
+        folder that it was read from, into `folder`; raises `ValueError`."""
+        folder = run_folder.report_folder(folder)
         return _save(self, check_folder('folder', folder), overwrite)
 
     def claim(
@@ -88,7 +93,12 @@ class Comparison(ComparisonRecord):
     ):
         """Raise `LedgerError` if what is in `folder` would lose something by this report; or make
         room for it."""
+        files = [*files, *self._to_bring(folder)]
         run_folder.claim(self, folder, overwrite, files, self.weights)
+
+    def _to_bring(self, folder):
+        "The weights files that are to be copied into a folder: none where weights are at hand."
+        return [] if self.weights else run_folder.weights_to_bring(self, self._source, folder)
 
     def load_net(
         self,
@@ -360,8 +370,21 @@ def _save(comparison, folder, overwrite):
         from mnist_cmp.comparison import save_weights
 
         save_weights(comparison, folder)
+    elif comparison._source is not None:
+        _bring_weights(comparison, folder)
     write_json(folder / 'report.json', comparison.to_dict())
     return folder
+
+
+def _bring_weights(comparison, folder):
+    "Copy the weights from the folder that a comparison was read from, or warn that they are gone."
+    source = comparison._source
+    run_folder.bring_weights(comparison._to_bring(folder), source, folder)
+    if run_folder.holds_other(comparison, source):
+        warn_caller(
+            f'{source} no longer holds the report of this comparison, so that no weights were taken '
+            f'along: load_net finds none in {folder}.'
+        )
 
 
 def _report_of(comparison, plain):

@@ -1067,6 +1067,20 @@ ALIASES = {
 }
 _COMPLEMENTS = ('accuracy', 'accuracy_score', 'balanced_accuracy', 'balanced_accuracy_score')
 
+# What others call what is here
+_USUAL_NAMES = {
+    'mse': 'squared_error',
+    'rmse': 'squared_error',
+    'l2': 'squared_error',
+    'mae': 'absolute_error',
+    'l1': 'absolute_error',
+    'acc': 'accuracy',
+    'auc': 'auroc',
+    'nll': 'log_loss',
+    'cross_entropy': 'log_loss',
+    'crossentropy': 'log_loss',
+}
+
 
 def get_metric(
     metric,  # a name of `METRICS`, 'top3_error' and such, a name of `ALIASES`, or a `Metric`
@@ -1085,7 +1099,8 @@ def get_metric(
     if callable(metric):
         hint = 'A function goes into Metric(function, greater_is_better=…, needs=…).'
     elif isinstance(metric, str):
-        near = difflib.get_close_matches(metric, [*METRICS, *ALIASES], 1, 0.5)
+        near = [_USUAL_NAMES[metric.lower()]] if metric.lower() in _USUAL_NAMES else []
+        near = near or difflib.get_close_matches(metric, [*METRICS, *ALIASES], 1, 0.5)
         hint = f'Did you mean {near[0]!r}?' if near else ''
     raise_invalid('metric', metric, 'one of ' + ', '.join(map(repr, METRICS)), hint)
 

@@ -6,6 +6,7 @@
 __all__ = ['epochs_of', 'verdict_parts', 'verdict']
 
 # %% ../../nbs/evidence/verdict.ipynb #verdict-02
+from ..core.checks import typed
 from ..core.display import printable
 from ..core.records import OWN_RULE, ComparisonRecord, ModelResult
 from mnist_cmp.evidence.conclusions import (
@@ -421,6 +422,7 @@ def verdict_parts(
     return [[printable(line) for line in part] for part in (wrong, result, _cautions(record))]
 
 
+@typed
 def verdict(
     record: ComparisonRecord,  # of a finished comparison
 ) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.checks import check_choice
+from ..core.checks import check_choice, typed
 from ..core.records import ComparisonRecord, MetricNote, ModelResult
 from .conclusions import cheaper_of, decision_of, within_parts
 from .decisions import RULES, Decision, failing
@@ -79,6 +79,7 @@ def failures(
 VERDICT_FORMAT = 'mnist_cmp verdict 1'
 
 
+@typed
 def verdict_data(
     record: ComparisonRecord,  # of a finished comparison
     rule: str | None = None,  # 'not-better', 'worse' or 'not-as-good'; None: no model can fail

@@ -71,7 +71,15 @@ def compare_as_noted(
     how = note['how']
     effort = {f.name: settings[f.name] for f in fields(Effort)}
     data = _data_of(settings, how, Path(folder))
-    check_extends(folder, settings['models'], data, Effort(**effort), settings['epochs'])
+    tuning = tuning_of(settings)
+    check_extends(
+        folder,
+        settings['models'],
+        data,
+        Effort(**effort),
+        settings['epochs'],
+        extend=tuning.extend,
+    )
     fixed, _ = recipe_and_sides(settings['recipe'])
     result = compare(
         settings['models'],
@@ -81,7 +89,7 @@ def compare_as_noted(
         store=folder,
         compute=Compute(workers=how['workers']),
         callbacks=Callbacks(should_stop=should_stop),
-        tuning=tuning_of(settings),
+        tuning=tuning,
         **effort,
     )
     write_report(result, folder)
