@@ -24,10 +24,13 @@ import torch.nn as nn
 from ._moved import moved_name
 from mnist_cmp.core.checks import (
     Stopped,
+    as_path,
     check_choice,
     check_int,
     machine_calls,
+    raise_invalid,
     shown,
+    typed,
     warn_caller,
 )
 from .core.display import Progress, quietly, tell
@@ -56,11 +59,13 @@ from mnist_cmp.core.records import (
     check_names,
     check_run,
     ks_for,
+    setting_name,
 )
 from mnist_cmp.core.run_folder import (
     dropped,
     find_search,
     first_weights_file,
+    folder_of_report,
     foreign_files,
     names_with_ledger,
     outline,
@@ -80,7 +85,7 @@ from mnist_cmp.core.settings import (
     old_names,
     start_and_name,
 )
-from .core.spaces import spaces_for
+from .core.spaces import fit_batches, spaces_for
 from .data import Data, Split, as_given, join_splits, load_data, warn_of_splits
 from mnist_cmp.engines.evaluation import (
     best_guesses,
@@ -118,9 +123,10 @@ from mnist_cmp.models import (
     lazy_parameters,
     maker_settings,
     model_name,
+    model_names,
 )
 from .params import flops, number_of_params
-from .search import Tuner, can_widen, ends_to_widen, splits_for
+from .search import Tuner, can_widen, ends_to_widen, least_images, splits_for
 from .study.costs import measure_costs
 from .study.provenance import code_in, code_note, package_commit
 from .study.retraining import Retraining, retrain_numbers
@@ -562,7 +568,14 @@ class _Store:
     "The folder that keeps the parts of a comparison, and how each was begun; or none."
 
     def __init__(self, folder):
-        self.folder = None if folder is None else check_folder('store', folder)
+        self.folder = None if folder is None else as_path('store', folder)
+        if folder is not None and os.path.lexists(folder):
+            self.make()
+
+    def make(self):
+        "Make the folder if there is to be one; raises `FolderError` if that can't be."
+        if self.folder is not None:
+            check_folder('store', self.folder)
 
     def path(self, *parts):
         "Where a part is kept; None: nowhere."
@@ -792,8 +805,11 @@ class _Builder:
         for recipe in recipes.values():
             check_recipe(recipe, self.train, is_measured)
         takes = {name: maker_settings(get_model(make)) for name, make in self.models.items()}
-        self.spaces = spaces_for(takes, space, recipes, self.effort.protocol)
+        spaces = spaces_for(takes, space, recipes, self.effort.protocol)
+        images = least_images(self.train, self.tuning.cv, self.effort.seed)
+        self.spaces = fit_batches(spaces, images, self.train.noun)
         for name, space in self.spaces.items():
+            _check_warmup(recipes[name], space, self.effort.search_epochs)
             recipes[name] = recipes[name].for_search(space.sides)
 
     def rehearse(self, recipes, compute):
@@ -1162,12 +1178,28 @@ def _recipes(recipe, names, epochs):
     return whole
 
 
+def _check_warmup(recipe, space, search_epochs):
+    "Raise `ValueError` if the learning rate would rise for all epochs of a trial."
+    of_space = [name for name in space.all_sides if setting_name(name) == 'warmup']
+    for warmup in (recipe.warmup, *(value for name in of_space for value in space.extremes(name))):
+        if warmup >= max(1, search_epochs):
+            raise_invalid(
+                'warmup',
+                warmup,
+                f'less than the epochs of a trial, search_epochs={search_epochs}',
+                'Take more search_epochs, or a warm-up below 1: a share of the epochs.',
+            )
+
+
 def _loaded(data):
     "The data, by name or as they are; raises `TypeError`."
     data = load_data(data) if isinstance(data, str) else data
     if isinstance(data, Data):
         return data
-    raise TypeError(f'data is {shown(data)}, but must be a Data, or a name for load_data.')
+    raise TypeError(
+        f'data is {shown(data)}, but must be a Data, or a name for load_data. Make one by '
+        "Data.from_frame(frame, 'column of the target'), or by Data.from_arrays(x, y)."
+    )
 
 
 def _scored(data, protocol, cv):
@@ -1248,6 +1280,7 @@ def compare(
     builder = _Builder(named, data, effort, question, store, tuning)
     _check_size(named, effort, builder.data)
     builder.place(space, recipes)
+    builder.store.make()
     check_extends(
         builder.store.folder,
         models,
@@ -1264,6 +1297,7 @@ def compare(
         return builder.build(recipes, compute, callbacks)
 
 # %% ../nbs/06_comparison.ipynb #105c25f2
+@typed
 def save_weights(
     comparison: Comparison,
     folder,  # of its report
@@ -1275,20 +1309,19 @@ def save_weights(
             write_weights(path, weights, {'model': name, 'seed': str(run.training.seed)})
 
 # %% ../nbs/06_comparison.ipynb #f7c18a4f
+@typed
 def load_net(
     comparison: ComparisonRecord,
     name: str,  # a model's name
-    folder,  # where save put it
+    folder,  # where save put it, or its report.json
     number: int = 0,  # of the run
     make=None,  # makes the net; needed if the model has no short name
 ) -> nn.Module:
     """A trained net of a model, for values as they were given; raises `FileNotFoundError`, or
     `ValueError` if `make` makes another net."""
-    if make is None and ':' in (make := comparison[name].maker):
-        raise ValueError(
-            f'{name} was made by {make}, which a report cannot make Python import, since it may be '
-            f"a stranger's: pass make={make!r}."
-        )
+    folder = folder_of_report(folder)
+    if make is None:
+        make = _known_maker(name, comparison[name].maker)
     file = plain_path(folder, 'weights', name, f'seed_{check_int("number", number, 0)}.safetensors')
     first = first_weights_file(folder, name)
     if number == 0 and first.exists() and not file.exists():
@@ -1301,6 +1334,21 @@ def load_net(
     if comparison.scaling is None and comparison.targets is None:
         return net
     return Scaled(net, comparison.scaling, comparison.targets)
+
+
+def _known_maker(name, maker):
+    "What a report names as a model's maker, if it is a short name; raises `ValueError`."
+    if ':' in maker:
+        raise ValueError(
+            f'{name} was made by {maker}, which a report cannot make Python import, since it may be '
+            f"a stranger's: pass make={maker!r}."
+        )
+    if maker not in model_names():
+        raise ValueError(
+            f'{name} was made by {maker}, which is no short name of a model: pass make=, the '
+            'function or class that made it.'
+        )
+    return maker
 
 
 def _shape_of(record):

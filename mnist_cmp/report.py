@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._moved import moved_name
-from .core.checks import machine_calls
+from .core.checks import machine_calls, typed
 from .core.display import printable, shortened, text_width
 from .core.files import atomic_path, check_folder, plain_folder, plain_path
 from .core.ledger import folder_lock
@@ -32,7 +32,7 @@ from mnist_cmp.core.records import (
     json_schema,
     value_words,
 )
-from .core.run_folder import figure_files, report_files
+from .core.run_folder import figure_files, report_files, report_folder
 from .core.system import format_seconds
 from .evidence.comparison import Comparison
 from mnist_cmp.evidence.differences import (
@@ -161,6 +161,7 @@ def _judged_summary(comparison: Comparison, width: int = 80) -> str:
     return '\n'.join(lines)
 
 
+@typed
 def summary(
     comparison: Comparison,  # a finished comparison
 ) -> str:
@@ -191,6 +192,7 @@ def _summary_notes(comparison: Comparison) -> list[str]:
     return [*notes, f'test value: {comparison.metric.title}; {held}: loss of standardised targets']
 
 # %% ../nbs/07_report.ipynb #b9bde899
+@typed
 def narrow_summary(
     comparison: Comparison,  # a finished comparison
     width: int,  # columns, 30 or more
@@ -914,6 +916,7 @@ def _page(comparison: Comparison, drawn: dict[str, list[tuple]]) -> str:
     )
 
 
+@typed
 def report_page(
     comparison: Comparison,  # a finished comparison
 ) -> str:
@@ -944,6 +947,7 @@ def _drop_stale(folder: Path, drawn: dict[str, list[tuple]]):
                 plain_path(folder, 'figures', name).unlink(missing_ok=True)
 
 
+@typed
 def write_report(
     comparison: Comparison,  # a finished comparison
     # made if it is not there; the files of this comparison's report are replaced
@@ -953,7 +957,7 @@ def write_report(
 ) -> Path:
     """Write `report.html` and `.json`, `runs.csv`, `figures/`, `weights/`; gives the path of
     `report.html`; `ValueError`."""
-    folder = check_folder('folder', folder)
+    folder = check_folder('folder', report_folder(folder))
     with folder_lock(folder):
         comparison.claim(folder, overwrite, report_files(comparison.names))
         drawn = _draw(comparison, ('svg', 'png'))

@@ -1636,6 +1636,8 @@ class KeptInterval(Record):
 class ComparisonRecord(Record):
     "Models that met on the same data with the same chances, and what each of them did."
 
+    asked_for = 'Comparison, as compare, judge or Comparison.load gives it'  # in messages
+
     dataset: Text
     protocol: Text  # 'holdout', '2019', or 'judged': the predictions were made elsewhere
     sizes: dict[str, Count]  # split → number of images

@@ -14,7 +14,7 @@ import json
 import math
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -99,6 +99,16 @@ def _forward(net: nn.Module, n: int, shape: Shape = Shape()) -> Callable:
     return partial(run_chain, chain, plain)
 
 # %% ../../nbs/engines/evaluation.ipynb #9ff6a0b8
+def _in_words(out):
+    "What an answer is that is no tensor."
+    kind = type(out).__name__
+    if isinstance(out, Mapping):
+        return f'{kind} with {", ".join(map(shown, out)) or "no keys"}'
+    if isinstance(out, Sequence) and not isinstance(out, str):
+        return f'{kind} of {", ".join(type(part).__name__ for part in out) or "nothing"}'
+    return kind
+
+
 def _check_logits(out, n: int, shape: Shape):
     "Raise `ValueError` unless a net's answer to `n` examples is logits or numbers, as it must be."
     is_number = shape.task == 'regression' and shape.outputs == 1
@@ -107,10 +117,12 @@ def _check_logits(out, n: int, shape: Shape):
     )
     if fits and out.is_floating_point():
         return
-    if torch.is_tensor(out):
-        given = f'{out.dtype} of shape {tuple(out.shape)}'
-    else:
-        given = f'a {type(out).__name__}'
+    if not torch.is_tensor(out):
+        raise ValueError(
+            f'The net gives a {_in_words(out)} for {n} {shape.noun}, but must give one tensor of '
+            f'shape {(n, shape.outputs)}. Have its forward return that alone.'
+        )
+    given = f'{out.dtype} of shape {tuple(out.shape)}'
     if shape.task == 'classes':
         what = 'a logit for each class. A maker is told their number as classes'
     else:
@@ -289,6 +301,14 @@ _OF_WHOLE_NUMBERS = (
 )
 
 
+def _on_types(net: nn.Module) -> str:
+    "A sentence on parameters that are no float32; '' if all are."
+    others = {str(p.dtype) for p in net.parameters() if p.dtype != torch.float32}
+    if not others:
+        return ''
+    return f'. It has parameters of {", ".join(sorted(others))}: have its maker give net.float().'
+
+
 @typed
 def check_net(
     net: nn.Module,  # on any device
@@ -306,7 +326,7 @@ def check_net(
         with sealed(), _evaluating(net):
             logits = net(x)
     except (RuntimeError, TypeError, IndexError, ValueError) as e:
-        way_out = '' if x.is_floating_point() else f' {_OF_WHOLE_NUMBERS}'
+        way_out = _on_types(net) if x.is_floating_point() else f' {_OF_WHOLE_NUMBERS}'
         raise ValueError(
             f'The net does not take {shape.noun} of shape {tuple(x.shape)}: {e}{way_out}'
         ) from e

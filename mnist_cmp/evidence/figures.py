@@ -12,12 +12,14 @@ from functools import partial
 
 import numpy as np
 
+from ..core.checks import typed
 from ..core.display import drawn, drawn_names, model_color, plot_style
 from ..core.records import ComparisonRecord
 from mnist_cmp.evidence.answers import (
     best_run,
     calibration_errors,
     calibration_table,
+    check_classes,
     class_errors,
     confusion,
     hard_frame,
@@ -89,6 +91,7 @@ def _cross(ax, positions):
     )
 
 
+@typed
 def plot_runs(
     record: ComparisonRecord,
     ax=None,  # matplotlib axes; None: new ones
@@ -163,6 +166,7 @@ def _pair_label(a, b):
     return f'{a} − {b}' if len(a) + len(b) < 24 else f'{a}\n− {b}'
 
 
+@typed
 def plot_differences(
     record: ComparisonRecord,
     ax=None,  # matplotlib axes; None: new ones
@@ -214,6 +218,7 @@ def plot_differences(
     return ax
 
 # %% ../../nbs/evidence/figures.ipynb #b8aa6a36
+@typed
 def plot_curves(
     record: ComparisonRecord,
     ax=None,  # matplotlib axes; None: new ones
@@ -280,12 +285,14 @@ def _room_above(ax):
     ax.set_yticks([tick for tick in ax.get_yticks() if 0 <= tick <= min(100, top)])
 
 
+@typed
 def plot_kbest(
     record: ComparisonRecord,
     ax=None,  # matplotlib axes; None: new ones
 ):
     """k-best errors of each model, mean of its runs, with the mean number of wrong images on
-    each bar; the axes."""
+    each bar; the axes; raises `ValueError` where there are no classes."""
+    check_classes(record)
     with plot_style():
         ax = _axes(ax, 7, 3.2)
         n = record.sizes['test']
@@ -320,6 +327,7 @@ def plot_kbest(
     return ax
 
 # %% ../../nbs/evidence/figures.ipynb #c81466a5
+@typed
 def plot_budget(
     record: ComparisonRecord,
     ax=None,  # matplotlib axes; None: new ones
@@ -351,6 +359,7 @@ def plot_budget(
     return ax
 
 # %% ../../nbs/evidence/figures.ipynb #64e0d94e
+@typed
 def plot_costs(
     record: ComparisonRecord,
 ):
@@ -427,6 +436,7 @@ def _matrix_panels(n_panels, classes):
     return plt.subplots(rows, columns, figsize=size, squeeze=False)
 
 
+@typed
 def plot_confusions(
     record: ComparisonRecord,
 ):
@@ -468,6 +478,7 @@ def plot_confusions(
     return fig
 
 # %% ../../nbs/evidence/figures.ipynb #1d714d07
+@typed
 def plot_class_errors(
     record: ComparisonRecord,
     ax=None,  # matplotlib axes; None: new ones
@@ -509,6 +520,7 @@ def plot_class_errors(
     return ax
 
 # %% ../../nbs/evidence/figures.ipynb #7c24b2bc
+@typed
 def plot_pictures(
     record: ComparisonRecord,
     why: str,  # 'all' or a model's name
@@ -573,6 +585,7 @@ def _calibration_label(name, model):
     return f'{name}: error {error:.1%}, chance alone {floor:.1%}'
 
 
+@typed
 def plot_calibration(
     record: ComparisonRecord,
 ):
@@ -659,6 +672,7 @@ def _dots(ax, x, y, color):
     ax.plot(x, y, '.', color=color, alpha=alpha, markersize=5, rasterized=len(x) > 1000)
 
 
+@typed
 def plot_predictions(
     record: ComparisonRecord,  # whose targets are numbers
 ):
@@ -673,6 +687,7 @@ def plot_predictions(
         return _panels_of_numbers(record, draw, ('truth', 'prediction'))
 
 
+@typed
 def plot_residuals(
     record: ComparisonRecord,  # whose targets are numbers
 ):

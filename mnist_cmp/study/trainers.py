@@ -34,7 +34,7 @@ from mnist_cmp.engines.evaluation import (
 )
 from ..engines.recipes import check_recipe, recorded, try_recipe
 from ..engines.steps import ENGINES, choose_engine, why_general
-from ..evidence.metrics import Metric, get_metric, standardised
+from ..evidence.metrics import METRICS, Metric, get_metric, standardised
 from mnist_cmp.models import (
     Beginning,
     Shape,
@@ -298,14 +298,34 @@ def checked_metric(
             'classifiers. Judge predictions of numbers by judge().'
         )
     for split in splits:
-        n_classes = len(split.classes)
-        chance = np.random.default_rng(0)
-        answers = chance.dirichlet(np.ones(n_classes), size=len(split))
         try:
-            metric.of_run(split.y.cpu().numpy(), answers, n_classes, classes=list(split.classes))
+            _try_metric(metric, split)
         except ValueError as e:
-            raise ValueError(f'The {split.name} images: {e}') from None
+            way_out = _on_positive(metric, split)
+            raise ValueError(f'The {split.name} {split.noun}: {e}{way_out}') from None
     return None if metric.name == 'error' and metric.threshold is None else metric
+
+
+def _try_metric(metric, split):
+    "Raise `ValueError` if answers drawn at random to a split's examples have no such metric."
+    n_classes = len(split.classes)
+    answers = np.random.default_rng(0).dirichlet(np.ones(n_classes), size=len(split))
+    metric.of_run(split.y.cpu().numpy(), answers, n_classes, classes=list(split.classes))
+
+
+def _on_positive(metric, split):
+    "How the positive class is named, for a metric that lacks nothing else; '' for all others."
+    if metric.positive is not None:
+        return ''
+    positive = split.classes[-1]
+    try:
+        _try_metric(metric.of(positive), split)
+    except ValueError:
+        return ''
+    known = f'METRICS[{metric.name!r}]' if metric.name in METRICS else 'metric'
+    way_out = f' Name the positive class: metric={known}.of({positive!r}).'
+    mean = f'{metric.name}_macro'
+    return f'{way_out} Or take {mean!r}, the mean over the classes.' if mean in METRICS else way_out
 
 
 def _metric_of_numbers(metric, splits):
