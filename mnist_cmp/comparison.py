@@ -30,6 +30,7 @@ from mnist_cmp.core.checks import (
     shown,
     warn_caller,
 )
+from .core.digests import with_digests_kept
 from .core.display import Progress, quietly, tell
 from mnist_cmp.core.files import (
     DamagedError,
@@ -1187,6 +1188,7 @@ def _check_size(models, effort, data):
 # %% ../nbs/06_comparison.ipynb #bcce0617
 @old_names(start_and_name, box='space', points='n_trials')
 @quietly
+@with_digests_kept
 def compare(
     # short or dotted names, files, callables, or a dict name → one of these; two at least
     models=('mlp', 'cnn'),

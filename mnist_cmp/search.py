@@ -19,6 +19,7 @@ import numpy as np
 
 from ._moved import moved_name
 from .core.checks import check_int, shown, typed, warn_renamed
+from .core.digests import with_digests_kept
 from .core.display import quietly, tell
 from .core.files import json_text
 from .core.points import sobol_points
@@ -387,6 +388,7 @@ def splits_for(
 
 @old_names(start_and_name, box='space', n='n_trials')
 @quietly
+@with_digests_kept
 @typed
 def tune(
     # makes the net: a callable, a short name or 'pkg.module:Name'; or {'its name': that}

@@ -27,6 +27,7 @@ from mnist_cmp.core.checks import (
     shown,
     warn_renamed,
 )
+from .digests import carry_digest, digest_of
 from .display import Status, check_progress
 from .records import PROTOCOLS, SELECT, Config, Run, SearchResult, Space, Trial
 
@@ -111,6 +112,7 @@ def _as_given(base, settings):
 # %% ../../nbs/core/settings.ipynb #set-09
 _ALWAYS = ('learning_rate', 'batch_size', 'epochs', 'momentum', 'weight_decay', 'init')
 _OF_LOOP = ('patience', 'keep')  # of the training around the steps
+_OBJECTS = ('optimizer', 'schedule', 'loss', 'augment')  # which may be a user's own code
 KEEPS = ('last', 'best')
 
 
@@ -205,10 +207,28 @@ class Recipe:
         return [f.name for f in others if getattr(self, f.name) != f.default]
 
     @property
+    def digests(self) -> dict[str, str]:
+        "Name of each setting that holds code or objects of a user → their digest, where known."
+        known = {name: digest_of(getattr(self, name)) for name in _OBJECTS}
+        return {name: digest for name, digest in known.items() if digest is not None}
+
+    def __getstate__(self):
+        digests = {name: digest_of(getattr(self, name)) for name in _OBJECTS}
+        return self.__dict__ | {'digests': digests}
+
+    def __setstate__(self, state):
+        digests = state.pop('digests', {})
+        self.__dict__.update(state)
+        for name, digest in digests.items():
+            carry_digest(getattr(self, name), digest)
+
+    @property
     def words(self) -> dict:
         """What of it goes beyond SGD with momentum and weight decay, in JSON's types; {} for
         nothing. Where the number of epochs matters from the first one on, that as well."""
         words = {name: json_plain(getattr(self, name)) for name in self._beyond}
+        if digests := self.digests:
+            words['digests'] = digests
         if self.optimizer != 'sgd':
             own = {name: getattr(self, name) for name in ('momentum', 'weight_decay')}
             words |= {name: value for name, value in own.items() if value is not None}
