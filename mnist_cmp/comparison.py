@@ -45,7 +45,6 @@ from .core.ledger import LedgerError, begun_with, folder_lock, study_in
 from .core.points import sobol_points
 from mnist_cmp.core.records import (
     ComparisonRecord,
-    Config,
     Cost,
     Grouping,
     Look,
@@ -794,7 +793,7 @@ class _Builder:
         takes = {name: maker_settings(get_model(make)) for name, make in self.models.items()}
         self.spaces = spaces_for(takes, space, recipes, self.effort.protocol)
         for name, space in self.spaces.items():
-            recipes[name] = recipes[name].for_search(space.sides)
+            recipes[name] = recipes[name].for_search(space.all_sides)
 
     def rehearse(self, recipes, compute):
         """Try each model in all that is going to be done with it; raises `ValueError` that names
@@ -901,7 +900,7 @@ class _Builder:
         raises `Stopped`."""
         make = self.models[name]
         recipe = recipe.at(config)
-        config = Config(*recipe.config, **config.settings)
+        config = recipe.config._replace(**config.settings)
         if self.store.folder:
             put_in_place(self.store.folder, name, config, recipe.epochs, recorded(recipe))
         nets = retrain_numbers(

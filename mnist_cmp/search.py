@@ -331,7 +331,7 @@ class Tuner:
 
     def _run(self, empty, trainings, folder, before=()):
         "Do the trainings that are missing, and give the result."
-        recipe = self.recipe.for_search(empty.space.sides)
+        recipe = self.recipe.for_search(empty.space.all_sides)
         configs = [training.config for training in trainings.values()]
         _check_recipes(recipe, empty.space, configs, self.splits.train)
         first = configs[0]

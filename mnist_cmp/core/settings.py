@@ -29,7 +29,16 @@ from mnist_cmp.core.checks import (
 )
 from .digests import carry_digest, digest_of
 from .display import Status, check_progress
-from .records import PROTOCOLS, SELECT, Config, Run, SearchResult, Space, Trial
+from mnist_cmp.core.records import (
+    PROTOCOLS,
+    SELECT,
+    Config,
+    Run,
+    SearchResult,
+    Space,
+    Trial,
+    setting_name,
+)
 
 # %% ../../nbs/core/settings.ipynb #set-07
 def _whole(default, low, high=None):
@@ -168,27 +177,23 @@ class Recipe:
         config: Config,  # of a trial, or of `Trial.config`
     ) -> 'Recipe':
         """This recipe with the values of a config; momentum and weight decay stay where it
-        says 0."""
-        values = {name: v for name, v in config._asdict().items() if name in _ALWAYS}
-        for name in ('momentum', 'weight_decay'):
-            if not values[name]:
-                del values[name]
-        return replace(self, **values | getattr(config, 'of_recipe', {}))
+        says nothing of them."""
+        values = {name: v for name, v in config.given.items() if name in _ALWAYS}
+        return replace(self, **values | config.of_recipe)
 
     def for_search(
         self,
-        searched,  # names of what a search chooses
+        searched,  # names of what a space says, also of what has one value there
     ) -> 'Recipe':
         "This recipe where momentum or weight decay of a config is meant, also if it is 0."
-        names = {'momentum', 'weight_decay'} & {*searched}
+        names = {'momentum', 'weight_decay'} & {*map(setting_name, searched)}
         zeros: dict[str, Any] = {name: 0.0 for name in names if getattr(self, name) is None}
         return replace(self, **zeros)
 
     @property
     def config(self) -> Config:
         "What of it every search can choose; momentum and weight decay of None are zero."
-        others = [value or 0.0 for value in (self.momentum, self.weight_decay)]
-        return Config(*(getattr(self, name) for name in ('learning_rate', 'batch_size')), *others)
+        return Config(**{name: getattr(self, name) for name in Config._fields})
 
     @property
     def plain(self) -> bool:

@@ -194,7 +194,7 @@ def retrain_numbers(
     make, name = one_model(make)
     recipe = recipe if config is None else recipe.at(config)
     recipe.check_complete(len(splits.train))
-    config = Config(*recipe.config, **({} if config is None else config.settings))
+    config = recipe.config._replace(**({} if config is None else config.settings))
     compute = of_study(compute)
     folder = folder_of(store)
     trainer, _ = rehearsed(make, recipe, compute, folder, splits.train, name, example=config)
