@@ -119,7 +119,7 @@ from mnist_cmp.models import (
     model_name,
 )
 from .params import flops, number_of_params
-from .search import Tuner, can_widen, ends_to_widen, splits_for
+from .search import Tuner, ends_to_widen, splits_for
 from .study.costs import measure_costs
 from .study.provenance import code_in, code_note, package_commit
 from .study.retraining import Retraining, retrain_numbers
@@ -844,15 +844,16 @@ class _Builder:
                 find_search(self.store.folder, name, self._search_identity(name, recipe))
             results[name] = self._searched(name, tuners[name].search(self.spaces[name]))
         near = ends_to_widen(list(results.values())) if self.tuning.extend else []
-        is_wider = [
-            can_widen(results[name], near, tuner.images()) for name, tuner in tuners.items()
-        ]
-        if not any(is_wider):
-            return results
+        wider = {name: tuner.wider(results[name], near) for name, tuner in tuners.items()}
+        is_wider = any(space != results[name].space for name, (space, _) in wider.items())
         sentences = [text for result in results.values() for text in result.edges()]
-        tell(' '.join([*sentences, f'{self.effort.n_trials:,} further trials follow for each.']))
-        for name, tuner in tuners.items():
-            results[name] = self._searched(name, tuner.further(results[name], near))
+        refusals = [text for _, texts in wider.values() for text in texts]
+        if refusals or is_wider:
+            n = f'{self.effort.n_trials:,}'
+            follows = [f'{n} further trials follow for each.'] if is_wider else []
+            tell(' '.join([*sentences, *refusals, *follows]))
+        for name, tuner in tuners.items() if is_wider else ():
+            results[name] = self._searched(name, tuner.further(results[name], wider[name][0]))
         return results
 
     def _tuner(self, name, recipe, compute, callbacks):
