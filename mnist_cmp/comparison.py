@@ -33,6 +33,7 @@ from mnist_cmp.core.checks import (
     typed,
     warn_caller,
 )
+from .core.digests import with_digests_kept
 from .core.display import Progress, quietly, tell
 from mnist_cmp.core.files import (
     DamagedError,
@@ -47,7 +48,6 @@ from .core.ledger import LedgerError, begun_with, folder_lock, study_in
 from .core.points import sobol_points
 from mnist_cmp.core.records import (
     ComparisonRecord,
-    Config,
     Cost,
     Grouping,
     Look,
@@ -126,7 +126,7 @@ from mnist_cmp.models import (
     model_names,
 )
 from .params import flops, number_of_params
-from .search import Tuner, can_widen, ends_to_widen, least_images, splits_for
+from .search import Tuner, ends_to_widen, least_images, splits_for
 from .study.costs import measure_costs
 from .study.provenance import code_in, code_note, package_commit
 from .study.retraining import Retraining, retrain_numbers
@@ -810,7 +810,7 @@ class _Builder:
         self.spaces = fit_batches(spaces, images, self.train.noun)
         for name, space in self.spaces.items():
             _check_warmup(recipes[name], space, self.effort.search_epochs)
-            recipes[name] = recipes[name].for_search(space.sides)
+            recipes[name] = recipes[name].for_search(space.all_sides)
 
     def rehearse(self, recipes, compute):
         """Try each model in all that is going to be done with it; raises `ValueError` that names
@@ -863,15 +863,16 @@ class _Builder:
                 find_search(self.store.folder, name, self._search_identity(name, recipe))
             results[name] = self._searched(name, tuners[name].search(self.spaces[name]))
         near = ends_to_widen(list(results.values())) if self.tuning.extend else []
-        is_wider = [
-            can_widen(results[name], near, tuner.images()) for name, tuner in tuners.items()
-        ]
-        if not any(is_wider):
-            return results
+        wider = {name: tuner.wider(results[name], near) for name, tuner in tuners.items()}
+        is_wider = any(space != results[name].space for name, (space, _) in wider.items())
         sentences = [text for result in results.values() for text in result.edges()]
-        tell(' '.join([*sentences, f'{self.effort.n_trials:,} further trials follow for each.']))
-        for name, tuner in tuners.items():
-            results[name] = self._searched(name, tuner.further(results[name], near))
+        refusals = [text for _, texts in wider.values() for text in texts]
+        if refusals or is_wider:
+            n = f'{self.effort.n_trials:,}'
+            follows = [f'{n} further trials follow for each.'] if is_wider else []
+            tell(' '.join([*sentences, *refusals, *follows]))
+        for name, tuner in tuners.items() if is_wider else ():
+            results[name] = self._searched(name, tuner.further(results[name], wider[name][0]))
         return results
 
     def _tuner(self, name, recipe, compute, callbacks):
@@ -919,7 +920,7 @@ class _Builder:
         raises `Stopped`."""
         make = self.models[name]
         recipe = recipe.at(config)
-        config = Config(*recipe.config, **config.settings)
+        config = recipe.config._replace(**config.settings)
         if self.store.folder:
             put_in_place(self.store.folder, name, config, recipe.epochs, recorded(recipe))
         nets = retrain_numbers(
@@ -1222,6 +1223,7 @@ def _check_size(models, effort, data):
 # %% ../nbs/06_comparison.ipynb #bcce0617
 @old_names(start_and_name, box='space', points='n_trials')
 @quietly
+@with_digests_kept
 def compare(
     # short or dotted names, files, callables, or a dict name → one of these; two at least
     models=('mlp', 'cnn'),

@@ -32,6 +32,7 @@ from mnist_cmp.core.checks import (
     shown,
     typed,
 )
+from .core.digests import objects_text, same_recipe
 from .core.display import Progress, tell
 from .core.files import DamagedError, check_folder, json_text
 from .core.process import callers, sealed, working_time
@@ -245,10 +246,18 @@ def _read_checkpoint(file, way_out='Delete it to start anew.'):
         raise DamagedError(f'{file} is damaged: {type(e).__name__} {e}. {way_out}') from None
 
 
+def _difference(name, was, now):
+    "In words what a part of a training was and is."
+    text = objects_text(was, now) if name == 'recipe' else ''
+    return text or f'{name} was {was!r} and is {now!r}'
+
+
 def _agree(name, was, now):
     "Is a part of what a training is as it was? A machine may have more cores than before."
     if name == 'machine' and isinstance(was, str):
         return machine_kind(was) == machine_kind(now)
+    if name == 'recipe':
+        return same_recipe(was, now)
     return was == now
 
 
@@ -300,7 +309,7 @@ class _Checkpoint:
         way_out = 'Pass the same settings, or another checkpoint folder.'
         weights, was, history = _read_checkpoint(self.file, way_out)
         wrong = [
-            f'{k} was {was.get(k)!r} and is {v!r}'
+            _difference(k, was.get(k), v)
             for k, v in (_BEFORE | self.identity).items()
             if not _agree(k, was.get(k), v)
         ]

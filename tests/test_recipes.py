@@ -9,6 +9,7 @@ import torch
 import torch.nn as nn
 
 import mnist_cmp as mc
+from mnist_cmp.core.ledger import Ledger
 from mnist_cmp.core.records import History
 from mnist_cmp.engines.evaluation import read_weights, write_weights
 from mnist_cmp.engines.onednn import has_onednn
@@ -148,6 +149,63 @@ def test_a_searched_weight_decay_of_0_is_none():
     }
     assert used == {asked: asked for asked in used}
     assert 0.0 in used
+
+
+def decay(history):
+    "The weight decay that an optimizer had."
+    return history.recipe['optimizer'][1]['weight_decay']
+
+
+def test_a_weight_decay_of_0_that_is_not_searched_is_none():
+    recipe = mc.Recipe(epochs=1, optimizer='adamw')
+    for name in ('weight_decay', 'recipe__weight_decay'):
+        result = tuned(space=SPACE | {name: 0.0}, recipe=recipe)
+        assert [decay(t.history) for t in result.trials] == [0.0, 0.0]
+    usual = tuned(recipe=recipe)  # neither says anything of it
+    assert [decay(t.history) for t in usual.trials] == [0.01, 0.01]
+    fixed = replace(recipe, weight_decay=0.0)
+    assert [decay(t.history) for t in tuned(recipe=fixed).trials] == [0.0, 0.0]
+
+
+def test_a_config_with_a_weight_decay_of_0_is_trained_so(tmp_path):
+    recipe = mc.Recipe(epochs=1, optimizer='adamw')
+    result = tuned(tmp_path / 'search', recipe, SPACE | {'weight_decay': [0.0, 0.2, 0.5]})
+    loaded = mc.SearchResult.load(tmp_path / 'search')
+    configs = [t.config for t in [*result.trials, *loaded.trials] if t.config.weight_decay == 0]
+    configs.append(mc.Config(0.01, 8, weight_decay=0.0))
+    assert len(configs) == 3
+    ask = dict(seeds=1, compute=COMPUTE, callbacks=QUIET)
+    for config in configs:
+        (net,) = mc.retrain(narrow, DATA.train, DATA.valid, recipe, config=config, **ask)
+        assert decay(net.history) == 0.0
+        (net,) = mc.retrain(narrow, DATA.train, DATA.valid, recipe.at(config), **ask)
+        assert decay(net.history) == 0.0
+    unsaid = tuned(recipe=recipe).best.config
+    (net,) = mc.retrain(narrow, DATA.train, DATA.valid, recipe, config=unsaid, **ask)
+    assert decay(net.history) == 0.01
+
+
+def test_a_comparison_trains_without_weight_decay_where_its_space_says_so(free_costs, tmp_path):
+    ask = dict(n_trials=1, seeds=1, search_epochs=1, compute=COMPUTE, callbacks=QUIET)
+    result = mc.compare(
+        {'narrow': narrow, 'wide': wide},
+        DATA,
+        SPACE | {'weight_decay': 0.0},
+        recipe=mc.Recipe(epochs=1, optimizer='adamw'),
+        store=tmp_path,
+        **ask,
+    )
+    found = [decay(h) for m in result.models for h in (m.runs[0].training, m.search.best.history)]
+    assert found == [0.0] * 4
+
+
+def test_a_plain_space_with_a_momentum_of_0_is_what_it_was(tmp_path):
+    space = SPACE | {'momentum': 0.0, 'weight_decay': 0.0}
+    first = tuned(tmp_path, mc.Recipe(epochs=1), space)
+    assert [t.history.recipe for t in first.trials] == [{}, {}]
+    with Ledger.read(tmp_path) as ledger:
+        assert 'recipe' not in ledger.identity
+    assert times_off(first) == times_off(tuned(recipe=mc.Recipe(epochs=1)))
 
 
 def test_an_engine_that_does_not_serve_is_refused():

@@ -206,6 +206,86 @@ def test_another_recipe_does_not_go_on(other, tmp_path):
         trained(replace(recipe, **other), tmp_path)
 
 
+class Noise:
+    "An augmentation of one's own, known by its class and its size."
+
+    def __init__(self, size):
+        self.size = size
+        self._calls = 0
+
+    def __call__(self, x, y, generator):
+        self._calls += 1
+        return x + self.size * torch.randn(x.shape, generator=generator)
+
+
+def weighted(*weights):
+    return nn.CrossEntropyLoss(weight=torch.tensor(weights))
+
+
+def scaled(factor):
+    return lambda outputs, y: factor * nn.functional.cross_entropy(outputs, y)
+
+
+PAIRS = {
+    'loss': (weighted(1.0, 1.0, 1.0), weighted(1.0, 1.0, 9.0)),
+    'loss of a closure': tuple(map(scaled, (1.0, 9.0))),
+    'augment': (Noise(0.1), Noise(5.0)),
+    'augment by a lambda': (lambda x, y, generator: x, lambda x, y, generator: 2 * x),
+}
+
+
+@pytest.mark.parametrize('what', PAIRS)
+def test_other_objects_do_not_go_on(what, tmp_path):
+    "Their names are the same, their code or their settings are not."
+    name = what.partition(' ')[0]
+    first, second = (mc.Recipe(0.02, 8, 2, **{name: value}) for value in PAIRS[what])
+    assert first.words != second.words
+    trained(first, tmp_path / 'training')
+    words = f'{name} of the recipe is another one: its code or settings changed'
+    with pytest.raises(ValueError, match=words):
+        trained(second, tmp_path / 'training')
+    searched(first, tmp_path / 'search')
+    with pytest.raises(ValueError, match=words):
+        searched(second, tmp_path / 'search')
+
+
+def searched(recipe, folder, workers=1):
+    return mc.tune(
+        small_net,
+        TRAIN,
+        VALID,
+        {'learning_rate': 0.02, 'batch_size': (8, 13)},
+        n_trials=2,
+        recipe=mc.Recipe(epochs=2, loss=recipe.loss, augment=recipe.augment),
+        store=folder,
+        compute=replace(COMPUTE, workers=workers),
+        callbacks=QUIET,
+    )
+
+
+def test_the_same_objects_made_anew_go_on(tmp_path):
+    recipe = mc.Recipe(loss=weighted(1.0, 1.0, 9.0), augment=Noise(0.1))
+    first = searched(recipe, tmp_path)
+    again = searched(mc.Recipe(loss=weighted(1.0, 1.0, 9.0), augment=Noise(0.1)), tmp_path)
+    assert again == first
+    assert first.trials[0].history.recipe['digests'].keys() == {'loss', 'augment'}
+
+
+def test_objects_have_their_digest_in_other_processes_too(tmp_path):
+    one = searched(mc.Recipe(augment=PAIRS['augment by a lambda'][1]), tmp_path / '1')
+    two = searched(mc.Recipe(augment=PAIRS['augment by a lambda'][1]), tmp_path / '2', workers=2)
+    assert [t.history.recipe for t in one.trials] == [t.history.recipe for t in two.trials]
+
+
+def test_what_was_begun_without_digests_goes_on(tmp_path, monkeypatch):
+    recipe = mc.Recipe(loss=weighted(1.0, 1.0, 9.0))
+    with monkeypatch.context() as patched:
+        patched.setattr(mc.Recipe, 'digests', property(lambda self: {}))
+        first = searched(recipe, tmp_path)
+        assert 'digests' not in first.trials[0].history.recipe
+    assert [t.loss for t in searched(recipe, tmp_path).trials] == [t.loss for t in first.trials]
+
+
 def test_numbers_go_on_too(tmp_path):
     chance = torch.Generator().manual_seed(0)
     x = torch.randn(40, 5, generator=chance)

@@ -257,6 +257,69 @@ def test_a_winner_at_an_edge_widens_that_side_for_all(digits, tmp_path):
         compared(digits, tmp_path, space=sides)
 
 
+def shallow(inputs, classes, depth=1):
+    "A net of few layers."
+    if depth > 2:
+        raise ValueError('too deep for these data')
+    return flat(inputs, classes, 4 * depth)
+
+
+def shallow_too(inputs, classes, depth=1):
+    return shallow(inputs, classes, depth)
+
+
+def test_an_end_that_the_model_refuses_stays_where_it_is(digits, tmp_path, capsys):
+    told = []
+    callbacks = mc.Callbacks(on_trial=lambda trial, result: told.append(trial.number))
+    sides = {'depth': (1, 2), 'learning_rate': 0.1, 'batch_size': 16}
+    go = functools.partial(
+        tuned, digits, shallow, space=sides, store=tmp_path, tuning=mc.Tuning(extend=True)
+    )
+    found = go(callbacks=callbacks)
+    assert (found.done, found.asked, len(told), found.space.sides) == (
+        True,
+        3,
+        3,
+        {'depth': (1, 2)},
+    )
+    assert go(callbacks=callbacks) == found
+    assert len(told) == 3
+    said = capsys.readouterr().err
+    assert 'end of depth stays where it is for shallow: depth of the space can be 3' in said
+    assert 'too deep for these data' in said
+    both = mc.compare(
+        {'a': shallow, 'b': shallow_too},
+        digits,
+        sides,
+        n_trials=2,
+        seeds=1,
+        search_epochs=1,
+        recipe=mc.Recipe(epochs=1),
+        tuning=mc.Tuning(extend=True),
+        compute=ALONE,
+        callbacks=QUIET,
+    )
+    assert [both[name].tuning.space.sides for name in 'ab'] == [{'depth': (1, 2)}] * 2
+
+
+def test_an_end_that_the_recipe_refuses_stays_where_it_is(digits, capsys):
+    sides = {'warmup': (1.5, 1.98), 'learning_rate': 0.1, 'batch_size': 16, 'start': 1002}
+    how = dict(tuning=mc.Tuning(extend=True), callbacks=mc.Callbacks())
+    found = tuned(digits, space=sides, n_trials=1, **how)
+    assert (found.asked, found.space.sides['warmup']) == (1, (1.5, 1.98))
+    assert 'The upper end of warmup stays where it is for flat: ' in capsys.readouterr().err
+
+
+def endless(outputs, y):
+    return nn.functional.cross_entropy(outputs, y) * float('inf')
+
+
+def test_a_search_without_a_winner_is_not_extended(digits):
+    recipe = mc.Recipe(epochs=1, loss=endless)
+    found = tuned(digits, n_trials=2, recipe=recipe, tuning=mc.Tuning(extend=True))
+    assert [t.history.state for t in found.trials] == ['diverged'] * 2
+
+
 @pytest.mark.parametrize('cv', [None, 2])
 def test_an_extended_search_is_read_as_a_whole(digits, tmp_path, cv):
     sides = mc.Space(learning_rate=(1e-4, 1e-3), batch_size=16, start=1045)

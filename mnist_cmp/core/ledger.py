@@ -31,6 +31,7 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from .. import __version__
 from .checks import check_choice, check_int, machine_calls, shown
+from .digests import objects_text, same_recipe
 from mnist_cmp.core.files import (
     _flock,
     atomic_path,
@@ -521,6 +522,8 @@ def is_same(
     "Are the two values alike for what is computed? A machine may have more cores than before."
     if key == 'machine' and isinstance(was, str) and isinstance(now, str):
         return machine_kind(was) == machine_kind(now)
+    if key == 'recipe':
+        return same_recipe(was, now)
     return was == now
 
 
@@ -583,7 +586,10 @@ def check_same(
     for part in parts:
         before, after = _values(was.get(part.key), now.get(part.key))
         values = f'{shown(part.words or part.key)[1:-1]} was {before} and is {after}'
-        differences.append(part.says or values)
+        of_objects = ''
+        if part.key == 'recipe':
+            of_objects = objects_text(was.get('recipe'), now.get('recipe'))
+        differences.append(part.says or of_objects or values)
     kind = 'search' if 'start' in was or 'learning_rate' not in was else 'training'
     raise LedgerError(
         f'The {kind} in {folder} is another one: {"; ".join(differences)}. '

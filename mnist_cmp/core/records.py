@@ -261,13 +261,14 @@ class Config(_Four):
     and weight decay; `settings` are the further ones."""
 
     _further: Mapping = MappingProxyType({})
+    _said: frozenset = frozenset()
 
     def __new__(
         cls,
         learning_rate: float,
         batch_size: int,
-        momentum: float = 0.0,
-        weight_decay: float = 0.0,
+        momentum: float | None = None,
+        weight_decay: float | None = None,
         **settings,
     ):
         four: dict[str, Any] = {'momentum': momentum, 'weight_decay': weight_decay}
@@ -276,9 +277,24 @@ class Config(_Four):
             name = setting_name(given)
             where = four if name in _Four._fields else further
             where[name] = as_setting(name, value)
-        self = super().__new__(cls, learning_rate, batch_size, **four)
+        said = {name: value for name, value in four.items() if value is not None}
+        self = super().__new__(cls, learning_rate, batch_size, **said)
         self.__dict__['_further'] = MappingProxyType(further)
+        self.__dict__['_said'] = frozenset(said)
         return self
+
+    def says(
+        self,
+        name: str,  # momentum or weight_decay
+    ) -> bool:
+        "Was it given? Else it is 0 here, and what the optimizer has by default."
+        return name in self._said
+
+    @property
+    def given(self) -> dict[str, Any]:
+        "All settings but those of which it says nothing, by name."
+        unsaid = {'momentum', 'weight_decay'} - self._said
+        return {name: value for name, value in self.values.items() if name not in unsaid}
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -320,7 +336,7 @@ class Config(_Four):
         return mine.keys() == its.keys() and all(_is_close(mine[k], its[k]) for k in mine)
 
     def _replace(self, **changes) -> 'Config':
-        return Config(**(self.values | changes))
+        return Config(**(self.given | changes))
 
     def __getattr__(self, name):
         further = self._further
@@ -341,7 +357,7 @@ class Config(_Four):
         return hash((tuple(self), frozenset(self._further)))
 
     def __reduce__(self):
-        return partial(Config, **self.values), ()
+        return partial(Config, **self.given), ()
 
     def __repr__(self):
         return f'Config({", ".join(f"{k}={v!r}" for k, v in self.values.items())})'
@@ -912,7 +928,16 @@ class History(Record):
     @property
     def config(self) -> Config:
         "Its settings."
-        return Config(*(getattr(self, name) for name in Config._fields), **self.settings)
+        four = {name: getattr(self, name) for name in Config._fields}
+        match self.recipe.get('optimizer'):
+            case [_, {**used}]:
+                zeros = [name for name, value in used.items() if value == 0]
+            case _:
+                zeros = []
+        for name in ('momentum', 'weight_decay'):
+            if four[name] == 0 and name not in zeros:  # the optimizer had its default
+                del four[name]
+        return Config(**four, **self.settings)
 
     @model_serializer(mode='wrap')
     def _said(self, dumped):

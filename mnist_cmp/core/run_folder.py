@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from .checks import as_path, machine_calls, shown
+from .digests import same_recipe
 from .display import tell
 from mnist_cmp.core.files import (
     _fsync,
@@ -361,6 +362,13 @@ def _settings_of(identity):
     return settings | {k: identity[k] for k in ('settings', 'recipe') if identity.get(k)}
 
 
+def _are_same(was, asked):
+    "Are the settings of two studies alike, as far as is known?"
+    if not same_recipe(was.get('recipe'), asked.get('recipe')):
+        return False
+    return was | {'recipe': None} == asked | {'recipe': None}
+
+
 def _word(settings):
     return hashlib.sha256(json_text(settings).encode()).hexdigest()[:12]
 
@@ -393,7 +401,7 @@ def put_in_place(
     asked = json.loads(json_text(_settings_of(config._asdict() | {'epochs': epochs} | more)))
     begun = study_in(here)
     was = _settings_of(begun.identity) if begun else asked
-    if was != asked:
+    if not _are_same(was, asked):
         put_report_aside(store)
         put_trainings_aside(store, name, here, was)
     kept = plain_path(store, _ASIDE, f'{name}_{_word(asked)}')

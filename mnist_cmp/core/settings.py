@@ -27,8 +27,18 @@ from mnist_cmp.core.checks import (
     shown,
     warn_renamed,
 )
+from .digests import carry_digest, digest_of
 from .display import Status, check_progress
-from .records import PROTOCOLS, SELECT, Config, Run, SearchResult, Space, Trial
+from mnist_cmp.core.records import (
+    PROTOCOLS,
+    SELECT,
+    Config,
+    Run,
+    SearchResult,
+    Space,
+    Trial,
+    setting_name,
+)
 
 # %% ../../nbs/core/settings.ipynb #set-07
 def _whole(default, low, high=None):
@@ -111,6 +121,7 @@ def _as_given(base, settings):
 # %% ../../nbs/core/settings.ipynb #set-09
 _ALWAYS = ('learning_rate', 'batch_size', 'epochs', 'momentum', 'weight_decay', 'init')
 _OF_LOOP = ('patience', 'keep')  # of the training around the steps
+_OBJECTS = ('optimizer', 'schedule', 'loss', 'augment')  # which may be a user's own code
 KEEPS = ('last', 'best')
 
 
@@ -166,27 +177,23 @@ class Recipe:
         config: Config,  # of a trial, or of `Trial.config`
     ) -> 'Recipe':
         """This recipe with the values of a config; momentum and weight decay stay where it
-        says 0."""
-        values = {name: v for name, v in config._asdict().items() if name in _ALWAYS}
-        for name in ('momentum', 'weight_decay'):
-            if not values[name]:
-                del values[name]
-        return replace(self, **values | getattr(config, 'of_recipe', {}))
+        says nothing of them."""
+        values = {name: v for name, v in config.given.items() if name in _ALWAYS}
+        return replace(self, **values | config.of_recipe)
 
     def for_search(
         self,
-        searched,  # names of what a search chooses
+        searched,  # names of what a space says, also of what has one value there
     ) -> 'Recipe':
         "This recipe where momentum or weight decay of a config is meant, also if it is 0."
-        names = {'momentum', 'weight_decay'} & {*searched}
+        names = {'momentum', 'weight_decay'} & {*map(setting_name, searched)}
         zeros: dict[str, Any] = {name: 0.0 for name in names if getattr(self, name) is None}
         return replace(self, **zeros)
 
     @property
     def config(self) -> Config:
         "What of it every search can choose; momentum and weight decay of None are zero."
-        others = [value or 0.0 for value in (self.momentum, self.weight_decay)]
-        return Config(*(getattr(self, name) for name in ('learning_rate', 'batch_size')), *others)
+        return Config(**{name: getattr(self, name) for name in Config._fields})
 
     @property
     def plain(self) -> bool:
@@ -205,10 +212,28 @@ class Recipe:
         return [f.name for f in others if getattr(self, f.name) != f.default]
 
     @property
+    def digests(self) -> dict[str, str]:
+        "Name of each setting that holds code or objects of a user → their digest, where known."
+        known = {name: digest_of(getattr(self, name)) for name in _OBJECTS}
+        return {name: digest for name, digest in known.items() if digest is not None}
+
+    def __getstate__(self):
+        digests = {name: digest_of(getattr(self, name)) for name in _OBJECTS}
+        return self.__dict__ | {'digests': digests}
+
+    def __setstate__(self, state):
+        digests = state.pop('digests', {})
+        self.__dict__.update(state)
+        for name, digest in digests.items():
+            carry_digest(getattr(self, name), digest)
+
+    @property
     def words(self) -> dict:
         """What of it goes beyond SGD with momentum and weight decay, in JSON's types; {} for
         nothing. Where the number of epochs matters from the first one on, that as well."""
         words = {name: json_plain(getattr(self, name)) for name in self._beyond}
+        if digests := self.digests:
+            words['digests'] = digests
         if self.optimizer != 'sgd':
             own = {name: getattr(self, name) for name in ('momentum', 'weight_decay')}
             words |= {name: value for name, value in own.items() if value is not None}

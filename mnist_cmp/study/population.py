@@ -324,7 +324,7 @@ def why_no_such_recipe(
     "Why nets can't be trained by this recipe as a population; '' if they can."
     if not recipe.words:
         return ''
-    known = ('epochs', 'momentum', 'weight_decay')
+    known = ('epochs', 'momentum', 'weight_decay', 'digests')
     beyond = ', '.join(name for name in recipe.words if name not in known)
     return f'its recipe has {beyond}, and a population knows SGD with momentum and weight decay'
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.checks import check_int, typed
+from ..core.digests import with_digests_kept
 from ..core.display import quietly, tell
 from ..core.files import DamagedError, plain_path
 from ..core.records import Config, History
@@ -140,6 +141,7 @@ def _was_point(given, old):
 
 @old_names(_was_point)
 @quietly
+@with_digests_kept
 @typed
 def retrain(
     # makes the net: a callable, a short name or 'pkg.module:Name'; or {'its name': that}
@@ -192,7 +194,7 @@ def retrain_numbers(
     make, name = one_model(make)
     recipe = recipe if config is None else recipe.at(config)
     recipe.check_complete(len(splits.train))
-    config = Config(*recipe.config, **({} if config is None else config.settings))
+    config = recipe.config._replace(**({} if config is None else config.settings))
     compute = of_study(compute)
     folder = folder_of(store)
     trainer, _ = rehearsed(make, recipe, compute, folder, splits.train, name, example=config)
