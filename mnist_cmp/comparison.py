@@ -47,6 +47,7 @@ from mnist_cmp.core.files import (
 from .core.ledger import LedgerError, begun_with, folder_lock, study_in
 from .core.points import sobol_points
 from mnist_cmp.core.records import (
+    RECIPE_NAMES,
     ComparisonRecord,
     Cost,
     Grouping,
@@ -85,11 +86,12 @@ from mnist_cmp.core.settings import (
     old_names,
     start_and_name,
 )
-from .core.spaces import fit_batches, spaces_for
+from .core.spaces import fit_batches, spaces_for, warn_of_whole
 from .data import Data, Split, as_given, join_splits, load_data, warn_of_splits
 from mnist_cmp.engines.evaluation import (
     best_guesses,
     check_fit,
+    check_net,
     count_topk_errors,
     kinds_in,
     load_model,
@@ -124,6 +126,7 @@ from mnist_cmp.models import (
     maker_settings,
     model_name,
     model_names,
+    setting_defaults,
 )
 from .params import flops, number_of_params
 from .search import Tuner, ends_to_widen, least_images, splits_for
@@ -806,6 +809,8 @@ class _Builder:
             check_recipe(recipe, self.train, is_measured)
         takes = {name: maker_settings(get_model(make)) for name, make in self.models.items()}
         spaces = spaces_for(takes, space, recipes, self.effort.protocol)
+        usual = {name: setting_defaults(get_model(make)) for name, make in self.models.items()}
+        warn_of_whole(spaces, usual)
         images = least_images(self.train, self.tuning.cv, self.effort.seed)
         self.spaces = fit_batches(spaces, images, self.train.noun)
         for name, space in self.spaces.items():
@@ -820,15 +825,19 @@ class _Builder:
         inits = self.store.inits({name: recipe.init for name, recipe in recipes.items()})
         for name, make in self.models.items():
             of_model = replace(recipes[name], init=inits[name])
-            trainer, begun = rehearsed(
-                get_model(make),
-                of_model,
-                compute,
-                self.store.begun(name),
-                self.train,
-                name,
-                example=self._example(name),
-            )
+            try:
+                trainer, begun = rehearsed(
+                    get_model(make),
+                    of_model,
+                    compute,
+                    self.store.begun(name),
+                    self.train,
+                    name,
+                    example=self._example(name),
+                )
+            except ValueError:
+                self._blame_side(name)
+                raise
             for split in (self.scored_on, self.curves_on, self.data.test):
                 try_extremes(begun.net, split, name)
             self.inits[name] = trainer.recipe.init
@@ -839,6 +848,29 @@ class _Builder:
             warn_caller(message)
         for name, note in self.notes.items():
             warn_of_change(name, note, self.store.studies(name), self.store.folder)
+
+    def _blame_side(self, name):
+        """Raise `ValueError` that names a side of a model's space, one of whose values makes no net,
+        where the maker's own value makes one."""
+        make = get_model(self.models[name])
+        shape = Shape.of(self.train)
+        try:
+            begin(make, shape=shape)
+        except Exception:  # whatever a stranger's maker raises
+            return
+        space = self.spaces[name]
+        for side in space.settings:
+            if setting_name(side) in RECIPE_NAMES:
+                continue
+            for value in space.extremes(side):
+                own = {side.removeprefix('model__'): value}
+                try:
+                    check_net(begin(make, shape=shape, settings=own).net, self.train)
+                except Exception as e:
+                    raise ValueError(
+                        f'{side} of the space can be {shown(value)}, with which {name} makes no '
+                        f'net for these data: {type(e).__name__}: {e}'
+                    ) from None
 
     def _example(self, name):
         "The config of a model's first trial, if its maker's settings are searched; else None."

@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['WIDEST', 'MLP', 'CNNClassifier', 'DeepMLP', 'model_names', 'register_model', 'is_file', 'get_model', 'model_name',
            'distinct_names', 'glorot_init', 'zero_init', 'norm_init', 'as_made', 'glorot_of_all', 'get_init',
-           'own_init', 'init_name', 'Shape', 'maker_settings', 'told', 'fitted', 'lazy_parameters', 'Beginning',
-           'begin', 'missed_text', 'initialise', 'copy_net', 'net_to_try', 'Scaled', 'net_for']
+           'own_init', 'init_name', 'Shape', 'maker_settings', 'setting_defaults', 'told', 'fitted', 'lazy_parameters',
+           'Beginning', 'begin', 'missed_text', 'initialise', 'copy_net', 'net_to_try', 'Scaled', 'net_for']
 
 # %% ../nbs/02_models.ipynb #02-models-002
 import copy
+import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -301,13 +302,21 @@ def _import_maker(spec: str, what: str = 'model'):
     try:
         module = _import_module(name)
     except (ImportError, ValueError) as e:
+        missing = e.name if isinstance(e, ModuleNotFoundError) else None
+        is_own = not is_file(name) and f'{name}.'.startswith(f'{missing}.')
+        if missing and not is_own:  # the module imports it
+            raise ValueError(
+                f'{what} is {shown(spec)}, but {name} imports {missing}, which is not installed.'
+            ) from None
         raise ValueError(f'{what} is {shown(spec)}, but {str(e).rstrip(".")}. {way_out}') from None
     except (Exception, SystemExit) as e:  # of the module's own
         error = f'{type(e).__name__}: {e}'.rstrip('. ')
         raise ValueError(f'{what} is {shown(spec)}, but its module raised {error}.') from e
     if not hasattr(module, attr):
+        near = difflib.get_close_matches(attr, vars(module), 1)
+        hint = f'Did you mean {name}:{near[0]}?' if near else way_out
         raise ValueError(
-            f'{what} is {shown(spec)}, but {name} has no attribute {shown(attr)}. {way_out}'
+            f'{what} is {shown(spec)}, but {name} has no attribute {shown(attr)}. {hint}'
         )
     return getattr(module, attr)
 
@@ -319,9 +328,11 @@ def get_model(
     make = spec
     if isinstance(spec, str):
         if ':' not in spec and spec not in _registry:
+            near = difflib.get_close_matches(spec, _registry, 1)
+            guess = f' Did you mean {near[0]}?' if near else ''
             raise ValueError(
                 f'model is {shown(spec)}, but must be one of {", ".join(_registry)}, '
-                "'pkg.module:Name' or 'path/file.py:Name'."
+                f"'pkg.module:Name' or 'path/file.py:Name'.{guess}"
             )
         make = _import_maker(spec) if ':' in spec else _registry[spec]
     if callable(make) and not isinstance(make, nn.Module):
@@ -675,6 +686,15 @@ def maker_settings(
     return None if takes_any else [name for name in named if name not in _TOLD]
 
 
+def setting_defaults(
+    make,  # a callable that makes an nn.Module
+) -> dict[str, Any]:
+    "Name → default of the settings of a maker that have one."
+    named, _ = _parameters(make)
+    defaults = {name: p.default for name, p in named.items() if name not in _TOLD}
+    return {n: value for n, value in defaults.items() if value is not inspect.Parameter.empty}
+
+
 def told(
     make,  # a callable that makes an nn.Module
     shape: Shape | None,  # None: nothing is told
@@ -817,7 +837,7 @@ def begin(
         net = _made(make)
         if not isinstance(net, nn.Module):
             raise ValueError(
-                f'make, {shown(make)}, gave a {type(net).__name__}, but a model must be a callable '
+                f'make, {shown(make)}, gave {shown(net)}, but a model must be a callable '
                 'that makes an nn.Module.'
             )
         with torch.no_grad():

@@ -44,14 +44,14 @@ from mnist_cmp.core.settings import (
     old_names,
     start_and_name,
 )
-from .core.spaces import fit_batches, spaces_for, widened
+from .core.spaces import fit_batches, spaces_for, warn_of_whole, widened
 from .core.system import derive_seed
 from .core.trials import EXTENDED, edge_sides
 from .data import Split
 from .engines.evaluation import check_net
 from .engines.recipes import check_recipe
 from .evidence.metrics import Metric
-from .models import maker_settings
+from .models import maker_settings, setting_defaults
 from .study.folds import FoldTrainer, fold_numbers
 from .study.scheduling import Training
 from .study.studies import Study, folder_of, of_study, one_model, splits_begun
@@ -470,6 +470,7 @@ def tune(
         tuning=tuning,
     )
     spaces = spaces_for({tuner.name: maker_settings(tuner.make)}, space, recipe)
+    warn_of_whole(spaces, {tuner.name: setting_defaults(tuner.make)})
     spaces = fit_batches(spaces, tuner.images(), tuner.splits.train.noun)
     result = tuner.search(spaces[tuner.name])
     near = ends_to_widen([result]) if tuning.extend and result.done else []

@@ -658,9 +658,9 @@ TABLES = {
     'a formula for a name': (HEAD + ROWS.replace('a,0', '=cmd,0'), "the name '=cmd'"),
     'a word for a loss': (
         'model,example,loss\na,x,0.5\nb,x,high\n',
-        'could not convert string to float',
+        "the column 'loss' holds 'high' in row 2, but must hold numbers",
     ),
-    'a comma in a number': ('model;example;loss\na;x;0,5\nb;x;1\n', 'to float'),
+    'a comma in a number': ('model;example;loss\na;x;0,5\nb;x;1\n', "decimal comma, such as '0,5'"),
     'an infinite loss': ('model,example,loss\na,x,inf\nb,x,1\n', 'NaN, or no finite number'),
     'one column of scores': ('model,example,score_1,label\na,x,1,1\nb,x,1,1\n', 'each class needs'),
     'a class of no column': (

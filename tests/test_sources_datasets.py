@@ -295,7 +295,7 @@ def test_floats_keep_their_axes(archive):
     [
         ({}, 'my.npz has no array, but no training examples'),
         ({'a': [1], 'b': [2]}, 'my.npz has a (1,), b (1,), but no training examples under a known'),
-        ({'x': [1, 2]}, 'my.npz holds x, but no y. It has x (2,).'),
+        ({'x': [1, 2]}, 'my.npz holds x, but no y, the name under which its other half is looked'),
         ({'x': [1, 2], 'y': [1]}, 'y has the shape (1,), but must have one label for each of 2'),
         ({'x': 1, 'y': 1}, 'x has the shape (): no example is there'),
         ({'x': [1], 'y': [1], 'x_test': [1]}, 'my.npz holds x_test, but no y_test'),

@@ -221,7 +221,7 @@ def test_the_lines_of_messages_on_a_file_mend_a_copy(tmp_path, monkeypatch):
         (b'a,a,y\n1,2,3\n', "two columns of the name 'a'"),
         (b'a,y\n', 'has no row'),
         (b'a,b\n1,2\n', "target is 'y', but must be a column of my.csv"),
-        (b'a,y\n\xff,2\n', "can't decode byte 0xff"),
+        (b'a,y\n\xff,2\n', 'line 2 holds the byte 0xff. Save it as CSV in UTF-8.'),
         ('a,y\n1,2\n'.encode('utf-16'), 'Save it as CSV in UTF-8'),
         (b'a,y\n1,2\n,3\n', "my.csv has missing values: 'a' has 1, first in row 1"),
     ],

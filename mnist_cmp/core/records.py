@@ -450,6 +450,11 @@ def _ends(name, ends):
             f'{title} is {shown(tuple(ends))}, but must be a pair: its lower and its upper end. '
             'Write a list [a, b, c] for choices, or fixed((a, b, c)) for one value that is a tuple.'
         )
+    if not all(isinstance(end, numbers.Real) for end in ends):
+        raise ValueError(
+            f'{title} is {shown(tuple(ends))}, but a range has two numbers as its ends. Write a '
+            f'list for choices: {name}={shown(list(ends))}.'
+        )
     is_float = not all(isinstance(end, numbers.Integral) for end in ends)
     low, high = (_number(name, end, is_float) for end in ends)
     if low == high:
@@ -524,6 +529,16 @@ def as_side(
     if isinstance(given, (set, frozenset)):
         raise ValueError(
             f'{title} is {shown(given)}, a set, which has no order. Write a list of choices.'
+        )
+    if isinstance(given, range):
+        raise ValueError(
+            f'{title} is {shown(given)}. Write a list for choices, {name}=list({shown(given)}), or '
+            'a pair (low, high) of whole numbers for all between them.'
+        )
+    if isinstance(given, dict) and name == 'learning_rate':
+        raise ValueError(
+            f'{title} is {shown(given)}, a dict. Settings go into a space by name: '
+            f'Space(**{shown(given)}).'
         )
     if isinstance(given, dict):
         raise ValueError(
@@ -653,7 +668,8 @@ def value_words(
 @dataclass(frozen=True, init=False, repr=False)
 class Space(Record):
     """Where to look: for each setting a range (low, high), a logarithmic one loguniform(low, high),
-    a list of choices, or one value; raises `ValueError` for what can't be so."""
+    a list of choices, or one value; a range with whole ends holds whole numbers alone. Raises
+    `ValueError` for what can't be so."""
 
     learning_rate: SideOf = (0.001, 0.1)  # step size of the optimizer, > 0
     batch_size: SideOf = (16, 48)  # images a step, ≥ 1

@@ -62,6 +62,17 @@ def report_folder(
     return folder
 
 
+def _where_it_is(folder: Path) -> str:
+    "The rest of a sentence on a report that is not there: what to do about it."
+    if not (folder / 'search').is_dir():
+        return f': {folder} holds no finished comparison.'
+    return (
+        f', though {folder} is the store of a comparison. The call of compare that made it gives '
+        f'it again, without work that is done; write_report(result, {shown(str(folder))}) or '
+        f'result.save({shown(str(folder))}) puts it there.'
+    )
+
+
 def load_record(
     folder,  # where a comparison was saved, or its report.json
     cls=ComparisonRecord,  # or a subclass
@@ -72,9 +83,7 @@ def load_record(
     try:
         report = read_json(path)
     except FileNotFoundError:
-        raise FileNotFoundError(
-            f'There is no {path}: {folder} holds no finished comparison.'
-        ) from None
+        raise FileNotFoundError(f'There is no {path}{_where_it_is(Path(folder))}') from None
     if not isinstance(report, dict) or report.get('format') not in list(UPGRADES):
         raise ValueError(
             f'{path} is no {FORMAT}. Open it with the release of mnist_cmp that wrote it.'

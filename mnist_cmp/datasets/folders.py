@@ -129,8 +129,9 @@ def find_images(
     loose = [path for path in _entries(folder) if not path.is_dir()]
     if not classes:
         images = [path for path in loose if _is_image(path)]
+        plural = '' if len(images) == 1 else 's'
         raise ValueError(
-            f'{folder} holds {len(images):,} images, but no folder of a class. Put the images of '
+            f'{folder} holds {len(images):,} image{plural}, but no folder of a class. Put the images of '
             f'each class into a folder of its name, such as {folder.name}/cat/1.png. If their '
             'labels stand elsewhere, read the images to an array for Data.from_arrays.'
         )

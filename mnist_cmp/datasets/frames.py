@@ -8,15 +8,17 @@ __all__ = ['Frame', 'as_frame', 'check_column', 'frames_read', 'read_frame']
 # %% ../../nbs/datasets/frames.ipynb #ds-frames-02
 import datetime
 import numbers
+import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 import numpy as np
 
 from ..core.checks import shown
 from ..core.display import printable
+from ..core.text_tables import comma_words, with_comma
 from .arrays import Arrays, NamesByPlace, check_bytes, names_given
 
 # %% ../../nbs/datasets/frames.ipynb #ds-frames-08
@@ -156,21 +158,34 @@ def _listed(columns: Sequence) -> str:
 def _refuse_texts(frame: Frame, columns: list) -> NoReturn:
     "Raise the `ValueError` for features that are texts or categories, with the lines to encode."
     for name in columns:
+        _refuse_commas(frame, name)
         _refuse_broken_numbers(frame, name)
+        _refuse_written_dates(frame, name)
     hold = 'hold' if len(columns) > 1 else 'holds'
     example = next(v for v in frame.column(columns[0]).to_list() if not _is_missing(v))
-    lines = _encode_lines(frame, columns)
-    told = (
+    encoded = frame.code(*_once(frame, _encode_lines(frame, columns)))
+    names = [name for name in columns if _names_examples(frame.column(name))]
+    others = [name for name in columns if name not in names]
+    if names:
+        lines = [_drop_line(frame, names), *(_encode_lines(frame, others) if others else [])]
+        rest = ', and encode the others' if others else ''
+        way_out = (
+            f'Leave out {_listed(names)}, whose values name examples{rest}:'
+            f'{frame.code(*_once(frame, lines))}\nor encode all, a column for each value:{encoded}'
+        )
+    else:
+        way_out = f'Encode them, a column for each value:{encoded}'
+    raise ValueError(
         f'{frame.name}: {_listed(columns)} {hold} texts or categories (such as {shown(example)}), '
-        'but nets take numbers. Encode them, a column for each value:'
-        f'{frame.code(*_once(frame, lines))}'
+        f'but nets take numbers. {way_out}'
     )
-    many = [
-        name for name in columns if frame.column(name).n_unique() > max(50, len(frame.table) / 2)
-    ]
-    if many:
-        told += f'\nor leave out what names an example alone:{frame.code(_drop_line(frame, many))}'
-    raise ValueError(told)
+
+
+def _names_examples(series) -> bool:
+    "Has (nearly) each row a value of its own, as an id?"
+    n = len(series)
+    count = series.n_unique()
+    return count > max(50, n / 2) or count == n >= 10
 
 
 def _encode_lines(frame: Frame, columns: list) -> list[str]:
@@ -214,6 +229,57 @@ def _refuse_broken_numbers(frame: Frame, name):
     )
 
 
+def _refuse_commas(frame: Frame, name):
+    "Raise `ValueError` for a column of numbers with a decimal comma, with the lines that mend it."
+    series = frame.column(name)
+    if _is_category(series):
+        return
+    number = with_comma(str(v) for v in series.to_list() if not _is_missing(v))
+    if number is None:
+        return
+    lines = [f"frame[{name!r}] = frame[{name!r}].str.replace(',', '.').astype(float)"]
+    if frame.is_polars:
+        column = f'pl.col({name!r})'
+        lines = [f"frame = frame.with_columns({column}.str.replace(',', '.').cast(pl.Float64))"]
+    call = frame.begin[-1] if frame.begin else ''
+    if 'pd.read_csv(' in call:
+        lines = [f"{call.removesuffix(')')}, decimal=',')"]
+        frame = replace(frame, begin=frame.begin[:-1])
+    raise ValueError(
+        f'{frame.name}: {comma_words(name, number)}. Make numbers of them:{frame.code(*lines)}'
+    )
+
+
+_ISO_DATE = re.compile(r'[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9:.]+)?')
+
+
+def _refuse_written_dates(frame: Frame, name):
+    "Raise `ValueError` for a column of dates that are kept as texts."
+    texts = [str(v) for v in frame.column(name).to_list() if not _is_missing(v)]
+    if not all(map(_ISO_DATE.fullmatch, texts)):
+        return
+    parse = f'frame[{name!r}] = pd.to_datetime(frame[{name!r}])'
+    if frame.is_polars:
+        column = f'pl.col({name!r})'
+        parse = f'frame = frame.with_columns({column}.str.slice(0, 10).str.to_date())'
+    lines = [] if frame.is_polars else ['import pandas as pd']
+    lines += [parse, _days_line(frame, name)]
+    raise ValueError(
+        f'{frame.name}: the column {shown(name)} holds dates as texts (such as {shown(texts[0])}), '
+        'but nets take numbers. Count days from the first one, for example:'
+        f'{frame.code(*_once(frame, lines))}\nor leave it out:'
+        f'{frame.code(_drop_line(frame, [name]))}'
+    )
+
+
+def _days_line(frame: Frame, name) -> str:
+    "The line of code that makes days since the first one of a column of dates."
+    if frame.is_polars:
+        column = f'pl.col({name!r})'
+        return f'frame = frame.with_columns(({column} - {column}.min()).dt.total_days())'
+    return f'frame[{name!r}] = (frame[{name!r}] - frame[{name!r}].min()).dt.days'
+
+
 def _is_category(series) -> bool:
     import narwhals as nw
 
@@ -231,14 +297,11 @@ def _is_number(text: str) -> bool:
 def _refuse_kind(frame: Frame, kind: str, columns: list) -> NoReturn:
     "Raise the `ValueError` for features that are dates, durations or other objects."
     name = columns[0]
-    days = f'frame[{name!r}] = (frame[{name!r}] - frame[{name!r}].min()).dt.days'
     seconds = f'frame[{name!r}] = frame[{name!r}].dt.total_seconds()'
     if frame.is_polars:
-        column = f'pl.col({name!r})'
-        days = f'frame = frame.with_columns(({column} - {column}.min()).dt.total_days())'
-        seconds = f'frame = frame.with_columns({column}.dt.total_seconds())'
+        seconds = f'frame = frame.with_columns(pl.col({name!r}).dt.total_seconds())'
     ways = {
-        'dates': ('Count days from the first one', days),
+        'dates': ('Count days from the first one', _days_line(frame, name)),
         'durations': ('Make numbers of them', seconds),
     }
     drop = _drop_line(frame, columns)
@@ -391,6 +454,8 @@ def _targets(frame: Frame, names: list) -> np.ndarray:
     _check_labelled(frame, 'target', names)
     for name in names:
         kind = _kind(frame.column(name))
+        if kind == 'texts':
+            _refuse_commas(frame, name)
         allowed = ('numbers', 'bools', 'texts') if len(names) == 1 else ('numbers', 'bools')
         if kind not in allowed:
             raise ValueError(

@@ -83,7 +83,8 @@ def _find_pair(path: Path, arrays: dict, part: str) -> tuple[str, str] | None:
         if there:
             lacking = next(name for name in pair if name not in arrays)
             raise ValueError(
-                f'{path} holds {there[0]}, but no {lacking}. It has {_listed(arrays)}.'
+                f'{path} holds {there[0]}, but no {lacking}, the name under which its other half '
+                f'is looked for. It has {_listed(arrays)}.'
             )
     return None
 

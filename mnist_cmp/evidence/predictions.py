@@ -183,11 +183,14 @@ def _object_column(name: str, values: np.ndarray) -> _Column:
     return _Column(codes, distinct)
 
 
+_AS_NUMBERS = "Numbers to predict go with task='regression' (judge: metric='squared_error')."
+
+
 def _refuse_values(name: str, value) -> NoReturn:
     "Raise the `ValueError` for a label or an id that is none."
     raise ValueError(
         f'{name} holds {shown(value)}, but labels and ids are texts or whole numbers. '
-        "Numbers to predict go with task='regression' (judge: metric='squared_error'); scores are "
+        f'{_AS_NUMBERS[:-1]}; scores are '
         'trainings × N × K, a column for each class: of two classes np.stack([1 - p, p], -1).'
     )
 
@@ -335,6 +338,20 @@ def _is_place(name: str, n: int) -> bool:
     return is_whole and str(int(name)) == name and int(name) < n
 
 
+def _way_out(labels: list[str]) -> str:
+    "What to do about labels that are not among the classes."
+    if any(map(_is_decimal, labels)):
+        return _AS_NUMBERS
+    return 'Name all classes by classes=[…], or mend the labels.'
+
+
+def _is_decimal(label: str) -> bool:
+    "Is it a number with a point, also of a notation such as 1e-3?"
+    return re.fullmatch(r'[+-]?[0-9]*\.?[0-9]+(e[+-]?[0-9]+)?', label) is not None and not (
+        label.lstrip('+-').isdigit()
+    )
+
+
 def _class_codes(name: str, column: _Column, classes: list[str], among: str) -> np.ndarray:
     """For each row its class, −1 for an empty one; raises `ValueError` for a label that is not
     among the classes, which are named by 'classes', 'y' or 'scores'."""
@@ -350,8 +367,7 @@ def _class_codes(name: str, column: _Column, classes: list[str], among: str) -> 
         where = {'classes': 'in classes', 'y': 'a true label', 'scores': 'a column of scores'}
         raise ValueError(
             f'{name} holds {shown(column.values[unknown[0]])}{rest}, in {count:,} '
-            f'row{"s" if count > 1 else ""}, which is not {where[among]}. '
-            'Name all classes by classes=[…], or mend the labels.'
+            f'row{"s" if count > 1 else ""}, which is not {where[among]}. {_way_out(column.values)}'
         )
     steps = [places[label] for label in column.values]
     return np.array([*steps, -1], dtype=np.min_scalar_type(-max(n, 1)))[column.codes]

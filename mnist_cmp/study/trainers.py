@@ -295,7 +295,8 @@ def checked_metric(
     if metric.needs in ('numbers', 'losses'):
         raise ValueError(
             f'metric is {metric.name!r}, which needs {metric.needs}, but the models here are '
-            'classifiers. Judge predictions of numbers by judge().'
+            'classifiers. Take one of classes, such as error, log_loss, balanced_error or '
+            "f1_macro, or give data of numbers to predict: task='regression'."
         )
     for split in splits:
         try:
