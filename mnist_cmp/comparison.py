@@ -45,6 +45,7 @@ from .core.ledger import LedgerError, begun_with, folder_lock, study_in
 from .core.points import sobol_points
 from mnist_cmp.core.records import (
     ComparisonRecord,
+    Config,
     Cost,
     Grouping,
     Look,
@@ -56,6 +57,7 @@ from mnist_cmp.core.records import (
     check_names,
     check_run,
     ks_for,
+    setting_name,
 )
 from mnist_cmp.core.run_folder import (
     dropped,
@@ -93,7 +95,7 @@ from mnist_cmp.engines.evaluation import (
     weights_digest,
     write_weights,
 )
-from .engines.recipes import check_recipe, recorded
+from .engines.recipes import check_recipe, led_by_validation, recorded
 from .engines.steps import ENGINES
 from .evidence.answers import hard_images
 from .evidence.comparison import Comparison
@@ -787,13 +789,31 @@ class _Builder:
 
     def place(self, space, recipes):
         "Find out where each model is searched; raises `ValueError`, before any work."
-        is_measured = self.curves_on is not self.train
         for recipe in recipes.values():
-            check_recipe(recipe, self.train, is_measured)
+            self._check_recipe(recipe)
         takes = {name: maker_settings(get_model(make)) for name, make in self.models.items()}
         self.spaces = spaces_for(takes, space, recipes, self.effort.protocol)
         for name, space in self.spaces.items():
+            self._check_choices(recipes[name], space)
             recipes[name] = recipes[name].for_search(space.all_sides)
+
+    def _check_recipe(self, recipe):
+        "Raise `ValueError` unless it fits the data, and what is measured after each epoch."
+        if self.effort.protocol == '2019':
+            for name, value in led_by_validation(recipe).items():
+                raise ValueError(
+                    f"{name} is {shown(value)}, but under protocol '2019' each epoch is measured on "
+                    "the test images, which must choose nothing. Take protocol='holdout'."
+                )
+        check_recipe(recipe, self.train, self.curves_on is not self.train)
+
+    def _check_choices(self, recipe, space):
+        "The same for what a space says of how a training is led."
+        usual = {name: space.extremes(name)[0] for name in ('learning_rate', 'batch_size')}
+        for name in space.settings:
+            if setting_name(name) in ('patience', 'keep', 'schedule'):
+                for value in space.extremes(name):
+                    self._check_recipe(recipe.at(Config(**(usual | {name: value}))))
 
     def rehearse(self, recipes, compute):
         """Try each model in all that is going to be done with it; raises `ValueError` that names
@@ -1258,7 +1278,7 @@ def compare(
     )
     compute = of_study(compute)
     builder.rehearse(recipes, compute)
-    warn_of_splits(builder.data, stacklevel=4, remarks=builder.remarks)  # 2 and 3 are decorators
+    warn_of_splits(builder.data, stacklevel=5, remarks=builder.remarks)  # 2 to 4 are decorators
     with builder.store.lock(), torch_threads(compute.threads), builder.as_noted():
         return builder.build(recipes, compute, callbacks)
 

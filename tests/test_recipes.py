@@ -199,6 +199,27 @@ def test_a_comparison_trains_without_weight_decay_where_its_space_says_so(free_c
     assert found == [0.0] * 4
 
 
+@pytest.mark.parametrize(
+    'name, value',
+    [
+        ('keep', 'best'),
+        ('patience', 2),
+        ('schedule', ('ReduceLROnPlateau', {'patience': 0})),
+    ],
+)
+def test_test_images_choose_no_epoch(name, value):
+    begun = []
+    ask = dict(n_trials=1, seeds=1, search_epochs=1, compute=COMPUTE, protocol='2019')
+    ask |= dict(callbacks=replace(QUIET, on_epoch=begun.append))
+    nets = {'narrow': narrow, 'wide': wide}
+    usual = None if name != 'keep' else 'last'
+    message = f"{name} is .* under protocol '2019' .* Take protocol='holdout'"
+    for space, more in ((SPACE, {name: value}), (SPACE | {name: [usual, value]}, {})):
+        with pytest.raises(ValueError, match=message):
+            mc.compare(nets, DATA, space, recipe=mc.Recipe(epochs=2, **more), **ask)
+    assert begun == []
+
+
 def test_a_plain_space_with_a_momentum_of_0_is_what_it_was(tmp_path):
     space = SPACE | {'momentum': 0.0, 'weight_decay': 0.0}
     first = tuned(tmp_path, mc.Recipe(epochs=1), space)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SCHEDULES', 'LOSSES', 'optimizers', 'own_settings', 'optimizer_of', 'recorded', 'warmup_steps', 'rate_factor',
            'schedule_of', 'loss_of', 'WeightAverage', 'augmented', 'RecipeStep', 'packed_state', 'put_state',
-           'check_recipe', 'try_recipe']
+           'led_by_validation', 'check_recipe', 'try_recipe']
 
 # %% ../../nbs/engines/recipes.ipynb #recipes-02
 import difflib
@@ -462,6 +462,19 @@ def put_state(
         raise ValueError(f'the state of its step is damaged ({text})') from None
 
 # %% ../../nbs/engines/recipes.ipynb #recipes-50
+def led_by_validation(
+    recipe: Recipe,
+) -> dict[str, Any]:
+    "Name → value of its settings that go by what is measured after each epoch."
+    schedule, _ = schedule_of(recipe)
+    asks = {
+        'patience': recipe.patience,
+        'keep': recipe.keep if recipe.keep == 'best' else None,
+        'schedule': recipe.schedule if _is_plateau(schedule) else None,
+    }
+    return {name: value for name, value in asks.items() if value is not None}
+
+
 def check_recipe(
     recipe: Recipe,  # complete, or of a search that chooses the rest
     train: Any = None,  # a Split to learn from; None: one with classes
@@ -472,15 +485,9 @@ def check_recipe(
     loss_of(recipe, task)
     if not recipe.is_sgd:
         optimizer_of(recipe)
-    schedule, _ = schedule_of(recipe)
     recipe.check_warmup()
-    asks = {
-        'patience': recipe.patience,
-        'keep': recipe.keep if recipe.keep == 'best' else None,
-        'schedule': recipe.schedule if _is_plateau(schedule) else None,
-    }
-    for name, value in asks.items():
-        if value is not None and not is_measured:
+    for name, value in led_by_validation(recipe).items():
+        if not is_measured:
             raise ValueError(
                 f'{name} is {shown(value)}, but nothing is measured after an epoch. Pass valid, '
                 'images to measure on.'
