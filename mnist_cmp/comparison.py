@@ -775,6 +775,7 @@ class _Builder:
         self.notes = {name: code_note(make) for name, make in models.items()}
         self.trained_on, self.ground = _grounds(data, self.train, self.curves_on)
         # name → what `rehearse` finds out: the initialiser, and what is said of it
+        self.trainers = {}  # name → what trains, its model rehearsed
         self.inits = {}
         self.rules = {}
         self.weights = {}  # name → weights of each of its trained nets
@@ -832,6 +833,7 @@ class _Builder:
                 name,
                 example=self._example(name),
             )
+            self.trainers[name] = trainer
             self.inits[name] = trainer.recipe.init
             self.rules[name] = begun.rule
             sizes[name] = number_of_params(begun.net)[0]
@@ -857,11 +859,16 @@ class _Builder:
         "Name → search of each model, one after the other; raises `Stopped`, or `ValueError`."
         tuners = {}
         results = {}
+        of_search = {
+            name: replace(recipe, epochs=self.effort.search_epochs)
+            for name, recipe in recipes.items()
+        }
         for name in self.models:
-            recipe = replace(recipes[name], epochs=self.effort.search_epochs)
-            tuners[name] = self._tuner(name, recipe, compute, callbacks)
+            tuners[name] = self._tuner(name, of_search[name], compute, callbacks)
+            tuners[name].check(self.spaces[name], self.trainers[name])  # before any training
+        for name in self.models:
             if self.store.folder:
-                find_search(self.store.folder, name, self._search_identity(name, recipe))
+                find_search(self.store.folder, name, self._search_identity(name, of_search[name]))
             results[name] = self._searched(name, tuners[name].search(self.spaces[name]))
         near = ends_to_widen(list(results.values())) if self.tuning.extend else []
         wider = {name: tuner.wider(results[name], near) for name, tuner in tuners.items()}
