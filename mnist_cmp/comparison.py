@@ -49,6 +49,7 @@ from .core.points import sobol_points
 from mnist_cmp.core.records import (
     RECIPE_NAMES,
     ComparisonRecord,
+    Config,
     Cost,
     Grouping,
     Look,
@@ -101,7 +102,7 @@ from mnist_cmp.engines.evaluation import (
     weights_digest,
     write_weights,
 )
-from .engines.recipes import check_recipe, recorded
+from .engines.recipes import check_recipe, led_by_validation, recorded
 from .engines.steps import ENGINES
 from .evidence.answers import hard_images
 from .evidence.comparison import Comparison
@@ -790,6 +791,7 @@ class _Builder:
         self.notes = {name: code_note(make) for name, make in models.items()}
         self.trained_on, self.ground = _grounds(data, self.train, self.curves_on)
         # name → what `rehearse` finds out: the initialiser, and what is said of it
+        self.trainers = {}  # name → what trains, its model rehearsed
         self.inits = {}
         self.rules = {}
         self.weights = {}  # name → weights of each of its trained nets
@@ -804,9 +806,8 @@ class _Builder:
 
     def place(self, space, recipes):
         "Find out where each model is searched; raises `ValueError`, before any work."
-        is_measured = self.curves_on is not self.train
         for recipe in recipes.values():
-            check_recipe(recipe, self.train, is_measured)
+            self._check_recipe(recipe)
         takes = {name: maker_settings(get_model(make)) for name, make in self.models.items()}
         spaces = spaces_for(takes, space, recipes, self.effort.protocol)
         usual = {name: setting_defaults(get_model(make)) for name, make in self.models.items()}
@@ -815,7 +816,26 @@ class _Builder:
         self.spaces = fit_batches(spaces, images, self.train.noun)
         for name, space in self.spaces.items():
             _check_warmup(recipes[name], space, self.effort.search_epochs)
+            self._check_choices(recipes[name], space)
             recipes[name] = recipes[name].for_search(space.all_sides)
+
+    def _check_recipe(self, recipe):
+        "Raise `ValueError` unless it fits the data, and what is measured after each epoch."
+        if self.effort.protocol == '2019':
+            for name, value in led_by_validation(recipe).items():
+                raise ValueError(
+                    f"{name} is {shown(value)}, but under protocol '2019' each epoch is measured on "
+                    "the test images, which must choose nothing. Take protocol='holdout'."
+                )
+        check_recipe(recipe, self.train, self.curves_on is not self.train)
+
+    def _check_choices(self, recipe, space):
+        "The same for what a space says of how a training is led."
+        usual = {name: space.extremes(name)[0] for name in ('learning_rate', 'batch_size')}
+        for name in space.settings:
+            if setting_name(name) in ('patience', 'keep', 'schedule'):
+                for value in space.extremes(name):
+                    self._check_recipe(recipe.at(Config(**(usual | {name: value}))))
 
     def rehearse(self, recipes, compute):
         """Try each model in all that is going to be done with it; raises `ValueError` that names
@@ -840,6 +860,7 @@ class _Builder:
                 raise
             for split in (self.scored_on, self.curves_on, self.data.test):
                 try_extremes(begun.net, split, name)
+            self.trainers[name] = trainer
             self.inits[name] = trainer.recipe.init
             self.rules[name] = begun.rule
             sizes[name] = number_of_params(begun.net)[0]
@@ -888,11 +909,16 @@ class _Builder:
         "Name → search of each model, one after the other; raises `Stopped`, or `ValueError`."
         tuners = {}
         results = {}
+        of_search = {
+            name: replace(recipe, epochs=self.effort.search_epochs)
+            for name, recipe in recipes.items()
+        }
         for name in self.models:
-            recipe = replace(recipes[name], epochs=self.effort.search_epochs)
-            tuners[name] = self._tuner(name, recipe, compute, callbacks)
+            tuners[name] = self._tuner(name, of_search[name], compute, callbacks)
+            tuners[name].check(self.spaces[name], self.trainers[name])  # before any training
+        for name in self.models:
             if self.store.folder:
-                find_search(self.store.folder, name, self._search_identity(name, recipe))
+                find_search(self.store.folder, name, self._search_identity(name, of_search[name]))
             results[name] = self._searched(name, tuners[name].search(self.spaces[name]))
         near = ends_to_widen(list(results.values())) if self.tuning.extend else []
         wider = {name: tuner.wider(results[name], near) for name, tuner in tuners.items()}
@@ -1326,7 +1352,7 @@ def compare(
     )
     compute = of_study(compute)
     builder.rehearse(recipes, compute)
-    warn_of_splits(builder.data, stacklevel=4, remarks=builder.remarks)  # 2 and 3 are decorators
+    warn_of_splits(builder.data, stacklevel=5, remarks=builder.remarks)  # 2 to 4 are decorators
     with builder.store.lock(), torch_threads(compute.threads), builder.as_noted():
         return builder.build(recipes, compute, callbacks)
 

@@ -49,13 +49,18 @@ from .core.system import derive_seed
 from .core.trials import EXTENDED, edge_sides
 from .data import Split
 from .engines.evaluation import check_net
-from .engines.recipes import check_recipe
+from .engines.recipes import check_recipe, try_recipe
 from .evidence.metrics import Metric
 from .models import maker_settings, setting_defaults
 from .study.folds import FoldTrainer, fold_numbers
 from .study.scheduling import Training
 from .study.studies import Study, folder_of, of_study, one_model, splits_begun
-from .study.trainers import NetTrainer, checked_metric, rehearsed
+from mnist_cmp.study.trainers import (
+    NetTrainer,
+    check_population_recipes,
+    checked_metric,
+    rehearsed,
+)
 from .study.workers import Splits
 
 # %% ../nbs/05_search.ipynb #c6d70a94
@@ -171,15 +176,34 @@ def _check_recipes(recipe: Recipe, space: Space, configs: list[Config], train: S
     """Raise `ValueError` for a config that the recipe can't take: of a trial, or the first one with
     a value that a setting of the recipe may have."""
 
-    tried = list(configs)
-    for side in space.all_sides:
-        if setting_name(side) in RECIPE_NAMES:
-            tried += [configs[0]._replace(**{side: value}) for value in space.extremes(side)]
-    for config in tried:
+    for config in _all_configs(space, configs):
         try:
             check_recipe(recipe.at(config), train)
         except (ValueError, TypeError) as e:
             raise ValueError(f'The space holds {config}, which the recipe refuses: {e}') from None
+
+
+def _all_configs(space, configs):
+    "Those of the trials, and the first one with each value that a setting of the recipe may have."
+    tried = list(configs)
+    for side in space.all_sides:
+        if setting_name(side) in RECIPE_NAMES:
+            tried += [configs[0]._replace(**{side: value}) for value in space.extremes(side)]
+    return tried
+
+
+def _try_optimizers(trainer: NetTrainer, space: Space, configs: list[Config], train: Split):
+    "Raise `ValueError` for an optimizer in the space that does not take a net's weights."
+    tried = [trainer.recipe.optimizer]  # when its model was rehearsed
+    for config in _all_configs(space, configs):
+        recipe = trainer.recipe_at(config)
+        if recipe.optimizer in tried:
+            continue
+        tried.append(recipe.optimizer)
+        try:
+            try_recipe(recipe, trainer.fresh(0, config), train)
+        except ValueError as e:
+            raise ValueError(f'The space holds {config}: {e}') from None
 
 # %% ../nbs/05_search.ipynb #6563f85b
 def _fold_seed(seed):
@@ -345,13 +369,27 @@ class Tuner:
         space = space.replaced(start=start)
         return _trainings(space, self.n_trials, self.seed, self.n_trials)
 
+    def check(
+        self,
+        space: Space,  # whole, as `spaces_for` gives it
+        trainer: NetTrainer,  # of the model, rehearsed
+    ):
+        "Raise `ValueError` unless recipe and model take all that a search in a space would try."
+        self.trainer = trainer
+        start = START if space.start is None else space.start
+        space = space.replaced(start=start)
+        self._check(space, _trainings(space, self.n_trials, self.seed, self.images()))
+
     def _check(self, space, trainings):
         "Raise `ValueError` unless recipe and model take all that a space holds."
         recipe = self.recipe.for_search(space.all_sides)
         configs = [training.config for training in trainings.values()]
         _check_recipes(recipe, space, configs, self.splits.train)
+        if self.compute.engine == 'population':
+            check_population_recipes([recipe.at(config) for config in configs], self.name)
         if self.trainer is not None:
             _check_nets(self.trainer, space, self.splits.train, self.name, configs[0])
+            _try_optimizers(self.trainer, space, configs, self.splits.train)
 
     def further(
         self,
@@ -382,7 +420,7 @@ class Tuner:
         first = next(iter(trainings.values())).config
         recipe = self.recipe.for_search(empty.space.all_sides)
         trainer = self.trainer = self._trainer(folder, first, recipe)
-        _check_nets(trainer, empty.space, self.splits.train, self.name, first)
+        self._check(empty.space, trainings)
         return _Search(
             empty=empty,
             before=list(before),

@@ -13,6 +13,7 @@ from mnist_cmp.core.ledger import Ledger
 from mnist_cmp.core.records import History
 from mnist_cmp.engines.evaluation import read_weights, write_weights
 from mnist_cmp.engines.onednn import has_onednn
+from mnist_cmp.engines.recipes import optimizers
 from mnist_cmp.training import train
 
 COMPUTE = mc.Compute(device='cpu', threads=1, workers=1)
@@ -197,6 +198,98 @@ def test_a_comparison_trains_without_weight_decay_where_its_space_says_so(free_c
     )
     found = [decay(h) for m in result.models for h in (m.runs[0].training, m.search.best.history)]
     assert found == [0.0] * 4
+
+
+@pytest.mark.parametrize(
+    'name, value',
+    [
+        ('keep', 'best'),
+        ('patience', 2),
+        ('schedule', ('ReduceLROnPlateau', {'patience': 0})),
+    ],
+)
+def test_test_images_choose_no_epoch(name, value):
+    begun = []
+    ask = dict(n_trials=1, seeds=1, search_epochs=1, compute=COMPUTE, protocol='2019')
+    ask |= dict(callbacks=replace(QUIET, on_epoch=begun.append))
+    nets = {'narrow': narrow, 'wide': wide}
+    usual = None if name != 'keep' else 'last'
+    message = f"{name} is .* under protocol '2019' .* Take protocol='holdout'"
+    for space, more in ((SPACE, {name: value}), (SPACE | {name: [usual, value]}, {})):
+        with pytest.raises(ValueError, match=message):
+            mc.compare(nets, DATA, space, recipe=mc.Recipe(epochs=2, **more), **ask)
+    assert begun == []
+
+
+# It moves matrices alone; older releases of PyTorch have none.
+MUON = [
+    ({'optimizer': 'muon'}, {}, 'optimizer is Muon, which does not take the weights of'),
+    ({}, {'optimizer': ['sgd', 'muon']}, 'optimizer is Muon, which does not take the weights of'),
+]
+MUON = MUON if 'muon' in optimizers() else []
+
+
+def doubled(x, y, generator):
+    return x.double()
+
+
+def share_of_wrong(outputs, y):
+    return (outputs.argmax(1) != y).float().mean()
+
+
+@pytest.mark.parametrize(
+    'recipe, space, message',
+    [
+        *MUON,
+        ({'augment': doubled}, {}, 'augment gives x as torch.float64'),
+        ({'loss': share_of_wrong}, {}, 'without a gradient'),
+        (
+            {'schedule': ('OneCycleLR', {'max_lr': 0.1, 'total_steps': 2})},
+            {},
+            'fails after epoch 3 of 3',
+        ),
+    ],
+)
+def test_what_can_not_be_trained_by_is_refused_before_any_work(recipe, space, message, tmp_path):
+    begun = []
+    callbacks = replace(QUIET, on_epoch=begun.append)
+    recipe = mc.Recipe(epochs=3, **recipe)
+    with pytest.raises(ValueError, match=message):
+        tuned(tmp_path / 'search', recipe, SPACE | space, callbacks=callbacks)
+    ask = dict(n_trials=2, seeds=1, search_epochs=3, compute=COMPUTE, callbacks=callbacks)
+    spaces = {'narrow': SPACE, 'wide': SPACE | space} if space else SPACE
+    with pytest.raises(ValueError, match=message):
+        mc.compare({'narrow': narrow, 'wide': wide}, DATA, spaces, recipe=recipe, **ask)
+    assert begun == []
+
+
+def test_a_population_refuses_a_choice_before_any_work():
+    begun = []
+    compute = replace(COMPUTE, engine='population')
+    with pytest.raises(ValueError, match="its recipe has clip, .* Take engine='auto'"):
+        mc.tune(
+            mc.MLP,
+            DATA.train,
+            DATA.valid,
+            SPACE | {'clip': [1.0, None]},
+            n_trials=2,
+            recipe=mc.Recipe(epochs=1),
+            compute=compute,
+            callbacks=replace(QUIET, on_epoch=lambda *args: begun.append(args)),
+        )
+    assert begun == []
+
+
+def test_trying_changes_no_result():
+    recipe = mc.Recipe(0.02, 8, 2, clip=1e9)
+    own = replace(recipe, loss=nn.CrossEntropyLoss(), augment=lambda x, y, generator: x)
+    chance = []
+    nets = []
+    for each in (recipe, own):
+        nets.append(trained(each)[0])
+        chance.append(torch.get_rng_state())
+    assert torch.equal(*chance)
+    assert all(p.equal(q) for p, q in zip(*(net.parameters() for net in nets), strict=True))
 
 
 def test_a_plain_space_with_a_momentum_of_0_is_what_it_was(tmp_path):

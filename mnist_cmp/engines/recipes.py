@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['SCHEDULES', 'LOSSES', 'optimizers', 'own_settings', 'optimizer_of', 'recorded', 'warmup_steps', 'rate_factor',
            'schedule_of', 'loss_of', 'WeightAverage', 'augmented', 'RecipeStep', 'packed_state', 'put_state',
-           'check_recipe', 'try_recipe']
+           'led_by_validation', 'check_recipe', 'try_recipe']
 
 # %% ../../nbs/engines/recipes.ipynb #recipes-02
 import difflib
 import inspect
 import io
 import math
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,12 +22,14 @@ from typing import Any
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from torch.nn.parameter import is_lazy
 
 from ..core.checks import raise_invalid, shown
 from ..core.process import sealed
 from ..core.settings import Recipe, json_plain
 from ..core.system import derive_seed
 from .autograd import float_images, train_batches
+from ..models import net_to_try
 
 # %% ../../nbs/engines/recipes.ipynb #recipes-07
 _NO_OPTIMIZER = {
@@ -467,6 +470,19 @@ def put_state(
         raise ValueError(f'the state of its step is damaged ({text})') from None
 
 # %% ../../nbs/engines/recipes.ipynb #recipes-50
+def led_by_validation(
+    recipe: Recipe,
+) -> dict[str, Any]:
+    "Name → value of its settings that go by what is measured after each epoch."
+    schedule, _ = schedule_of(recipe)
+    asks = {
+        'patience': recipe.patience,
+        'keep': recipe.keep if recipe.keep == 'best' else None,
+        'schedule': recipe.schedule if _is_plateau(schedule) else None,
+    }
+    return {name: value for name, value in asks.items() if value is not None}
+
+
 def check_recipe(
     recipe: Recipe,  # complete, or of a search that chooses the rest
     train: Any = None,  # a Split to learn from; None: one with classes
@@ -477,15 +493,9 @@ def check_recipe(
     loss_of(recipe, task)
     if not recipe.is_sgd:
         optimizer_of(recipe)
-    schedule, _ = schedule_of(recipe)
     recipe.check_warmup()
-    asks = {
-        'patience': recipe.patience,
-        'keep': recipe.keep if recipe.keep == 'best' else None,
-        'schedule': recipe.schedule if _is_plateau(schedule) else None,
-    }
-    for name, value in asks.items():
-        if value is not None and not is_measured:
+    for name, value in led_by_validation(recipe).items():
+        if not is_measured:
             raise ValueError(
                 f'{name} is {shown(value)}, but nothing is measured after an epoch. Pass valid, '
                 'images to measure on.'
@@ -506,9 +516,25 @@ def _check_made(recipe):
     if schedule is None:
         return
     try:
-        schedule(optimizer, **settings)
+        made = schedule(optimizer, **settings)
     except (TypeError, ValueError) as e:
         raise ValueError(f'{schedule.__name__} refuses its settings {settings}: {e}') from None
+    _check_steps(made, settings, recipe.epochs or 0)
+
+
+def _check_steps(schedule, settings, epochs):
+    "Raise `ValueError` unless a schedule goes on for so many epochs."
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # nothing was trained between its steps
+        for epoch in range(1, epochs + 1):
+            try:
+                schedule.step(1.0) if _is_plateau(type(schedule)) else schedule.step()
+            except Exception as e:  # whatever a stranger's schedule raises
+                raise ValueError(
+                    f'schedule is {type(schedule).__name__} with {settings}, which takes a step '
+                    f'after each epoch and fails after epoch {epoch} of {epochs}: {e}. Give '
+                    f'settings for {epochs} epochs, or train for fewer.'
+                ) from None
 
 # %% ../../nbs/engines/recipes.ipynb #recipes-54
 def try_recipe(
@@ -516,38 +542,109 @@ def try_recipe(
     net: nn.Module,  # that is to be trained, left as it is
     train: Any,  # a Split
 ):
-    "Try a recipe's augmentations and loss on two examples; raises `ValueError` that names them."
+    """Try a recipe's optimizer on a net's weights, and its augmentations and loss on two examples;
+    raises `ValueError` that names them."""
+    if not recipe.is_sgd:
+        _try_optimizer(recipe, net)
     if recipe.augment is None and not callable(recipe.loss):
         return
-    with sealed(), torch.no_grad():
-        device = next(net.parameters()).device
-        few = torch.tensor([0, len(train) - 1], device=train.y.device)
-        x = _unit(train.x[few]).to(device)
-        y = train.y[few].to(device)
-        try:
-            x, y = augmented(recipe.augment, x, y, torch.Generator().manual_seed(0))
-        except Exception as e:
-            raise ValueError(f'augment fails on two examples: {type(e).__name__}: {e}') from e
-        if not torch.is_tensor(x) or not torch.is_tensor(y) or len(x) != len(y):
-            raise ValueError(
-                f'augment gives {shown(type(x).__name__)}, but must give x, or x and y: tensors of '
-                'one length.'
-            )
-        if callable(recipe.loss):
+    with sealed(), torch.inference_mode(False):  # the latter allows gradients
+        with torch.no_grad():
+            x, y = _try_augment(recipe, net, train)
             _try_loss(recipe, net, x, y, train.task)
+        if callable(recipe.loss):
+            with net_to_try(net) as tried, torch.enable_grad():
+                _try_gradient(recipe, tried.train(), x, y, train.task)
 
 
-def _try_loss(recipe, net, x, y, task):
-    "Raise `ValueError` unless a function of a user gives a loss."
+def _try_optimizer(recipe, net):
+    "Raise `ValueError` unless the optimizer takes the weights of a net, as far as these are known."
+    moving = [p for p in net.parameters() if p.requires_grad]
+    if not moving or any(map(is_lazy, moving)):
+        return
+    cls, settings = optimizer_of(recipe)
+    try:
+        cls(moving, lr=recipe.learning_rate or 0.1, **settings)
+    except Exception as e:  # whatever a stranger's optimizer raises
+        raise ValueError(
+            f'optimizer is {cls.__name__}, which does not take the weights of '
+            f"{type(net).__name__}: {e}. Take another one, such as optimizer='adamw'."
+        ) from None
+
+
+def _try_augment(recipe, net, train):
+    "Two examples after their augmentations; raises `ValueError` unless the net takes them."
+    device = next(net.parameters()).device
+    few = torch.tensor([0, len(train) - 1], device=train.y.device)
+    x = _unit(train.x[few]).to(device)
+    y = train.y[few].to(device)
+    if recipe.augment is None:
+        return x, y
+    before = x.dtype
+    try:
+        x, y = augmented(recipe.augment, x, y, torch.Generator().manual_seed(0))
+    except Exception as e:
+        raise ValueError(f'augment fails on two examples: {type(e).__name__}: {e}') from e
+    if not torch.is_tensor(x) or not torch.is_tensor(y) or len(x) != len(y):
+        raise ValueError(
+            f'augment gives {shown(type(x).__name__)}, but must give x, or x and y: tensors of '
+            'one length.'
+        )
+    try:
+        _answers(net, x)
+    except Exception as e:
+        raise ValueError(
+            f'augment gives x as {x.dtype} of shape {tuple(x.shape)}, which {type(net).__name__} '
+            f'does not take: {type(e).__name__}: {e}. Give x as it came, as {before}: by '
+            'x.to(dtype), say.'
+        ) from e
+    return x, y
+
+
+def _answers(net, x):
+    "What a net gives for a batch, not in training; its mode is left as it is."
     modes = {part: part.training for part in net.modules()}
     try:
-        loss = loss_of(recipe, task)(net.eval()(float_images(x)), y)
-    except Exception as e:
-        raise ValueError(f'loss fails on two examples: {type(e).__name__}: {e}') from e
+        return net.eval()(float_images(x))
     finally:
         for part, mode in modes.items():
             part.training = mode
+
+
+def _try_loss(recipe, net, x, y, task):
+    "Raise `ValueError` unless the loss, or an augmentation's y, gives a number."
+    try:
+        loss = loss_of(recipe, task)(_answers(net, x), y)
+    except Exception as e:
+        if not callable(recipe.loss):
+            raise ValueError(
+                f'augment gives y as {y.dtype} of shape {tuple(y.shape)}, which the loss does not '
+                f'take: {type(e).__name__}: {e}'
+            ) from e
+        raise ValueError(f'loss fails on two examples: {type(e).__name__}: {e}') from e
     if not torch.is_tensor(loss) or loss.ndim or not loss.is_floating_point():
         raise ValueError(
             f'loss gives {shown(loss)}, but must give one number, the mean of a batch.'
+        )
+
+
+def _try_gradient(recipe, net, x, y, task):
+    "Raise `ValueError` unless a loss gives the weights of a net in training gradients."
+    moving = [p for p in net.parameters() if p.requires_grad]
+    try:
+        outputs = net(float_images(x.clone()))
+    except Exception:  # it may ask for larger batches in training
+        return
+    if not outputs.requires_grad:
+        return
+    try:
+        loss = loss_of(recipe, task)(outputs, y)
+        if loss.requires_grad:
+            torch.autograd.grad(loss, moving, allow_unused=True)
+    except Exception as e:
+        raise ValueError(f'loss fails on two examples: {type(e).__name__}: {e}') from e
+    if not loss.requires_grad:
+        raise ValueError(
+            f'loss gives {shown(loss)} without a gradient, so nothing would be learnt. Compute it '
+            'from the outputs by functions that have one: argmax, comparisons and detach have none.'
         )

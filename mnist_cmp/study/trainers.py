@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Trainer', 'net_digest', 'layers_of', 'machines_of', 'kept_init', 'metric_word', 'compared_targets', 'in_units',
-           'net_metric', 'scored', 'checked_metric', 'NetTrainer', 'model_settings', 'train_group', 'check_travel',
-           'rehearsed']
+           'net_metric', 'scored', 'checked_metric', 'NetTrainer', 'model_settings', 'check_population_recipes',
+           'train_group', 'check_travel', 'rehearsed']
 
 # %% ../../nbs/study/trainers.ipynb #trainers-02
 import hashlib
@@ -478,6 +478,21 @@ def model_settings(
     return {} if config is None else config.of_model
 
 
+def check_population_recipes(
+    recipes: list[Recipe],  # of the trainings
+    name: str,  # of the model
+):
+    "Raise `ValueError` unless a population can be trained by all of these."
+    for recipe in recipes:
+        if why := why_no_such_recipe(recipe):
+            raise ValueError(_NO_POPULATION.format(name, why))
+
+
+_NO_POPULATION = (
+    "{} can't be trained as a population: {}. Take engine='auto', which trains net by net."
+)
+
+
 def _check_population(trainer, client):
     "Raise `ValueError` unless the trainings can be a population."
     net = trainer.fresh().to(trainer.device())
@@ -485,10 +500,7 @@ def _check_population(trainer, client):
     if client is None:
         why = why_no_population(net, trainer.shape) or why_no_such_recipe(trainer.recipe)
     if why:
-        raise ValueError(
-            f"{type(net).__name__} can't be trained as a population: {why}. Take engine='auto', "
-            'which trains net by net.'
-        )
+        raise ValueError(_NO_POPULATION.format(type(net).__name__, why))
 
 
 def _chosen_engine(trainer, images, plain, client, should_stop):
