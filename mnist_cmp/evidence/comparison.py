@@ -59,9 +59,7 @@ class Comparison(ComparisonRecord):
     ) -> Self:
         """The comparison in `folder`, without its weights; raises `FileNotFoundError` or
         `ValueError` that names the file."""
-        comparison = _with_health(run_folder.load_record(folder, cls))
-        comparison._source = run_folder.folder_of_report(folder).resolve()
-        return comparison
+        return _read(folder, cls)
 
     @classmethod
     def from_dict(
@@ -82,8 +80,7 @@ class Comparison(ComparisonRecord):
     ) -> Path:
         """Write `report.json`, and `weights/NAME/seed_K.safetensors` for weights at hand or in the
         folder that it was read from, into `folder`; raises `ValueError`."""
-        folder = run_folder.report_folder(folder)
-        return _save(self, check_folder('folder', folder), overwrite)
+        return _save(self, folder, overwrite)
 
     def claim(
         self,
@@ -365,6 +362,7 @@ class Comparison(ComparisonRecord):
 
 def _save(comparison, folder, overwrite):
     "Write weights at hand, and then the report, so that a report has its weights."
+    folder = check_folder('folder', run_folder.report_folder(folder))
     comparison.claim(folder, overwrite)
     if comparison.weights:
         from mnist_cmp.comparison import save_weights
@@ -394,6 +392,13 @@ def _report_of(comparison, plain):
         for run, states in zip(model['runs'], comparison.health(model['name'])):
             run['health'] = states
     return {'format': FORMAT} | plain | {'contestants': models}
+
+
+def _read(folder, cls):
+    "The comparison in a folder, which knows where its weights are."
+    comparison = _with_health(run_folder.load_record(folder, cls))
+    comparison._source = run_folder.folder_of_report(folder).resolve()
+    return comparison
 
 
 def _with_health(comparison):
