@@ -208,7 +208,7 @@ def test_stopped_and_gone_on_with_it_is_the_same(folder):
         '--augment rotate:3': 'must be some of shift, flip, erasing',
         '--space width': 'must have the form NAME=SPEC',
         '--space width=8 --space width=16': 'width is given twice',
-        '--cv 1': "'1' is not a whole number of at least 2",
+        '--cv 1': "'1' is not a whole number from 2 to 100",
     }.items(),
 )
 def test_wrong_usage_is_said_before_anything_is_loaded(folder, capsys, options, words):

@@ -35,7 +35,7 @@ def _read_csv(path: Path) -> tuple[Any, str]:
         place = header.names.index('') + 1
         raise ValueError(
             f'{path}: column {place:,} has no name. If it numbers the rows, save the file without '
-            "it: frame.to_csv(path, index=False). Else give it a name in the file's first line."
+            "it (pandas: index=False). Else give it a name in the file's first line."
         )
     separator = '' if header.separator == ',' else f', sep={header.separator!r}'
     call = f'pd.read_csv({str(path)!r}{separator})'

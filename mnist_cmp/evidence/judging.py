@@ -544,6 +544,10 @@ def _evaluate(
     if metric is None and known.kind == 'losses':
         measure = get_metric('loss')
     _check_metric(measure, known, hint)
+    if positive is not None and known.kind in ('numbers', 'losses'):
+        raise ValueError(
+            'positive is given, but losses and numbers to predict have no classes. Leave it out.'
+        )
     if known.kind == 'numbers' and known.y is not None and known.y.ndim == 2:
         measure = standardised(measure)
     if margin is not None:

@@ -346,8 +346,8 @@ def _way_out(labels: list[str]) -> str:
 
 
 def _is_decimal(label: str) -> bool:
-    "Is it a number with a point, also of a notation such as 1e-3?"
-    return re.fullmatch(r'[+-]?[0-9]*\.?[0-9]+(e[+-]?[0-9]+)?', label) is not None and not (
+    "Is it a number with a point or a decimal comma, or of a notation such as 1e-3?"
+    return re.fullmatch(r'[+-]?[0-9]*[.,]?[0-9]+(e[+-]?[0-9]+)?', label) is not None and not (
         label.lstrip('+-').isdigit()
     )
 
