@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..core.checks import check_choice, check_float, check_int, shown
+from ..core.checks import check_choice, check_float, check_int, raise_invalid, shown
 from ..core.files import DamagedError, atomic_path
 from ..core.records import Scaling
 from ..datasets.named import NAMES
@@ -188,7 +188,9 @@ class DataSource:
     # how many of the examples are tested on where no test part is given: a share below 1, or a
     # number; None: a fifth
     test_size: int | float | None = field(default=None, metadata={'kind': float})
-    # how values are scaled, by the training part alone: auto, unit, standard or none; None: auto
+    # how values are scaled, by the training part alone; auto: bytes alone, to 0 to 1, so no table;
+    # unit: all to 0 to 1; standard: each feature to mean 0 and deviation 1, best for most tables;
+    # none: not at all; None: auto
     scale: str | None = field(default=None, metadata={'choices': SCALES})
     # classes or regression; None: as the labels look
     task: str | None = field(default=None, metadata={'choices': TASKS})
@@ -273,7 +275,9 @@ def _share_or_number(size) -> int | float:
     number = check_float('test_size', size, 0, low_open=True)
     if number < 1:
         return number
-    return check_int('test_size', int(number) if number.is_integer() else number, 1)
+    if not number.is_integer():
+        raise_invalid('test_size', size, 'a share below 1, or a whole number of examples')
+    return int(number)
 
 # %% ../../nbs/ui/own_data.ipynb #own-data-19
 class OfferedData:
