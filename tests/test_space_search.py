@@ -196,6 +196,18 @@ def test_folds_need_no_validation_images_and_their_mean_decides(digits, tmp_path
     )
 
 
+@pytest.mark.parametrize('patience', [None, 1])
+def test_accuracies_over_folds_are_those_of_the_weights_kept(digits, patience):
+    recipe = mc.Recipe(epochs=5, keep='best', patience=patience)
+    sides = {'learning_rate': (0.5, 3.0), 'batch_size': 16}
+    how = dict(recipe=recipe, space=sides, n_trials=4, tuning=mc.Tuning(cv=3))
+    # the mean over the folds of the error rate of each one's kept weights
+    error = mc.Metric(lambda y, answers: float((y != answers).mean()), greater_is_better=False)
+    found = tuned(digits, metric=error, **how)
+    assert [1 - t.score for t in found.trials] == pytest.approx([t.accuracy for t in found.trials])
+    assert len({t.accuracy for t in found.trials}) > 1
+
+
 def test_a_fold_that_was_cut_off_goes_on(digits, tmp_path):
     go = functools.partial(tuned, digits, tuning=mc.Tuning(cv=2), metric='log_loss', n_trials=2)
     whole = go()
