@@ -331,6 +331,18 @@ def test_an_extended_search_is_read_as_a_whole(digits, tmp_path, cv):
     assert [t.number for t in mc.SearchResult.load(further).trials] == [1047, 1048]
 
 
+def test_a_store_says_what_its_best_trial_is_chosen_by(digits, tmp_path):
+    "Another choice goes on with the same trials."
+    found = {}
+    for select in ('loss', 'metric', 'loss'):
+        how = mc.Tuning(select=select)
+        found[select] = tuned(digits, store=tmp_path, tuning=how)
+        loaded = mc.SearchResult.load(tmp_path)
+        assert (loaded.select, loaded.best.number) == (select, found[select].best.number)
+        assert loaded == dataclasses.replace(found[select], start=loaded.start)
+    assert found['loss'].trials == found['metric'].trials
+
+
 def test_the_best_is_that_of_lowest_loss_on_request(digits):
     by_metric = tuned(digits, n_trials=6)
     by_loss = tuned(digits, n_trials=6, tuning=mc.Tuning(select='loss'))
