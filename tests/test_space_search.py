@@ -208,6 +208,18 @@ def test_folds_need_no_validation_images_and_their_mean_decides(digits, tmp_path
     )
 
 
+@pytest.mark.parametrize('patience', [None, 1])
+def test_accuracies_over_folds_are_those_of_the_weights_kept(digits, patience):
+    recipe = mc.Recipe(epochs=5, keep='best', patience=patience)
+    sides = {'learning_rate': (0.5, 3.0), 'batch_size': 16}
+    how = dict(recipe=recipe, space=sides, n_trials=4, tuning=mc.Tuning(cv=3))
+    # the mean over the folds of the error rate of each one's kept weights
+    error = mc.Metric(lambda y, answers: float((y != answers).mean()), greater_is_better=False)
+    found = tuned(digits, metric=error, **how)
+    assert [1 - t.score for t in found.trials] == pytest.approx([t.accuracy for t in found.trials])
+    assert len({t.accuracy for t in found.trials}) > 1
+
+
 def test_a_fold_that_was_cut_off_goes_on(digits, tmp_path):
     go = functools.partial(tuned, digits, tuning=mc.Tuning(cv=2), metric='log_loss', n_trials=2)
     whole = go()
@@ -329,6 +341,18 @@ def test_an_extended_search_is_read_as_a_whole(digits, tmp_path, cv):
     assert mc.SearchResult.load(tmp_path) == dataclasses.replace(found, start=1045)
     (further,) = tmp_path.glob('extended_*')
     assert [t.number for t in mc.SearchResult.load(further).trials] == [1047, 1048]
+
+
+def test_a_store_says_what_its_best_trial_is_chosen_by(digits, tmp_path):
+    "Another choice goes on with the same trials."
+    found = {}
+    for select in ('loss', 'metric', 'loss'):
+        how = mc.Tuning(select=select)
+        found[select] = tuned(digits, store=tmp_path, tuning=how)
+        loaded = mc.SearchResult.load(tmp_path)
+        assert (loaded.select, loaded.best.number) == (select, found[select].best.number)
+        assert loaded == dataclasses.replace(found[select], start=loaded.start)
+    assert found['loss'].trials == found['metric'].trials
 
 
 def test_the_best_is_that_of_lowest_loss_on_request(digits):

@@ -41,7 +41,7 @@ from mnist_cmp.core.files import (
     read_plain,
     remove_unfinished,
 )
-from .records import CodeNote, Epoch, History
+from .records import SELECT, CodeNote, Epoch, History
 from .system import machine_kind
 
 if TYPE_CHECKING:
@@ -720,6 +720,11 @@ def _read_codes(connection: apsw.Connection) -> list[dict | None]:
     return notes
 
 
+def _read_select(connection: apsw.Connection) -> str:
+    "What the best trial is chosen by; raises `ValueError` for what is no such word."
+    return check_choice('select', _entry(connection, 'select') or SELECT[0], SELECT)
+
+
 def _write_code(connection: apsw.Connection, note: dict):
     "Write down which code trains from here on, unless it is known."
     known = _read_codes(connection)
@@ -1021,6 +1026,22 @@ class Ledger:
         was made."""
         with _explained(self.path):
             return _read_codes(self.connection)
+
+    def select(self) -> str:
+        "What the best trial of a search is chosen by, as was noted last: 'metric' or 'loss'."
+        with _explained(self.path):
+            return _read_select(self.connection)
+
+    def note_select(
+        self,
+        select: str,  # one of records.SELECT
+    ):
+        "Write down what the best trial is chosen by, unless it is known; no trial depends on it."
+        if self.select() == select:
+            return
+        with _explained(self.path), _transaction(self.connection):
+            entry = ['select', json_text(select)]
+            self.connection.execute(_insert('study', 'key', 'value'), entry)
 
     def note_code(
         self,

@@ -151,6 +151,7 @@ def _read_trials(folder):
     with Ledger.read(folder) as ledger:
         what = ledger.identity
         rows = ledger.histories()
+        select = ledger.select()
     try:
         space = Space.of_identity(what)
         names = 'history', 'worker', 'error'
@@ -160,7 +161,7 @@ def _read_trials(folder):
             if row[0].state in (*DONE, 'crashed')
         ]
         copied = {key: what[key] for key in ('model', 'start', 'epochs', 'scored_on')}
-        copied['cv'] = what.get('cv')
+        copied |= {'cv': what.get('cv'), 'select': select}
         n = max(rows, default=what['start']) - what['start'] + 1
         return SearchResult.from_dict(copied | {'n': n, 'box': space, 'trials': trials})
     except (ValueError, TypeError, KeyError) as e:

@@ -73,6 +73,11 @@ def _mean(values):
     return None if None in values else float(np.mean(values))
 
 
+def _kept_then(history, n):
+    "What a training would keep after its first n epochs, or all of them if it ended before."
+    return replace(history, epochs=history.epochs[:n]).kept
+
+
 def mean_history(
     histories: list[History],  # of the folds, each with an epoch at least
     seed: int,  # of the trial
@@ -80,7 +85,7 @@ def mean_history(
     "The history of a trial over folds."
     epochs = []
     for i in range(max(len(h.epochs) for h in histories)):
-        rows = [h.epochs[min(i, len(h.epochs) - 1)] for h in histories]
+        rows = [_kept_then(h, i + 1) for h in histories]
         means = {name: _mean([getattr(row, name) for row in rows]) for name in _MEANT}
         seconds = sum(h.epochs[i].seconds for h in histories if i < len(h.epochs))
         epochs.append(Epoch(epoch=i + 1, seconds=seconds, **means))
