@@ -102,6 +102,8 @@ class _Search(Study):
     def read(self, ledger):
         "What has ended, as trials."
         super().read(ledger)
+        if ledger.is_file:
+            ledger.note_select(self.empty.select)
         rows = ledger.histories()
         self.trials = {number: Trial(number, *rows[number]) for number in self.histories}
 

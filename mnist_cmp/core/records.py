@@ -1275,9 +1275,8 @@ class SearchResult(Record):
         cls,
         folder,  # the store of a search
     ) -> 'SearchResult':
-        """The search in a folder as far as it is, also while it runs; of one that chose by loss the
-        trials alone are there: `dataclasses.replace(search, select='loss')`. Raises
-        `FileNotFoundError` or `LedgerError`."""
+        """The search in a folder as far as it is, also while it runs; raises `FileNotFoundError` or
+        `LedgerError`."""
         from mnist_cmp.core.trials import read_search
 
         return read_search(folder)

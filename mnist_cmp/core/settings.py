@@ -301,7 +301,8 @@ def _check_optimizer(recipe):
             continue
         value = settings.pop(name)
         own = getattr(recipe, name)
-        if own not in (None, False, value):
+        is_said = own is not None and own is not False
+        if is_said and own != value:
             raise ValueError(
                 f'{name} is {shown(own)}, but the settings of the optimizer say {shown(value)}. '
                 'Say it once.'
