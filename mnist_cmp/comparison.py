@@ -568,12 +568,21 @@ def _renamed(models, names):
     return [own for own in own_names if own not in names]
 
 # %% ../nbs/06_comparison.ipynb #1daf1848
+def _is_free(path):
+    "Is there nothing at a path? Not so of one that can't be."
+    try:
+        os.lstat(path)
+    except OSError as e:
+        return isinstance(e, FileNotFoundError)
+    return False
+
+
 class _Store:
     "The folder that keeps the parts of a comparison, and how each was begun; or none."
 
     def __init__(self, folder):
         self.folder = None if folder is None else as_path('store', folder)
-        if folder is not None and os.path.lexists(folder):
+        if folder is not None and not _is_free(self.folder):
             self.make()
 
     def make(self):
@@ -764,6 +773,19 @@ class Question:
         return cls(measure, margin, baseline, None if looks is None else Looks(looks, n_pairs))
 
 # %% ../nbs/06_comparison.ipynb #e6ab2d6e
+def _check_warmup(recipe, space, search_epochs):
+    "Raise `ValueError` if the learning rate would rise for all epochs of a trial."
+    of_space = [name for name in space.all_sides if setting_name(name) == 'warmup']
+    for warmup in (recipe.warmup, *(value for name in of_space for value in space.extremes(name))):
+        if warmup >= max(1, search_epochs):
+            raise_invalid(
+                'warmup',
+                warmup,
+                f'less than the epochs of a trial, search_epochs={search_epochs}',
+                'Take more search_epochs, or a warm-up below 1: a share of the epochs.',
+            )
+
+
 _NO_VALID = (
     'There are no validation images: what is said of them is said of the training images, and '
     'chose nothing.'
@@ -1235,19 +1257,6 @@ def _recipes(recipe, names, epochs):
             'at equal effort.'
         )
     return whole
-
-
-def _check_warmup(recipe, space, search_epochs):
-    "Raise `ValueError` if the learning rate would rise for all epochs of a trial."
-    of_space = [name for name in space.all_sides if setting_name(name) == 'warmup']
-    for warmup in (recipe.warmup, *(value for name in of_space for value in space.extremes(name))):
-        if warmup >= max(1, search_epochs):
-            raise_invalid(
-                'warmup',
-                warmup,
-                f'less than the epochs of a trial, search_epochs={search_epochs}',
-                'Take more search_epochs, or a warm-up below 1: a share of the epochs.',
-            )
 
 
 def _loaded(data):
