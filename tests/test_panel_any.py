@@ -136,3 +136,26 @@ def test_a_side_of_a_model_that_does_not_take_part_begins_no_run(tmp_path):
     with pytest.raises(ValueError, match="the model of a setting is 'cnn'"):
         panel.run()
     assert not Path(tmp_path / 'runs').exists()
+
+
+def test_what_the_panel_does_not_have_is_said_by_set(tmp_path):
+    panel = mc.ComparePanel(runs=tmp_path, models=['./nets.py:conv'], data={'sugar': numbers()})
+    for settings, words in (
+        ({'dataset': 'nix'}, "'sugar'"),
+        ({'models': ['conv', 'mlp']}, "Did you mean './nets.py:conv'?"),
+        ({'recipe': {'optimizer': 'adamx'}}, "optimizer is 'adamx'"),
+        ({'recipe': {'optimizr': 'adam'}}, 'Did you mean optimizer?'),
+        ({'space': {'widht': '8|16'}}, "setting 'widht'"),
+    ):
+        with pytest.raises(ValueError) as caught:
+            panel.set(**settings)
+        assert words in str(caught.value)
+    panel.set(recipe={'clip': 1, 'nesterov': True}, tuning={'cv': 3})
+    assert panel.settings['recipe'] == {'clip': '1', 'nesterov': 'true'}
+    assert panel.settings['tuning'] == {'cv': '3'}
+
+
+@pytest.mark.parametrize('models', [{'small': len}, [len], './nets.py:conv', ['conv']])
+def test_models_of_a_panel_are_names_that_can_be_imported(models):
+    with pytest.raises(TypeError, match='must be a list of names that another process can import'):
+        mc.ComparePanel(models=models)

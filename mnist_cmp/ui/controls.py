@@ -20,7 +20,7 @@ from ..core.ledger import is_taken
 from ..core.system import available_cores
 from ..data import DATASETS
 from ..models import distinct_names, model_names
-from .fields import SettingFields, wrapped_row
+from .fields import SettingFields, check_known, wrapped_row
 from .own_data import OfferedData
 from .run_display import RunDisplay, RunFollower, in_use, one_line
 from .run_process import stop_other
@@ -61,6 +61,18 @@ def _offered(data: Mapping[str, object] | None) -> dict[str, OfferedData]:
             )
     return {name: OfferedData(given) for name, given in data.items()}
 
+
+def _named_models(models: Iterable[str]) -> list[str]:
+    "The names of further models; raises `TypeError` for what are no names of something to import."
+    names = [models] if isinstance(models, (str, Mapping)) else list(models)
+    for name in names:
+        if isinstance(models, str) or not isinstance(name, str) or ':' not in name:
+            raise TypeError(
+                f'models has {shown(name)}, but must be a list of names that another process can '
+                "import, such as 'my_module:Net' or './nets.py:Net'."
+            )
+    return names
+
 # %% ../../nbs/ui/controls.ipynb #13a-controls-025
 class ComparePanel:
     """Widgets that run a comparison in a process of its own and show how it goes; shown as the
@@ -86,7 +98,7 @@ class ComparePanel:
         self.workers = check_int('workers', available_cores() if workers is None else workers, 1)
         self.folder = None if folder is None else Path(folder)
         self.runs = Path(runs)
-        self.models = [*model_names(), *models]
+        self.models = [*model_names(), *_named_models(models)]
         self.data_dir = data_dir and str(data_dir)
         self.download = download
         self.on_finish = on_finish
@@ -132,7 +144,7 @@ class ComparePanel:
         for old in [name for name in settings if name in OLD_NAMES]:
             warn_renamed(f'{old} of ComparePanel.set', OLD_NAMES[old])
             settings[OLD_NAMES[old]] = settings.pop(old)
-        self.form.set(settings)
+        self.form.set(settings, check_known)
 
     def run(self) -> None:
         "Begin a new run with the settings shown, as the Run button does; raises `ValueError`."
@@ -262,5 +274,5 @@ class ComparePanel:
         name = state.settings['dataset']
         if kept and name not in self.form.data:
             self.form.offer(name, OfferedData(folder, kept=kept))
-        self.set(**state.settings)
+        self.form.set(state.settings)
         self.follower.follow(state)

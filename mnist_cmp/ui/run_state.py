@@ -8,6 +8,7 @@ __all__ = ['DEFAULTS', 'NUMBERS', 'LOWEST', 'HIGHEST', 'OLD_NAMES', 'NOTE', 'NOT
            'current_state', 'histories_in', 'trainings_of', 'RunState', 'extended_settings', 'newest_run']
 
 # %% ../../nbs/ui/run_state.ipynb #rs-02
+import difflib
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field, fields
@@ -28,11 +29,13 @@ from ..evidence.verdict import verdict
 from ..models import distinct_names
 from .own_data import DataSource
 from mnist_cmp.ui.specs import (
+    FORMS,
     OF_RECIPE,
     build_space,
     parse_assignment,
     parse_value,
     recipe_and_sides,
+    side_text,
 )
 
 # %% ../../nbs/ui/run_state.ipynb #c8d13538
@@ -54,13 +57,22 @@ def space_of(
     return build_space(sides, assignments, named if names is None else list(names))
 
 
+def _check_setting(of, name, names):
+    "Raise `ValueError` with the nearest name for a setting that there is not."
+    if name in names:
+        return
+    near = difflib.get_close_matches(name, names, 1)
+    guess = f'Did you mean {near[0]}? ' if near else ''
+    raise ValueError(f'{of} has no setting {shown(name)}. {guess}There are {", ".join(names)}.')
+
+
 def tuning_of(
     settings: dict,  # of a run
 ) -> Tuning:
     "How the best trial is chosen; raises `ValueError` or `TypeError`."
     names = [f.name for f in fields(Tuning)]
     for name in settings['tuning']:
-        check_choice('tuning', name, names)
+        _check_setting('tuning', name, names)
     return Tuning(**{name: parse_value(name, text) for name, text in settings['tuning'].items()})
 
 # %% ../../nbs/ui/run_state.ipynb #rs-08
@@ -112,6 +124,7 @@ def check_settings(
         _check_range(name, complete[name])
     for name in NUMBERS:
         check_int(name, complete[name], LOWEST[name], HIGHEST)
+    complete |= {name: _as_typed(name, complete[name]) for name in _TYPED}
     _check_typed(complete)
     return complete
 
@@ -138,15 +151,24 @@ def _check_range(name, ends):
     Space(**{name: tuple(ends)})
 
 
+_TYPED = 'recipe', 'space', 'tuning'
+
+
+def _as_typed(name, texts):
+    "Name → text of what was typed, of a number or a bool too; raises `ValueError`."
+    is_dict = isinstance(texts, dict) and all(isinstance(key, str) for key in texts)
+    if not is_dict or not all(isinstance(each, (str, bool, int, float)) for each in texts.values()):
+        raise ValueError(
+            f'{name} is {shown(texts)}, but must be a dict of name → text or number. Text is as '
+            f'on the command line: {FORMS}.'
+        )
+    return {key: each if isinstance(each, str) else side_text(each) for key, each in texts.items()}
+
+
 def _check_typed(settings):
     "Raise `ValueError` or `TypeError` unless what was typed can be read."
-    for name in ('recipe', 'space', 'tuning'):
-        texts = settings[name]
-        is_dict = isinstance(texts, dict)
-        if not is_dict or not all(isinstance(t, str) for pair in texts.items() for t in pair):
-            raise ValueError(f'{name} is {shown(texts)}, but must be a dict of name → text.')
     for name in settings['recipe']:
-        check_choice('recipe', name, OF_RECIPE)
+        _check_setting('recipe', name, OF_RECIPE)
     space_of(settings)
     tuning_of(settings)
 
