@@ -941,7 +941,7 @@ def _sentence(error):
 
 def _in_few_lines(text):
     "A text in one line, but for lines of code, which are indented, and what follows them."
-    blocks = []
+    blocks: list[str] = []
     for is_code, lines in groupby(text.split('\n'), lambda line: line.startswith('    ')):
         if is_code:
             blocks += map(printable, lines)
