@@ -271,3 +271,41 @@ def test_help_of_init_and_a_name_that_is_none(folder, capsys):
     assert 'must be the name of a Python file' in capsys.readouterr().err
     assert main(['init', 'there/compare.py']) == 1
     assert 'there/compare.py' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('options', 'words'),
+    {
+        '--data comma.csv --target b': "decimal=',')",
+        '--models ./needs.py:linear,mlp': 'imports no_such_module, which is not installed',
+        '--models mpl,cnn': 'Did you mean mlp?',
+        '--models ./nets.py:line,mlp': 'Did you mean ./nets.py:linear?',
+        '--space epochs=3': 'Write --epochs',
+        '--metric squared_error': 'log_loss',
+        '--models ./nets.py:deep,mlp --space width=abc|def': "width of the space can be 'abc'",
+    }.items(),
+)
+def test_the_way_out_is_said_in_the_words_of_a_terminal(folder, capsys, options, words):
+    (folder / 'comma.csv').write_text('a;b\n' + '1;0,5\n2;4,5\n' * 9)
+    (folder / 'needs.py').write_text('import no_such_module\n')
+    assert command(f'{options} {SMALL}') == 1
+    assert words in ' '.join(capsys.readouterr().err.split())
+
+
+def test_what_begins_with_a_minus_is_joined_to_its_option(capsys):
+    assert command('--learning_rate -1,1') == 2
+    assert 'joined to it: --learning_rate=-1' in ' '.join(capsys.readouterr().err.split())
+
+
+def test_numbers_are_judged_by_a_metric_of_numbers(folder, capsys):
+    rows = [f'{m},{k},{k}.15,{k}.2' for m in 'ab' for k in range(9)]
+    table = '\n'.join(['model,example,prediction,label', *rows])
+    (folder / 'p.csv').write_text(table)
+    (folder / 'comma.csv').write_text(table.replace(',', ';').replace('.', ','))
+    for options, words in (
+        ('p.csv', 'Numbers to predict go with --metric squared_error.'),
+        ('p.csv --metric squared_error --positive 1', 'positive is given'),
+        ('comma.csv --metric squared_error', "such as '0,15'. Write it anew:"),
+    ):
+        assert command(f'judge {options}') == 2
+        assert words in ' '.join(capsys.readouterr().err.split())

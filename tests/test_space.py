@@ -3,10 +3,12 @@
 import json
 import math
 import pickle
+from contextlib import suppress
 
 import jsonschema
 import numpy as np
 import pytest
+from torch import nn
 
 import mnist_cmp as mc
 from mnist_cmp.core.files import json_text
@@ -199,3 +201,38 @@ def test_sides_are_written_in_words():
     }
     assert mc.Space(log=True).words('learning_rate') == '0.001 to 0.1 (logarithmic)'
     assert side_to_json(space.settings['width']) == {'choices': (1, 'two')}
+
+
+def test_a_value_that_makes_no_net_is_named_by_compare():
+    def small(inputs, outputs, width=4):
+        first = nn.Linear(math.prod(inputs), width)
+        return nn.Sequential(nn.Flatten(), first, nn.Linear(width, outputs))
+
+    def asked(width):
+        mc.compare({'small': small, 'mlp': 'mlp'}, mc.load_data('digits'), {'width': width})
+
+    with pytest.raises(
+        ValueError, match='width of the space can be 8.5, with which small makes no'
+    ):
+        asked((8.5, 16.0))
+    with pytest.raises(
+        ValueError, match="width of the space can be 'x', with which small makes no"
+    ):
+        asked(['x', 8])
+
+
+def test_whole_ends_of_a_share_are_warned_of():
+    def small(inputs, outputs, dropout=0.0):
+        layers = nn.Flatten(), nn.Dropout(dropout), nn.Linear(math.prod(inputs), outputs)
+        return nn.Sequential(*layers)
+
+    def stop():
+        return True
+
+    data = mc.load_data('digits')
+    callbacks = mc.Callbacks(should_stop=stop, progress=False)
+    with pytest.warns(
+        UserWarning, match=r'whole numbers: 0 and 1 alone are tried. Write \(0.0, 1.0'
+    ):
+        with suppress(mc.Stopped):
+            mc.compare([small, 'mlp'], data, {'dropout': (0, 1)}, callbacks=callbacks)

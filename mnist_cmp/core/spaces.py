@@ -280,7 +280,6 @@ def warn_of_whole(
     for sentence in dict.fromkeys(sentences):
         warn_caller(sentence)
 
-
 # %% ../../nbs/core/spaces.ipynb #spaces-23
 _NO_SHARES = ('learning_rate', 'weight_decay')  # floats that are small, but may be above 1
 

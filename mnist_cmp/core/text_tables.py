@@ -91,9 +91,8 @@ def comma_code(
     return (
         'import pandas as pd',
         f"frame = pd.read_csv({str(path)!r}, sep={separator!r}, decimal=',')",
-        f"frame.to_csv({f'{path.stem}_new.csv'!r}, index=False)",
+        f'frame.to_csv({f"{path.stem}_new.csv"!r}, index=False)',
     )
-
 
 # %% ../../nbs/core/text_tables.ipynb #core-tables-11
 def csv_frame(

@@ -64,7 +64,7 @@ def _offered(data: Mapping[str, object] | None) -> dict[str, OfferedData]:
 
 def _named_models(models: Iterable[str]) -> list[str]:
     "The names of further models; raises `TypeError` for what are no names of something to import."
-    names: list[Any] = [models] if isinstance(models, (str, Mapping)) else list(models)
+    names: list = [models] if isinstance(models, (str, Mapping)) else list(models)
     for name in names:
         if isinstance(models, str) or not isinstance(name, str) or ':' not in name:
             raise TypeError(
