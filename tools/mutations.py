@@ -23,6 +23,8 @@ MUTATIONS = [
     # data
     ('_hold_out', 'split[n:]', 'split[n - 1:]'),
     ('_check_labels', 'high >= n_classes', 'high > n_classes'),
+    ('Split.fingerprint', 'if self.targets is None:', 'if True:'),
+    ('_check_columns', 'theirs != first', 'set(theirs) != set(first)'),
     ('_sha256', "        h.update(f'{tuple(t.shape)} {t.dtype}'.encode())\n", ''),
     ('_digits_tensors', '/ 16', '/ 15'),
     ('show_samples', "derive_seed(seed, 'samples')", "derive_seed(0, 'samples')"),
@@ -98,10 +100,13 @@ MUTATIONS = [
     # searches and trainings
     ('SearchResult.best', 'return score, trial.loss, trial.number', 'return score, trial.number'),
     ('edge_sides', "('upper', high - value)", "('upper', value - high)"),
-    ('read_search', "(*DONE, 'crashed')", 'DONE'),
+    ('_read_trials', "(*DONE, 'crashed')", 'DONE'),
+    ('read_search', 'first.start + first.n_trials', 'first.start'),
     ('drop_checkpoints', ' or left.is_symlink()', ''),
     ('_is_stopped', "state == 'stopped'", "state == 'halted'"),
-    ('_trainings', 'largest > images', 'largest >= images'),
+    ('fit_batches', 'largest <= images', 'largest < images'),
+    ('_search_flops', 'total += n_epochs * ', 'total += '),
+    ('_rounded', '5 - np.floor', '3 - np.floor'),
     ('run_seed', "check_int('number', number, 0)", "check_int('number', number, 0) // 2"),
     (
         '_Retrainings._weights_in_file',
