@@ -383,7 +383,10 @@ def costs_frame(
     first = record.models[0].parameters
     rows = {c.name: _costs_row(c, first, cost_columns(record)) for c in record.models}
     table = pd.DataFrame.from_dict(rows, orient='index').rename_axis('model')
-    return table.dropna(axis=1, how='all') if record.is_judged else table
+    if record.is_judged:
+        return table.dropna(axis=1, how='all')
+    is_older = table['search (GFLOP)'].isna().all()
+    return table.drop(columns='search (GFLOP)') if is_older else table
 
 
 def cost_columns(
