@@ -380,7 +380,7 @@ class Tuner:
         self.trainer = trainer
         start = START if space.start is None else space.start
         space = space.replaced(start=start)
-        self._check(space, _trainings(space, self.n_trials, self.seed, self.images()))
+        self._check(space, _trainings(space, self.n_trials, self.seed))
 
     def _check(self, space, trainings):
         "Raise `ValueError` unless recipe and model take all that a space holds."
