@@ -654,8 +654,8 @@ def _plain_warnings(names=()):
     before = warnings.formatwarning
 
     def sentence(message, category, filename, lineno, line=None):
-        is_ours = os.path.dirname(filename) in sys.modules['mnist_cmp'].__path__
-        if not is_ours:
+        ours = sys.modules['mnist_cmp'].__path__
+        if not any(filename.startswith(f'{folder}{os.sep}') for folder in ours):
             return before(message, category, filename, lineno, line)
         text = in_options(f'mnist_cmp: {message}', names)
         return fitted(text, sys.stderr) + '\n'

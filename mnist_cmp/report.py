@@ -296,7 +296,7 @@ def _draw(comparison: Comparison, kinds: Iterable[str] = ('png',)) -> dict[str, 
         why = ' '.join(str(next(iter(lost.values()))).split())
         warnings.warn(
             f'The report goes without {", ".join(lost)}, which could not be drawn ({why[:300]}).',
-            stacklevel=3,
+            stacklevel=4,  # the caller, behind a decorator
         )
     return drawn
 
