@@ -303,7 +303,7 @@ def test_a_loaded_net_takes_and_gives_units(tmp_path):
     assert given.mean().item() == pytest.approx(truth.mean().item(), rel=0.1)
     assert measure_test(net, data.test).value == result['mlp'].runs[0].test.value
     inner = mc.predict(net, data.test)
-    assert torch.allclose(data.test.in_units(inner).float(), given, rtol=1e-4)
+    assert torch.allclose(data.test.in_units(inner), given, rtol=1e-4)
 
 
 def test_searched_settings_are_those_of_the_files(tmp_path):

@@ -384,7 +384,9 @@ def test_a_panel_opens_no_strangers_file(folder, tmp_path):
         tmp_path / 'panel.json',
         {'state': 'stopped', 'settings': {'models': [f'{folder}/nets.py:Net', 'mlp']}},
     )
-    with pytest.raises(ValueError, match='which this panel does not offer. If you trust it'):
+    with pytest.raises(
+        ValueError, match='which this panel does not offer. It offers .* If you trust it'
+    ):
         mc.ComparePanel(tmp_path, workers=1)
 
 

@@ -118,7 +118,7 @@ def test_notes_of_earlier_releases_are_read(tmp_path, name):
         ({'space': {'width': '8|8'}}, 'must stand there once'),
         ({'space': {'a b': '8'}}, 'must have the form NAME=SPEC'),
         ({'tuning': {'select': 'best'}}, "select is 'best'"),
-        ({'recipe': {'init': 'os:abort'}}, "recipe is 'init'"),
+        ({'recipe': {'init': 'os:abort'}}, "recipe has no setting 'init'"),
         ({'dataset': 'x' * 101, 'data': {'what': 'x'}}, 'at most 100 characters'),
     ],
 )
