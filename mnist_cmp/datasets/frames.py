@@ -18,7 +18,7 @@ import numpy as np
 
 from ..core.checks import shown
 from ..core.display import printable
-from ..core.text_tables import comma_words, with_comma
+from ..core.text_tables import comma_words, is_number, with_comma
 from .arrays import Arrays, NamesByPlace, check_bytes, names_given
 
 # %% ../../nbs/datasets/frames.ipynb #ds-frames-08
@@ -215,7 +215,7 @@ def _drop_line(frame: Frame, columns: list) -> str:
 def _refuse_broken_numbers(frame: Frame, name):
     "Raise `ValueError` for a column of numbers with a few texts among them."
     values = [str(v) for v in frame.column(name).to_list() if not _is_missing(v)]
-    broken = [text for text in values if not _is_number(text)]
+    broken = [text for text in values if not is_number(text)]
     if not values or len(broken) > len(values) / 4 or _is_category(frame.column(name)):
         return
     lines = [f'frame = frame.with_columns(pl.col({name!r}).cast(pl.Float64, strict=False))']
@@ -284,14 +284,6 @@ def _is_category(series) -> bool:
     import narwhals as nw
 
     return series.dtype in (nw.Categorical, nw.Enum)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 # %% ../../nbs/datasets/frames.ipynb #ds-frames-20
 def _refuse_kind(frame: Frame, kind: str, columns: list) -> NoReturn:
